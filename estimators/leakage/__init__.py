@@ -1,0 +1,1 @@
+"""What a network gives away about its training records."""

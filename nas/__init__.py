@@ -1,0 +1,1 @@
+"""The search: data, training, evaluation, the Optuna study and the command line."""

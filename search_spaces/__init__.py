@@ -1,0 +1,1 @@
+"""What can be built: the operator graph, the trainable network made from it, and the search spaces."""

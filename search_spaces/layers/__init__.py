@@ -1,0 +1,1 @@
+"""Fake-quantised modules that the network builder puts together."""

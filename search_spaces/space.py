@@ -1,0 +1,94 @@
+"""A search space: a fixed set of choices and a description of each point as an operator graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+
+from search_spaces.graph import Architecture
+from search_spaces.graph import Params
+from search_spaces.graph import ParamValue
+from search_spaces.graph import Shape
+
+Distributions: TypeAlias = Mapping[str, BaseDistribution]
+
+
+def contains(distribution: BaseDistribution, value: ParamValue) -> bool:
+    """Tell whether a value could have been sampled from a distribution.
+
+    >>> contains(IntDistribution(2, 8, step=2), 5), contains(CategoricalDistribution([8, 4]), 4)
+    (False, True)
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return any(type(choice) is type(value) and choice == value for choice in distribution.choices)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if isinstance(distribution, IntDistribution):
+        in_range = distribution.low <= value <= distribution.high
+        return isinstance(value, int) and in_range and (value - distribution.low) % distribution.step == 0
+    if isinstance(distribution, FloatDistribution):
+        return distribution.low <= value <= distribution.high
+    raise ValueError(f"no rule for {type(distribution).__name__}; there are categorical, int and float distributions")
+
+
+def describe_distribution(distribution: BaseDistribution) -> str:
+    """Say in a few words what a distribution allows."""
+    if isinstance(distribution, CategoricalDistribution):
+        return f"one of {list(distribution.choices)}"
+    if isinstance(distribution, IntDistribution | FloatDistribution):
+        return f"{distribution.low} to {distribution.high}"
+    return str(distribution)
+
+
+def check_point(distributions: Distributions, params: Params, what: str) -> None:
+    """Refuse a point that no sampler could have drawn.
+
+    Raises:
+        ValueError: If a parameter is missing, unknown or out of range; all problems are named together.
+    """
+    problems = [f"no parameter {name!r}" for name in params if name not in distributions]
+    for name, distribution in distributions.items():
+        if name not in params:
+            problems.append(f"{name!r} is missing")
+        elif not contains(distribution, params[name]):
+            problems.append(f"{name}={params[name]!r}, expected {describe_distribution(distribution)}")
+    if problems:
+        raise ValueError(f"not a point of {what}: {'; '.join(problems)}; there are {sorted(distributions)}")
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All the networks a search may propose for one kind of input.
+
+    Attributes:
+        name: The plug-in's file name.
+        input_shape: Shape of one record.
+        num_classes: Length of the logits.
+        distributions: One Optuna distribution for each parameter. Fixed: a choice that does not apply to a point is
+            ignored by `describe`, never absent, because samplers learn badly from ranges that move.
+        describe: Turns a valid point into its graph; microseconds, no tensors.
+        reference: A small, cheap point: the networks of the reference bank are built from it.
+    """
+
+    name: str
+    input_shape: Shape
+    num_classes: int
+    distributions: Distributions
+    describe: Callable[[Params], Architecture]
+    reference: Params
+
+    def decode(self, params: Params) -> Architecture:
+        """Check a point and describe its network.
+
+        Raises:
+            ValueError: If the point does not belong to the space.
+        """
+        check_point(self.distributions, params, f"the space {self.name!r}")
+        return self.describe(params)
