@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from dataclasses import replace
 from functools import cached_property
 from math import prod
+from operator import attrgetter
 from typing import TypeAlias
 
 Shape: TypeAlias = tuple[int, ...]
@@ -69,6 +70,9 @@ class Op:
     def size(self) -> int:
         """Elements in the output of one record."""
         return prod(self.shape)
+
+
+_fields_of = attrgetter(*Op.__slots__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +165,7 @@ class Architecture:
     @cached_property
     def key(self) -> str:
         """Sixteen hex digits that name the network: equal graphs share it, whatever sampled them."""
-        rows = [[getattr(op, name) for name in Op.__slots__] for op in self.ops]
-        text = json.dumps(rows, separators=(",", ":"))
+        text = json.dumps([_fields_of(op) for op in self.ops], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
@@ -286,22 +289,34 @@ class GraphBuilder:
         return self._append(Op("linear", (source,), (features,), bias=bias, weight_bits=weight_bits))
 
     def pool(self, source: int, function: str, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> int:
-        """Append a max or average pooling. The output keeps the input's bit-width."""
+        """Append a max or average pooling.
+
+        The output keeps the input's bit-width, but an average of fewer than 8 bits takes 8: the mean of a window of
+        one-bit values is not one bit.
+        """
         op = self.ops[source]
         shape = (op.shape[0], *self._window(source, kernel, stride, padding))
+        bits = max(op.bits, 8) if function == "avg" else op.bits
         return self._append(
-            Op("pool", (source,), shape, kernel, stride, padding, function=function, bits=op.bits, range=op.range)
+            Op("pool", (source,), shape, kernel, stride, padding, function=function, bits=bits, range=op.range)
         )
 
     def norm(self, source: int, *, bits: int = 32, range: str = "tracked") -> int:
         """Append a batch normalisation, folded into the operator before it when deployed."""
-        return self._append(Op("norm", (source,), self.ops[source].shape, bits=bits, range=range))
+        return self._append(Op("norm", (source,), self.ops[source].shape, bits=bits, range=_range_of(bits, range)))
 
     def activation(self, source: int, function: str = "relu", *, bits: int = 32, range: str = "tracked") -> int:
         """Append an activation whose output is quantised to `bits`. One bit means the sign function."""
         function = "sign" if bits == 1 else function
         return self._append(
-            Op("activation", (source,), self.ops[source].shape, function=function, bits=bits, range=range)
+            Op(
+                "activation",
+                (source,),
+                self.ops[source].shape,
+                function=function,
+                bits=bits,
+                range=_range_of(bits, range),
+            )
         )
 
     def add(self, first: int, second: int) -> int:
@@ -342,3 +357,8 @@ class GraphBuilder:
         if height < 1 or width < 1:
             raise ValueError(f"a window of {kernel} with padding {padding} does not fit into {shape}")
         return height, width
+
+
+def _range_of(bits: int, range: str) -> str:
+    """Forget the range of a tensor that has none, float or sign, so that equal networks have equal graphs."""
+    return "tracked" if bits in (32, 1) else range

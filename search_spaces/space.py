@@ -27,7 +27,8 @@ def contains(distribution: BaseDistribution, value: ParamValue) -> bool:
     (False, True)
     """
     if isinstance(distribution, CategoricalDistribution):
-        return any(type(choice) is type(value) and choice == value for choice in distribution.choices)
+        # True == 1 == 1.0, but a sampler could not have drawn one for the other.
+        return any(choice == value and type(choice) is type(value) for choice in distribution.choices)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if isinstance(distribution, IntDistribution):
