@@ -26,16 +26,21 @@ def load(package: str, name: str, attribute: str) -> Any:
     Raises:
         ValueError: If there is no such plug-in; the message lists what exists.
     """
-    module = _find(package, name)
-    if module is None or not hasattr(module, attribute):
+    found = find(package, name, attribute)
+    if found is None:
         raise ValueError(
             f"no {name!r} in {package}; there are {available(package, attribute)} "
             f"(a module of your own is given by its dotted name and defines {attribute!r})"
         )
-    return getattr(module, attribute)
+    return found
 
 
-def _find(package: str, name: str) -> ModuleType | None:
+def find(package: str, name: str, attribute: str) -> Any:
+    """Return an optional attribute of a plug-in, None where there is none."""
+    return getattr(_module(package, name), attribute, None)
+
+
+def _module(package: str, name: str) -> ModuleType | None:
     dotted = name if "." in name else f"{package}.{name}"
     try:
         found = importlib.util.find_spec(dotted)

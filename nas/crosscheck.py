@@ -1,0 +1,60 @@
+"""Hold our counts against fvcore's, thop's and PyTorch's on the built network. They never give a number of ours."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from thop import profile
+from thop.vision import basic_hooks
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from search_spaces.graph import Architecture
+from search_spaces.network import build
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def counts(architecture: Architecture) -> dict[str, dict[str, int]]:
+    """Count MACs and parameters of an architecture's float twin with other people's tools.
+
+    fvcore and thop say FLOPs and count multiply-accumulates; both add batch norms, which a deployed network has folded
+    away: those are left out. PyTorch's counter gives two FLOPs for each MAC.
+
+    Returns:
+        `{tool: {"macs": ..., "params": ...}}`.
+    """
+    network = build(architecture.as_float()).eval()
+    params = sum(parameter.numel() for parameter in network.parameters())
+    record = torch.zeros(1, *architecture.input_shape)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(record)
+    return {
+        "fvcore": {"macs": _fvcore_macs(network, record), "params": params},
+        "thop": _thop_counts(network, record),
+        "torch": {"macs": counter.get_total_flops() // 2, "params": params},
+    }
+
+
+def _fvcore_macs(network: nn.Module, record: torch.Tensor) -> int:
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    analysis = FlopCountAnalysis(network, record).unsupported_ops_warnings(enabled=False)
+    by_operator: dict[str, int] = analysis.by_operator()
+    return round(sum(by_operator.get(name, 0) for name in ("conv", "linear")))
+
+
+def _thop_counts(network: nn.Module, record: torch.Tensor) -> dict[str, int]:
+    """Count with thop; it knows layers by their exact class, so subclasses are named to it."""
+    rules: dict[type[nn.Module], Any] = {}
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            rules[type(module)] = basic_hooks.count_convNd
+        elif isinstance(module, nn.Linear):
+            rules[type(module)] = basic_hooks.count_linear
+        elif not list(module.children()):
+            rules[type(module)] = basic_hooks.zero_ops
+    macs, params = profile(network, inputs=(record,), custom_ops=rules, verbose=False)
+    return {"macs": round(macs), "params": round(params)}

@@ -1,0 +1,112 @@
+"""Write files whole or not at all, and read arrays without executing anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from typing import BinaryIO
+from typing import cast
+
+import numpy as np
+import safetensors
+import safetensors.torch
+from filelock import FileLock
+from filelock import Timeout
+from numpy.typing import NDArray
+from torch import Tensor
+from torch import nn
+
+
+def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Fill a temporary file beside `path` and move it there, so that a reader never sees half of it.
+
+    Raises:
+        OSError: If the disk is full or read-only; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            fill(cast("BinaryIO", stream))
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8."""
+    write(path, lambda stream: stream.write(text.encode()))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write readable JSON; NaN and infinity are refused, not every reader takes them."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def append_json(path: Path, value: object) -> None:
+    """Append one line of JSON; a single write, so that lines of several processes do not mix."""
+    with path.open("a") as stream:
+        stream.write(json.dumps(value, allow_nan=False) + "\n")
+
+
+def write_weights(path: Path, network: nn.Module) -> None:
+    """Write a network's weights and buffers as safetensors."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    data = safetensors.torch.save(state)
+    write(path, lambda stream: stream.write(data))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read weights and buffers by name.
+
+    Raises:
+        ValueError: If the file is no safetensors file.
+    """
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"expected safetensors in {path}: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: If the file holds something else.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"expected JSON in {path}: {error}") from None
+
+
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write named arrays as npz."""
+    write(path, lambda stream: np.savez(stream, allow_pickle=False, **arrays))
+
+
+def read_array(path: Path, name: str) -> NDArray[Any]:
+    """Read one array of an npz; pickled objects are refused."""
+    with np.load(path, allow_pickle=False) as stored:
+        return np.asarray(stored[name])
+
+
+@contextmanager
+def held(lock: FileLock, *, patient: bool) -> Iterator[bool]:
+    """Hold a lock for a block; when not patient, give False at once if another process holds it."""
+    try:
+        lock.acquire(timeout=-1 if patient else 0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

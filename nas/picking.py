@@ -1,0 +1,47 @@
+"""Write a chosen candidate: its architecture, its weights and a card."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import optuna
+
+from nas import files
+from nas import report
+from nas.config import parse_config
+from nas.pareto import Choice
+from nas.storage import CONFIG
+from nas.storage import TASK
+
+
+def write(study: optuna.Study, choice: Choice, folder: Path) -> Path:
+    """Write `architecture.json`, `weights.safetensors` and `card.md` under the run's folder.
+
+    Weights that another machine trained are not here; the candidate is then trained again from its own seed.
+
+    Returns:
+        The folder written.
+    """
+    trial = choice.trial
+    config = parse_config(study.user_attrs[CONFIG])
+    target = folder / "picks" / str(trial.number)
+    architecture = report.architecture_of(study, trial)
+    weights = _weights(study, choice, folder)
+    described = {"space": config.space, **study.user_attrs[TASK], "params": dict(architecture.params)}
+    with weights.open("rb") as stream:
+        files.write(target / "weights.safetensors", lambda out: shutil.copyfileobj(stream, out))
+    files.write_json(target / "architecture.json", {**described, "key": architecture.key})
+    files.write_text(target / "card.md", report.card(study, trial, choice.reason, config.device))
+    return target
+
+
+def _weights(study: optuna.Study, choice: Choice, folder: Path) -> Path:
+    from nas import search  # noqa: PLC0415 - only where a training is needed
+    from nas.plan import resolve  # noqa: PLC0415 - only where a training is needed
+
+    path = search.weights_path(folder, choice.trial.user_attrs["key"])
+    if not path.exists():
+        plan = resolve(parse_config(study.user_attrs[CONFIG]), folder.parent)
+        search.evaluate(plan, search.make_bench(plan), plan.candidate(choice.trial.params))
+    return path

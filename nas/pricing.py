@@ -1,0 +1,93 @@
+"""Price one architecture given by hand, by a file or by a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from estimators.device import available_devices
+from estimators.device import load_device
+from estimators.estimate import Estimate
+from nas import crosscheck
+from nas import files
+from nas import plugins
+from nas import report
+from nas.config import load_config
+from nas.evaluate import screen
+from nas.storage import load_study
+from search_spaces.graph import Architecture
+from search_spaces.graph import Shape
+from search_spaces.space import SearchSpace
+
+
+def read_architecture(text: str | None, space: str, input_shape: Shape, classes: int, runs: Path) -> Architecture:
+    """Find the architecture that a user means.
+
+    Args:
+        text: JSON of parameters, the path of a JSON file (of parameters, or one written by `nas pick`), RUN:NUMBER, or
+            None for the space's reference. Parameters left out are the reference's.
+        space: Space of the parameters, where the text does not say.
+        input_shape: Shape of one record, where the text does not say.
+        classes: Number of classes, where the text does not say.
+        runs: Folder of all runs.
+
+    Raises:
+        ValueError: If the text is none of these or does not belong to the space.
+    """
+    if text and not text.lstrip().startswith("{") and not Path(text).exists():
+        return _from_run(text, runs)
+    found: Any = {}
+    if text:
+        found = _parse(text) if text.lstrip().startswith("{") else files.read_json(Path(text))
+    if not isinstance(found, dict):
+        raise ValueError(f"expected an object of parameters; got {found!r}")
+    if "params" in found:
+        space, classes = str(found["space"]), int(found["num_classes"])
+        input_shape, found = tuple(found["input_shape"]), found["params"]
+    made: SearchSpace = plugins.load("search_spaces", space, "make_space")(input_shape, classes)
+    return made.decode({**made.reference, **found})
+
+
+def price_on(architecture: Architecture, device: str) -> dict[str, dict[str, Estimate]]:
+    """Price an architecture on one device, or on all of them with `all`."""
+    names = available_devices() if device == "all" else [device]
+    return {name: screen(architecture, load_device(name)) for name in names}
+
+
+def check(architecture: Architecture) -> dict[str, dict[str, int]]:
+    """Count MACs and parameters with other people's tools.
+
+    Raises:
+        ValueError: If one of them disagrees with ours.
+    """
+    ours = {
+        name: int(plugins.load("estimators.cost", name, "estimate")(architecture, load_device("stm32h747")).value)
+        for name in ("macs", "params")
+    }
+    counted = crosscheck.counts(architecture)
+    wrong = [f"{tool} {numbers}" for tool, numbers in counted.items() if numbers != ours]
+    if wrong:
+        raise ValueError(f"counts differ: ours {ours}, {', '.join(wrong)}")
+    return counted
+
+
+def _from_run(text: str, runs: Path) -> Architecture:
+    name, _, number = text.partition(":")
+    if not number.isdigit():
+        raise ValueError(f"expected JSON, a file or RUN:NUMBER; got {text!r}, and there is no such file")
+    folder = runs / name
+    settings = folder / "config.toml"
+    storage = load_config(settings, {}).storage if settings.exists() else None
+    study = load_study(name, folder, storage)
+    trials = study.get_trials(deepcopy=False)
+    if int(number) >= len(trials):
+        raise ValueError(f"no trial {number} in {name!r}; there are 0 to {len(trials) - 1}")
+    return report.architecture_of(study, trials[int(number)])
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"expected JSON; got {text!r}: {error}") from None

@@ -1,0 +1,270 @@
+"""Labelled records and the five disjoint sets that a search keeps apart.
+
+The worst errors in published membership inference come from sets that overlap: attacks calibrated on members, models
+chosen on the records they are attacked with. `split` is the one place where records are given a role.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import starmap
+from pathlib import Path
+from typing import Any
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas import plugins
+from nas.assignment import LEAST
+from nas.assignment import assign
+from nas.assignment import clusters_of
+
+Shape: TypeAlias = tuple[int, ...]
+Ints: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where records come from.
+
+    Attributes:
+        name: Data set, a file of `nas/data` such as `digits`, or a module of your own by its dotted name.
+        path: File or folder, for the data sets that need one.
+        label_column: Column of a CSV that holds the class.
+        group_column: Column of a CSV, or array of an npz, that says which records belong together: a person, a
+            recording.
+    """
+
+    name: str
+    path: Path | None = None
+    label_column: str = "label"
+    group_column: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Records:
+    """Labelled records.
+
+    Attributes:
+        features: `(records, channels, height, width)` or `(records, features)`, float32. A loader may hand images over
+            as uint8, where 0 to 255 stand for 0 to 1, which takes a quarter of the memory; `split` makes them float32.
+        labels: `(records,)`, 0 to `num_classes` - 1.
+        classes: Name of each class.
+        groups: `(records,)`, equal for records that belong together, such as one person's; they stay on one side.
+        held_out: `(records,)`, true in a data set's official test part: these become the test set and nothing else.
+
+    Raises:
+        ValueError: If shapes or types disagree, a feature is not finite, a label is out of range, or fewer than two
+            classes are present.
+
+    >>> records = Records(np.zeros((3, 2), np.float32), np.array([0, 1, 1]), ("cat", "dog"))
+    >>> len(records), records.input_shape, records.class_counts.tolist()
+    (3, (2,), [1, 2])
+    """
+
+    features: NDArray[Any]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    groups: NDArray[Any] | None = None
+    held_out: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        _check_features(self.features)
+        _check_labels(self.labels, len(self.features), self.classes)
+        if self.groups is not None and self.groups.shape != self.labels.shape:
+            raise ValueError(f"expected groups ({len(self)},); got {self.groups.shape}")
+        if self.groups is not None and (self.groups != self.groups).any():  # only NaN differs from itself
+            raise ValueError("expected a group for every record; got NaN")
+        if self.held_out is not None and (self.held_out.shape != self.labels.shape or self.held_out.dtype != bool):
+            raise ValueError(f"expected held_out ({len(self)},) bool; got {self.held_out.shape} {self.held_out.dtype}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of one record."""
+        return self.features.shape[1:]
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    @property
+    def class_counts(self) -> Ints:
+        """Records of each class, `(classes,)`."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    def select(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Records:
+        """Return some of the records: those at `rows` in that order, or those where `rows` is true.
+
+        Raises:
+            ValueError: If fewer than two classes are left.
+        """
+        return Records(
+            features=self.features[rows],
+            labels=self.labels[rows],
+            classes=self.classes,
+            groups=None if self.groups is None else self.groups[rows],
+            held_out=None if self.held_out is None else self.held_out[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """Five sets that share no record, no group and no duplicate, all float32 and standardised by the members alone.
+
+    Attributes:
+        members: What candidates are trained on.
+        non_members: As many others, for the attack to tell apart from the members.
+        validation: For the error of a candidate.
+        reserve: For the constants of an attack; no network is ever trained on it.
+        test: Opened once, by the audit of the network that was chosen.
+        fingerprint: SHA-256 in hex of the records as they were loaded, and of the set and the place each was given.
+    """
+
+    members: Records
+    non_members: Records
+    validation: Records
+    reserve: Records
+    test: Records
+    fingerprint: str
+
+
+SETS = ("members", "non_members", "validation", "reserve", "test")
+
+
+def load_records(source: Source) -> Records:
+    """Load a data set.
+
+    Raises:
+        ValueError: If there is no such data set, it cannot be read, or it has no groups where a group column is named.
+    """
+    records: Records = plugins.load("nas.data", source.name, "load")(source)
+    if source.group_column is not None and records.groups is None:
+        raise ValueError(f"expected groups in column {source.group_column!r}; the data set {source.name!r} has none")
+    return records
+
+
+def split(records: Records, *, seed: int, members: int | None = None) -> Splits:
+    """Give each record at most one role, by chance, class by class.
+
+    Without `members` all records are used: about 30 % members, 30 % non-members, 10 % validation, 10 % reserve and 20 %
+    test. With `members` the two first have exactly that many, validation and reserve half as many but at least 1,000
+    each, and test twice that; where fewer are left, the three share them 1 : 1 : 2, and where more are, those have no
+    role. An official test part is the test set, whole, and the other four share the rest.
+
+    Records with equal features, whatever their labels, and records of one group form a cluster, as do clusters that
+    share a record. A cluster lies in one set. Records that form a cluster with official test records get no role.
+
+    Members and non-members have equal counts in each class, so that a class alone says nothing about membership. Where
+    clusters do not divide evenly, the surplus of the larger side gets no role.
+
+    Features are standardised with mean and standard deviation of the members, per channel or column (constant ones are
+    only centred), so that no other set leaks into training.
+
+    Raises:
+        ValueError: If there are too few records or clusters for five sets, or for that many members.
+    """
+    rng = np.random.default_rng(seed)
+    clusters = clusters_of(records.features, records.groups)
+    official = None if records.held_out is None or not records.held_out.any() else records.held_out
+    pool = np.arange(len(records))
+    if official is not None:
+        pool = np.flatnonzero(~np.isin(clusters, clusters[official]))
+    _check_counts(records, pool, sets=5 if official is None else 4)
+    parts = assign(clusters[pool], records.labels[pool], members=members, official=official is not None, rng=rng)
+    rows = [pool[part] for part in parts]
+    if official is not None:
+        rows.append(rng.permutation(np.flatnonzero(official)))
+    _check_sets(records, rows)
+    return _standardised(records, rows)
+
+
+def _check_features(features: NDArray[Any]) -> None:
+    if features.ndim not in (2, 4) or 0 in features.shape:
+        raise ValueError(
+            "expected features (records, features) or (records, channels, height, width), none of them 0; "
+            f"got {features.shape}"
+        )
+    if features.dtype != np.float32 and not (features.dtype == np.uint8 and features.ndim == 4):
+        raise ValueError(f"expected float32 features, or uint8 images; got {features.dtype} {features.shape}")
+    # Minimum and maximum carry NaN and infinity, and need no copy.
+    if not np.isfinite([features.min(), features.max()]).all():
+        raise ValueError("expected finite features; got NaN or infinity")
+
+
+def _check_labels(labels: Ints, count: int, classes: tuple[str, ...]) -> None:
+    if labels.shape != (count,) or labels.dtype != np.int64:
+        raise ValueError(f"expected labels ({count},) int64; got {labels.shape} {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise ValueError(f"expected labels from 0 to {len(classes) - 1}; got {labels.min()} to {labels.max()}")
+    if labels.min() == labels.max():
+        raise ValueError(f"expected records of at least two classes; all {count} are of class {classes[labels[0]]!r}")
+
+
+def _check_counts(records: Records, pool: Ints, sets: int) -> None:
+    counts = np.bincount(records.labels[pool], minlength=records.num_classes)
+    short = np.flatnonzero((records.class_counts > 0) & (counts < LEAST * sets))
+    if short.size:
+        rarest = short[np.argmin(counts[short])]
+        where = "" if sets == len(SETS) else " outside the official test part"
+        raise ValueError(
+            f"expected at least {LEAST * sets} records of each class{where}, to fill {sets} sets with {LEAST} of each; "
+            f"class {records.classes[rarest]!r} has {counts[rarest]}"
+        )
+
+
+def _check_sets(records: Records, rows: Sequence[Ints]) -> None:
+    for name, chosen in zip(SETS, rows, strict=True):
+        found = np.unique(records.labels[chosen]).size
+        if found < 2:
+            raise ValueError(
+                f"expected records of at least two classes in each of five sets; {name} would get {found}: "
+                f"too few groups, or too many equal records"
+            )
+
+
+def _standardised(records: Records, rows: Sequence[Ints]) -> Splits:
+    parts = [_floats(records.features[chosen]) for chosen in rows]
+    moments = list(starmap(_moments, zip(np.moveaxis(parts[0], 1, 0), strict=True)))
+    shape = (1, -1) + (1,) * (parts[0].ndim - 2)
+    mean, deviation = (np.array(values, dtype=np.float32).reshape(shape) for values in zip(*moments, strict=True))
+    sets = {}
+    for name, chosen, part in zip(SETS, rows, parts, strict=True):
+        with np.errstate(all="ignore"):  # Records refuses what overflows
+            np.subtract(part, mean, out=part)
+            np.divide(part, deviation, out=part)
+        groups = None if records.groups is None else records.groups[chosen]
+        sets[name] = Records(part, records.labels[chosen], records.classes, groups)
+    return Splits(**sets, fingerprint=_fingerprint(records, rows))
+
+
+def _floats(features: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a float32 copy, pixels as 0 to 1."""
+    copy = np.array(features, dtype=np.float32, order="C")
+    if features.dtype == np.uint8:
+        copy /= 255
+    return copy
+
+
+def _moments(column: NDArray[np.float32]) -> tuple[float, float]:
+    """Return mean and standard deviation of a column or channel; 1 for the latter where it is constant."""
+    if column.min() == column.max():
+        return float(column.flat[0]), 1.0
+    return float(column.mean(dtype=np.float64)), float(column.std(dtype=np.float64))
+
+
+def _fingerprint(records: Records, rows: Sequence[Ints]) -> str:
+    """Hash what was loaded, not what was standardised: the last bits of a mean differ from one machine to another."""
+    digest = hashlib.sha256(json.dumps([records.classes, records.input_shape, str(records.features.dtype)]).encode())
+    for name, chosen in zip(SETS, rows, strict=True):
+        digest.update(f"{name} {chosen.size}".encode())
+        digest.update(np.ascontiguousarray(records.features[chosen]).data)
+        digest.update(records.labels[chosen].tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,170 @@
+"""Put a study into words: rows for JSON, tables for people, a card for the chosen network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from typing import TypeAlias
+
+import optuna
+from optuna.trial import FrozenTrial
+from rich.table import Table
+
+from estimators.estimate import Estimate
+from nas import plugins
+from nas.evaluate import MEASURED
+from nas.pareto import is_metric
+from nas.storage import CONFIG
+from nas.storage import TASK
+from search_spaces.graph import WEIGHTED
+from search_spaces.graph import Architecture
+from search_spaces.space import SearchSpace
+
+Row: TypeAlias = dict[str, Any]
+# Columns of the front's table, in this order, where the study has them; everything else is in the JSON.
+COLUMNS = ("params", "error", "leakage", "latency_ms", "peak_ram_kib", "flash_kib", "macs", "energy_mj")
+# The search minimises what an attack estimates from a sample: its interval belongs beside it wherever it is shown.
+WITH_INTERVAL = ("leakage", "tpr_at_1pct_fpr", "loss_auc")
+
+
+def space_of(study: optuna.Study) -> SearchSpace:
+    """Return the space a study searched."""
+    task = study.user_attrs[TASK]
+    return _space(study.user_attrs[CONFIG]["space"], tuple(task["input_shape"]), int(task["num_classes"]))
+
+
+def architecture_of(study: optuna.Study, trial: FrozenTrial) -> Architecture:
+    """Return the network a trial stands for."""
+    space = space_of(study)
+    return space.decode({name: trial.params[name] for name in space.distributions})
+
+
+def defence_of(study: optuna.Study, trial: FrozenTrial) -> str:
+    """Return the defence a trial was trained with."""
+    return str(trial.params.get("defence", study.user_attrs[CONFIG]["defences"][0]))
+
+
+def bits_of(architecture: Architecture) -> str:
+    """Write the bit-widths of a network's weights and tensors, layer by layer: `W 8-4-8 A 8-4-32`.
+
+    The tensor of a layer is what it reads.
+    """
+    layers = [op for op in architecture.ops if op.kind in WEIGHTED]
+    weights = "-".join(str(op.weight_bits) for op in layers)
+    tensors = "-".join(str(architecture.ops[op.inputs[0]].bits) for op in layers)
+    return f"W {weights} A {tensors}"
+
+
+def row(study: optuna.Study, trial: FrozenTrial) -> Row:
+    """Describe a trained candidate: its number, architecture, bits, and every measured number with its interval."""
+    architecture = architecture_of(study, trial)
+    return {
+        "number": trial.number,
+        "key": trial.user_attrs["key"],
+        "architecture": dict(architecture.params),
+        "bits": bits_of(architecture),
+        "recipe": {name: value for name, value in trial.params.items() if name not in architecture.params},
+        "defence": defence_of(study, trial),
+        **{name: value for name, value in trial.user_attrs.items() if _is_number(value)},
+    }
+
+
+def flat(estimates: Mapping[str, Estimate]) -> Row:
+    """Write estimates as plain numbers; one with an interval has `NAME_low` and `NAME_high` beside it."""
+    numbers: Row = {}
+    for name, estimate in estimates.items():
+        numbers[name] = int(estimate.value) if estimate.value.is_integer() else estimate.value
+        if estimate.low < estimate.high:
+            numbers |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return numbers
+
+
+def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
+    """Lay out candidates as a table."""
+    trials = list(trials)
+    measured = [name for name in COLUMNS if trials and name in trials[0].user_attrs]
+    extra = [name for name in study.user_attrs[CONFIG]["objectives"] if name not in measured]
+    names = [*measured, *extra]
+    table = Table(*["number", *names, "bits", "defence"])
+    for column in table.columns[: len(names) + 1]:
+        column.justify = "right"
+        column.no_wrap = True
+    for trial in trials:
+        cells = [_cell(trial, name) for name in names]
+        bits = bits_of(architecture_of(study, trial))
+        table.add_row(str(trial.number), *cells, bits, defence_of(study, trial))
+    return table
+
+
+def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) -> Table:
+    """Lay out one architecture's costs, a row for each device."""
+    names = list(dict.fromkeys(name for estimates in by_device.values() for name in estimates))
+    table = Table(*["device", *names], title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for device, estimates in by_device.items():
+        cells = [_interval(estimates[name]) if name in estimates else "-" for name in names]
+        table.add_row(device, *cells)
+    return table
+
+
+def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> str:
+    """Write the short card that travels with a chosen network, in Markdown."""
+    config = study.user_attrs[CONFIG]
+    described = row(study, trial)
+    lines = [
+        f"# Candidate {trial.number} of {study.study_name}",
+        "",
+        f"Chosen because: {reason}.",
+        "",
+        f"- network `{described['key']}` of the space `{config['space']}`, bits {described['bits']}",
+        f"- trained on `{config['dataset']}` with the defence `{described['defence']}`, seed {config['seed']}",
+        f"- costs are for `{device}`",
+        "",
+        "| number | value | interval |",
+        "|---|---|---|",
+    ]
+    for name in [*MEASURED, *(name for name in described if name not in MEASURED)]:
+        if name in trial.user_attrs and is_metric(trial, name):
+            low, high = described.get(f"{name}_low"), described.get(f"{name}_high")
+            interval = "exact" if low is None else f"{low:.4g} to {high:.4g}"
+            lines.append(f"| {name} | {described[name]:.6g} | {interval} |")
+    lines += [
+        "",
+        "`leakage` is the AUC of a quick membership attack that guided the search: it ranks candidates, and the",
+        "search picked among many, so it is optimistic. It is no audit; do not quote it as the leakage of a release.",
+        "`error` is measured on validation records; the test records have not been touched.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+@lru_cache
+def _space(name: str, input_shape: tuple[int, ...], num_classes: int) -> SearchSpace:
+    space: SearchSpace = plugins.load("search_spaces", name, "make_space")(input_shape, num_classes)
+    return space
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(trial: FrozenTrial, name: str) -> str:
+    value, attrs = trial.user_attrs[name], trial.user_attrs
+    if name not in WITH_INTERVAL:
+        return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+    return _interval(Estimate(value, attrs[f"{name}_low"], attrs[f"{name}_high"]))
+
+
+def _interval(estimate: Estimate) -> str:
+    """Write a value, and its interval where it has one.
+
+    >>> _interval(Estimate.exact(1234567)), _interval(Estimate(0.5123, 0.45, 0.57))
+    ('1,234,567', '0.512 (0.450-0.570)')
+    """
+    if estimate.low == estimate.high:
+        return f"{estimate.value:,.0f}" if estimate.value.is_integer() else f"{estimate.value:,.3g}"
+    digits = ".3f" if estimate.high < 10 else ".1f"
+    return f"{estimate.value:{digits}} ({estimate.low:{digits}}-{estimate.high:{digits}})"
