@@ -6,6 +6,7 @@ Works on labels and cluster numbers alone; `nas.records.split` gives the result 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 from typing import TypeAlias
 
@@ -118,25 +119,46 @@ def _place(clusters: Ints, labels: Ints, targets: Ints, rng: np.random.Generator
     """Put whole clusters into sets, the largest first, then fill up class by class with records that stand alone."""
     _, cluster, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     alone = sizes[cluster] == 1
-    rows: list[list[Ints]] = [[] for _ in targets]
-    wanted = targets.copy()
     pieces = _pieces(cluster, sizes, alone, rng)
-    for done, piece in enumerate(pieces):
-        histogram = np.bincount(labels[piece], minlength=targets.shape[1])
-        # Growth of the squared distance from the target, relative to the target.
-        cost = ((histogram**2 - 2 * histogram * wanted) / np.maximum(targets, 1)).sum(axis=1)
-        taken = np.array([*map(bool, rows[:-1]), True])
-        if len(pieces) - done <= np.count_nonzero(~taken):
-            cost[taken] = np.inf
-        chosen = int(np.argmin(cost))
-        rows[chosen].append(piece)
-        wanted[chosen] -= histogram
+    histograms = [np.bincount(labels[piece], minlength=targets.shape[1]) for piece in pieces]
+    chosen, wanted = _choose(histograms, np.bincount(labels[alone], minlength=targets.shape[1]), targets)
+    rows = [[piece for piece, place in zip(pieces, chosen, strict=True) if place == row] for row in range(len(targets))]
     for label in range(targets.shape[1]):
         singles = rng.permutation(np.flatnonzero(alone & (labels == label)))
-        ends = np.minimum(np.cumsum(np.maximum(wanted[:, label], 0)), singles.size)
-        for parts, part in zip(rows, np.split(singles, ends), strict=False):
+        for parts, part in zip([*rows, *rows], _shared(singles, wanted[:, label]), strict=True):
             parts.append(part)
     return [np.concatenate(parts) for parts in rows]
+
+
+def _choose(histograms: Sequence[Ints], singles: Ints, targets: Ints) -> tuple[list[int], Ints]:
+    """Choose a set for each cluster, given its records of each class: the sets, and what each still wants."""
+    wanted, chosen = targets.copy(), list[int]()
+    lacking = np.repeat([[True]] * (len(targets) - 1) + [[False]], targets.shape[1], axis=1)
+    left = singles + sum((histogram > 0).astype(np.int64) for histogram in histograms)
+    for histogram in histograms:
+        # Growth of the squared distance from the target, relative to the target.
+        cost = ((histogram**2 - 2 * histogram * wanted) / np.maximum(targets, 1)).sum(axis=1)
+        # Few large clusters suit the large sets best; where they get scarce, a set without the class comes first.
+        scarce = (histogram > 0) & (left <= lacking.sum(axis=0))
+        needs = lacking[:, scarce].sum(axis=1)
+        place = int(np.lexsort((cost, -needs))[0])
+        chosen.append(place)
+        wanted[place] -= histogram
+        lacking[place] &= histogram == 0
+        left -= histogram > 0
+    return chosen, wanted
+
+
+def _shared(singles: Ints, wanted: Ints) -> list[Ints]:
+    """Cut the records of a class into two parts for each set: the least it needs, then what it still wants.
+
+    Large clusters may leave fewer than wanted; the last sets go short, but not below the least.
+    """
+    wanted = np.maximum(wanted, 0)
+    least = np.minimum(wanted, LEAST)
+    least[-1] = 0
+    ends = np.minimum(np.cumsum([*least, *(wanted - least)]), singles.size)
+    return np.split(singles, ends)[:-1]
 
 
 def _pieces(cluster: Ints, sizes: Ints, alone: NDArray[np.bool_], rng: np.random.Generator) -> list[Ints]:
