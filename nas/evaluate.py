@@ -31,9 +31,9 @@ from torch import nn
 
 from estimators.device import Device
 from estimators.estimate import Estimate
-from estimators.leakage.attacks import loss as loss_attack
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
+from estimators.leakage.scores import log_probabilities
 from estimators.leakage.statistics import auc_interval
 from estimators.leakage.statistics import proportion_interval
 from estimators.leakage.statistics import tpr_at_fpr_interval
@@ -204,7 +204,7 @@ def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:
         "error": proportion_interval(wrong, len(data.validation)),
         "leakage": auc_interval(scores, is_member),
         "tpr_at_1pct_fpr": tpr_at_fpr_interval(scores, is_member, fpr=0.01, seed=bench.seed),
-        "loss_auc": auc_interval(loss_attack.attack(evidence), is_member),
+        "loss_auc": auc_interval(log_probabilities(logits, labels), is_member),
         "accuracy_gap": Estimate.exact(correct[is_member].mean() - correct[~is_member].mean()),
     }
 

@@ -27,6 +27,7 @@ from datetime import datetime
 from pathlib import Path
 
 import optuna
+import psutil
 import torch
 from filelock import FileLock
 from filelock import Timeout
@@ -189,7 +190,8 @@ class Clock:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "timings.jsonl"
-        self._seconds: dict[str, float] = {}
+        started = time.time() - psutil.Process().create_time()
+        self._seconds: dict[str, float] = {"start-up": started}
         self._since = time.perf_counter()
 
     def lap(self, phase: str, within: Mapping[str, float] | None = None) -> None:
