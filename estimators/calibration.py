@@ -1,0 +1,127 @@
+"""From measured networks to a device's coefficients: non-negative, judged on networks left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from scipy.stats import t as student_t
+
+from estimators.device import ELEMENT_KINDS
+from estimators.device import MAC_KINDS
+from estimators.device import VIEW_KINDS
+from estimators.device import no_rule
+from search_spaces.graph import Architecture
+
+Floats: TypeAlias = NDArray[np.float64]
+
+STRENGTHS = (0.0, 1e-3, 1e-2, 1e-1, 1.0)
+COLUMNS = (
+    *(("cycles_per_mac", kind) for kind in sorted(MAC_KINDS)),
+    *(("cycles_per_element", kind) for kind in sorted(MAC_KINDS | ELEMENT_KINDS)),
+    *(("cycles_per_kernel", kind) for kind in sorted(MAC_KINDS | ELEMENT_KINDS)),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A cycle model and how it did on networks that it was not fitted to.
+
+    Attributes:
+        coefficients: `(columns,)`, cycles for one unit of each column.
+        ratios: `(networks,)`, measured over predicted; each network predicted by a fit without it.
+        strength: How strongly the coefficients were pulled to the prior.
+    """
+
+    coefficients: Floats
+    ratios: Floats
+    strength: float
+
+    @property
+    def errors(self) -> Floats:
+        """`(networks,)`, predicted over measured, minus 1."""
+        return 1 / self.ratios - 1
+
+    @property
+    def interval(self) -> float:
+        """Relative half-width, around a prediction, that holds the measurement in 90 % of cases.
+
+        The conformal quantile of the left-out errors where there are enough of them, Student's t around an unbiased
+        prediction where there are not.
+        """
+        deviations = np.abs(self.ratios - 1)
+        count = len(deviations)
+        rank = int(np.ceil(0.9 * (count + 1)))
+        if rank <= count:
+            return float(np.sort(deviations)[rank - 1])
+        return float(student_t.ppf(0.95, count) * np.sqrt(np.mean(deviations**2)))
+
+
+def counts_of(architecture: Architecture) -> Floats:
+    """Return `(columns,)`: what each coefficient of `COLUMNS` is multiplied by in a network's cycles.
+
+    Raises:
+        ValueError: If an operator has no rule.
+    """
+    totals = dict.fromkeys(COLUMNS, 0.0)
+    for kernel in architecture.kernels:
+        if kernel.kind in VIEW_KINDS:
+            continue
+        if ("cycles_per_kernel", kernel.kind) not in totals:
+            raise no_rule(kernel.kind, "calibration")
+        if kernel.kind in MAC_KINDS:
+            totals["cycles_per_mac", kernel.kind] += kernel.macs
+        totals["cycles_per_element", kernel.kind] += kernel.input_size + kernel.output_size
+        totals["cycles_per_kernel", kernel.kind] += 1
+    return np.array(list(totals.values()))
+
+
+def fit_cycles(counts: Floats, cycles: Floats, prior: Floats | None = None, *, folds: int | None = None) -> Fit:
+    """Fit non-negative cycles per unit to measured networks, by least squares on the relative error.
+
+    Relative, because a millisecond too much matters on a network of two and not on one of two hundred. With few
+    networks the coefficients are pulled to those of a relative (the same engine on another core), scaled by one factor
+    to these measurements; how strongly is chosen by cross-validation, so the errors left out are slightly flattering.
+
+    Args:
+        counts: `(networks, columns)`, MACs, elements or kernels of each type.
+        cycles: `(networks,)`, measured.
+        prior: `(columns,)`, cycles of each column on the relative; only their ratios matter. None: no regularisation.
+        folds: Groups of networks left out together; None leaves out one at a time.
+
+    Raises:
+        ValueError: If there are fewer than three networks, shapes disagree, or a measurement is not above 0.
+    """
+    if len(cycles) < 3 or counts.shape[:1] != cycles.shape:
+        raise ValueError(f"expected counts (networks, columns) of at least 3; got {counts.shape} and {cycles.shape}")
+    if not (np.isfinite(cycles).all() and (cycles > 0).all() and np.isfinite(counts).all()):
+        raise ValueError("expected finite counts and measurements above 0")
+    group = np.arange(len(cycles)) % (folds or len(cycles))
+    strengths = (0.0,) if prior is None else STRENGTHS
+    prior = np.ones(counts.shape[1]) if prior is None else prior
+    ratios = {strength: _left_out(counts, cycles, prior, strength, group) for strength in strengths}
+    strength = min(strengths, key=lambda strength: float(np.mean((ratios[strength] - 1) ** 2)))
+    return Fit(_solve(counts, cycles, prior, strength), ratios[strength], strength)
+
+
+def _left_out(counts: Floats, cycles: Floats, prior: Floats, strength: float, group: NDArray[np.int_]) -> Floats:
+    ratios = np.empty(len(cycles))
+    for fold in range(group.max() + 1):
+        out = group == fold
+        predicted = counts[out] @ _solve(counts[~out], cycles[~out], prior, strength)
+        # A type that only the network left out has may make its prediction 0: a large error, but a finite one.
+        ratios[out] = cycles[out] / np.maximum(predicted, 1e-3 * cycles[out])
+    return ratios
+
+
+def _solve(counts: Floats, cycles: Floats, prior: Floats, strength: float) -> Floats:
+    shares = counts * prior / cycles[:, None]
+    total = shares.sum(axis=1)
+    scale = total.sum() / (total @ total)
+    # In units of the scaled prior a column weighs as much as its share of the time, whatever it counts.
+    pull = np.sqrt(strength) * np.eye(len(prior))
+    factors, _ = nnls(np.vstack([shares * scale, pull]), np.concatenate([np.ones(len(cycles)), np.diag(pull)]))
+    return np.asarray(factors * scale * prior, dtype=np.float64)

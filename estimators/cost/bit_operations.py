@@ -1,0 +1,31 @@
+"""Bit operations of one inference: MACs times weight bits times input bits, an optimistic bound."""
+
+from __future__ import annotations
+
+from estimators.device import ELEMENT_KINDS
+from estimators.device import MAC_KINDS
+from estimators.device import VIEW_KINDS
+from estimators.device import Device
+from estimators.device import no_rule
+from estimators.estimate import Estimate
+from search_spaces.graph import Architecture
+
+WITHOUT_MACS = ELEMENT_KINDS | VIEW_KINDS
+
+
+def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: ARG001 - the same on every device
+    """Count bit operations of one record, exactly; the device is ignored.
+
+    Optimistic: it promises a quarter of the cost from 8 bits to 4, where an accelerator built for few bits reaches
+    0.57 (BitFusion, pointwise layers) and a microcontroller nothing. Plan time with `latency_ms`.
+
+    Raises:
+        ValueError: If an operator has no rule.
+    """
+    operations = 0
+    for kernel in architecture.kernels:
+        if kernel.kind in MAC_KINDS:
+            operations += kernel.macs * kernel.weight_bits * kernel.input_bits
+        elif kernel.kind not in WITHOUT_MACS:
+            raise no_rule(kernel.kind, "bit_operations")
+    return Estimate.exact(operations)

@@ -1,0 +1,31 @@
+"""Multiply-accumulates of one inference: half the FLOPs of convolutions and fully connected layers."""
+
+from __future__ import annotations
+
+from estimators.device import ELEMENT_KINDS
+from estimators.device import MAC_KINDS
+from estimators.device import VIEW_KINDS
+from estimators.device import Device
+from estimators.device import no_rule
+from estimators.estimate import Estimate
+from search_spaces.graph import Architecture
+
+WITHOUT_MACS = ELEMENT_KINDS | VIEW_KINDS
+
+
+def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: ARG001 - the same on every device
+    """Count multiply-accumulates of one record, exactly; the device is ignored.
+
+    fvcore and thop print the same number and call it FLOPs (fvcore issue 69, thop issue 208); they also count batch
+    normalisation and pooling, which are left out here: an engine folds the one and does not multiply in the other.
+
+    Raises:
+        ValueError: If an operator has no rule.
+    """
+    macs = 0
+    for kernel in architecture.kernels:
+        if kernel.kind in MAC_KINDS:
+            macs += kernel.macs
+        elif kernel.kind not in WITHOUT_MACS:
+            raise no_rule(kernel.kind, "macs")
+    return Estimate.exact(macs)

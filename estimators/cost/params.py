@@ -1,0 +1,35 @@
+"""Trainable parameters of the float network: weights, biases, and two for each normalised channel."""
+
+from __future__ import annotations
+
+from estimators.device import ELEMENT_KINDS
+from estimators.device import MAC_KINDS
+from estimators.device import VIEW_KINDS
+from estimators.device import Device
+from estimators.device import no_rule
+from estimators.estimate import Estimate
+from search_spaces.graph import Architecture
+
+KNOWN = MAC_KINDS | ELEMENT_KINDS | VIEW_KINDS
+
+
+def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: ARG001 - the same on every device
+    """Count parameters, exactly; the device is ignored.
+
+    It is the count that PyTorch, fvcore and thop give for the float network. The learned ranges of quantisers are left
+    out: they do not exist in that network.
+
+    Raises:
+        ValueError: If an operator has no rule.
+    """
+    params = 0
+    for kernel in architecture.kernels:
+        if kernel.kind not in KNOWN:
+            raise no_rule(kernel.kind, "params")
+        params += kernel.weights
+    for op in architecture.ops:
+        if op.bias:
+            params += op.shape[0]
+        if op.kind == "norm":
+            params += 2 * op.shape[0]
+    return Estimate.exact(params)
