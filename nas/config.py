@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Annotated
 from typing import Any
 from typing import Self
 from typing import TypeAlias
@@ -16,9 +18,14 @@ from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
+from pydantic import AllowInfNan
 from pydantic import BaseModel
 from pydantic import ConfigDict
+from pydantic import Discriminator
 from pydantic import Field
+from pydantic import PlainValidator
+from pydantic import Strict
+from pydantic import Tag
 from pydantic import ValidationError
 from pydantic import model_validator
 
@@ -31,25 +38,63 @@ ENGINES = ("optuna", "nni", "nni-service")
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
 # (the data themselves are compared by their fingerprint).
 MAY_CHANGE = frozenset({"trials", "workers", "engine", "storage", "data_path"})
+# What a recipe's setting must be, by the type of the recipe's own value.
+ALLOWED: Mapping[type, tuple[type | tuple[type, ...], str]] = {
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+    str: (str, "a name"),
+}
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"expected a finite number; got {value!r}")
+    return value
+
+
+def _choice(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"expected a number, a name, a list of them, or a table with low and high; got {value!r}")
+    return _number(value)
+
+
+def _form(value: object) -> str:
+    """Tell how a setting is written, so that a mistake is reported once and not once for each form."""
+    if isinstance(value, Mapping | Range):
+        return "range"
+    return "list" if isinstance(value, list) else "value"
+
+
+Whole: TypeAlias = Annotated[int, Strict()]  # neither "3" nor true
+Number: TypeAlias = Annotated[int | float, PlainValidator(_number)]
+Choice: TypeAlias = Annotated[int | float | str, PlainValidator(_choice)]
 
 
 class Range(BaseModel):
     """Values between two ends, both included; whole numbers when both ends are, on a log scale if asked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    low: int | float
-    high: int | float
+    low: Number
+    high: Number
     log: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not self.low < self.high:
             raise ValueError(f"expected low < high; got {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"expected low > 0 on a log scale; got {self.low}")
         return self
 
 
-Choice: TypeAlias = int | float | str
-Setting: TypeAlias = Choice | Range | list[Choice]
+Setting: TypeAlias = Annotated[
+    Annotated[Choice, Tag("value")]
+    | Annotated[Range, Tag("range")]
+    | Annotated[list[Choice], Field(min_length=1), Tag("list")],
+    Discriminator(_form),
+]
 
 
 class RecipeSettings(BaseModel):
@@ -68,7 +113,10 @@ class RecipeSettings(BaseModel):
     @model_validator(mode="after")
     def _each_value_is_a_recipe(self) -> Self:
         for field in fields(Recipe):
+            kinds, expected = ALLOWED[type(field.default)]
             for value in _extremes(getattr(self, field.name)):
+                if not isinstance(value, kinds):
+                    raise ValueError(f"expected {expected} for {field.name}; got {value!r}")
                 values: dict[str, Any] = {field.name: value}
                 Recipe(**values)
         return self
@@ -120,45 +168,48 @@ class SearchConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str
     space: str = "conv"
     dataset: str = "digits"
     data_path: Path | None = None
     label_column: str = "label"
     group_column: str | None = None
-    members: int | None = Field(default=None, ge=1)
+    members: Whole | None = Field(default=None, ge=1)
     device: str = "stm32h747"
     objectives: tuple[str, ...] = ("error", "leakage", "latency_ms")
-    budgets: dict[str, float] = {}
+    budgets: dict[str, Annotated[float, Strict(), AllowInfNan(False)]] = {}
     attack: str = "rmia"
     defences: tuple[str, ...] = ("none", "gecko")
     teacher: dict[str, ParamValue] | None = None
-    references: int = Field(default=4, ge=2, multiple_of=2)
+    references: Whole = Field(default=4, ge=2, multiple_of=2)
     recipe: RecipeSettings = Field(default_factory=RecipeSettings)
-    trials: int = Field(default=24, ge=1)
-    seed: int = Field(default=0, ge=0)
+    trials: Whole = Field(default=24, ge=1)
+    seed: Whole = Field(default=0, ge=0)
     sampler: str = "tpe"
     engine: str = "optuna"
-    workers: int | None = Field(default=None, ge=1)
-    storage: str | None = None
+    workers: Whole | None = Field(default=None, ge=1)
+    storage: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="before")
     @classmethod
     def _named(cls, values: dict[str, Any]) -> dict[str, Any]:
         dataset, space = values.get("dataset", "digits"), values.get("space", "conv")
-        return {"name": f"{dataset}-{space}", **values}
+        # Not every name of a module is a good name of a folder.
+        return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"{dataset}-{space}").lstrip("._-") or "run", **values}
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise ValueError(
+                "expected a name of at most 100 letters, digits, dots, dashes and underscores, "
+                f"the first a letter or digit; got {self.name!r}"
+            )
         for what, value, known in (("sampler", self.sampler, SAMPLERS), ("engine", self.engine, ENGINES)):
             if value not in known:
                 raise ValueError(f"no {what} {value!r}; there are {list(known)}")
         for what, names in (("objectives", self.objectives), ("defences", self.defences)):
             if not names or len(set(names)) != len(names):
                 raise ValueError(f"expected at least one name in {what}, each once; got {list(names)}")
-        for metric, limit in self.budgets.items():
-            if not math.isfinite(limit):
-                raise ValueError(f"expected a finite budget for {metric}; got {limit}")
         return self
 
 
@@ -175,13 +226,15 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
     """
     values = _read_toml(path) if path else {}
     if path and isinstance(values.get("data_path"), str):
-        values["data_path"] = str((path.parent / values["data_path"]).resolve())
+        values["data_path"] = str((path.parent / Path(values["data_path"]).expanduser()).resolve())
     for name, value in flags.items():
         if isinstance(value, dict):
-            if value:
-                values[name] = {**values.get(name, {}), **value}
+            in_file = values.get(name, {})
+            if value and isinstance(in_file, dict):
+                values[name] = {**in_file, **value}
         elif value is not None:
-            values[name] = value
+            # A copy of the settings is kept in the run's folder, where a path relative to this one means nothing.
+            values[name] = value.absolute() if isinstance(value, Path) else value
     return parse_config(values)
 
 
@@ -204,13 +257,21 @@ def to_toml(config: SearchConfig) -> str:
 
 def differences(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
     """List the settings that a study was started with and that differ now, as `name: was X, now Y`."""
-    now = ours.model_dump(mode="json")
-    names = sorted((now.keys() | stored.keys()) - MAY_CHANGE)
+    now, then = _flat(ours.model_dump(mode="json")), _flat(stored)
     return [
-        f"{name}: was {stored.get(name)!r}, now {now.get(name)!r}"
-        for name in names
-        if now.get(name) != stored.get(name)
+        f"{name}: was {then.get(name)!r}, now {now.get(name)!r}"
+        for name in sorted(now.keys() | then.keys())
+        if now.get(name) != then.get(name) and name not in MAY_CHANGE
     ]
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the settings of a table (recipe, budgets, teacher) one by one."""
+    flat = {}
+    for name, value in values.items():
+        parts = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, Mapping) else {name: value}
+        flat.update(parts)
+    return flat
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -224,12 +285,15 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _problem(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     """Put one of pydantic's findings into a line; an unknown key is answered with those that exist."""
-    path = [str(part) for part in item["loc"]]
+    path = [str(part) for part in item["loc"] if part not in ("value", "range", "list")]
+    name = ".".join(path)
     if item["type"] == "extra_forbidden":
-        known = RecipeSettings if path[0] == "recipe" else model
-        return f"no setting {'.'.join(path)!r}; there are {sorted(known.model_fields)}"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{'.'.join(path)}: {message}; got {item['input']!r}" if path else message
+        known = (model, RecipeSettings, Range)[len(path) - 1]
+        return f"no setting {name!r}; there are {sorted(known.model_fields)}"
+    if item["type"] == "value_error":  # one of ours, which says what it got
+        message = str(item["msg"]).removeprefix("Value error, ")
+        return f"{name}: {message}" if name else message
+    return f"{name}: {item['msg']}; got {item['input']!r}"
 
 
 def _distribution(setting: Range | list[Choice]) -> BaseDistribution:
