@@ -1,0 +1,171 @@
+import json
+
+import pytest
+
+from search_spaces.graph import Architecture
+from search_spaces.graph import GraphBuilder
+from search_spaces.graph import Op
+from search_spaces.graph import weights_of
+
+
+def residual():
+    """Input 8 bit -> conv 3x3/2 -> norm -> relu 4 bit -> depthwise -> norm 8 bit -> add -> relu 1 bit -> pool."""
+    graph = GraphBuilder((2, 6, 6), bits=8)
+    x = graph.conv(0, 4, kernel=(3, 3), stride=(2, 2), padding=(1, 1), weight_bits=8)
+    x = graph.activation(graph.norm(x), bits=4)
+    y = graph.norm(graph.depthwise(x, kernel=(3, 3), padding=(1, 1), weight_bits=2), bits=8)
+    x = graph.activation(graph.add(y, x), bits=1)
+    x = graph.flatten(graph.pool(x, "max", kernel=(3, 3), stride=(3, 3)))
+    graph.linear(x, 5, bias=True)
+    return graph.architecture("example", {"width": 4})
+
+
+def test_shapes_follow_from_the_operators():
+    assert [op.shape for op in residual().ops] == [(2, 6, 6), *[(4, 3, 3)] * 7, (4, 1, 1), (4,), (5,)]
+    graph = GraphBuilder((3, 9, 5))
+    graph.conv(0, 6, kernel=(3, 5), stride=(2, 1), padding=(0, 2), groups=3)
+    graph.concat(1, 1)
+    assert [op.shape for op in graph.ops[1:]] == [(6, 4, 5), (12, 4, 5)]
+
+
+def test_kernels_by_hand():
+    kernels = residual().kernels
+    assert [(kernel.kind, kernel.ops, kernel.inputs) for kernel in kernels] == [
+        ("conv", (1, 2, 3), (0,)),
+        ("depthwise", (4, 5), (3,)),
+        ("add", (6, 7), (5, 3)),
+        ("pool", (8,), (7,)),
+        ("flatten", (9,), (8,)),
+        ("linear", (10,), (9,)),
+    ]
+    assert [kernel.weights for kernel in kernels] == [4 * 2 * 9, 4 * 9, 0, 0, 0, 4 * 5]
+    assert [kernel.macs for kernel in kernels] == [72 * 9, 36 * 9, 0, 0, 0, 20]
+    assert [(kernel.weight_bits, kernel.input_bits, kernel.output_bits) for kernel in kernels] == [
+        (8, 8, 4),
+        (2, 4, 8),
+        (32, 8, 1),
+        (32, 1, 1),
+        (32, 1, 1),
+        (32, 1, 32),
+    ]
+    assert [(kernel.input_size, kernel.output_size) for kernel in kernels] == [
+        (72, 36),
+        (36, 36),
+        (72, 36),
+        (36, 4),
+        (4, 4),
+        (4, 5),
+    ]
+    assert [kernel.bias for kernel in kernels] == [True, True, False, False, False, True]
+
+
+def test_a_tensor_read_twice_ends_its_kernel():
+    graph = GraphBuilder((1, 4, 4))
+    x = graph.conv(0, 2)
+    y = graph.activation(graph.norm(x))
+    graph.add(x, y)
+    assert [kernel.ops for kernel in graph.architecture("example", {}).kernels] == [(1,), (2, 3), (4,)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "groups", "shape", "expected"),
+    [("conv", 2, (6, 1, 1), 6 * 2 * 15), ("depthwise", 1, (4, 1, 1), 4 * 15), ("linear", 1, (7,), 28)],
+)
+def test_weights_by_hand(kind, groups, shape, expected):
+    assert weights_of(Op(kind, (0,), shape, kernel=(3, 5), groups=groups), in_channels=4) == expected
+
+
+def test_only_operators_with_weights_have_weights():
+    with pytest.raises(ValueError, match=r"one of \['conv', 'depthwise', 'linear'\]; got 'pool'"):
+        weights_of(Op("pool", (0,), (1,)), 1)
+
+
+def test_key_names_the_network_not_the_point():
+    network = residual()
+    assert Architecture("other", {}, network.ops).key == network.key
+    assert Architecture("example", json.loads(json.dumps(network.params)), network.ops).key == network.key
+    assert len(network.key) == 16
+
+
+def test_key_is_stable_across_versions():
+    # A study's records hold keys: a change here orphans them.
+    graph = GraphBuilder((4,), bits=8)
+    graph.linear(0, 2, bias=True, weight_bits=1)
+    assert graph.architecture("example", {}).key == "f56920486e390d83"
+
+
+@pytest.mark.parametrize("field", [name for name in Op.__slots__ if name not in ("kind", "inputs")])
+def test_every_field_of_an_operator_changes_the_key(field):
+    changed = {
+        "shape": (3,),
+        "bias": True,
+        "function": "x",
+        "range": "learned",
+        "groups": 2,
+        "weight_bits": 8,
+        "bits": 8,
+    }
+    value = changed.get(field, (7, 7))
+    ops = (Op("input", (), (2,)), Op("linear", (0,), (2,)))
+    other = (ops[0], Op("linear", (0,), **({"shape": (2,)} | {field: value})))
+    assert Architecture("example", {}, ops).key != Architecture("example", {}, other).key
+
+
+def test_a_range_that_nothing_uses_leaves_no_trace():
+    def network(bits, range):
+        graph = GraphBuilder((4,))
+        graph.activation(graph.norm(0, bits=bits, range=range), bits=bits, range=range)
+        return graph.architecture("example", {}).key
+
+    for bits in (32, 1):
+        assert network(bits, "learned") == network(bits, "tracked")
+    assert network(8, "learned") != network(8, "tracked")
+
+
+def test_an_average_keeps_eight_bits_and_a_maximum_its_input():
+    graph = GraphBuilder((2, 4, 4))
+    one, four, whole = graph.activation(0, bits=1), graph.activation(0, bits=4), graph.activation(0)
+    bits = [
+        [graph.ops[graph.pool(x, function, kernel=(2, 2), stride=(2, 2))].bits for x in (one, four, whole)]
+        for function in ("max", "avg")
+    ]
+    assert bits == [[1, 4, 32], [8, 8, 32]]
+
+
+def test_one_bit_means_sign_and_its_float_twin_relu():
+    network = residual()
+    assert network.ops[7].function == "sign"
+    twin = network.as_float()
+    assert {op.bits for op in twin.ops} == {op.weight_bits for op in twin.ops} == {32}
+    assert twin.ops[7].function == "relu"
+    assert [op.shape for op in twin.ops] == [op.shape for op in network.ops]
+
+
+@pytest.mark.parametrize(
+    ("ops", "message"),
+    [
+        ((), "expected the first operator to be 'input'"),
+        ((Op("conv", (), (1, 1, 1)),), "expected the first operator to be 'input'"),
+        ((Op("input", (), (1,)), Op("attention", (0,), (1,))), "no operator 'attention'; there are"),
+        ((Op("input", (), (1,)), Op("norm", (1,), (1,))), r"expected operator 1 \(norm\) to read earlier ones; got"),
+        ((Op("input", (), (1,)), Op("norm", (), (1,))), r"expected operator 1 \(norm\) to read earlier ones; got"),
+    ],
+)
+def test_a_broken_graph_is_refused(ops, message):
+    with pytest.raises(ValueError, match=message):
+        Architecture("example", {}, ops)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda graph: graph.linear(0, 2), "expected a vector before 'linear'"),
+        (lambda graph: graph.conv(0, 2, kernel=(9, 1)), "does not fit"),
+        (lambda graph: graph.conv(graph.flatten(0), 2), "expected an image"),
+        (lambda graph: graph.add(0, graph.conv(0, 5)), "expected equal shapes for 'add'"),
+        (lambda graph: graph.concat(0, graph.conv(0, 5, kernel=(2, 1))), "expected equal heights and widths"),
+    ],
+)
+def test_operators_that_do_not_fit_are_refused(write, message):
+    with pytest.raises(ValueError, match=message):
+        write(GraphBuilder((2, 4, 4)))

@@ -1,0 +1,369 @@
+"""Conformance of every search space found in its folder, on points drawn from its own distributions."""
+
+import functools
+import itertools
+import json
+import pickle
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import IntDistribution
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from estimators.cost import macs
+from estimators.cost import params
+from estimators.device import load_device
+from nas.plugins import available
+from nas.plugins import load
+from search_spaces import conv
+from search_spaces.graph import BIT_WIDTHS
+from search_spaces.layers.quantize import ActivationQuantizer
+from search_spaces.layers.quantize import quantize_weight
+from search_spaces.network import build
+from search_spaces.space import SearchSpace
+
+CLASSES = 5
+SHAPES = ((1, 8, 8), (3, 13, 7), (20,))
+WEIGHT_LEVELS = {32: None, 8: 255, 4: 15, 2: 3, 1: 2}
+
+
+def accepts(make_space, shape):
+    try:
+        make_space(shape, CLASSES)
+    except ValueError:
+        return False
+    return True
+
+
+MAKERS = {name: load("search_spaces", name, "make_space") for name in available("search_spaces", "make_space")}
+SPACES = [make(shape, CLASSES) for make in MAKERS.values() for shape in SHAPES if accepts(make, shape)]
+every_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: f"{space.name}-{space.input_shape}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small networks are no faster on more threads, and much slower where those are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def examples(count):
+    return settings(max_examples=count, derandomize=True, deadline=None)
+
+
+def values_of(distribution):
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, IntDistribution)
+    return list(range(distribution.low, distribution.high + 1, distribution.step))
+
+
+def points_of(space):
+    return st.fixed_dictionaries({name: st.sampled_from(values_of(d)) for name, d in space.distributions.items()})
+
+
+def records(space, count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, *space.input_shape, generator=generator)
+
+
+def labels(count):
+    return torch.arange(count) % CLASSES
+
+
+@functools.cache
+def device():
+    return load_device("stm32h747")
+
+
+def parameters_by_operator(network):
+    """Count parameters of each operator; a quantiser's step is no weight of the deployed network."""
+    counts = {}
+    for name, parameter in network.named_parameters():
+        if not name.endswith("log_step"):
+            index = int(name.split("_")[0].removeprefix("op"))
+            counts[index] = counts.get(index, 0) + parameter.numel()
+    return counts
+
+
+def described_by_operator(architecture):
+    """The same from the graph, written out without the library's own counting."""
+    counts = {}
+    for index, op in enumerate(architecture.ops):
+        window = op.kernel[0] * op.kernel[1]
+        if op.kind == "conv":
+            counts[index] = op.shape[0] * architecture.ops[op.inputs[0]].shape[0] // op.groups * window
+        elif op.kind == "depthwise":
+            counts[index] = op.shape[0] * window
+        elif op.kind == "linear":
+            counts[index] = op.shape[0] * architecture.ops[op.inputs[0]].shape[0]
+        elif op.kind == "norm":
+            counts[index] = 2 * op.shape[0]
+        if op.bias:
+            counts[index] += op.shape[0]
+    return counts
+
+
+def counted_macs(network, batch):
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(batch)
+    flops, odd = divmod(counter.get_total_flops(), 2 * len(batch))
+    assert not odd
+    return flops
+
+
+def test_spaces_are_found():
+    assert set(MAKERS) >= {"conv", "mlp"}
+    assert {space.name for space in SPACES} == set(MAKERS)
+
+
+@every_space
+@examples(25)
+@given(data=st.data())
+def test_description_and_network_agree(space, data):
+    architecture = space.decode(data.draw(points_of(space)))
+    batch = records(space, 2)
+    for described in (architecture, architecture.as_float()):
+        network = build(described).eval()
+        assert parameters_by_operator(network) == described_by_operator(described)
+        assert counted_macs(network, batch) == macs.estimate(described, device()).value
+        assert sum(described_by_operator(described).values()) == params.estimate(described, device()).value
+        logits = network(batch)
+        assert logits.shape == (2, CLASSES) == (2, described.num_classes)
+        assert logits.isfinite().all()
+    assert (architecture.space, architecture.input_shape) == (space.name, space.input_shape)
+
+
+@every_space
+@examples(10)
+@given(data=st.data())
+def test_every_tensor_and_weight_has_the_levels_of_its_bits(space, data):
+    architecture = space.decode(data.draw(points_of(space)))
+    network, tensors = build(architecture), {}
+    for name, module in network.named_children():  # an operator's last module, its quantiser, is noted last
+        index = int(name.split("_")[0].removeprefix("op"))
+        module.register_forward_hook(lambda _module, _inputs, output, index=index: tensors.update({index: output}))
+        if hasattr(module, "weight_bits"):
+            assert module.weight_bits == architecture.ops[index].weight_bits
+            channels = quantize_weight(module.weight, module.weight_bits)[0].flatten(1)
+            assert max(len(channel.unique()) for channel in channels) <= WEIGHT_LEVELS[module.weight_bits]
+    network(records(space, 16))
+    for index, op in enumerate(architecture.ops):
+        assert tensors[index].shape[1:] == op.shape
+        if op.bits < 32:
+            assert len(tensors[index].unique()) <= 2**op.bits
+        if op.weight_bits < 32:
+            assert hasattr(network.get_submodule(f"op{index}_{op.kind}"), "weight_bits")
+
+
+@every_space
+@examples(10)
+@given(data=st.data())
+def test_training_reaches_every_parameter_and_lowers_the_loss(space, data):
+    network = build(space.decode(data.draw(points_of(space))), seed=1)
+    batch, classes = records(space, 32), labels(32)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    losses = []
+    for _ in range(15):
+        loss = functional.cross_entropy(network(batch), classes)
+        optimizer.zero_grad()
+        loss.backward()
+        if not losses:
+            for name, parameter in network.named_parameters():
+                assert parameter.grad is not None, name
+                assert parameter.grad.isfinite().all(), name
+                assert parameter.grad.any(), name
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@every_space
+@examples(5)
+@given(data=st.data())
+def test_same_seed_same_network(space, data):
+    point = data.draw(points_of(space))
+    first, second = (build(space.decode(point), seed=3).state_dict() for _ in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@every_space
+@examples(20)
+@given(data=st.data())
+def test_key_survives_json_and_the_order_of_parameters(space, data):
+    point = data.draw(points_of(space))
+    key = space.decode(point).key
+    assert space.decode(json.loads(json.dumps(point))).key == key
+    assert space.decode(dict(sorted(point.items(), reverse=True))).key == key
+
+
+@every_space
+def test_every_choice_of_every_parameter_changes_the_graph_in_some_context(space):
+    contexts = []
+
+    @examples(30)
+    @given(points_of(space))
+    def collect(point):
+        contexts.append(point)
+
+    collect()
+    for name, distribution in space.distributions.items():
+        values = values_of(distribution)
+        keys = [{value: space.decode(context | {name: value}).key for value in values} for context in contexts]
+        for first, second in itertools.combinations(values, 2):
+            assert any(key[first] != key[second] for key in keys), f"{name}: {first!r} and {second!r} are the same"
+
+
+@every_space
+def test_every_bit_width_appears(space):
+    weights, tensors = set(), set()
+
+    @examples(30)
+    @given(points_of(space))
+    def collect(point):
+        ops = space.decode(point).ops
+        weights.update(op.weight_bits for op in ops)
+        tensors.update(op.bits for op in ops if op.kind == "activation")
+
+    collect()
+    assert weights == tensors == set(BIT_WIDTHS)
+
+
+@every_space
+def test_strangers_are_refused_all_named_together(space):
+    name, other, *_ = sorted(space.distributions)
+    point = dict(space.reference) | {"stranger": 1, other: "unheard of"}
+    del point[name]
+    with pytest.raises(ValueError, match="not a point of the space") as caught:
+        space.decode(point)
+    for part in ("no parameter 'stranger'", f"{name!r} is missing", f"{other}='unheard of', expected"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@every_space
+def test_a_number_of_another_type_is_refused(space):
+    for wrong in (True, 1.0, None, 2.5, "1"):
+        with pytest.raises(ValueError, match=f"depth={wrong!r}, expected 1 to 4"):
+            space.decode(dict(space.reference) | {"depth": wrong})
+
+
+@every_space
+def test_the_reference_is_a_float_point_no_dearer_than_most(space):
+    reference = space.decode(space.reference)
+    assert reference.as_float().key == reference.key
+    costs = []
+
+    @examples(40)
+    @given(points_of(space))
+    def collect(point):
+        costs.append(macs.estimate(space.decode(point), device()).value)
+
+    collect()
+    assert 0 < macs.estimate(reference, device()).value < sum(costs) / len(costs)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3), (1, 0, 4), (1, 2, 3, 4)])
+def test_shapes_that_no_space_takes_are_refused(name, shape):
+    with pytest.raises(ValueError, match=rf"for the space '{name}'; got shape \({', '.join(map(str, shape))}"):
+        MAKERS[name](shape, CLASSES)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: f"{space.name}-{space.input_shape}")
+def test_one_class_is_refused(space):
+    with pytest.raises(ValueError, match="expected two classes or more; got 1"):
+        MAKERS[space.name](space.input_shape, 1)
+
+
+def test_conv_refuses_vectors():
+    with pytest.raises(
+        ValueError, match=r"expected images \(channels, height, width\) for the space 'conv'; got shape \(9,\)"
+    ):
+        conv.make_space((9,), CLASSES)
+
+
+# --- what the conv space promises in its docstring -------------------------------------------------------------------
+
+
+def conv_network(shape=(3, 16, 16), **changed):
+    space = conv.make_space(shape, CLASSES)
+    return space.decode(dict(space.reference) | changed)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 40), (1, 8, 8), (3, 64, 64)])
+@pytest.mark.parametrize("head", ["avg", "max", "flatten"])
+def test_strides_never_halve_an_axis_below_two(shape, head):
+    changed = {f"block{block}_stride": 2 for block in range(1, 5)}
+    ops = conv_network(shape, depth=4, stem_stride=2, head=head, **changed).ops
+    for axis in (1, 2):
+        lengths = [op.shape[axis] for op in ops if op.kind in ("input", "conv")]
+        assert min(lengths) >= min(2, shape[axis])
+        expected = shape[axis]
+        for _ in range(5):
+            expected = (expected + 1) // 2 if expected >= 4 else expected
+        assert lengths[-1] == expected
+    assert ops[-2].size <= 16 * 16
+
+
+@pytest.mark.parametrize("kind", ["plain", "separable", "inverted"])
+@pytest.mark.parametrize("bits", [8, 4, 2, 1])
+def test_a_sum_reads_eight_bits_and_what_follows_it_has_few(kind, bits):
+    block = {"block1_kind": kind, "block1_residual": True, "block1_activation_bits": bits}
+    ops = conv_network(depth=1, **block).ops
+    (addition,) = (index for index, op in enumerate(ops) if op.kind == "add")
+    assert [ops[source].bits for source in ops[addition].inputs] == [8, 8]
+    assert (ops[addition + 1].kind, ops[addition + 1].bits) == ("activation", bits)
+
+
+def test_a_residual_block_of_equal_shapes_adds_its_input_itself():
+    same = {"block1_stride": 1, "block1_width": 16}
+    plain, residual = (conv_network(depth=1, block1_residual=flag, **same) for flag in (False, True))
+    assert sum(op.kind == "conv" for op in plain.ops) == sum(op.kind == "conv" for op in residual.ops) == 2
+    (addition,) = (op for op in residual.ops if op.kind == "add")
+    assert residual.ops[addition.inputs[1]].kind == "activation"
+
+
+def test_block_kinds_by_hand():
+    # From 16 channels at 16x16 to 24 at 8x8, kernel 5, expansion 4.
+    changed = {"depth": 1, "expansion": 4, "block1_width": 24, "block1_kernel": 5}
+    expected = {
+        "plain": [("conv", 24 * 16 * 25)],
+        "separable": [("depthwise", 16 * 25), ("pointwise", 24 * 16)],
+        "inverted": [("pointwise", 64 * 16), ("depthwise", 64 * 25), ("pointwise", 24 * 64)],
+    }
+    for kind, weighted in expected.items():
+        kernels = conv_network(block1_kind=kind, **changed).kernels[1:-3]
+        assert [(kernel.kind, kernel.weights) for kernel in kernels] == weighted
+
+
+def test_first_and_last_layer_keep_their_own_bits():
+    few = {f"block{block}_{what}": 1 for block in range(1, 5) for what in ("weight_bits", "activation_bits")}
+    ops = conv_network(depth=2, first_bits=8, last_bits=8, **few).ops
+    weighted = [op.weight_bits for op in ops if op.kind in ("conv", "linear")]
+    assert (ops[0].bits, weighted) == (8, [8, 1, 1, 8])
+    float_ends = conv_network(depth=2, **few).ops
+    assert (float_ends[0].bits, float_ends[1].weight_bits, float_ends[-1].weight_bits) == (32, 32, 32)
+
+
+def test_the_range_reaches_every_quantiser():
+    bits = {f"block1_{what}": 4 for what in ("weight_bits", "activation_bits")}
+    network = build(conv_network(depth=1, range="learned", block1_kind="inverted", block1_residual=True, **bits))
+    ranges = [module.range for module in network.modules() if isinstance(module, ActivationQuantizer)]
+    assert ranges == ["learned"] * len(ranges)
+    assert len(ranges) == 6  # two inside, the branch, its projection, the sum, the average
+
+
+def test_spaces_can_travel_to_a_worker():
+    for space in SPACES:
+        copy = pickle.loads(pickle.dumps(space))
+        assert isinstance(copy, SearchSpace)
+        assert copy.decode(space.reference).key == space.decode(space.reference).key
