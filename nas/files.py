@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,8 +37,10 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         with os.fdopen(handle, "wb") as stream:
             fill(cast("BinaryIO", stream))
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say which file it was for
+            error.filename = str(path)
         raise
 
 
@@ -93,9 +97,16 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 
 
 def read_array(path: Path, name: str) -> NDArray[Any]:
-    """Read one array of an npz; pickled objects are refused."""
-    with np.load(path, allow_pickle=False) as stored:
-        return np.asarray(stored[name])
+    """Read one array of an npz; pickled objects are refused.
+
+    Raises:
+        ValueError: If the file is no npz or has no such array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return np.asarray(stored[name])
+    except (ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"expected an .npz with {name!r} in {path}: {error}") from None
 
 
 @contextmanager

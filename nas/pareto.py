@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from nas.storage import CONFIG
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -40,10 +42,11 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
     Args:
         study: The finished or running study.
         limits: Highest allowed value by metric.
-        prefer: Metric to minimise among the candidates within the limits; None for the knee of the front.
+        prefer: Metric to minimise among the candidates within the limits; None for the knee of their front.
 
     Returns:
-        With limits that nobody meets, the candidate whose worst relative excess is smallest, and what it exceeds.
+        A candidate within the limits and within the budgets of the search; a limit on a metric replaces its budget.
+        Where there is none, the candidate whose worst relative excess is smallest, and what it exceeds.
 
     Raises:
         ValueError: If nothing was trained yet or a metric was not measured.
@@ -55,6 +58,7 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
     for name in [*limits, *([prefer] if prefer else [])]:
         if name not in known:
             raise ValueError(f"no metric {name!r} in this run; there are {known}")
+    limits = {**study.user_attrs.get(CONFIG, {}).get("budgets", {}), **limits}
     within = [trial for trial in trained if not _excess(trial, limits)]
     if not within:
         nearest = min(trained, key=lambda trial: (max(_excess(trial, limits).values()), trial.number))
@@ -66,11 +70,29 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
         best = min(within, key=lambda trial: (trial.user_attrs[prefer], *trial.values, trial.number))
         others = f" of the {len(within)} candidates within the limits" if limits else f" of {len(within)} candidates"
         return Choice(best, f"lowest {prefer} ({best.user_attrs[prefer]:.4g}){others}")
-    best_numbers = {trial.number for trial in front(study)}
-    eligible = [trial for trial in within if trial.number in best_numbers] or within
-    knee = eligible[knee_index(np.array([trial.values for trial in eligible]))]
+    is_best = non_dominated([trial.values for trial in within])
+    eligible = [trial for trial, best in zip(within, is_best, strict=True) if best]
+    knee = eligible[knee_index([trial.values for trial in eligible])]
     where = "the front within the limits" if limits else "the front"
     return Choice(knee, f"knee of {where}: nearest to the best value of every objective, each scaled to its range")
+
+
+def non_dominated(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> NDArray[np.bool_]:
+    """Tell which rows no other row beats: none is as low in every column and lower in one.
+
+    Args:
+        values: `(candidates, objectives)`; lower is better.
+
+    Returns:
+        `(candidates,)`; equal rows do not beat each other.
+
+    >>> non_dominated([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])
+    array([ True,  True, False])
+    """
+    table = np.asarray(values, dtype=np.float64)
+    as_low = (table[:, None] <= table[None]).all(axis=2)
+    lower = (table[:, None] < table[None]).any(axis=2)
+    return np.asarray(~(as_low & lower).any(axis=0))
 
 
 def knee_index(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> int:

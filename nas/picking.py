@@ -22,6 +22,9 @@ def write(study: optuna.Study, choice: Choice, folder: Path) -> Path:
 
     Returns:
         The folder written.
+
+    Raises:
+        ValueError: If the weights are not here and the data or the program are no longer those of the search.
     """
     trial = choice.trial
     config = parse_config(study.user_attrs[CONFIG])
@@ -40,8 +43,13 @@ def _weights(study: optuna.Study, choice: Choice, folder: Path) -> Path:
     from nas import search  # noqa: PLC0415 - only where a training is needed
     from nas.plan import resolve  # noqa: PLC0415 - only where a training is needed
 
-    path = search.weights_path(folder, choice.trial.user_attrs["key"])
-    if not path.exists():
-        plan = resolve(parse_config(study.user_attrs[CONFIG]), folder.parent)
-        search.evaluate(plan, search.make_bench(plan), plan.candidate(choice.trial.params))
-    return path
+    key = choice.trial.user_attrs["key"]
+    path = search.weights_path(folder, key)
+    if path.exists():
+        return path
+    plan = resolve(parse_config(study.user_attrs[CONFIG]), folder.parent)
+    candidate = plan.candidate(choice.trial.params)
+    if plan.data.fingerprint != study.user_attrs[TASK]["fingerprint"] or candidate.key != key:
+        raise ValueError(f"expected the weights in {path}; they cannot be trained again: other data or another version")
+    search.evaluate(plan, search.make_bench(plan), candidate)
+    return search.weights_path(plan.folder, key)

@@ -43,8 +43,7 @@ def read_architecture(text: str | None, space: str, input_shape: Shape, classes:
     if not isinstance(found, dict):
         raise ValueError(f"expected an object of parameters; got {found!r}")
     if "params" in found:
-        space, classes = str(found["space"]), int(found["num_classes"])
-        input_shape, found = tuple(found["input_shape"]), found["params"]
+        space, input_shape, classes, found = _task(found)
     made: SearchSpace = plugins.load("search_spaces", space, "make_space")(input_shape, classes)
     return made.decode({**made.reference, **found})
 
@@ -84,6 +83,18 @@ def _from_run(text: str, runs: Path) -> Architecture:
     if int(number) >= len(trials):
         raise ValueError(f"no trial {number} in {name!r}; there are 0 to {len(trials) - 1}")
     return report.architecture_of(study, trials[int(number)])
+
+
+def _task(written: dict[str, Any]) -> tuple[str, Shape, int, dict[str, Any]]:
+    """Read what `nas pick` wrote: space, input shape, number of classes and parameters."""
+    if missing := [name for name in ("space", "input_shape", "num_classes") if name not in written]:
+        raise ValueError(f"expected parameters, or what nas pick writes; missing beside 'params': {missing}")
+    space, shape, classes, params = (written[name] for name in ("space", "input_shape", "num_classes", "params"))
+    if not isinstance(shape, list) or not all(type(length) is int for length in [*shape, classes]):
+        raise ValueError(f"expected whole numbers as input_shape and num_classes; got {shape!r} and {classes!r}")
+    if not isinstance(space, str) or not isinstance(params, dict):
+        raise ValueError(f"expected a name as space and an object as params; got {space!r} and {params!r}")
+    return space, tuple(shape), classes, params
 
 
 def _parse(text: str) -> Any:

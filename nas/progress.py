@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -72,7 +73,7 @@ class Display:
         self._trained_before = count(study.get_trials(deepcopy=False)).trained
         self._training_since: float | None = None
         self._last_line = ""
-        self._last_time = 0.0
+        self._last_time = -math.inf
 
     def __enter__(self) -> Self:
         if self._live:
@@ -94,8 +95,7 @@ class Display:
             self._live.update(Group(Text(line, style="bold"), table), refresh=True)
         elif line != self._last_line and time.monotonic() > self._last_time + SECONDS_BETWEEN_LINES:
             self._console.print(line, highlight=False)
-            self._last_time = time.monotonic()
-        self._last_line = line
+            self._last_line, self._last_time = line, time.monotonic()
 
     def counts(self) -> Counts:
         """Count the study's trials as they are now."""
@@ -126,10 +126,10 @@ class Display:
         return f"trained {counts.trained} of {wanted}{self._left(counts.trained)}  |  {counts}"
 
     def _left(self, trained: int) -> str:
-        done = trained - self._trained_before
-        if done < 1 or self._training_since is None:
+        done, to_do = trained - self._trained_before, self._plan.config.trials - trained
+        if done < 1 or to_do < 1 or self._training_since is None:
             return ""
-        left = (time.monotonic() - self._training_since) / done * (self._plan.config.trials - trained)
+        left = (time.monotonic() - self._training_since) / done * to_do
         return f", about {duration(left)} left"
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 from typing import TypeAlias
 
 import optuna
 from optuna.trial import FrozenTrial
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from estimators.estimate import Estimate
 from nas import plugins
+from nas.config import parse_config
 from nas.evaluate import MEASURED
 from nas.pareto import is_metric
 from nas.storage import CONFIG
@@ -25,8 +29,8 @@ from search_spaces.space import SearchSpace
 Row: TypeAlias = dict[str, Any]
 # Columns of the front's table, in this order, where the study has them; everything else is in the JSON.
 COLUMNS = ("params", "error", "leakage", "latency_ms", "peak_ram_kib", "flash_kib", "macs", "energy_mj")
-# The search minimises what an attack estimates from a sample: its interval belongs beside it wherever it is shown.
-WITH_INTERVAL = ("leakage", "tpr_at_1pct_fpr", "loss_auc")
+# The search minimises what it estimates from a sample: the interval belongs beside it wherever it is shown.
+WITH_INTERVAL = ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
 
 
 def space_of(study: optuna.Study) -> SearchSpace:
@@ -47,27 +51,38 @@ def defence_of(study: optuna.Study, trial: FrozenTrial) -> str:
 
 
 def bits_of(architecture: Architecture) -> str:
-    """Write the bit-widths of a network's weights and tensors, layer by layer: `W 8-4-8 A 8-4-32`.
+    """Write the bit-widths of a network's weights and tensors, layer by layer: `W 8 2x2 8x3 A 8x4 1 8`.
 
-    The tensor of a layer is what it reads.
+    `2x3` stands for three layers with 2 bits one after the other. The tensor of a layer is what it reads.
     """
     layers = [op for op in architecture.ops if op.kind in WEIGHTED]
-    weights = "-".join(str(op.weight_bits) for op in layers)
-    tensors = "-".join(str(architecture.ops[op.inputs[0]].bits) for op in layers)
+    weights = runs(op.weight_bits for op in layers)
+    tensors = runs(architecture.ops[op.inputs[0]].bits for op in layers)
     return f"W {weights} A {tensors}"
+
+
+def runs(values: Iterable[int]) -> str:
+    """Write equal neighbours as one.
+
+    >>> runs([8, 2, 2, 8, 8, 8])
+    '8 2x2 8x3'
+    """
+    lengths = [(value, len(list(group))) for value, group in groupby(values)]
+    return " ".join(str(value) if length == 1 else f"{value}x{length}" for value, length in lengths)
 
 
 def row(study: optuna.Study, trial: FrozenTrial) -> Row:
     """Describe a trained candidate: its number, architecture, bits, and every measured number with its interval."""
     architecture = architecture_of(study, trial)
+    recipe = parse_config(study.user_attrs[CONFIG]).recipe.recipe(trial.params)
     return {
         "number": trial.number,
         "key": trial.user_attrs["key"],
         "architecture": dict(architecture.params),
         "bits": bits_of(architecture),
-        "recipe": {name: value for name, value in trial.params.items() if name not in architecture.params},
+        "recipe": asdict(recipe),
         "defence": defence_of(study, trial),
-        **{name: value for name, value in trial.user_attrs.items() if _is_number(value)},
+        **{name: _plain(value) for name, value in trial.user_attrs.items() if _is_number(value)},
     }
 
 
@@ -75,25 +90,30 @@ def flat(estimates: Mapping[str, Estimate]) -> Row:
     """Write estimates as plain numbers; one with an interval has `NAME_low` and `NAME_high` beside it."""
     numbers: Row = {}
     for name, estimate in estimates.items():
-        numbers[name] = int(estimate.value) if estimate.value.is_integer() else estimate.value
+        numbers[name] = _plain(estimate.value)
         if estimate.low < estimate.high:
             numbers |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return numbers
 
 
+def plain_table(*columns: str, title: str | None = None) -> Table:
+    """Return an empty table without frames, as narrow as its columns allow."""
+    return Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+
 def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
-    """Lay out candidates as a table."""
+    """Lay out candidates, two lines each: an interval stands under its value, the tensors' bits under the weights'."""
     trials = list(trials)
     measured = [name for name in COLUMNS if trials and name in trials[0].user_attrs]
     extra = [name for name in study.user_attrs[CONFIG]["objectives"] if name not in measured]
     names = [*measured, *extra]
-    table = Table(*["number", *names, "bits", "defence"])
+    table = plain_table("no.", *map(_heading, names), "bits", "defence")
     for column in table.columns[: len(names) + 1]:
         column.justify = "right"
         column.no_wrap = True
     for trial in trials:
         cells = [_cell(trial, name) for name in names]
-        bits = bits_of(architecture_of(study, trial))
+        bits = bits_of(architecture_of(study, trial)).replace(" A ", "\nA ")
         table.add_row(str(trial.number), *cells, bits, defence_of(study, trial))
     return table
 
@@ -101,9 +121,10 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
 def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) -> Table:
     """Lay out one architecture's costs, a row for each device."""
     names = list(dict.fromkeys(name for estimates in by_device.values() for name in estimates))
-    table = Table(*["device", *names], title=title)
+    table = plain_table("device", *map(_heading, names), title=title)
     for column in table.columns[1:]:
         column.justify = "right"
+        column.no_wrap = True
     for device, estimates in by_device.items():
         cells = [_interval(estimates[name]) if name in estimates else "-" for name in names]
         table.add_row(device, *cells)
@@ -151,20 +172,31 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _plain(value: float) -> int | float:
+    """Return a whole number as one."""
+    return int(value) if float(value).is_integer() else value
+
+
+def _heading(name: str) -> str:
+    """Put a metric's unit on a second line."""
+    return name.replace("_", "\n", 1) if name.count("_") == 1 else "\n".join(name.rsplit("_", 1))
+
+
 def _cell(trial: FrozenTrial, name: str) -> str:
     value, attrs = trial.user_attrs[name], trial.user_attrs
     if name not in WITH_INTERVAL:
-        return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
-    return _interval(Estimate(value, attrs[f"{name}_low"], attrs[f"{name}_high"]))
+        return _interval(Estimate.exact(value))
+    return _interval(Estimate(value, attrs.get(f"{name}_low", value), attrs.get(f"{name}_high", value)))
 
 
 def _interval(estimate: Estimate) -> str:
-    """Write a value, and its interval where it has one.
+    """Write a value, and under it its interval where it has one.
 
-    >>> _interval(Estimate.exact(1234567)), _interval(Estimate(0.5123, 0.45, 0.57))
-    ('1,234,567', '0.512 (0.450-0.570)')
+    >>> print(_interval(Estimate.exact(1234567)), _interval(Estimate(0.5123, 0.45, 0.57)))
+    1,234,567 0.512
+    0.450-0.570
     """
     if estimate.low == estimate.high:
         return f"{estimate.value:,.0f}" if estimate.value.is_integer() else f"{estimate.value:,.3g}"
     digits = ".3f" if estimate.high < 10 else ".1f"
-    return f"{estimate.value:{digits}} ({estimate.low:{digits}}-{estimate.high:{digits}})"
+    return f"{estimate.value:{digits}}\n{estimate.low:{digits}}-{estimate.high:{digits}}"
