@@ -1,0 +1,88 @@
+from dataclasses import FrozenInstanceError
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from estimators.leakage.evidence import Bank
+from estimators.leakage.evidence import Evidence
+
+LOGITS = np.array([[1.0, 0.0, -1.0], [0.0, 2.0, 0.0], [0.5, 0.5, 3.0]])
+LABELS = np.array([0, 1, 2])
+TRAINED_ON = np.array([[True, False, True], [False, True, False]])
+BANK_LOGITS = np.stack([LOGITS, LOGITS + 1])
+
+
+def with_value(array, index, value):
+    array = array.copy()
+    array[index] = value
+    return array
+
+
+def test_evidence_cannot_say_who_is_a_member():
+    assert [field.name for field in fields(Evidence)] == ["logits", "labels", "bank"]
+
+
+def test_both_are_frozen_and_equal_to_themselves_alone():
+    bank, twin = Bank(BANK_LOGITS, TRAINED_ON, LABELS), Bank(BANK_LOGITS, TRAINED_ON, LABELS)
+    assert len({bank, bank, twin}) == 2
+    with pytest.raises(FrozenInstanceError):
+        Evidence(LOGITS, LABELS, bank).logits = LOGITS
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("label_dtype", [np.uint8, np.int32, np.int64])
+def test_the_usual_types_are_taken(dtype, label_dtype):
+    labels = LABELS.astype(label_dtype)
+    Evidence(LOGITS.astype(dtype), labels, Bank(BANK_LOGITS.astype(dtype), TRAINED_ON, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (LOGITS[0], LABELS, r"expected logits \(records, classes\) .* got \(3,\), \(3,\)"),
+        (LOGITS, LABELS[:2], r"got \(3, 3\), \(2,\)"),
+        (LOGITS, LABELS[:, None], r"got \(3, 3\), \(3, 1\)"),
+        (LOGITS[:0], LABELS[:0], r"at least one record and two classes; got logits \(0, 3\)"),
+        (LOGITS[:, :1], np.zeros(3, int), r"at least one record and two classes; got logits \(3, 1\)"),
+        (LOGITS.astype(int), LABELS, "logits as floats and labels as integers; got int64 and int64"),
+        (LOGITS, LABELS.astype(float), "got float64 and float64"),
+        (with_value(LOGITS, (1, 2), np.nan), LABELS, "the network gave NaN or infinity: its training diverged"),
+        (with_value(LOGITS, (0, 0), -np.inf), LABELS, "the network gave NaN or infinity"),
+        (LOGITS, LABELS + 1, "labels from 0 to 2; got 1 to 3"),
+        (LOGITS, LABELS - 1, "labels from 0 to 2; got -1 to 1"),
+    ],
+)
+def test_evidence_refuses_in_one_line(logits, labels, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        Evidence(logits, labels)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("logits", "trained_on", "labels", "message"),
+    [
+        (LOGITS, TRAINED_ON, LABELS, r"expected logits \(references, records, classes\).*got \(3, 3\) and \(2, 3\)"),
+        (BANK_LOGITS, TRAINED_ON.T, LABELS, r"got \(2, 3, 3\) and \(3, 2\)"),
+        (BANK_LOGITS[:0], TRAINED_ON[:0], LABELS, r"got \(0, 3, 3\) and \(0, 3\)"),
+        (BANK_LOGITS, TRAINED_ON.astype(int), LABELS, "trained_on as booleans; got int64"),
+        (BANK_LOGITS, TRAINED_ON, LABELS[:2], r"got \(3, 3\), \(2,\)"),
+        (with_value(BANK_LOGITS, (1, 0, 0), np.inf), TRAINED_ON, LABELS, "reference 1 gave NaN or infinity"),
+        (BANK_LOGITS, TRAINED_ON, LABELS + 1, "labels from 0 to 2; got 1 to 3"),
+        (BANK_LOGITS, with_value(TRAINED_ON, (1, 0), True), LABELS, "1 of 3 were trained on by all 2"),
+    ],
+)
+def test_bank_refuses_in_one_line(logits, trained_on, labels, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        Bank(logits, trained_on, labels)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_bank_describes_the_same_records_and_classes():
+    bank = Bank(BANK_LOGITS, TRAINED_ON, LABELS)
+    with pytest.raises(ValueError, match="their labels differ"):
+        Evidence(LOGITS, LABELS[::-1].copy(), bank)
+    with pytest.raises(ValueError, match=r"records and classes to be the evidence's; got \(3, 3\) and \(2, 3\)"):
+        Evidence(LOGITS[:2], LABELS[:2], bank)
+    with pytest.raises(ValueError, match=r"got \(3, 3\) and \(3, 4\)"):
+        Evidence(np.zeros((3, 4)), LABELS, bank)
