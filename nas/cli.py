@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 import optuna
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from nas import files
 from nas import plugins
@@ -27,12 +27,21 @@ from nas.pareto import front
 app = typer.Typer(
     name="nas",
     help="Search for small networks that are accurate, fit the chip and leak little about their training data.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 INTERRUPTED = 130
 WIDTH = 140
+# The command line's own errors; typer brings the library they come from, or uses the one installed.
+USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.mro() if kind.__name__ == "UsageError")
+# What `nas list metrics` adds to the cost metrics, which are files with a description of their own.
+MEASURED = {
+    "error": "Share of validation records misclassified, with its exact binomial 95 % interval.",
+    "leakage": "AUC of the membership attack: 0.5 when nothing leaks; DeLong 95 % interval.",
+    "tpr_at_1pct_fpr": "Share of members the attack finds at 1 % false alarms; bootstrap 95 % interval.",
+    "loss_auc": "AUC of the plain loss threshold, the baseline of the attack.",
+    "accuracy_gap": "Accuracy on members minus accuracy on as many others.",
+}
 
 Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -44,10 +53,12 @@ def main() -> None:
     logging.captureWarnings(capture=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        app()
-    except (ValueError, OSError) as error:
-        _console(stderr=True).print(f"nas: {_one_line(error)}", markup=False, highlight=False)
+        app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except (ValueError, OSError, USAGE_ERROR) as error:
+        typer.echo(f"nas: {_one_line(error)}", err=True)
         sys.exit(2)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
 
 
 @app.command()
@@ -94,7 +105,7 @@ def search(
         "defences": _names(defences),
         "references": references,
         "trials": trials,
-        "recipe": {"epochs": _span(epochs)} if epochs else {},
+        "recipe": {} if epochs is None else {"epochs": _span(epochs)},
         "workers": workers,
         "seed": seed,
         "sampler": sampler,
@@ -141,9 +152,9 @@ def pick(
         typer.echo(json.dumps(picked))
         return
     console = _console()
-    console.print(f"candidate {choice.trial.number}: {choice.reason}", highlight=False)
+    console.print(f"candidate {choice.trial.number}: {choice.reason}", highlight=False, soft_wrap=True)
     console.print(report.front_table(study, [choice.trial]))
-    console.print(f"written to {written}", highlight=False)
+    console.print(f"written to {written}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -197,10 +208,10 @@ def list_(
         return
     console = _console()
     for title, entries in chosen.items():
-        table = Table("name", "what it is", title=title, title_justify="left")
+        table = report.plain_table("name", "what it is", title=title)
         for entry, description in entries.items():
             table.add_row(entry, description)
-        console.print(table)
+        console.print(table, "")
 
 
 def _run(config: SearchConfig, runs: Path, console: Console) -> optuna.Study:
@@ -221,7 +232,8 @@ def _run(config: SearchConfig, runs: Path, console: Console) -> optuna.Study:
         with display:
             workers.run(config, runs, display.look)
     except KeyboardInterrupt:
-        console.print(f"stopped; {display.counts().trained} trained candidates are kept. {_go_on(config, runs)}")
+        kept = f"{display.counts().trained} trained candidates are kept"
+        console.print(f"stopped; {kept}. {_go_on(config, runs)}", highlight=False, soft_wrap=True)
         sys.exit(INTERRUPTED)
     display.finish()
     files.write_json(plan.folder / "front.json", {"front": [report.row(study, trial) for trial in front(study)]})
@@ -269,6 +281,8 @@ def _check_engine(config: SearchConfig, *, yes: bool) -> None:
     """Refuse an NNI engine that cannot run, and ask before its manager opens a port to everyone."""
     if config.engine == "optuna":
         return
+    from nas import nni_check  # noqa: PLC0415 - beside its only use
+
     nni_check.check()
     if config.engine == "nni-service":
         _console(stderr=True).print(nni_check.SERVICE_WARNING, highlight=False)
@@ -291,6 +305,7 @@ def _plugin_descriptions() -> dict[str, dict[str, str]]:
         title: {name: _first_sentence(f"{package}.{name}") for name in plugins.available(package, attribute)}
         for title, (package, attribute) in packages.items()
     }
+    known["metrics"] |= MEASURED
     known["devices"] = {name: load_device(name).description for name in available_devices()}
     return known
 
@@ -309,9 +324,12 @@ def _limits(texts: list[str] | None, flag: str) -> dict[str, float]:
     for text in texts or []:
         name, _, number = text.partition("=")
         try:
-            limits[name.strip()] = float(number)
+            limit = float(number)
         except ValueError:
-            raise ValueError(f"expected {flag} METRIC=NUMBER; got {text!r}") from None
+            limit = math.nan
+        if not math.isfinite(limit):
+            raise ValueError(f"expected {flag} METRIC=NUMBER; got {text!r}")
+        limits[name.strip()] = limit
     return limits
 
 
@@ -325,17 +343,18 @@ def _span(text: str) -> int | dict[str, int]:
         return ends[0]
     if len(ends) == 2:
         return {"low": ends[0], "high": ends[1]}
-    raise ValueError(f"expected a number or LOW:HIGH; got {text!r}")
+    raise ValueError(f"expected --epochs NUMBER or LOW:HIGH; got {text!r}")
 
 
 def _shape(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"expected whole numbers with commas between, like 3,32,32; got {text!r}") from None
+        raise ValueError(f"expected --input-shape with whole numbers, like 3,32,32; got {text!r}") from None
 
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+    text = error.format_message() if isinstance(error, USAGE_ERROR) else error  # type: ignore[attr-defined]
+    return " ".join(str(text).split())

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
-from thop import profile
-from thop.vision import basic_hooks
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,14 +30,18 @@ def counts(architecture: Architecture) -> dict[str, dict[str, int]]:
     record = torch.zeros(1, *architecture.input_shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(record)
-    return {
-        "fvcore": {"macs": _fvcore_macs(network, record), "params": params},
-        "thop": _thop_counts(network, record),
-        "torch": {"macs": counter.get_total_flops() // 2, "params": params},
-    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # theirs, as they are imported and as they run
+        return {
+            "fvcore": {"macs": _fvcore_macs(network, record), "params": params},
+            "thop": _thop_counts(network, record),
+            "torch": {"macs": counter.get_total_flops() // 2, "params": params},
+        }
 
 
 def _fvcore_macs(network: nn.Module, record: torch.Tensor) -> int:
+    from fvcore.nn import FlopCountAnalysis  # noqa: PLC0415 - takes a second
+
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     analysis = FlopCountAnalysis(network, record).unsupported_ops_warnings(enabled=False)
     by_operator: dict[str, int] = analysis.by_operator()
@@ -48,6 +50,9 @@ def _fvcore_macs(network: nn.Module, record: torch.Tensor) -> int:
 
 def _thop_counts(network: nn.Module, record: torch.Tensor) -> dict[str, int]:
     """Count with thop; it knows layers by their exact class, so subclasses are named to it."""
+    from thop import profile  # noqa: PLC0415 - beside its only use, as fvcore
+    from thop.vision import basic_hooks  # noqa: PLC0415 - beside its only use, as fvcore
+
     rules: dict[type[nn.Module], Any] = {}
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

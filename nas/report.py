@@ -98,7 +98,8 @@ def flat(estimates: Mapping[str, Estimate]) -> Row:
 
 def plain_table(*columns: str, title: str | None = None) -> Table:
     """Return an empty table without frames, as narrow as its columns allow."""
-    return Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    look: dict[str, Any] = {"box": SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    return Table(*columns, title=title, title_justify="left", **look)
 
 
 def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
