@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from dataclasses import dataclass
 from functools import cache
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 import search_spaces
 from estimators.leakage.evidence import Bank
 from nas import files
+from nas import records
 from nas import training
 from nas.records import Splits
 from nas.training import Recipe
@@ -73,7 +77,7 @@ class BankSpec:
 def code_version() -> str:
     """Hash the sources that decide what a training gives, and PyTorch's version: old caches never pass for new."""
     root = Path(search_spaces.__file__).parent
-    sources = sorted([*root.rglob("*.py"), Path(training.__file__), Path(__file__)])
+    sources = sorted([*root.rglob("*.py"), Path(training.__file__), Path(records.__file__), Path(__file__)])
     digest = hashlib.sha256(torch.__version__.encode())
     for source in sources:
         digest.update(source.read_bytes())
@@ -117,7 +121,9 @@ def build_bank(spec: BankSpec, folder: Path) -> Bank:
     paths = spec.paths(folder)
     for patient in (False, True):  # first take what nobody works on, then wait for what others do
         for reference, path in enumerate(paths):
-            _train_once(spec, reference, path, patient=patient)
+            with files.held(FileLock(path.with_suffix(".lock")), patient=patient) as mine:
+                if mine:
+                    cached_logits(path, partial(reference_logits, spec, reference))
     data = spec.data
     labels = np.concatenate([data.members.labels, data.non_members.labels])
     logits = np.stack([files.read_array(path, "logits") for path in paths])
@@ -125,10 +131,14 @@ def build_bank(spec: BankSpec, folder: Path) -> Bank:
     return Bank(logits, trained_on, labels)
 
 
-def _train_once(spec: BankSpec, reference: int, path: Path, *, patient: bool) -> None:
-    """Train one reference unless its file exists or, when not patient, another process is at it."""
+def cached_logits(path: Path, train_anew: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Read a network's logits from the cache, or train it and keep them; hold a lock around it.
+
+    A file that cannot be read (a disk that lost power leaves such) is made anew.
+    """
     if path.exists():
-        return
-    with files.held(FileLock(path.with_suffix(".lock")), patient=patient) as mine:
-        if mine and not path.exists():
-            files.write_arrays(path, logits=reference_logits(spec, reference))
+        with suppress(ValueError):
+            return files.read_array(path, "logits")
+    logits = train_anew()
+    files.write_arrays(path, logits=logits)
+    return logits

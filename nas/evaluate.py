@@ -152,7 +152,7 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
         The measures, the trained network and the time each phase took.
 
     Raises:
-        nas.training.Diverged: If the training's loss is not finite.
+        nas.training.Diverged: If the training's loss, or a logit afterwards, is not finite.
         ValueError: If the candidate names a defence that the bench does not have.
     """
     if candidate.defence not in bench.defences:

@@ -7,23 +7,27 @@ What makes a killed search go on as if nothing had happened:
 
 - A running trial is held by a lock that dies with its process. A trial whose lock is free is taken up again with the
   parameters it was sampled with, so no trial is lost and none is repeated.
-- The sampler is made anew for each trial from the run's seed and the number of trials so far. It remembers nothing
-  that the study does not, and a resumed study samples what an uninterrupted one would have.
+- The sampler is made anew for each trial and each parameter from the run's seed, the trial's number and the parameter's
+  name. It remembers nothing that the study does not, and a resumed study samples what an uninterrupted one would have.
 - A candidate's training seed comes from the run's seed and the candidate's key.
+
+A training that raises is another matter: its trial is told as failed, the error goes on to the caller, and a search
+that is started again goes on with other candidates.
 """
 
 from __future__ import annotations
 
-import getpass
+import copy
 import hashlib
 import os
-import socket
-import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import optuna
@@ -39,11 +43,13 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial
 from optuna.trial import TrialState
+from optuna.trial import create_trial
 from torch import Tensor
 
 from estimators.estimate import Estimate
 from nas import files
 from nas.bank import build_bank
+from nas.bank import cached_logits
 from nas.bank import code_version
 from nas.config import SearchConfig
 from nas.evaluate import Bench
@@ -53,7 +59,9 @@ from nas.evaluate import train_teacher
 from nas.plan import Plan
 from nas.plan import over_budget
 from nas.plan import price
-from nas.storage import identity
+from nas.storage import here
+from nas.storage import is_database
+from nas.storage import lock_folder
 from nas.training import Diverged
 from nas.training import TrainSetup
 from nas.training import plain_setup
@@ -75,9 +83,9 @@ class Proposal:
     lock: FileLock
 
 
-def make_sampler(config: SearchConfig, trials: int) -> BaseSampler:
-    """Return the sampler for one trial. Its random stream depends on the run's seed and the number of trials alone."""
-    seed = seed_from(config.seed, trials)
+def make_sampler(config: SearchConfig, *where: int | str) -> BaseSampler:
+    """Return a sampler whose random stream depends on the run's seed and on where it is used, and on nothing else."""
+    seed = seed_from(config.seed, *where)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if config.sampler == "tpe":
@@ -94,11 +102,11 @@ def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
     Each refused candidate stays in the study as a pruned trial with its costs and the reason.
     """
     for _ in range(REFUSALS_IN_A_ROW):
-        claimed = _take_up(plan, study) or _ask(plan, study)
+        claimed = _claim(plan, study)
         if claimed is None:
             return None
         trial, lock = claimed
-        candidate = plan.candidate(_suggest(trial, plan.distributions))
+        candidate = plan.candidate(_suggest(plan, trial))
         trial.set_user_attr("key", candidate.key)
         refusal = _refusal(plan, study, trial, candidate)
         if refusal is None:
@@ -146,7 +154,8 @@ def work(plan: Plan, study: optuna.Study) -> None:
     while proposal := propose(plan, study):
         clock.lap("sampling and screening")
         try:
-            measures, seconds = evaluate(plan, bench, proposal.candidate)
+            with failing(study, proposal):
+                measures, seconds = evaluate(plan, bench, proposal.candidate)
         except Diverged as error:
             clock.lap("training")
             reject(study, proposal, f"diverged: {error}")
@@ -172,17 +181,25 @@ def make_bench(plan: Plan) -> Bench:
     )
 
 
-def is_held(plan: Plan, trial: FrozenTrial) -> bool:
-    """Tell whether a live process works on a running trial; trials of other machines count as held."""
-    if trial.user_attrs.get("host", socket.gethostname()) != socket.gethostname():
-        return True
-    lock = _lock(plan, trial.number)
+@contextmanager
+def failing(study: optuna.Study, proposal: Proposal) -> Iterator[None]:
+    """Tell the study that a trial failed if the block raises what is neither an outcome nor the machine's fault.
+
+    A full disk or Ctrl-C says nothing about the candidate: its trial is taken up again, as after a kill. Any other
+    error would come again, and the search would never get past it.
+
+    Raises:
+        RuntimeError: From that other error, whatever its type: it is a bug, not a mistake of the user's.
+    """
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+        yield
+    except (Diverged, OSError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        proposal.trial.set_user_attr("failed", f"{type(error).__name__}: {error}")
+        study.tell(proposal.trial, state=TrialState.FAIL)
+        _release(proposal.lock)
+        raise RuntimeError(f"the training of trial {proposal.trial.number} failed: {error}") from error
 
 
 class Clock:
@@ -209,49 +226,83 @@ class Clock:
         self._seconds = {}
 
 
-def _ask(plan: Plan, study: optuna.Study) -> tuple[Trial, FileLock] | None:
-    """Start a new trial unless enough are trained or under way."""
-    trials = study.get_trials(deepcopy=False)
-    spoken_for = sum(trial.state in (TrialState.COMPLETE, TrialState.RUNNING) for trial in trials)
-    if spoken_for >= plan.config.trials:
+def _claim(plan: Plan, study: optuna.Study) -> tuple[Trial, FileLock] | None:
+    """Claim a trial whose process is gone, else a new one unless enough are trained or under way.
+
+    One process of a machine at a time: whoever starts a trial has its lock before another looks. A trial says where it
+    runs from its first moment, so one whose process dies here is found.
+    """
+    with _lock(plan, study, "claim"):
+        claimed = _take_up(plan, study)
+        if claimed is not None or _spoken_for(study.get_trials(deepcopy=False)) >= plan.config.trials:
+            return claimed
+        if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):  # enqueued by the user
+            study.ask().set_user_attr("host", here())
+        else:
+            study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"host": here()}))
+        claimed = _take_up(plan, study)
+    if claimed is not None and _spoken_for(study.get_trials(deepcopy=False)[: claimed[0].number]) >= plan.config.trials:
+        trial, lock = claimed  # another machine was faster
+        trial.set_user_attr("rejected", "enough candidates are under way")
+        study.tell(trial, state=TrialState.PRUNED)
+        _release(lock)
         return None
-    study.sampler = make_sampler(plan.config, len(trials))
-    trial = study.ask()
-    lock = _lock(plan, trial.number)
-    lock.acquire(timeout=0)
-    trial.set_user_attr("host", socket.gethostname())
-    return trial, lock
+    return claimed
 
 
 def _take_up(plan: Plan, study: optuna.Study) -> tuple[Trial, FileLock] | None:
-    """Claim a trial of this machine whose process is gone."""
+    """Claim the first running trial that no live process holds."""
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not _is_ours(frozen):
+        if not _may_be_free(plan, frozen):
             continue
-        lock = _lock(plan, frozen.number)
+        lock = _lock(plan, study, f"trial-{frozen.number}")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             continue
-        study.sampler = make_sampler(plan.config, frozen.number)
-        trial = Trial(study, frozen._trial_id)  # noqa: SLF001 - the constructor takes the id and nothing else gives it
         if study.get_trials(deepcopy=False)[frozen.number].state == TrialState.RUNNING:
-            return trial, lock
+            # A copy has no memory of which trials there were before: samplers would go on learning from those alone.
+            fresh = copy.copy(study)
+            fresh.sampler = make_sampler(plan.config, frozen.number)
+            return Trial(fresh, frozen._trial_id), lock  # noqa: SLF001 - nothing else gives what the constructor takes
         _release(lock)
     return None
 
 
-def _is_ours(frozen: FrozenTrial) -> bool:
-    """Tell whether a running trial was started on this machine, or died before it could say where."""
+def _may_be_free(plan: Plan, frozen: FrozenTrial) -> bool:
+    """Tell whether a lock that is free on this machine means that nobody works on a running trial."""
     host = frozen.user_attrs.get("host")
-    started = frozen.datetime_start
-    if host is None and started is not None:
-        return (datetime.now(started.tzinfo) - started).total_seconds() > SECONDS_TO_NAME_A_CANDIDATE
-    return bool(host == socket.gethostname())
+    if host is None:  # enqueued by the user, and just started, or its process died before it could say where
+        return _known_for(frozen.number, frozen.datetime_start) > SECONDS_TO_NAME_A_CANDIDATE
+    return not is_database(plan.config.storage) or bool(host == here())
 
 
-def _suggest(trial: Trial, distributions: Mapping[str, BaseDistribution]) -> dict[str, ParamValue]:
-    return {name: _suggest_one(trial, name, distribution) for name, distribution in distributions.items()}
+def _spoken_for(trials: list[FrozenTrial]) -> int:
+    return sum(trial.state in (TrialState.COMPLETE, TrialState.RUNNING) for trial in trials)
+
+
+def _known_for(number: int, started: datetime | None) -> float:
+    """Return for how many seconds this process has known of a trial; clocks of other machines may differ."""
+    return time.monotonic() - _first_met(number, started)
+
+
+@cache
+def _first_met(_number: int, _started: datetime | None) -> float:
+    return time.monotonic()
+
+
+def _suggest(plan: Plan, trial: Trial) -> dict[str, ParamValue]:
+    """Sample every parameter, or fetch those that a process sampled before it died.
+
+    What is sampled jointly is sampled before anything is written, and the rest with a random stream for each parameter,
+    so that it does not matter which of them are there already.
+    """
+    _ = trial.relative_params
+    params = {}
+    for name, distribution in plan.distributions.items():
+        trial.study.sampler = make_sampler(plan.config, trial.number, name)
+        params[name] = _suggest_one(trial, name, distribution)
+    return params
 
 
 def _suggest_one(trial: Trial, name: str, distribution: BaseDistribution) -> ParamValue:
@@ -281,18 +332,22 @@ def _first_with_key(study: optuna.Study, number: int, key: str) -> int | None:
     """Return the first earlier trial of the same candidate.
 
     Of two trials with one key the lower number trains it. For that to hold across processes, a trial waits until every
-    earlier running one has said which candidate it is.
+    earlier running one has said which candidate it is, or has had its time to.
     """
-    give_up = time.monotonic() + SECONDS_TO_NAME_A_CANDIDATE
     while True:
         earlier = study.get_trials(deepcopy=False)[:number]
         for trial in earlier:
             if trial.user_attrs.get("key") == key and trial.state != TrialState.FAIL:
                 return trial.number
-        unnamed = any(trial.state == TrialState.RUNNING and "key" not in trial.user_attrs for trial in earlier)
-        if not unnamed or time.monotonic() > give_up:
+        if not any(_is_choosing(trial) for trial in earlier):
             return None
         time.sleep(0.02)
+
+
+def _is_choosing(trial: FrozenTrial) -> bool:
+    if trial.state != TrialState.RUNNING or "key" in trial.user_attrs:
+        return False
+    return _known_for(trial.number, trial.datetime_start) < SECONDS_TO_NAME_A_CANDIDATE
 
 
 def _note(plan: Plan, trial: Trial, estimates: Mapping[str, Estimate]) -> None:
@@ -307,18 +362,9 @@ def _note(plan: Plan, trial: Trial, estimates: Mapping[str, Estimate]) -> None:
             trial.set_constraint(name, estimate.value - plan.config.budgets[name])
 
 
-def _lock(plan: Plan, number: int) -> FileLock:
-    """Return the lock that a process holds while it works on a trial.
-
-    It lies in the machine's temporary folder, not in the run's, because two processes of one machine may work on one
-    study from different folders. The operating system frees it when its process dies, however it dies.
-    """
-    study = hashlib.sha256(f"{identity(plan.config.storage, plan.folder)}\x1f{plan.config.name}".encode()).hexdigest()[
-        :16
-    ]
-    folder = Path(tempfile.gettempdir()) / f"gecko-nas-{getpass.getuser()}" / study
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"trial-{number}.lock")
+def _lock(plan: Plan, study: optuna.Study, name: str) -> FileLock:
+    """Return a lock that the operating system frees when its process dies, however it dies."""
+    return FileLock(lock_folder(study, plan.config.storage, plan.folder) / f"{name}.lock")
 
 
 def _release(lock: FileLock) -> None:
@@ -333,8 +379,7 @@ def _cached_teacher(plan: Plan, setup: TrainSetup) -> Tensor:
     name = hashlib.sha256(f"{plan.data.fingerprint} {teacher.key} {seed} {code_version()}".encode()).hexdigest()[:16]
     path = plan.cache_folder / f"teacher-{name}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
+    training = plain_setup(teacher.architecture, setup.features, setup.targets, teacher.recipe, seed)
     with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            training = plain_setup(teacher.architecture, setup.features, setup.targets, teacher.recipe, seed)
-            files.write_arrays(path, logits=train_teacher(training).cpu().numpy())
-    return torch.from_numpy(files.read_array(path, "logits")).to(setup.features.device)
+        logits = cached_logits(path, lambda: train_teacher(training).cpu().numpy())
+    return torch.from_numpy(logits).to(setup.features.device)

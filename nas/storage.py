@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import tempfile
+import time
+import uuid
 import warnings
 from pathlib import Path
 
 import optuna
+import psutil
 from optuna.storages import BaseStorage
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal import JournalFileSymlinkLock
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
 
+from nas import journal
 from nas.config import differences
 from nas.plan import Plan
 
 CONFIG = "config"
 TASK = "task"
 JOURNAL = "journal.log"
+# Processes that open a new database at once all try to make its tables, and one of them succeeds.
+SECONDS_TO_MAKE_TABLES = 10
 
 
 def open_storage(url: str | None, folder: Path) -> BaseStorage:
@@ -33,12 +41,11 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         ValueError: If the storage cannot be read, or its driver is not installed.
     """
     try:
-        if url is None or "://" not in url:
-            path = folder / JOURNAL if url is None else Path(url)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _drop_torn_line(path)
-            return JournalStorage(JournalFileBackend(str(path)))
-        return optuna.storages.get_storage(url)
+        if url is not None and is_database(url):
+            return _connect(url)
+        path = _journal(url, folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(journal.Journal(path))
     except ImportError as error:
         raise ValueError(
             f"no driver for {_scheme(url)}: {error}; pip install 'gecko-nas[postgresql]' or [mysql]"
@@ -57,6 +64,8 @@ def open_study(plan: Plan) -> optuna.Study:
     """
     config = plan.config
     storage = open_storage(config.storage, plan.folder)
+    if isinstance(storage, JournalStorage):
+        journal.lock_folder(_journal(config.storage, plan.folder)).mkdir(exist_ok=True)
     try:
         study = optuna.create_study(
             study_name=config.name,
@@ -64,9 +73,11 @@ def open_study(plan: Plan) -> optuna.Study:
             directions=["minimize"] * len(config.objectives),
             load_if_exists=True,
         )
+        # In this order: another process may sign the study and start a trial between the two.
+        trials = study.get_trials(deepcopy=False)
         stored = study.user_attrs.get(CONFIG)
         if stored is None:
-            if study.get_trials(deepcopy=False) or len(study.directions) != len(config.objectives):
+            if trials or len(study.directions) != len(config.objectives):
                 raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
             _sign(study, plan)
         elif changed := differences(config, stored):
@@ -105,12 +116,45 @@ def run_names(runs: Path) -> list[str]:
     return sorted(path.parent.name for path in runs.glob("*/config.toml"))
 
 
-def identity(url: str | None, folder: Path) -> str:
-    """Name a storage so that every process of this machine that uses it gives the same name."""
-    if url is not None and "://" in url:
-        return url
-    path = folder / JOURNAL if url is None else Path(url)
-    return f"{socket.gethostname()}:{path.resolve()}"
+def here() -> str:
+    """Name this machine and user: processes that share the locks of `lock_folder` on a database."""
+    return f"{psutil.Process().username()}@{socket.gethostname()}"
+
+
+def is_database(url: str | None) -> bool:
+    """Tell whether a storage is a database, which other machines reach too, or a journal file."""
+    return url is not None and "://" in url
+
+
+def lock_folder(study: optuna.Study, url: str | None, folder: Path) -> Path:
+    """Return the folder of the locks that live processes hold on a study's trials.
+
+    A journal's lies beside it, where everyone who can write the journal finds it, from a container too. A database's
+    lies in the machine's temporary folder under the study's own id, because processes of one machine may work from
+    different folders and may spell the URL differently.
+    """
+    if is_database(url):
+        user = re.sub(r"\W+", "-", here())
+        place = Path(tempfile.gettempdir()) / f"gecko-nas-{user}" / str(study.user_attrs[TASK]["id"])
+    else:
+        place = journal.lock_folder(_journal(url, folder))
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _journal(url: str | None, folder: Path) -> Path:
+    return (folder / JOURNAL if url is None else Path(url)).resolve()
+
+
+def _connect(url: str) -> BaseStorage:
+    give_up = time.monotonic() + SECONDS_TO_MAKE_TABLES
+    while True:
+        try:
+            return optuna.storages.get_storage(url)
+        except (IntegrityError, ProgrammingError):
+            if time.monotonic() > give_up:
+                raise
+        time.sleep(0.1)
 
 
 def _sign(study: optuna.Study, plan: Plan) -> None:
@@ -120,27 +164,8 @@ def _sign(study: optuna.Study, plan: Plan) -> None:
         study.set_metric_names(list(config.objectives))
     # The storage's URL may hold a password and does not belong to the settings that decide the numbers.
     task = {"input_shape": list(plan.space.input_shape), "num_classes": plan.space.num_classes}
-    study.set_user_attr(TASK, {**task, "fingerprint": plan.data.fingerprint})
+    study.set_user_attr(TASK, {**task, "fingerprint": plan.data.fingerprint, "id": uuid.uuid4().hex})
     study.set_user_attr(CONFIG, config.model_dump(mode="json", exclude={"storage"}))
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut what a writer killed in the middle of a line left at a journal's end.
-
-    Optuna would skip it now and append to it next, which makes the file unreadable for good.
-    """
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    lock = JournalFileSymlinkLock(str(path))
-    lock.acquire()
-    try:
-        with path.open("rb+") as journal:
-            journal.seek(-1, 2)
-            if journal.read(1) != b"\n":
-                journal.seek(0)
-                journal.truncate(journal.read().rfind(b"\n") + 1)
-    finally:
-        lock.release()
 
 
 def _scheme(url: str | None) -> str:

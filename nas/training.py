@@ -25,7 +25,7 @@ AUGMENTATIONS = ("none", "flip-crop")
 
 
 class Diverged(ValueError):  # noqa: N818 - it is an outcome of a training, not a mistake in the program
-    """The loss became NaN or infinite: the candidate is rejected, the search goes on."""
+    """The loss or the logits became NaN or infinite: the candidate is rejected, the search goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class Recipe:
         weight_decay: Decoupled weight decay (AdamW) or L2 penalty (SGD).
         dropout: Share of features dropped before the last layer.
         label_smoothing: Share of the target spread over all classes; has no effect on soft targets.
-        batch_size: Records in one step; the last batches are evened out so that none holds a single record.
+        batch_size: Records in one step; batches are evened out so that none holds a single record, which batch norms
+            cannot learn from.
         optimizer: One of `OPTIMIZERS`.
         augment: One of `AUGMENTATIONS`; the second needs images.
 
@@ -121,7 +122,7 @@ def train(setup: TrainSetup) -> nn.Module:
         # Worth 1.2 to 1.6 times on small CNNs on a CPU (docs/design.md).
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         features = features.contiguous(memory_format=torch.channels_last)
-    steps = -(-len(features) // recipe.batch_size)
+    steps = max(1, min(-(-len(features) // recipe.batch_size), len(features) // 2))
     optimizer = _optimizer(network, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.learning_rate, total_steps=steps * recipe.epochs
@@ -150,11 +151,15 @@ def logits_of(network: nn.Module, features: Tensor, batch_size: int = 512) -> ND
 
     Raises:
         ValueError: If the network is in train mode: dropout and batch statistics would be measured, not the network.
+        Diverged: If a logit is not finite. The last step may be the one that went too far, after the last loss.
     """
     if network.training:
         raise ValueError("expected a network in eval mode; got one in train mode: call .eval() first")
     parts = [network(batch).float().cpu() for batch in torch.split(features, batch_size)]
-    return np.asarray(torch.cat(parts).numpy())
+    logits = np.asarray(torch.cat(parts).numpy())
+    if not np.isfinite(logits).all():
+        raise Diverged("a logit of the trained network is not finite")
+    return logits
 
 
 def compute_device() -> torch.device:

@@ -11,7 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -52,8 +54,9 @@ def run(config: SearchConfig, runs: Path, look: Callable[[], None]) -> None:
     receiver, sender = context.Pipe(duplex=False)
     processes = [context.Process(target=_work, args=(config, runs, sender)) for _ in range(count)]
     try:
-        for process in processes:
-            process.start()
+        with _ignoring_ctrl_c():
+            for process in processes:
+                process.start()
         while any(process.is_alive() for process in processes):
             time.sleep(SECONDS_BETWEEN_LOOKS)
             _raise_failure(receiver, processes)
@@ -73,7 +76,6 @@ def engine(name: str) -> Work:
 
 def _work(config: SearchConfig, runs: Path, sender: Connection) -> None:
     """Run in a worker process; a mistake of the user's is sent home as one line."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     _die_with_parent()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -83,6 +85,20 @@ def _work(config: SearchConfig, runs: Path, sender: Connection) -> None:
     except (ValueError, OSError) as error:
         sender.send(error)
         sys.exit(2)
+
+
+@contextmanager
+def _ignoring_ctrl_c() -> Iterator[None]:
+    """Ignore Ctrl-C for a block; processes started in it ignore it for good.
+
+    It reaches the whole group, and the parent decides. A worker that ignored it by its own doing would be too late: it
+    imports for seconds before its first line runs.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _raise_failure(receiver: Connection, processes: Sequence[BaseProcess]) -> None:
