@@ -103,9 +103,10 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
         ValueError: If the file is no npz or has no such array.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here because NumPy leaves a broken file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return np.asarray(stored[name])
-    except (ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"expected an .npz with {name!r} in {path}: {error}") from None
 
 

@@ -42,6 +42,8 @@ def find(package: str, name: str, attribute: str) -> Any:
 
 def _module(package: str, name: str) -> ModuleType | None:
     dotted = name if "." in name else f"{package}.{name}"
+    if not all(part.isidentifier() for part in dotted.split(".")):  # the import system also takes relative names, paths
+        return None
     try:
         found = importlib.util.find_spec(dotted)
     except (ModuleNotFoundError, ValueError):

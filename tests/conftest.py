@@ -1,0 +1,108 @@
+"""What the tests share: one thread, the command line in process, one small run trained once."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas import cli
+from nas import workers
+from nas.plan import resolve
+from nas.storage import open_study
+
+os.environ["COLUMNS"] = "140"
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left on its streams, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished search: the folder of all runs, the run's name, and what `nas search --json` printed."""
+
+    runs: Path
+    name: str
+    printed: str
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.name
+
+
+def command_line(*arguments: object) -> Result:
+    """Run `nas` in this process; what it does not turn into an exit code comes through."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["nas", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            logging.captureWarnings(capture=False)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+def work_here(config, runs, look):
+    """Stand in for the worker processes: the same work, in this one."""
+    plan = resolve(config, runs)
+    workers.engine(config.engine)(plan, open_study(plan))
+    look()
+
+
+@pytest.fixture(scope="session")
+def nas() -> Callable[..., Result]:
+    """The command line as a function: arguments in, exit code and both streams out."""
+    return command_line
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Let `nas search` train in this process."""
+    monkeypatch.setattr("nas.workers.run", work_here)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets beside the project; tests that need it are skipped where it is absent."""
+    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"needs the real data sets in {path.parent.name}/{path.name} beside the project")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory) -> Run:
+    """A real search of five candidates, made by the command line once; not to be changed (see `own_run`)."""
+    runs = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.workers.run", work_here)
+        settings = "--space mlp --members 120 --references 2 --trials 5 --epochs 3 --workers 1 --name small --json"
+        result = command_line("search", *settings.split(), "--runs", runs)
+    assert result.code == 0, result.err
+    return Run(runs, "small", result.out)
+
+
+@pytest.fixture
+def own_run(trained_run, tmp_path) -> Run:
+    """A copy of `trained_run` that a test may change."""
+    runs = shutil.copytree(trained_run.runs, tmp_path / "runs")
+    return Run(runs, trained_run.name, trained_run.printed)

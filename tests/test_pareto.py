@@ -1,0 +1,167 @@
+"""Choosing: the front, the knee, limits, and the nearest miss."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from nas.pareto import choose
+from nas.pareto import front
+from nas.pareto import is_metric
+from nas.pareto import knee_index
+from nas.pareto import non_dominated
+from nas.storage import CONFIG
+
+few = settings(max_examples=40, deadline=None, derandomize=True)
+# Whole numbers and scales that are powers of two keep every step exact.
+tables = st.tuples(st.integers(1, 12), st.integers(1, 4)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=st.integers(-20, 20).map(float))
+)
+OBJECTIVES = ("error", "leakage", "latency_ms")
+
+
+def study_of(*rows, budgets=None):
+    """A study with a trained candidate for each row of (error, leakage, latency_ms, params)."""
+    budgets = budgets or {}
+    study = optuna.create_study(directions=["minimize"] * 3)
+    study.set_user_attr(CONFIG, {"budgets": budgets})
+    for error, leakage, latency_ms, params in rows:
+        trial = study.ask()
+        measured = {"error": error, "leakage": leakage, "latency_ms": latency_ms, "params": params}
+        for name, value in measured.items():
+            trial.set_user_attr(name, value)
+        for name, limit in budgets.items():
+            trial.set_constraint(name, measured[name] - limit)
+        trial.set_user_attr("leakage_low", leakage - 0.1)
+        trial.set_user_attr("key", "0123")
+        study.tell(trial, [error, leakage, latency_ms])
+    return study
+
+
+# Candidate 3 is beaten by candidate 1 in everything; params is no objective.
+ROWS = ((0.1, 0.9, 9.0, 500.0), (0.2, 0.6, 5.0, 400.0), (0.9, 0.5, 1.0, 300.0), (0.3, 0.7, 6.0, 100.0))
+
+
+@few
+@given(tables, st.randoms(use_true_random=False))
+def test_the_knee_moves_with_its_row(table, random):
+    order = list(range(len(table)))
+    random.shuffle(order)
+    assert (table[order][knee_index(table[order])] == table[knee_index(table)]).all() or tied(table)
+
+
+def tied(table):
+    scaled = (table - table.min(0)) / np.where(np.ptp(table, axis=0) > 0, np.ptp(table, axis=0), 1)
+    distances = np.sort((scaled**2).sum(axis=1))
+    return len(table) > 1 and np.isclose(distances[0], distances[1])
+
+
+@few
+@given(tables, st.integers(-3, 6), st.integers(-9, 9), st.data())
+def test_units_do_not_move_the_knee(table, power, shift, data):
+    column = data.draw(st.integers(0, table.shape[1] - 1))
+    changed = table.copy()
+    changed[:, column] = changed[:, column] * 2.0**power + shift
+    assert knee_index(changed) == knee_index(table)
+
+
+@few
+@given(tables)
+def test_the_knee_is_never_beaten_where_it_is_the_only_nearest(table):
+    assert non_dominated(table)[knee_index(table)] or tied(table)
+
+
+@few
+@given(tables)
+def test_non_dominated_is_what_the_definition_says(table):
+    def beats(other, row):
+        return all(other <= row) and any(other < row)
+
+    assert non_dominated(table).tolist() == [not any(beats(other, row) for other in table) for row in table]
+
+
+@few
+@given(tables, st.randoms(use_true_random=False))
+def test_non_dominated_moves_with_its_rows(table, random):
+    order = list(range(len(table)))
+    random.shuffle(order)
+    assert (non_dominated(table[order]) == non_dominated(table)[order]).all()
+
+
+def test_the_knee_by_hand():
+    # Scaled by their ranges the rows are (0, 1), (0.25, 0.5) and (1, 0): the second is 0.56 from the best of both.
+    assert knee_index([[10.0, 3.0], [12.0, 2.0], [18.0, 1.0]]) == 1
+    assert knee_index([[7.0, 7.0]]) == 0
+
+
+def test_the_front_is_what_optuna_calls_best_and_is_sorted_by_the_first_objective():
+    study = study_of(*reversed(ROWS))
+    assert [trial.values[0] for trial in front(study)] == [0.1, 0.2, 0.9]
+    assert {trial.number for trial in front(study)} == {trial.number for trial in study.best_trials}
+
+
+def test_a_candidate_over_budget_is_not_on_the_front_and_not_picked():
+    study = study_of(*ROWS, budgets={"leakage": 0.65})
+    assert [trial.number for trial in front(study)] == [1, 2]
+    assert choose(study, {}, "error").trial.number == 1
+    # What is said now beats what the search was told.
+    assert choose(study, {"leakage": 0.95}, "error").trial.number == 0
+
+
+def test_all_over_budget_names_the_nearest():
+    choice = choose(study_of(*ROWS, budgets={"leakage": 0.4}), {}, None)
+    assert (choice.trial.number, choice.failed) == (2, ("leakage 0.5 > 0.4",))
+
+
+def test_without_limits_the_knee_is_picked_and_said():
+    choice = choose(study_of(*ROWS), {}, None)
+    assert choice.trial.number == 1  # (0.125, 0.25, 0.5) of the ranges; the others are 1 or more away in one objective
+    assert choice.reason.startswith("knee of the front: ")
+    assert choice.failed == ()
+
+
+def test_a_preference_is_minimised_within_the_limits():
+    study = study_of(*ROWS)
+    assert choose(study, {}, "params").trial.number == 3
+    assert choose(study, {"latency_ms": 5.0}, "error").trial.number == 1  # a limit that is met exactly is met
+    choice = choose(study, {"latency_ms": 4.9}, "error")
+    assert (choice.trial.number, choice.reason) == (2, "lowest error (0.9) of the 1 candidates within the limits")
+
+
+def test_limits_that_exclude_the_front_give_the_front_of_what_is_left():
+    rows = (*ROWS, (0.4, 0.8, 7.0, 90.0))  # beaten by candidate 3 in every objective, and smaller
+    choice = choose(study_of(*rows), {"params": 100.0}, None)
+    assert choice.trial.number == 3
+    assert choice.reason.startswith("knee of the front within the limits: ")
+
+
+def test_limits_nobody_meets_give_the_candidate_with_the_smallest_worst_excess():
+    # Relative excess over (0.1, 0.5): 0 and 0.8; 1 and 0.2; 8 and 0; 2 and 0.4.
+    choice = choose(study_of(*ROWS), {"error": 0.1, "leakage": 0.5}, None)
+    assert (choice.trial.number, choice.failed) == (0, ("leakage 0.9 > 0.5",))
+
+
+def test_an_unknown_metric_is_refused_with_those_there_are():
+    study = study_of(*ROWS)
+    known = "there are ['error', 'latency_ms', 'leakage', 'params']"
+    for limits, prefer in (({"speed": 1.0}, None), ({}, "speed")):
+        with pytest.raises(ValueError, match="no metric 'speed' in this run; ") as caught:
+            choose(study, limits, prefer)
+        assert str(caught.value).endswith(known)  # the end of an interval is none
+
+
+def test_nothing_trained_is_nothing_to_pick():
+    study = optuna.create_study(directions=["minimize"])
+    study.ask()
+    with pytest.raises(ValueError, match=r"^nothing to pick from: no candidate was trained to the end yet$"):
+        choose(study, {}, None)
+
+
+def test_a_metric_is_a_number_that_is_no_end_of_an_interval():
+    trial = optuna.trial.create_trial(value=0.0, user_attrs={"a": 1, "a_low": 0, "b_low": 2, "key": "x", "done": True})
+    assert [name for name in trial.user_attrs if is_metric(trial, name)] == ["a", "b_low"]
