@@ -47,19 +47,6 @@ def plain_ratio(own, references, trained_on, slope):
     return np.array(ratios)
 
 
-def plain_aucs(references, trained_on):
-    """Mean AUC by slope of each reference attacked with the others."""
-    by_slope = {}
-    for slope in rmia.SLOPES:
-        aucs = []
-        for j, own in enumerate(references):
-            ratios = plain_ratio(own, np.delete(references, j, 0), np.delete(trained_on, j, 0), slope)
-            known = ~np.isnan(ratios)
-            aucs.append(auc(ratios[known], trained_on[j][known]))
-        by_slope[slope] = np.mean(aucs)
-    return by_slope
-
-
 def test_two_records_by_hand():
     # Left out by one reference each: P_out = 0.6 and 0.4, slope 0.3.
     # Pr = (1.3 * 0.6 + 0.7) / 2 = 0.74 and (1.3 * 0.4 + 0.7) / 2 = 0.61. The mean over both would be 0.7 and 0.55.
@@ -71,8 +58,8 @@ def test_the_mean_is_over_references_that_left_the_record_out():
     # P_out = (0.2 + 0.6) / 2 = 0.4 for the first record, 0.3 for the second: no zeros for those trained on it.
     references, trained_on = [[0.2, 0.9], [0.6, 0.3], [0.9, 0.8]], [[False, True], [False, False], [True, True]]
     evidence = evidence_for([0.9, 0.5], references, trained_on)
-    slope = rmia.tune_slope(np.log(references), np.array(trained_on))
-    expected = [0.9 / ((1 + slope) * 0.2 + (1 - slope) / 2), 0.5 / ((1 + slope) * 0.15 + (1 - slope) / 2)]
+    # Pr = (1.3 * 0.4 + 0.7) / 2 and (1.3 * 0.3 + 0.7) / 2.
+    expected = [0.9 / 0.61, 0.5 / 0.545]
     np.testing.assert_allclose(np.exp(rmia.attack(evidence)), expected, rtol=1e-12)
 
 
@@ -80,33 +67,9 @@ def test_the_mean_is_over_references_that_left_the_record_out():
 def test_scores_equal_the_plain_formula(seed):
     evidence, _ = random_evidence(seed)
     references = plain_probabilities(evidence.bank.logits, evidence.labels)
-    slope = rmia.tune_slope(np.log(references), evidence.bank.trained_on)
     own = plain_probabilities(evidence.logits, evidence.labels)
-    ratios = plain_ratio(own, references, evidence.bank.trained_on, slope)
+    ratios = plain_ratio(own, references, evidence.bank.trained_on, slope=0.3)
     np.testing.assert_allclose(np.exp(rmia.attack(evidence)), ratios, rtol=1e-9)
-
-
-def test_the_slope_is_the_best_one_against_the_bank():
-    chosen = set()
-    for seed, (leak, sharpness) in enumerate([(0.5, 3.0), (2.0, 1.0), (6.0, 0.4), (1.0, 1.5), (3.0, 2.0), (0.2, 0.2)]):
-        evidence, _ = random_evidence(seed, references=3, leak=leak, sharpness=sharpness)
-        references = plain_probabilities(evidence.bank.logits, evidence.labels)
-        aucs = plain_aucs(references, evidence.bank.trained_on)
-        chosen.add(rmia.tune_slope(np.log(references), evidence.bank.trained_on))
-        assert aucs[rmia.tune_slope(np.log(references), evidence.bank.trained_on)] == max(aucs.values())
-    assert len(chosen) >= 3  # otherwise a constant would pass
-
-
-def test_equally_good_slopes_leave_the_published_one():
-    trained_on = np.array([[True, True, False, False], [False, False, True, True]] * 2)
-    assert rmia.tune_slope(np.log(np.where(trained_on, 0.99, 0.1)), trained_on) == 0.3
-
-
-def test_two_complementary_references_leave_the_published_slope():
-    evidence, is_member = random_evidence(0, references=2)
-    trained_on = np.stack([is_member, ~is_member])
-    references = plain_probabilities(evidence.bank.logits, evidence.labels)
-    assert rmia.tune_slope(np.log(references), trained_on) == 0.3
 
 
 def test_one_reference_that_saw_nothing_is_enough():
@@ -121,9 +84,9 @@ def test_the_candidate_has_no_say_in_what_is_expected():
     np.testing.assert_allclose(expected[0], expected[1], atol=1e-12)
 
 
-def test_the_bank_is_tuned_once_for_all_candidates(monkeypatch):
-    calls, tune = [], rmia.tune_slope
-    monkeypatch.setattr(rmia, "tune_slope", lambda *bank: calls.append(1) or tune(*bank))
+def test_the_bank_is_read_once_for_all_candidates(monkeypatch):
+    calls, mean = [], rmia._log_mean_out
+    monkeypatch.setattr(rmia, "_log_mean_out", lambda *bank: calls.append(1) or mean(*bank))
     evidence, _ = random_evidence(2)
     scores = [rmia.attack(Evidence(k * evidence.logits, evidence.labels, evidence.bank)) for k in range(1, 30)]
     assert len(calls) == 1
@@ -168,4 +131,4 @@ def test_a_probability_too_small_for_a_float_still_counts():
 def test_beats_the_loss_threshold_where_records_differ_in_difficulty():
     evidence, is_member = random_evidence(6, records=4000, references=8, leak=1.5)
     loss = auc(log_probabilities(evidence.logits, evidence.labels), is_member)
-    assert auc(rmia.attack(evidence), is_member) > loss + 0.05
+    assert auc(rmia.attack(evidence), is_member) > loss + 0.03
