@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from nas.assignment import _apportion
+from nas.assignment import _shared
 from nas.assignment import _targets
 from nas.assignment import clusters_of
 
@@ -40,6 +41,18 @@ def test_targets_of_four_hundred_records_by_hand():
         [120, 40],
         [0, 0],
     ]
+
+
+def test_a_shortage_falls_on_the_last_sets_but_not_below_two():
+    wanted = np.array([5, 5, 3, -4, 4, 9])
+    parts = _shared(np.arange(13), wanted)
+    taken = [first.size + then.size for first, then in zip(parts[:6], parts[6:], strict=True)]
+    assert taken == [5, 4, 2, 0, 2, 0]
+    assert sorted(np.concatenate(parts)) == list(range(13))
+
+
+def test_minus_zero_equals_zero():
+    assert clusters_of(np.array([[0.0, 1.0], [-0.0, 1.0]], np.float32), None).tolist() == [0, 0]
 
 
 def test_rare_classes_get_two_everywhere():

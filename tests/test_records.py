@@ -230,8 +230,9 @@ def test_the_order_of_records_changes_no_size(seed, order):
 
 def test_sets_are_in_random_order_whatever_the_order_of_the_records():
     records = records_of([300, 300])
-    by_class = records.select(np.argsort(records.labels))
-    for part in sets_of(split(by_class, seed=0)):
+    by_class, ids = records.select(np.argsort(records.labels)), np.arange(600)
+    official = Records(*(getattr(by_class, name) for name in ("features", "labels", "classes")), None, ids % 3 == 0)
+    for part in sets_of(split(by_class, seed=0)) + sets_of(split(official, seed=0)):
         half = part.labels[: len(part) // 2].mean()
         assert 0.3 < half < 0.7
 
@@ -278,12 +279,17 @@ def test_clusters_chain_through_groups_and_equal_records():
     assert sum(bool(set(part.groups) & set(range(10))) for part in sets_of(splits)) == 1
 
 
-def test_minus_zero_equals_zero():
-    records = records_of([30, 30])
-    features = records.features.copy()
-    features[::2], features[1::2] = 0.0, -0.0
-    with pytest.raises(ValueError, match="too few groups, or too many equal records"):
-        split(Records(features, records.labels, records.classes), seed=0)
+def test_equal_groups_are_placed_by_chance():
+    groups = np.repeat(np.arange(20), 10)
+    records = records_of([100, 100], groups=groups)
+    members = [frozenset(split(records, seed=seed).members.groups) for seed in range(10)]
+    assert len(set(members)) > 5
+
+
+def test_one_large_group_is_placed_before_the_small_ones():
+    groups = np.concatenate([np.zeros(80, int), 1 + np.arange(420) // 2])
+    splits = split(records_of([250, 250], groups=groups), seed=0)
+    assert np.abs(np.array(sizes_of(splits)) - [150, 150, 50, 50, 100]).max() <= 12
 
 
 @few
@@ -312,8 +318,10 @@ def test_thirty_people_are_shared_out_by_person():
     splits = split(records, seed=0)
     assert [len(set(part.groups)) for part in sets_of(splits)] == [9, 9, 3, 3, 6]
     assert len(splits.members) > 850
-    for members in (200, 900):
-        assert len(split(records, seed=0, members=members).members) == members
+    for members, validation in ((200, 500), (900, 250)):
+        splits = split(records, seed=0, members=members)
+        assert len(splits.members) == members
+        assert len(splits.validation) >= validation
 
 
 def test_five_groups_fill_five_sets_and_four_do_not():
@@ -376,6 +384,15 @@ def test_other_sets_do_not_change_what_members_look_like():
     assert changed.fingerprint != splits.fingerprint
 
 
+def test_a_channel_black_in_all_members_keeps_its_scale_elsewhere():
+    pixels = np.random.default_rng(0).integers(0, 256, size=(100, 2, 4, 4), dtype=np.uint8)
+    pixels[:, 1] = 0
+    official = np.arange(100) < 20
+    pixels[official, 1] = 51
+    splits = split(Records(pixels, np.tile([0, 1], 50), ("a", "b"), held_out=official), seed=0)
+    assert splits.test.features[:, 1].max() == pytest.approx(0.2)
+
+
 def test_pixels_count_as_0_to_1_and_records_are_left_as_they_were():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, size=(100, 1, 4, 4), dtype=np.uint8)
@@ -411,3 +428,13 @@ def test_the_fingerprint_knows_contents_labels_names_and_order():
     ]
     found = [split(other, seed=0).fingerprint for other in changed]
     assert len({base, *found}) == 5
+
+
+def test_the_fingerprint_knows_a_label_that_moves_no_record():
+    records = records_of([50, 50], held_out=np.arange(100) < 20)
+    labels = records.labels.copy()
+    labels[0] = 1 - labels[0]
+    other = Records(records.features, labels, records.classes, records.groups, records.held_out)
+    one, two = split(records, seed=0), split(other, seed=0)
+    assert all(np.array_equal(a, b) for a, b in zip(ids_of(one), ids_of(two), strict=True))
+    assert one.fingerprint != two.fingerprint
