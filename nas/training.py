@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,8 @@ class Recipe:
     augment: str = "none"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2 or self.learning_rate <= 0 or self.weight_decay < 0:
+        in_range = 0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf  # false for NaN
+        if self.epochs < 1 or self.batch_size < 2 or not in_range:
             raise ValueError(f"expected epochs >= 1, batch_size >= 2, learning_rate > 0, weight_decay >= 0; got {self}")
         if not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:
             raise ValueError(
