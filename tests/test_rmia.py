@@ -58,7 +58,7 @@ def test_the_mean_is_over_references_that_left_the_record_out():
     # P_out = (0.2 + 0.6) / 2 = 0.4 for the first record, 0.3 for the second: no zeros for those trained on it.
     references, trained_on = [[0.2, 0.9], [0.6, 0.3], [0.9, 0.8]], [[False, True], [False, False], [True, True]]
     evidence = evidence_for([0.9, 0.5], references, trained_on)
-    # Pr = (1.3 * 0.4 + 0.7) / 2 and (1.3 * 0.3 + 0.7) / 2.
+    # Pr is 0.61 from 1.3 times 0.4 plus 0.7, halved; and 0.545 from 1.3 times 0.3.
     expected = [0.9 / 0.61, 0.5 / 0.545]
     np.testing.assert_allclose(np.exp(rmia.attack(evidence)), expected, rtol=1e-12)
 
