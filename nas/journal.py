@@ -23,9 +23,13 @@ class Journal(BaseJournalBackend):
     - Only the start and the end of a trial wait for the disk. A candidate has some sixty parameters and numbers, and
       waiting for each (7 ms on a virtual machine's disk) takes longer than screening. A killed process loses nothing
       by that; a machine that loses power loses candidates that were not finished.
+
+    Raises:
+        ValueError: If the file is no journal; it is left as it is.
     """
 
     def __init__(self, path: Path) -> None:
+        _check(path)
         _drop_torn_line(path)
         self._path = path
         self._lock = _lock(path)
@@ -63,11 +67,26 @@ def _lock(path: Path) -> FileLock:
     return FileLock(lock_folder(path) / "journal.lock")
 
 
+def _check(path: Path) -> None:
+    """Refuse a file that is no journal: Optuna overlooks one bad line at the end, and would append to it."""
+    *whole, torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    ends = [whole[0], whole[-1]] if whole else []
+    if not all(map(_is_record, ends)) or not (whole or LINE_START.startswith(torn[: len(LINE_START)])):
+        raise ValueError("it is no journal of Optuna's")
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and isinstance(record.get("op_code"), int)
+
+
 def _drop_torn_line(path: Path) -> None:
     """Cut what a writer that died in the middle of a line left at a journal's end.
 
-    Optuna would skip it now and append to it next, which makes the file unreadable for good. A file that is no journal
-    is left as it is.
+    Optuna would skip it now and append to it next, which makes the file unreadable for good.
     """
     if not path.exists() or not _is_torn(path):
         return

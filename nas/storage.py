@@ -8,25 +8,34 @@ import tempfile
 import time
 import uuid
 import warnings
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 import psutil
 from optuna.storages import BaseStorage
 from optuna.storages import JournalStorage
+from optuna.study import StudyDirection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas import journal
+from nas.config import SearchConfig
 from nas.config import differences
 from nas.plan import Plan
 
 CONFIG = "config"
 TASK = "task"
+TASK_KEYS = {"input_shape", "num_classes", "fingerprint", "id"}
 JOURNAL = "journal.log"
 # Processes that open a new database at once all try to make its tables, and one of them succeeds.
 SECONDS_TO_MAKE_TABLES = 10
+# What SQLAlchemy and Optuna raise on a database or journal that is not theirs; Optuna asserts that it knows a record.
+UNREADABLE = (SQLAlchemyError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError)
 
 
 def open_storage(url: str | None, folder: Path) -> BaseStorage:
@@ -40,19 +49,12 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
     Raises:
         ValueError: If the storage cannot be read, or its driver is not installed.
     """
-    try:
+    with _readable(url, folder):
         if url is not None and is_database(url):
             return _connect(url)
         path = _journal(url, folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(journal.Journal(path))
-    except ImportError as error:
-        raise ValueError(
-            f"no driver for {_scheme(url)}: {error}; pip install 'gecko-nas[postgresql]' or [mysql]"
-        ) from None
-    except (SQLAlchemyError, ValueError, KeyError, TypeError, AttributeError) as error:
-        where = folder / JOURNAL if url is None else _scheme(url)
-        raise ValueError(f"expected an Optuna study in {where}; it cannot be read: {_first_line(error)}") from None
 
 
 def open_study(plan: Plan) -> optuna.Study:
@@ -66,29 +68,16 @@ def open_study(plan: Plan) -> optuna.Study:
     storage = open_storage(config.storage, plan.folder)
     if isinstance(storage, JournalStorage):
         journal.lock_folder(_journal(config.storage, plan.folder)).mkdir(exist_ok=True)
-    try:
-        study = optuna.create_study(
-            study_name=config.name,
-            storage=storage,
-            directions=["minimize"] * len(config.objectives),
-            load_if_exists=True,
-        )
+    directions = [StudyDirection.MINIMIZE] * len(config.objectives)
+    with _readable(config.storage, plan.folder):
+        study = optuna.create_study(study_name=config.name, storage=storage, directions=directions, load_if_exists=True)
         # In this order: another process may sign the study and start a trial between the two.
-        trials = study.get_trials(deepcopy=False)
-        stored = study.user_attrs.get(CONFIG)
-        if stored is None:
-            if trials or len(study.directions) != len(config.objectives):
-                raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
+        trials, attrs = study.get_trials(deepcopy=False), study.user_attrs
+        is_new = CONFIG not in attrs and not trials and study.directions == directions
+        if is_new:
             _sign(study, plan)
-        elif changed := differences(config, stored):
-            raise ValueError(
-                f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "
-                "go on with the old ones, or choose another --name"
-            )
-        elif study.user_attrs[TASK]["fingerprint"] != plan.data.fingerprint:
-            raise ValueError(f"the run {config.name!r} was started with other data; choose another --name")
-    except SQLAlchemyError as error:
-        raise ValueError(f"the storage {_scheme(config.storage)} failed: {_first_line(error)}") from None
+    if not is_new:
+        _check_same(config, plan.data.fingerprint, attrs)
     return study
 
 
@@ -100,13 +89,16 @@ def load_study(name: str, folder: Path, url: str | None) -> optuna.Study:
     """
     if url is None and not (folder / JOURNAL).exists():
         raise ValueError(f"no run {name!r} in {folder.parent}; there are {run_names(folder.parent)}")
+    path = _file_of(url, folder)
+    if path is not None and not path.exists():  # opening would make it
+        raise ValueError(f"no study {name!r} in {path}; there is no such file")
     storage = open_storage(url, folder)
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        names = [summary.study_name for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)]
-        raise ValueError(f"no study {name!r} in the storage; there are {names}") from None
-    if CONFIG not in study.user_attrs:
+    with _readable(url, folder):
+        names = optuna.get_all_study_names(storage)
+        study = optuna.load_study(study_name=name, storage=storage) if name in names else None
+    if study is None:
+        raise ValueError(f"no study {name!r} in the storage; there are {sorted(names)}")
+    if not _is_signed(study.user_attrs):
         raise ValueError(f"the study {name!r} was not made by nas search")
     return study
 
@@ -157,6 +149,24 @@ def _connect(url: str) -> BaseStorage:
         time.sleep(0.1)
 
 
+def _check_same(config: SearchConfig, fingerprint: str, attrs: Mapping[str, Any]) -> None:
+    """Refuse to go on with a study of somebody else's, of other settings or of other data."""
+    if not _is_signed(attrs):
+        raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
+    if changed := differences(config, attrs[CONFIG]):
+        raise ValueError(
+            f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "
+            "go on with the old ones, or choose another --name"
+        )
+    if attrs[TASK]["fingerprint"] != fingerprint:
+        raise ValueError(f"the run {config.name!r} was started with other data; choose another --name")
+
+
+def _is_signed(attrs: Mapping[str, Any]) -> bool:
+    config, task = attrs.get(CONFIG), attrs.get(TASK)
+    return isinstance(config, dict) and isinstance(task, dict) and task.keys() >= TASK_KEYS
+
+
 def _sign(study: optuna.Study, plan: Plan) -> None:
     config = plan.config
     with warnings.catch_warnings():
@@ -168,10 +178,33 @@ def _sign(study: optuna.Study, plan: Plan) -> None:
     study.set_user_attr(CONFIG, config.model_dump(mode="json", exclude={"storage"}))
 
 
-def _scheme(url: str | None) -> str:
-    """Name a storage without the password it may carry."""
-    return "the run's journal" if url is None else url.split("://", 1)[0] + "://..."
+def _file_of(url: str | None, folder: Path) -> Path | None:
+    """Return the file a storage lives in, None for a server."""
+    if not is_database(url):
+        return _journal(url, folder)
+    scheme, _, place = str(url).partition("://")
+    return Path(place.removeprefix("/").partition("?")[0]) if scheme.startswith("sqlite") else None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+@contextmanager
+def _readable(url: str | None, folder: Path) -> Iterator[None]:
+    """Turn what goes wrong with a storage into one line that names it and holds no password."""
+    where = _file_of(url, folder) or f"{str(url).partition('://')[0]}://..."
+    try:
+        yield
+    except ImportError as error:
+        hint = "pip install 'gecko-nas[postgresql]' or 'gecko-nas[mysql]'"
+        raise ValueError(f"no driver for the storage {where}: {_brief(error, url)}; {hint}") from None
+    except UNREADABLE as error:
+        raise ValueError(f"expected an Optuna study in {where}; it cannot be read: {_brief(error, url)}") from None
+
+
+def _brief(error: Exception, url: str | None) -> str:
+    """Return an error's first line, less what may be part of the URL's password, however badly that is written."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    login, _, _ = (url or "").partition("://")[2].rpartition("@")
+    query = (url or "").partition("?")[2]
+    secrets = re.split(r"[:@/?&=]", f"{login.partition(':')[2]}&{query}")
+    for secret in sorted((part for part in secrets if len(part) > 2), key=len, reverse=True):
+        line = line.replace(secret, "***")
+    return line

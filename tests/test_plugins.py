@@ -61,7 +61,7 @@ def test_a_module_of_the_users_own_is_loaded_by_its_dotted_name(own_module):
     "name", ["", ".", "..", "conv.", "conv..", "no.such.module", "os.path", "a b", "../conv", "layers/binary", "\0"]
 )
 def test_a_name_that_is_none_is_refused_with_those_there_are(name):
-    with pytest.raises(ValueError, match="^no .* in search_spaces; there are ") as caught:
+    with pytest.raises(ValueError, match=r"^no .* in search_spaces; there are ") as caught:
         plugins.load("search_spaces", name, "make_space")
     assert f"no {name!r} in" in str(caught.value)
     assert "'conv', 'mlp'" in str(caught.value)
