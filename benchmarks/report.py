@@ -1,0 +1,84 @@
+"""What every benchmark ends with: a table for people, a JSON file for machines, and where it ran."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def write_results(name: str, rows: list[dict[str, object]], **facts: object) -> Path:
+    """Print rows as a table and write them, with the machine and the commit, to `benchmarks/results/<name>.json`.
+
+    Args:
+        name: Name of the benchmark.
+        rows: One dictionary for each line; the keys of the first are the columns.
+        facts: Further figures, written beside the rows and printed under the table.
+    """
+    table = Table(title=name, header_style="bold")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for column in columns:
+        numeric = all(isinstance(row.get(column, 0), int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column, "")) for column in columns))
+    # Wider than a terminal rather than cut: figures are what the table is for.
+    console = Console(width=max(Console().width, 20 + 16 * len(columns)))
+    console.print(table)
+    for key, value in facts.items():
+        console.print(f"{key}: {_cell(value)}", markup=False, highlight=False)
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"benchmark": name, "command": _command(), "commit": _commit(), "machine": machine()}
+    path.write_text(json.dumps({**content, "rows": rows, **facts}, indent=1) + "\n", encoding="utf-8")
+    console.print(f"written to {path.relative_to(ROOT)}", markup=False, highlight=False)
+    return path
+
+
+def machine() -> dict[str, object]:
+    """Say what the figures were measured on."""
+    return {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def cpu_model() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _command() -> str:
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
+def _commit() -> str:
+    """Return the commit, marked where tracked files differ from it."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT, check=False).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+changes" if changed else "")

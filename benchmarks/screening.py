@@ -1,0 +1,152 @@
+"""How fast all cost metrics price a network, beside fvcore and thop on the same networks.
+
+    python benchmarks/screening.py [--repetitions 15] [--points 12]
+
+Each figure is the median of one network's repetitions; ratios are taken within the network, in this one run. The
+price includes everything from a fresh graph: finding the fused kernels, MACs, parameters, bit operations, flash, peak
+RAM with the best order, latency and energy. Describing a point of the space is timed beside it.
+
+The peers count operations (and parameters, thop) alone. They need a network, which a search would have to build for
+each candidate: `count` is from a network that is built already, `build+count` from the graph. One thread, which is
+kindest to them; the seven-layer network is timed with PyTorch's default threads too, as they come out of the box.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import optuna
+import thop
+import torch
+from fvcore.nn import FlopCountAnalysis
+from optuna.samplers import RandomSampler
+from report import write_results
+
+from estimators.device import load_device
+from nas.evaluate import cost_metrics
+from search_spaces.conv import make_space
+from search_spaces.graph import Architecture
+from search_spaces.graph import GraphBuilder
+from search_spaces.graph import Params
+from search_spaces.network import build
+from search_spaces.space import SearchSpace
+
+INPUT_SHAPE = (3, 32, 32)
+DEVICE = "stm32l4r5"  # the one with a power figure: every metric applies
+INNER = 50
+FIGURES = ("graphs_per_second", "fvcore count", "fvcore build+count", "thop count", "thop build+count")
+
+
+def seven_layers() -> Architecture:
+    """Six 3x3 convolutions and a linear layer, int8: the network that issue trackers time fvcore with."""
+    graph = GraphBuilder(INPUT_SHAPE, bits=8)
+    x = 0
+    for channels, stride in ((16, 1), (16, 1), (32, 2), (32, 1), (64, 2), (64, 1)):
+        x = graph.conv(x, channels, kernel=(3, 3), stride=(stride, stride), padding=(1, 1), weight_bits=8)
+        x = graph.activation(graph.norm(x), bits=8)
+    x = graph.pool(x, "avg", kernel=(8, 8), stride=(8, 8))
+    graph.linear(graph.flatten(x), 10, bias=True, weight_bits=8)
+    return graph.architecture("seven layers", {})
+
+
+def random_points(space: SearchSpace, count: int) -> list[Params]:
+    """Draw points uniformly."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    return [study.ask(dict(space.distributions)).params for _ in range(count)]
+
+
+def median_ms(call: Callable[[], object], repetitions: int, inner: int = 1) -> float:
+    """Return the median time of one call; `inner` calls are timed together where one is too short for the clock."""
+    samples = []
+    call()
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        for _ in range(inner):
+            call()
+        samples.append((time.perf_counter() - start) / inner * 1e3)
+    return statistics.median(samples)
+
+
+def count_with_fvcore(network: torch.nn.Module, record: torch.Tensor) -> int:
+    """Count operations as fvcore's users do."""
+    analysis = FlopCountAnalysis(network, record)
+    analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
+    return int(analysis.total())
+
+
+def compare(architecture: Architecture, repetitions: int) -> dict[str, float]:
+    """Time one network three ways, in milliseconds."""
+    device = load_device(DEVICE)
+    metrics = cost_metrics(device).values()
+    twin = architecture.as_float()
+
+    def price() -> None:
+        fresh = Architecture(architecture.space, architecture.params, architecture.ops)
+        for metric in metrics:
+            metric(fresh, device)
+
+    return {"priced_ms": median_ms(price, repetitions, INNER), **peers(twin, repetitions)}
+
+
+def peers(twin: Architecture, repetitions: int) -> dict[str, float]:
+    """Time fvcore and thop on one network, in milliseconds."""
+    network, record = build(twin).eval(), torch.randn(1, *twin.input_shape)
+    return {
+        "build_ms": median_ms(lambda: build(twin).eval(), repetitions),
+        "fvcore_ms": median_ms(lambda: count_with_fvcore(network, record), repetitions),
+        "thop_ms": median_ms(lambda: thop.profile(network, (record,), verbose=False), repetitions),
+    }
+
+
+def main() -> None:
+    """Time, compare, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=15)
+    parser.add_argument("--points", type=int, default=12, help="how many points of the space `conv`")
+    arguments = parser.parse_args()
+    default_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # the peers', about operators they do not count
+    space = make_space(INPUT_SHAPE, 10)
+    points = random_points(space, arguments.points)
+    networks = {"seven layers": seven_layers()}
+    networks |= {f"conv point {index}": space.decode(point) for index, point in enumerate(points)}
+    rows = [_row(name, network, arguments.repetitions) for name, network in networks.items()]
+    describe_ms = [median_ms(partial(space.decode, point), arguments.repetitions, INNER) for point in points]
+    torch.set_num_threads(default_threads)
+    out_of_the_box = peers(networks["seven layers"].as_float(), arguments.repetitions)
+    write_results(
+        "screening",
+        rows,
+        device=DEVICE,
+        metrics=sorted(cost_metrics(load_device(DEVICE))),
+        **{f"median_{key}": statistics.median(float(str(row[key])) for row in rows) for key in FIGURES},
+        median_describe_ms=statistics.median(describe_ms),
+        seven_layers_default_threads={"threads": default_threads, **out_of_the_box},
+        seven_layers_times_fvcore_default_threads=out_of_the_box["fvcore_ms"] / float(str(rows[0]["priced_ms"])),
+        repetitions=arguments.repetitions,
+    )
+
+
+def _row(name: str, architecture: Architecture, repetitions: int) -> dict[str, object]:
+    times = compare(architecture, repetitions)
+    return {
+        "network": name,
+        "kernels": len(architecture.kernels),
+        **times,
+        "graphs_per_second": 1e3 / times["priced_ms"],
+        "fvcore count": times["fvcore_ms"] / times["priced_ms"],
+        "fvcore build+count": (times["build_ms"] + times["fvcore_ms"]) / times["priced_ms"],
+        "thop count": times["thop_ms"] / times["priced_ms"],
+        "thop build+count": (times["build_ms"] + times["thop_ms"]) / times["priced_ms"],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+import dataclasses
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from estimators.cost import energy_mj
+from estimators.cost import latency_ms
+from estimators.cost import macs
+from estimators.device import DEVICES
+from estimators.device import available_devices
+from estimators.device import load_device
+from estimators.device import stored_width
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+MEASURED = ("stm32/stm32h747_int8_measured.csv", "mlperf_tiny/mlperf_tiny_v1.0-1.2.csv")
+
+GOOD = """
+description = "a chip"
+core = "c"
+clock_mhz = 100
+engine = "e 1.0"
+precision = "int8"
+weight_bits = [1, 8, 32]
+activation_bits = [8, 32]
+engine_ram_kib = 10.0
+engine_flash_kib = 20.0
+ram_kib = 64
+
+[latency]
+overhead_ms = 0.5
+interval = 0.1
+cycles_per_mac = { conv = 2.0, linear = 1.0 }
+cycles_per_element = { pool = 0.5 }
+cycles_per_kernel = { conv = 50.0 }
+relative_cycles = { 8 = 1.0, 32 = 3.0 }
+
+[energy]
+active_power_mw = 50.0
+interval = 0.2
+
+[calibration]
+source = "measured"
+networks = 3
+error_mean = 0.05
+error_max = 0.1
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    def write(text):
+        path = tmp_path / "chip.toml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def refusal(name):
+    with pytest.raises(ValueError, match="device") as error:
+        load_device(name)
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_a_users_own_file_is_read_and_called_as_the_file(own):
+    device = load_device(own(GOOD))
+    assert device.name == "chip"
+    assert device.weight_bits == (1, 8, 32)
+    assert device.latency.relative_cycles == {8: 1.0, 32: 3.0}
+    assert device.energy.active_power_mw == 50.0
+    assert (device.ram_kib, device.flash_kib) == (64.0, None)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        device.clock_mhz = 1.0
+
+
+def test_energy_may_be_absent(own):
+    start, end = GOOD.index("[energy]"), GOOD.index("[calibration]")
+    assert load_device(own(GOOD[:start] + GOOD[end:])).energy is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("clock_mhz = 100", "", ["'clock_mhz' is missing"]),
+        ("clock_mhz = 100", 'clock_mhz = "100"', ["'clock_mhz'", "number", "'100'"]),
+        ("clock_mhz = 100", "clock_mhz = true", ["'clock_mhz'", "number", "True"]),
+        ("clock_mhz = 100", "clock_mhz = 0", ["'clock_mhz'", "greater than 0"]),
+        ("clock_mhz = 100", "clock_mhz = nan", ["'clock_mhz'", "finite"]),
+        ("clock_mhz = 100", "clock_mhz = inf", ["'clock_mhz'", "finite"]),
+        ("clock_mhz = 100", "clock_mhz = 1979-05-27", ["'clock_mhz'", "number"]),
+        ("clock_mhz = 100", "clock_mhz = 100\nclock_ghz = 1", ["no key 'clock_ghz'"]),
+        ("clock_mhz = 100", 'clock_mhz = 100\nname = "x"', ["no key 'name'"]),
+        ("overhead_ms = 0.5", "overhead_ms = -0.5", ["'latency.overhead_ms'", "-0.5"]),
+        ("overhead_ms = 0.5", "overhead_s = 0.5", ["'latency.overhead_ms' is missing", "no key 'latency.overhead_s'"]),
+        ("conv = 2.0", "konv = 2.0", ["'latency.cycles_per_mac'", "konv", "depthwise"]),
+        ("conv = 2.0", "pool = 2.0", ["'latency.cycles_per_mac'", "pool", "depthwise"]),
+        ("conv = 2.0", "conv = nan", ["'latency.cycles_per_mac.conv'", "finite"]),
+        ("[1, 8, 32]", "[8, 1, 32]", ["'weight_bits'", "ascending"]),
+        ("[1, 8, 32]", "[]", ["'weight_bits'"]),
+        ("[1, 8, 32]", "[8, 64]", ["'weight_bits.1'", "64"]),
+        ("8 = 1.0, 32 = 3.0", "8 = 3.0, 32 = 1.0", ["'latency.relative_cycles'", "do not fall"]),
+        ("8 = 1.0, 32 = 3.0", "eight = 1.0", ["'latency.relative_cycles.eight'", "integer"]),
+        ("active_power_mw = 50.0", "active_power_mw = -1", ["'energy.active_power_mw'", "-1"]),
+        ("networks = 3", "networks = 2.5", ["'calibration.networks'", "integer"]),
+        ("[calibration]", "[calibrated]", ["'calibration' is missing", "no key 'calibrated'"]),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(own, old, new, words):
+    assert old in GOOD
+    text = refusal(own(GOOD.replace(old, new)))
+    assert "chip" in text
+    assert [word for word in words if word not in text] == []
+
+
+def test_all_problems_are_named_together(own):
+    text = refusal(
+        own(GOOD.replace("clock_mhz = 100", "").replace("interval = 0.1", "interval = -1").replace("e 1", ""))
+    )
+    assert "'clock_mhz'" in text
+    assert "'latency.interval'" in text
+
+
+def test_what_cannot_be_read_is_refused(own, tmp_path):
+    assert "chip.toml" in refusal(own("clock = "))
+    assert "nowhere.toml" in refusal(str(tmp_path / "nowhere.toml"))
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    assert "bytes.toml" in refusal(str(tmp_path / "bytes.toml"))
+
+
+def test_an_unknown_device_lists_those_there_are():
+    text = refusal("abacus")
+    assert all(name in text for name in available_devices())
+    assert "'../devices/host'" in refusal("../devices/host")
+
+
+@pytest.mark.parametrize(("bits", "width"), [(1, 1), (2, 8), (4, 8), (8, 8), (9, 32), (32, 32)])
+def test_a_width_is_stored_at_the_next_wider_one(bits, width):
+    assert stored_width(bits, (1, 8, 32)) == width
+
+
+def test_a_width_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"no width for 32 bits; there are \[4, 8\]"):
+        stored_width(32, (4, 8))
+
+
+def test_all_shipped_devices_load_and_say_what_they_stand_on():
+    assert {"host", "stm32h747", "stm32l4r5"} <= set(available_devices())
+    assert available_devices() == sorted(path.stem for path in DEVICES.iterdir())
+    for name in available_devices():
+        device = load_device(name)
+        assert device.name == name
+        assert device.calibration.error_mean <= device.calibration.error_max
+        # An interval of 90 % narrower than the mean error would be a claim that the measurements deny.
+        assert device.latency.interval > device.calibration.error_mean
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    missing = [name for name in MEASURED if not (DATA / name).exists()]
+    if missing:
+        pytest.skip(f"needs {missing} in {DATA}")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("mcu_devices")
+
+
+def test_the_stm32h747_repeats_its_table(measured):
+    device = load_device("stm32h747")
+    rows = [row for row in measured.read_rows(DATA / MEASURED[0]) if row["macs_total"]]
+    columns = {"conv": "macs_conv", "depthwise": "macs_dw", "pointwise": "macs_pw", "linear": "macs_fc"}
+    cycles = [
+        sum(float(row[key]) * device.latency.cycles_per_mac[kind] for kind, key in columns.items()) for row in rows
+    ]
+    predicted = np.array(cycles) / (device.clock_mhz * 1e3)
+    errors = np.abs(predicted / [float(row["latency_ms"]) for row in rows] - 1)
+    assert len(rows) == device.calibration.networks
+    assert errors.mean() < device.calibration.error_mean
+    assert errors.max() < device.calibration.error_max
+
+
+def test_the_errors_stated_are_those_on_networks_left_out(measured):
+    fits = {"stm32h747": measured.fit_stm32h747(), "stm32l4r5": measured.fit_stm32l4r5()}
+    for name, fit in fits.items():
+        device = load_device(name)
+        assert np.abs(fit.errors).mean() == pytest.approx(device.calibration.error_mean, abs=1e-3)
+        assert np.abs(fit.errors).max() == pytest.approx(device.calibration.error_max, abs=1e-3)
+        assert fit.interval == pytest.approx(device.latency.interval, abs=1e-3)
+        stated = [device.latency.cycles_per_mac[kind] for kind in measured.KINDS[: len(fit.coefficients)]]
+        assert fit.coefficients == pytest.approx(stated, abs=1e-3)
+    assert fits["stm32h747"].errors.shape == (10,)
+
+
+def test_the_stm32l4r5_holds_its_table_within_the_intervals(measured):
+    device = load_device("stm32l4r5")
+    rows = measured.mlperf_rows("NUCLEO_L4R5ZI")
+    assert set(rows) == set(measured.REFERENCE_NETWORKS)
+    for task, row in rows.items():
+        network = measured.REFERENCE_NETWORKS[task]()
+        assert macs.estimate(network, device).value == int(row["macs"])
+        latency, energy = latency_ms.estimate(network, device), energy_mj.estimate(network, device)
+        assert latency.low < float(row["latency_ms"]) < latency.high
+        assert energy.low < float(row["energy_uJ"]) / 1e3 < energy.high
+        assert latency.value == pytest.approx(float(row["latency_ms"]), rel=device.calibration.error_max)
