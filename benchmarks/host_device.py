@@ -17,7 +17,6 @@ import numpy as np
 import tomlkit
 import torch
 from report import ROOT
-from report import cpu_model
 from report import write_results
 from torch import Tensor
 from torch import nn
@@ -27,6 +26,7 @@ from estimators.calibration import Fit
 from estimators.calibration import Floats
 from estimators.calibration import counts_of
 from estimators.calibration import fit_cycles
+from nas import environment
 from search_spaces.graph import Architecture
 from search_spaces.graph import GraphBuilder
 from search_spaces.network import build
@@ -157,9 +157,10 @@ def clock_mhz() -> float:
 def device_text(found: Fit, clock: float, networks: int) -> str:
     """Write the device file."""
     document = tomlkit.document()
+    processor = str(environment.describe()["processor"])
     document.add(tomlkit.comment("Written by benchmarks/host_device.py --write."))
-    document["description"] = f"x86 server ({cpu_model()}), PyTorch float32, one thread"
-    document.update({"core": cpu_model(), "clock_mhz": float(clock)})
+    document["description"] = f"x86 server ({processor}), PyTorch float32, one thread"
+    document.update({"core": processor, "clock_mhz": float(clock)})
     document["engine"] = f"PyTorch {torch.__version__.split('+')[0]} eager, one thread"
     document["precision"] = "float32"
     document.add(tomlkit.comment("A float network stores 32 bits whatever it was trained to be rounded to."))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
+
+from nas import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -39,31 +38,10 @@ def write_results(name: str, rows: list[dict[str, object]], **facts: object) -> 
         console.print(f"{key}: {_cell(value)}", markup=False, highlight=False)
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"benchmark": name, "command": _command(), "commit": _commit(), "machine": machine()}
+    content = {"benchmark": name, "command": _command(), "commit": _commit(), "machine": environment.describe()}
     path.write_text(json.dumps({**content, "rows": rows, **facts}, indent=1) + "\n", encoding="utf-8")
     console.print(f"written to {path.relative_to(ROOT)}", markup=False, highlight=False)
     return path
-
-
-def machine() -> dict[str, object]:
-    """Say what the figures were measured on."""
-    return {
-        "cpu": cpu_model(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def cpu_model() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
 
 
 def _cell(value: object) -> str:

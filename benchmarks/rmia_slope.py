@@ -56,8 +56,7 @@ def main() -> None:
     is_member = np.arange(len(pool.labels)) < len(data.members)
     candidates = [pool.logits(is_member, *setting, seed=99) for setting in CANDIDATES]
     audits = [
-        online_lira(pool, setting, logits, is_member)
-        for setting, logits in zip(CANDIDATES, candidates, strict=True)
+        online_lira(pool, setting, logits, is_member) for setting, logits in zip(CANDIDATES, candidates, strict=True)
     ]
     rows: list[dict[str, object]] = []
     for name, epochs in BANKS.items():
