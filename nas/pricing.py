@@ -82,6 +82,8 @@ def _from_run(text: str, runs: Path) -> Architecture:
     trials = study.get_trials(deepcopy=False)
     if int(number) >= len(trials):
         raise ValueError(f"no trial {number} in {name!r}; there are 0 to {len(trials) - 1}")
+    if not trials[int(number)].params.keys() >= report.space_of(study).distributions.keys():
+        raise ValueError(f"trial {number} of {name!r} has no architecture: it was not sampled to the end")
     return report.architecture_of(study, trials[int(number)])
 
 

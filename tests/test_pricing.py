@@ -1,0 +1,131 @@
+"""Pricing one architecture: from JSON, from a file, from a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from estimators.device import available_devices
+from estimators.device import load_device
+from nas import plugins
+from nas.evaluate import cost_metrics
+from nas.evaluate import screen
+from nas.pricing import price_on
+from nas.pricing import read_architecture
+from nas.report import architecture_of
+from nas.storage import load_study
+
+NOWHERE = Path("/no/such/runs")
+
+
+def space_of(name="conv", shape=(1, 8, 8), classes=10):
+    return plugins.load("search_spaces", name, "make_space")(shape, classes)
+
+
+def read(text, runs=NOWHERE, space="conv", shape=(1, 8, 8), classes=10):
+    return read_architecture(text, space, shape, classes, runs)
+
+
+def written(path, **more):
+    """A file as `nas pick` writes it, for three classes and vectors of seven."""
+    body = {"space": "mlp", "input_shape": [7], "num_classes": 3, "params": {"depth": 2}, **more}
+    path.write_text(json.dumps({name: value for name, value in body.items() if value is not None}))
+    return str(path)
+
+
+def test_nothing_is_the_reference():
+    space = space_of()
+    assert read(None) == space.decode(space.reference)
+
+
+def test_parameters_left_out_are_the_references():
+    space = space_of()
+    found = read(' {"depth": 2, "block1_width": 32}')
+    assert dict(found.params) == {**space.reference, "depth": 2, "block1_width": 32}
+
+
+def test_a_file_of_parameters_is_for_the_space_that_is_asked_for(tmp_path):
+    path = tmp_path / "point.json"
+    path.write_text('{"depth": 3}')
+    found = read(str(path), space="mlp", shape=(9,), classes=4)
+    assert (found.space, found.input_shape, found.params["depth"]) == ("mlp", (9,), 3)
+    assert found.ops[-1].shape == (4,)
+
+
+def test_a_file_that_pick_wrote_says_everything_itself(tmp_path):
+    found = read(written(tmp_path / "architecture.json"))
+    assert (found.space, found.input_shape, found.ops[-1].shape) == ("mlp", (7,), (3,))
+
+
+def test_a_run_gives_the_network_of_a_trial(trained_run):
+    study = load_study(trained_run.name, trained_run.folder, None)
+    for trial in study.trials:
+        assert read(f"small:{trial.number}", runs=trained_run.runs) == architecture_of(study, trial)
+
+
+def test_one_device_or_all():
+    architecture = read(None)
+    assert list(price_on(architecture, "all")) == available_devices()
+    for name, estimates in price_on(architecture, "all").items():
+        assert estimates == screen(architecture, load_device(name))
+        assert list(estimates) == list(cost_metrics(load_device(name)))
+    assert price_on(architecture, "host") == {"host": screen(architecture, load_device("host"))}
+
+
+WRONG = {
+    "small": "expected JSON, a file or RUN:NUMBER; got 'small', and there is no such file",
+    "small:x": "expected JSON, a file or RUN:NUMBER; got 'small:x', and there is no such file",
+    "small:-1": "expected JSON, a file or RUN:NUMBER; got 'small:-1', and there is no such file",
+    "small:5": "no trial 5 in 'small'; there are 0 to 4",
+    "{": "expected JSON; got '{': Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+    '{"depth": 99}': "not a point of the space 'conv': depth=99, expected 1 to 4; there are ",
+    '{"dpeth": 1}': "not a point of the space 'conv': no parameter 'dpeth'; there are ",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_no_architecture_is_refused(text, trained_run):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared
+        read(text, runs=trained_run.runs)
+    assert str(caught.value).startswith(WRONG[text])
+
+
+def test_a_run_that_is_not_there_lists_those_that_are(trained_run):
+    with pytest.raises(ValueError, match=r"^no run 'large' in .*; there are \['small'\]$"):
+        read("large:0", runs=trained_run.runs)
+
+
+def test_a_trial_that_was_never_sampled_to_the_end_has_no_network(own_run):
+    study = load_study(own_run.name, own_run.folder, None)
+    trial = study.ask()
+    trial.suggest_int("depth", 1, 4)
+    with pytest.raises(ValueError, match=r"^trial 5 of 'small' has no architecture: it was not sampled to the end$"):
+        read("small:5", runs=own_run.runs)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"space": None}, r"missing beside 'params': \['space'\]"),
+        ({"input_shape": None, "num_classes": None}, r"missing beside 'params': \['input_shape', 'num_classes'\]"),
+        ({"input_shape": 7}, "expected whole numbers as input_shape and num_classes; got 7 and 3"),
+        ({"input_shape": ["7"]}, r"got \['7'\] and 3"),
+        ({"num_classes": "3"}, r"got \[7\] and '3'"),
+        ({"params": [1]}, r"expected a name as space and an object as params; got 'mlp' and \[1\]"),
+        ({"space": "cube"}, "no 'cube' in search_spaces"),
+        ({"input_shape": [-7]}, "got shape"),
+    ],
+)
+def test_a_file_like_picks_with_something_wrong(tmp_path, more, message):
+    with pytest.raises(ValueError, match=message):
+        read(written(tmp_path / "architecture.json", **more))
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"3", b"nonsense", b"\xff"])
+def test_a_file_of_something_else(tmp_path, content):
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"^expected (an object of parameters; got|JSON in .*file\.json: )"):
+        read(str(path))

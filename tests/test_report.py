@@ -1,0 +1,159 @@
+"""What is said about a study: rows for machines, tables and a card for people."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import fields
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from estimators.device import load_device
+from estimators.estimate import Estimate
+from nas import report
+from nas.evaluate import MEASURED
+from nas.evaluate import cost_metrics
+from nas.evaluate import screen
+from nas.pareto import front
+from nas.plan import sample
+from nas.plugins import load
+from nas.storage import load_study
+from nas.training import Recipe
+from search_spaces.graph import GraphBuilder
+
+
+@pytest.fixture(scope="module")
+def study(trained_run):
+    return load_study(trained_run.name, trained_run.folder, None)
+
+
+def text_of(table, width):
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(table)
+    return stream.getvalue()
+
+
+def network(*weight_bits, tensors):
+    graph = GraphBuilder((4,), bits=tensors[0])
+    x = 0
+    for weights, bits in zip(weight_bits, [*tensors[1:], 32], strict=True):
+        x = graph.activation(graph.linear(x, 4, bias=True, weight_bits=weights), bits=bits)
+    return graph.architecture("test", {})
+
+
+@pytest.mark.parametrize(
+    ("weights", "tensors", "text"),
+    [
+        ((8, 2, 2, 8, 8, 8), (8, 8, 8, 8, 4, 4), "W 8 2x2 8x3 A 8x4 4x2"),
+        ((32,), (32,), "W 32 A 32"),
+        ((1, 1, 2, 1), (8, 1, 2, 1), "W 1x2 2 1 A 8 1 2 1"),
+    ],
+)
+def test_bits_are_written_as_runs(weights, tensors, text):
+    assert report.bits_of(network(*weights, tensors=tensors)) == text
+
+
+def test_runs_hold_every_value_in_order():
+    rng = np.random.default_rng(0)
+    for length in range(12):
+        values = rng.choice([32, 8, 1], size=length).tolist()
+        runs = [run.split("x") for run in report.runs(values).split()]
+        assert [int(value) for value, *times in runs for _ in range(int(*times or [1]))] == values
+        assert all(first[0] != second[0] for first, second in pairwise(runs))
+
+
+def test_a_row_holds_the_costs_of_its_network_and_every_interval(study):
+    device = load_device("stm32h747")
+    for trial in front(study):
+        row = report.row(study, trial)
+        architecture = report.architecture_of(study, trial)
+        assert row["number"] == trial.number
+        assert row["architecture"] == dict(architecture.params)
+        assert row["bits"] == report.bits_of(architecture)
+        assert {name: row[name] for name in MEASURED} == {name: trial.user_attrs[name] for name in MEASURED}
+        assert report.flat(screen(architecture, device)).items() <= row.items()
+        assert row["latency_ms_low"] < row["latency_ms"] < row["latency_ms_high"]
+        assert row["leakage_low"] <= row["leakage"] <= row["leakage_high"]
+        assert type(row["macs"]) is int
+        assert type(row["params"]) is int
+        assert json.loads(json.dumps(row, allow_nan=False)) == row
+
+
+def test_a_row_tells_the_whole_recipe(study):
+    for trial in study.trials:
+        recipe = report.row(study, trial)["recipe"]
+        assert list(recipe) == [field.name for field in fields(Recipe)]
+        assert recipe["epochs"] == 3  # fixed by the settings
+        assert recipe["learning_rate"] == trial.params["learning_rate"]  # sampled
+
+
+def test_the_defence_is_the_sampled_one_or_the_only_one(study):
+    for trial in study.trials:
+        assert report.defence_of(study, trial) == report.row(study, trial)["defence"] == trial.params["defence"]
+        trial.params = {name: value for name, value in trial.params.items() if name != "defence"}
+        assert report.defence_of(study, trial) == "none"
+
+
+def test_the_flat_form_has_an_interval_only_where_there_is_one():
+    flat = report.flat({"macs": Estimate.exact(12.0), "flash_kib": Estimate.exact(1.5), "ms": Estimate(2.0, 1.0, 4.0)})
+    assert flat == {"macs": 12, "flash_kib": 1.5, "ms": 2, "ms_low": 1.0, "ms_high": 4.0}
+
+
+def test_the_front_fits_a_terminal_of_100_columns(study):
+    best = front(study)
+    table = text_of(report.front_table(study, best), 100)
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "…" not in table
+    assert lines[1].split() == ["no.", "params", "error", "leakage", "ms", "kib", "kib", "macs", "bits", "defence"]
+    for trial in best:
+        attrs = trial.user_attrs
+        first = next(place for place, line in enumerate(lines) if line.split()[0] == str(trial.number))
+        assert f"{attrs['params']:,.0f}" in lines[first]
+        assert f"{attrs['leakage']:.3f}" in lines[first]
+        assert f"{attrs['leakage_low']:.3f}-{attrs['leakage_high']:.3f}" in lines[first + 1]
+
+
+def test_a_number_without_an_interval_has_none_in_the_table(study):
+    trial = study.trials[0]
+    for end in ("low", "high"):
+        del trial.user_attrs[f"leakage_{end}"]
+    trial.user_attrs["leakage"] = 1.0
+    assert text_of(report.front_table(study, [trial]), 140).count("-0.") == 1  # the interval of the error alone
+
+
+def test_an_objective_beyond_the_columns_gets_one(study):
+    config = {**study.user_attrs["config"], "objectives": ["error", "accuracy_gap"]}
+    study.set_user_attr("config", config)
+    try:
+        assert "accuracy" in text_of(report.front_table(study, front(study)), 140)
+    finally:
+        study.set_user_attr("config", {**config, "objectives": ["error", "leakage", "latency_ms"]})
+
+
+def test_costs_on_several_devices_leave_a_gap_where_a_metric_does_not_apply():
+    space = load("search_spaces", "conv", "make_space")((1, 8, 8), 10)
+    architecture = space.decode(sample(space.distributions, np.random.default_rng(1)))
+    by_device = {name: screen(architecture, load_device(name)) for name in ("host", "stm32l4r5")}
+    assert "energy_mj" not in cost_metrics(load_device("host"))
+    lines = text_of(report.estimate_table("a network", by_device), 100).splitlines()
+    assert lines[0].strip() == "a network"
+    host, chip = (next(line.split() for line in lines if line.startswith(name)) for name in by_device)
+    assert host[-1] == "-"
+    assert chip[-1] == f"{by_device['stm32l4r5']['energy_mj'].value:.3f}"
+
+
+def test_the_card_says_what_was_measured_and_what_it_is_not(study):
+    trial = front(study)[0]
+    card = report.card(study, trial, "it is the best", "stm32h747")
+    attrs = trial.user_attrs
+    assert card.startswith(f"# Candidate {trial.number} of small\n\nChosen because: it is the best.\n")
+    assert f"| error | {attrs['error']:.6g} | {attrs['error_low']:.4g} to {attrs['error_high']:.4g} |" in card
+    assert f"| macs | {attrs['macs']:.6g} | exact |" in card
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in card.splitlines() if line.startswith("| ")]
+    assert rows == ["number", *MEASURED, *cost_metrics(load_device("stm32h747"))]
+    assert "It is no audit" in card
+    assert "the test records have not been touched" in card
