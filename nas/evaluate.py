@@ -34,6 +34,7 @@ from estimators.estimate import Estimate
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_probabilities
+from estimators.leakage.statistics import accuracy_gap
 from estimators.leakage.statistics import auc_interval
 from estimators.leakage.statistics import proportion_interval
 from estimators.leakage.statistics import tpr_at_fpr_interval
@@ -190,7 +191,8 @@ def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:
         - `leakage`: AUC of the attack, 0.5 when nothing leaks, with its DeLong interval.
         - `tpr_at_1pct_fpr`: share of members found at 1 % false alarms, with a bootstrap interval.
         - `loss_auc`: AUC of the plain loss threshold, the baseline.
-        - `accuracy_gap`: accuracy on members minus accuracy on non-members; the crudest sign of memorising.
+        - `accuracy_gap`: accuracy on members minus accuracy on non-members, the crudest sign of memorising, with
+          Newcombe's interval.
     """
     data = bench.data
     labels = np.concatenate([data.members.labels, data.non_members.labels])
@@ -205,7 +207,7 @@ def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:
         "leakage": auc_interval(scores, is_member),
         "tpr_at_1pct_fpr": tpr_at_fpr_interval(scores, is_member, fpr=0.01, seed=bench.seed),
         "loss_auc": auc_interval(log_probabilities(logits, labels), is_member),
-        "accuracy_gap": Estimate.exact(correct[is_member].mean() - correct[~is_member].mean()),
+        "accuracy_gap": accuracy_gap(correct, is_member),
     }
 
 
