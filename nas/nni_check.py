@@ -1,0 +1,33 @@
+"""Tell whether NNI can run here, without importing it: with the wrong filelock the import is fine and the run hangs."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+INSTALL = "pip install 'gecko-nas[nni]'"
+# From this release on, NNI 3.0's own lock (a subclass of filelock's) waits for itself.
+FILELOCK_TOO_NEW = (3, 12)
+SERVICE_WARNING = (
+    "NNI's manager opens a web page and a control interface on all network interfaces, without a password: whoever "
+    "reaches this machine can watch, change and stop the search while it runs. Use it behind a firewall."
+)
+
+
+def check() -> None:
+    """Refuse an NNI engine that would fail or hang.
+
+    Raises:
+        ValueError: If NNI is not installed, or would wait for its own lock for ever.
+    """
+    if _version("nni") is None:
+        raise ValueError(f"expected NNI for this engine; it is not installed: {INSTALL}")
+    filelock = _version("filelock")
+    if filelock is not None and tuple(int(part) for part in filelock.split(".")[:2]) >= FILELOCK_TOO_NEW:
+        raise ValueError(f"expected filelock < 3.12, with a later one NNI never starts; got {filelock}: {INSTALL}")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

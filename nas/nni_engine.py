@@ -1,0 +1,53 @@
+"""The search through NNI, in this process: an NNI strategy driven by the study on NNI's sequential engine.
+
+NNI opens no port and starts no process here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import optuna
+from filelock import FileLock
+
+from nas import search
+from nas.nni_check import check
+from nas.plan import Plan
+
+
+def work(plan: Plan, study: optuna.Study) -> None:
+    """Search until the study has its trials; the same as `nas.search.work`, each candidate trained by NNI's engine.
+
+    Args:
+        plan: The resolved settings.
+        study: The study, shared with other workers.
+
+    Raises:
+        ValueError: If NNI cannot run here.
+    """
+    check()
+    clock = search.Clock(plan.folder)
+    bench = search.make_bench(plan)
+    clock.lap("bank")
+    strategy = import_strategy(plan.cache_folder)
+    clock.lap("nni")
+    strategy.explore(plan, study, bench, clock)
+
+
+def import_strategy(folder: Path) -> ModuleType:
+    """Import `nas.nni_strategy` and with it NNI, one process at a time.
+
+    NNI writes into its own package when it is first imported, and warns of a PyTorch newer than itself. Without a
+    framework of its own it does not ask for PyTorch Lightning.
+
+    Args:
+        folder: Where to lock out other processes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "nni.lock"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("nni").set_default_framework("none")
+        return importlib.import_module("nas.nni_strategy")

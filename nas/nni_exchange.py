@@ -1,0 +1,103 @@
+"""Between NNI's trials and the study: which proposal is which trial's, and what becomes of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nas import files
+from nas import nni_job
+from nas import search
+from nas.nni_measure import DIVERGED
+from nas.nni_measure import FAILED
+from nas.nni_measure import measures_in
+from nas.nni_measure import seconds_in
+from nas.storage import open_study
+
+# Trials that may end without a result, one after the other, before the search is given up.
+LOST_IN_A_ROW = 3
+
+
+class Exchange:
+    """The study's proposals that NNI has, by NNI's number for them.
+
+    Screening, duplicates and budgets are settled before NNI hears of a candidate. A trial that ends without a result
+    (killed, its machine gone) stays under way in the study and is proposed again, to NNI or by a later run. A training
+    that diverged is a result: the candidate is rejected. One that raised an error ends the search.
+
+    Two traits of NNI 3.0 decide how that is done. It hands parameters to whichever trial asks first, so the number of
+    a trial that failed need not be the number of what it trained: which proposal was lost is known only when no other
+    is left. And it tells of a failure from another thread, perhaps before the result that arrived earlier is handled:
+    so `failed` only takes a note, and one thread does everything that touches the study.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.failed: deque[int] = deque()
+        self._ended = folder / nni_job.ENDED
+        self._plan = nni_job.read(folder / nni_job.CODE / nni_job.SETTINGS)
+        self._study = open_study(self._plan)
+        self._under_way: dict[int, search.Proposal] = {}
+        self._lost = 0
+        self._lost_in_a_row = 0
+        self._sampling_seconds = 0.0
+
+    def propose(self, number: int) -> dict[str, Any] | None:
+        """Return the parameters of a candidate to train, None when there is none now."""
+        start = time.perf_counter()
+        proposal = None if self._is_hopeless() else search.propose(self._plan, self._study)
+        self._sampling_seconds += time.perf_counter() - start
+        if proposal is None:
+            return None
+        self._under_way[number] = proposal
+        return dict(proposal.trial.params)
+
+    def receive(self, number: int, numbers: Mapping[str, Any]) -> None:
+        """Tell the study a result. One that nobody waits for (its trial was given up) is dropped."""
+        proposal = self._under_way.pop(number, None)
+        if proposal is None:
+            return
+        self._lost_in_a_row = 0
+        start = time.perf_counter()
+        if FAILED in numbers:
+            self._fail(proposal, numbers[FAILED])
+        elif DIVERGED in numbers:
+            search.reject(self._study, proposal, f"diverged: {numbers[DIVERGED]}")
+        else:
+            search.record(self._plan, self._study, proposal, measures_in(numbers))
+        ours = {"sampling and screening": self._sampling_seconds, "storage": time.perf_counter() - start}
+        self._sampling_seconds = 0.0
+        line = {"worker": os.getpid(), "trial": proposal.trial.number, "seconds": seconds_in(numbers) | ours}
+        files.append_json(self._plan.folder / "timings.jsonl", line)
+
+    def take_back_lost(self) -> None:
+        """Free the proposals of trials that failed, once no other is under way, so that they are proposed again."""
+        while self.failed:
+            self.failed.popleft()
+            self._lost += 1
+            self._lost_in_a_row += 1
+        if self._lost >= len(self._under_way):
+            for proposal in self._under_way.values():
+                proposal.lock.release()
+            self._under_way.clear()
+            self._lost = 0
+
+    def end_if_idle(self) -> None:
+        """Say that the search has ended, and why if it was given up, once NNI has none of its trials left."""
+        if not self._under_way:
+            reason = f"{self._lost_in_a_row} trainings in a row ended without a result" if self._is_hopeless() else ""
+            files.write_text(self._ended, reason)
+
+    def _fail(self, proposal: search.Proposal, reason: str) -> None:
+        """End the search as it would end without NNI: a bug in one training is one in all."""
+        try:
+            with search.failing(self._study, proposal):
+                raise RuntimeError(reason)  # noqa: TRY301 - `failing` tells the study
+        except RuntimeError as error:
+            files.write_text(self._ended, str(error))
+
+    def _is_hopeless(self) -> bool:
+        return self._lost_in_a_row >= LOST_IN_A_ROW

@@ -1,0 +1,65 @@
+"""One candidate's evaluation as NNI carries it: a flat dictionary of numbers, for both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from estimators.estimate import Estimate
+from nas import search
+from nas.evaluate import MEASURED
+from nas.evaluate import Bench
+from nas.evaluate import Candidate
+from nas.plan import Plan
+from nas.plan import price
+
+# Starts the names of numbers that are wall time by phase.
+SECONDS = "seconds_"
+# Stand in a result for the reason, where a training gave no numbers: an outcome, or a bug.
+DIVERGED = "diverged"
+FAILED = "failed"
+
+
+def measure(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, float]:
+    """Train a candidate, attack it, and write all numbers the way NNI reports a result.
+
+    Args:
+        plan: The resolved settings.
+        bench: What every candidate is measured with.
+        candidate: What to train.
+
+    Returns:
+        Costs and measures by name, the ends of an interval as `<name>_low` and `<name>_high`, wall time by phase as
+        `seconds_<phase>`, and the first objective once more as `default`, by which NNI ranks; lower is better.
+
+    Raises:
+        nas.training.Diverged: If its training diverged.
+    """
+    measures, seconds = search.evaluate(plan, bench, candidate)
+    estimates = {**price(plan, candidate.architecture), **measures}
+    numbers = {"default": estimates[plan.config.objectives[0]].value}
+    for name, estimate in estimates.items():
+        numbers[name] = estimate.value
+        if estimate.low < estimate.high:
+            numbers[f"{name}_low"] = estimate.low
+            numbers[f"{name}_high"] = estimate.high
+    return numbers | {f"{SECONDS}{phase}": value for phase, value in seconds.items()}
+
+
+def measures_in(numbers: Mapping[str, float]) -> dict[str, Estimate]:
+    """Read the measures back from what NNI carried.
+
+    >>> numbers = {"error": 0.2, "error_low": 0.1, "error_high": 0.4, "leakage": 0.5, "tpr_at_1pct_fpr": 0.0}
+    >>> measures_in({"default": 0.2, "macs": 9, **numbers, "loss_auc": 0.6, "accuracy_gap": 0.0})["error"]
+    Estimate(value=0.2, low=0.1, high=0.4)
+    """
+    return {
+        name: Estimate(
+            numbers[name], numbers.get(f"{name}_low", numbers[name]), numbers.get(f"{name}_high", numbers[name])
+        )
+        for name in MEASURED
+    }
+
+
+def seconds_in(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Read wall time by phase from what NNI carried."""
+    return {name.removeprefix(SECONDS): value for name, value in numbers.items() if name.startswith(SECONDS)}

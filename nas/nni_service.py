@@ -1,0 +1,160 @@
+"""The search as an NNI experiment: NNI starts the trainings, here or on other machines, and shows them on its page.
+
+NNI runs in a process of its own (`nas.nni_manager`), with its files in the run's folder. That process ends NNI when
+this one ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import site
+import subprocess
+import sys
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from typing import NoReturn
+
+import optuna
+import psutil
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from nas import files
+from nas import nni_job
+from nas import search
+from nas.nni_check import check
+from nas.plan import Plan
+from nas.workers import cores
+
+LOG = "manager.log"
+# NNI waits this long and longer for its own processes to end.
+SECONDS_TO_STOP = 60
+# What NNI reads in the home folder to reach other machines.
+KEYS = (".ssh", ".kube")
+
+
+def work(plan: Plan, study: optuna.Study, nni_config: Path | None = None) -> None:
+    """Search until the study has its trials; the same as `nas.search.work`, with NNI in charge of the trainings.
+
+    Args:
+        plan: The resolved settings; `workers` trainings run at a time.
+        study: The study, shared with other workers.
+        nni_config: A YAML of NNI's experiment settings, `trainingService` above all; None: processes on this machine.
+
+    Raises:
+        ValueError: If NNI cannot run here.
+        ChildProcessError: If NNI failed, or trainings under it did; a later run goes on where this one stopped.
+    """
+    check()
+    folder = plan.folder.resolve() / "nni"
+    if any(letter.isspace() for letter in str(folder)):
+        raise ValueError(f"expected a run's folder without spaces, NNI does not quote it; got {str(folder)!r}")
+    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) >= plan.config.trials:
+        return
+    clock = search.Clock(plan.folder)
+    search.make_bench(plan)  # trainings find the bank in the cache instead of building it all at once
+    clock.lap("bank")
+    clock.write(None)
+    _prepare(plan, folder, nni_config)
+    with _manager(folder, plan.config.storage) as manager:
+        manager.wait()
+    _raise_complaint(folder)
+
+
+def _prepare(plan: Plan, folder: Path, nni_config: Path | None) -> None:
+    """Write what NNI's processes need to know."""
+    nni_job.write(plan, folder)
+    (folder / nni_job.ENDED).unlink(missing_ok=True)
+    for name in KEYS:
+        if (Path.home() / name).exists() and not (folder / name).exists():
+            (folder / name).symlink_to(Path.home() / name)
+    request = {
+        "nni_config": None if nni_config is None else str(nni_config.resolve()),
+        "name": plan.config.name,
+        "concurrency": plan.config.workers or cores(),
+        "search_space": {name: _for_page(distribution) for name, distribution in plan.distributions.items()},
+        "trial_command": f"{shlex.quote(sys.executable)} -m nas.nni_trial",
+    }
+    files.write_json(folder / nni_job.REQUEST, request)
+
+
+def _for_page(distribution: BaseDistribution) -> dict[str, Any]:
+    """Describe a parameter in NNI's words. They only draw the axes of its page: the study samples."""
+    if isinstance(distribution, CategoricalDistribution):
+        return {"_type": "choice", "_value": list(distribution.choices)}
+    low, high = distribution.low, distribution.high  # type: ignore[attr-defined] # int or float, as in `search`
+    if isinstance(distribution, FloatDistribution):
+        return {"_type": "loguniform" if distribution.log else "uniform", "_value": [low, high]}
+    return {"_type": "randint", "_value": [low, high + 1]}
+
+
+@contextmanager
+def _manager(folder: Path, storage: str | None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run NNI's manager for a block. It stops when the pipe to it closes, so it cannot outlive this process."""
+    command = [sys.executable, "-m", "nas.nni_manager", str(folder)]
+    with (folder / LOG).open("wb") as log, _ending_on_sigterm():
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=_environment(folder, storage),
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            _stop(process)
+
+
+def _environment(folder: Path, storage: str | None) -> Mapping[str, str]:
+    """NNI keeps a list of experiments in the home folder; give it another one, and the way back."""
+    home = {"HOME": str(folder), nni_job.HOME: str(Path.home()), "PYTHONUSERBASE": site.getuserbase()}
+    return {**os.environ, **home, **({nni_job.STORAGE: storage} if storage else {})}
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that NNI is stopped and not left behind."""
+
+    def leave(_signal: int, _frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the manager to end NNI, and make sure that nothing of it is left."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(SECONDS_TO_STOP)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for other in psutil.process_iter():
+        try:
+            if os.getsid(other.pid) == process.pid:
+                other.kill()
+        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            continue
+
+
+def _raise_complaint(folder: Path) -> None:
+    ended = folder / nni_job.ENDED
+    lines = (folder / LOG).read_text(errors="replace").strip().splitlines() or ["without a word"]
+    reason = ended.read_text() if ended.exists() else f"its manager ended: {lines[-1]}"
+    if reason:
+        raise ChildProcessError(f"NNI stopped: {reason}; its files are in {folder}, and the same command goes on")

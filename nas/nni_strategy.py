@@ -1,0 +1,109 @@
+"""The search as an NNI strategy on an NNI model space. Imports NNI: only `nas.nni_engine` imports this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+import nni
+import optuna
+from nni.mutable import Categorical
+from nni.mutable import Mutable
+from nni.mutable import MutableDict
+from nni.mutable import Numerical
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.space import RawFormatModelSpace
+from nni.nas.strategy import Strategy
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+
+from nas import search
+from nas.evaluate import Bench
+from nas.evaluate import Candidate
+from nas.nni_measure import measure
+from nas.nni_measure import measures_in
+from nas.nni_measure import seconds_in
+from nas.plan import Plan
+from nas.training import Diverged
+
+
+def mutable(name: str, distribution: BaseDistribution) -> Mutable:
+    """Return the NNI mutable that takes exactly the values of a distribution.
+
+    Whole numbers become a choice of all of them: NNI's quantised number is a float, and its steps start at zero.
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return Categorical(list(distribution.choices), label=name)
+    if isinstance(distribution, IntDistribution):
+        return Categorical(list(range(distribution.low, distribution.high + 1, distribution.step)), label=name)
+    if isinstance(distribution, FloatDistribution):
+        return Numerical(distribution.low, distribution.high, log_distributed=distribution.log, label=name)
+    raise TypeError(f"no rule for {type(distribution).__name__}; there are categorical, int and float")
+
+
+class CandidateSpace(MutableDict):  # type: ignore[misc] # NNI has no types
+    """The plan's space as an NNI model space: freezing it at a sample gives the candidate."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__({name: mutable(name, distribution) for name, distribution in plan.distributions.items()})
+        self._plan = plan
+
+    def freeze(self, sample: Mapping[str, Any]) -> Candidate:
+        """Return the candidate at a sample, which NNI validates."""
+        return self._plan.candidate(super().freeze(sample))
+
+
+class StudyStrategy(Strategy):  # type: ignore[misc] # NNI has no types
+    """Explore a model space as an Optuna study says, and tell the study what NNI's engine measured."""
+
+    def __init__(self, plan: Plan, study: optuna.Study, clock: search.Clock) -> None:
+        super().__init__()
+        self._plan = plan
+        self._study = study
+        self._clock = clock
+
+    def list_models(self, sort: bool = True, limit: int | None = None) -> Iterator[RawFormatModelSpace]:
+        """List the models; sorted: those with a result, the lowest `default` first. NNI would take the highest."""
+        models = list(super().list_models(sort=False))
+        if sort:
+            models = sorted((model for model in models if model.metric), key=lambda model: model.metric["default"])
+        yield from models[:limit]
+
+    def _run(self) -> None:
+        while proposal := search.propose(self._plan, self._study):
+            self._clock.lap("sampling and screening")
+            model = self.model_space.freeze(proposal.trial.params)
+            model.metrics.strict = False  # keep every number of the result, not only `default`
+            try:
+                with search.failing(self._study, proposal):
+                    self.engine.submit_models(model)
+            except Diverged as error:
+                self._clock.lap("training")
+                search.reject(self._study, proposal, f"diverged: {error}")
+            else:
+                self._clock.lap("nni", seconds_in(model.metric))
+                search.record(self._plan, self._study, proposal, measures_in(model.metric))
+                self._clock.lap("storage")
+            self._clock.write(proposal.trial.number)
+        self._clock.lap("sampling and screening")
+        self._clock.write(None)
+
+
+def explore(plan: Plan, study: optuna.Study, bench: Bench, clock: search.Clock) -> StudyStrategy:
+    """Let NNI's sequential engine train what the study proposes, in this process.
+
+    Returns:
+        The strategy, which lists the models NNI trained with their samples and metrics.
+    """
+    nni.silence_stdout()
+
+    def evaluate(candidate: Candidate) -> None:
+        nni.report_final_result(measure(plan, bench, candidate))
+
+    strategy = StudyStrategy(plan, study, clock)
+    strategy(RawFormatModelSpace(CandidateSpace(plan), FunctionalEvaluator(evaluate)), SequentialExecutionEngine())
+    return strategy

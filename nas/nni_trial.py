@@ -1,0 +1,54 @@
+"""One training under NNI: `python -m nas.nni_trial`, started by NNI in the folder that holds the settings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nni
+import psutil
+import torch
+
+from nas import nni_job
+from nas import search
+from nas.nni_measure import DIVERGED
+from nas.nni_measure import FAILED
+from nas.nni_measure import SECONDS
+from nas.nni_measure import measure
+from nas.plan import Plan
+from nas.training import Diverged
+from search_spaces.graph import Params
+
+
+def main() -> None:
+    """Train what NNI hands over, and report every number to it, or why there is none.
+
+    What is not the machine's fault would happen again, so it is reported too, before it ends this process.
+    """
+    torch.set_num_threads(1)
+    plan = nni_job.read(Path(nni_job.SETTINGS))
+    params = nni.get_next_parameter()
+    try:
+        numbers = result(plan, params)
+    except (OSError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        nni.report_final_result({FAILED: f"{type(error).__name__}: {error}"})
+        raise
+    nni.report_final_result(numbers)
+
+
+def result(plan: Plan, params: Params) -> Mapping[str, Any]:
+    """Return all numbers of a candidate, or why its training broke off."""
+    bench = search.make_bench(plan)
+    start_up = time.time() - psutil.Process().create_time()
+    try:
+        return {**measure(plan, bench, plan.candidate(params)), f"{SECONDS}start-up": start_up}
+    except Diverged as error:
+        return {DIVERGED: str(error)}
+
+
+if __name__ == "__main__":
+    main()
