@@ -39,6 +39,7 @@ from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
+from optuna.samplers import BaseGASampler
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial
@@ -193,7 +194,10 @@ def failing(study: optuna.Study, proposal: Proposal) -> Iterator[None]:
     """
     try:
         yield
-    except (Diverged, OSError, KeyboardInterrupt, SystemExit):
+    except Diverged:
+        raise
+    except (OSError, KeyboardInterrupt, SystemExit):
+        proposal.lock.release()
         raise
     except BaseException as error:
         proposal.trial.set_user_attr("failed", f"{type(error).__name__}: {error}")
@@ -261,12 +265,20 @@ def _take_up(plan: Plan, study: optuna.Study) -> tuple[Trial, FileLock] | None:
         except Timeout:
             continue
         if study.get_trials(deepcopy=False)[frozen.number].state == TrialState.RUNNING:
-            # A copy has no memory of which trials there were before: samplers would go on learning from those alone.
-            fresh = copy.copy(study)
-            fresh.sampler = make_sampler(plan.config, frozen.number)
-            return Trial(fresh, frozen._trial_id), lock  # noqa: SLF001 - nothing else gives what the constructor takes
+            return _trial(plan, study, frozen), lock
         _release(lock)
     return None
+
+
+def _trial(plan: Plan, study: optuna.Study, frozen: FrozenTrial) -> Trial:
+    # A copy has no memory of which trials there were before: samplers would go on learning from those alone.
+    fresh = copy.copy(study)
+    sampler = make_sampler(plan.config, frozen.number)
+    if isinstance(sampler, BaseGASampler):
+        # Whoever asks first for the parents of a generation is given them in another order than all who ask later.
+        sampler.get_parent_population(fresh, sampler.get_trial_generation(fresh, frozen))
+    fresh.sampler = sampler
+    return Trial(fresh, frozen._trial_id)  # noqa: SLF001 - nothing else gives what the constructor takes
 
 
 def _may_be_free(plan: Plan, frozen: FrozenTrial) -> bool:

@@ -1,0 +1,589 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.samplers import NSGAIISampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from nas import search
+from nas.evaluate import MEASURED
+from nas.evaluate import cost_metrics
+from nas.plan import price
+from nas.plan import sample
+from nas.storage import JOURNAL
+from nas.storage import here
+from nas.storage import lock_folder
+from nas.storage import open_study
+from nas.training import Diverged
+from tests.small_search import elsewhere
+from tests.small_search import measures_of
+from tests.small_search import planned
+from tests.small_search import record_of
+from tests.small_search import run_here
+from tests.small_search import tiny_space
+from tests.small_search import with_settings
+from tests.small_search import without_training
+
+
+@pytest.fixture(scope="module")
+def mlp_plan(tmp_path_factory):
+    return planned(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def plan(mlp_plan, tmp_path):
+    return elsewhere(mlp_plan, tmp_path / "run")
+
+
+@pytest.fixture
+def three(tmp_path, monkeypatch):
+    """A search of a space of three networks, trained by one recipe."""
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = {
+        "epochs": 2,
+        "learning_rate": 0.01,
+        "weight_decay": 0.0,
+        "dropout": 0.0,
+        "label_smoothing": 0.0,
+    }
+    return planned(tmp_path / "runs", space=tiny_space(tmp_path), recipe=recipe, defences=["none"], trials=10)
+
+
+def states(study):
+    return Counter(trial.state.name for trial in study.get_trials())
+
+
+def complete(study):
+    return study.get_trials(states=(TrialState.COMPLETE,))
+
+
+# What is recorded
+
+
+def test_a_search_trains_as_many_as_asked_and_records_every_number(plan):
+    study = run_here(plan)
+    trained = complete(study)
+    assert len(trained) == plan.config.trials
+    costs = set(cost_metrics(plan.device))
+    for trial in trained:
+        candidate = plan.candidate(trial.params)
+        assert trial.user_attrs["key"] == candidate.key
+        assert trial.user_attrs["host"] == here()
+        names = {name for name in trial.user_attrs if not name.endswith(("_low", "_high"))}
+        assert names == {"key", "host", *costs, *MEASURED}
+        priced = price(plan, candidate.architecture)
+        for name in costs:
+            assert trial.user_attrs[name] == priced[name].value
+        for name in ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc", "accuracy_gap", "latency_ms"):
+            low, high = trial.user_attrs[f"{name}_low"], trial.user_attrs[f"{name}_high"]
+            assert low <= trial.user_attrs[name] <= high
+            assert low < high
+        assert "macs_low" not in trial.user_attrs  # counted, not estimated
+        assert trial.values == [trial.user_attrs[name] for name in plan.config.objectives]
+        assert trial.constraints == {}
+        assert search.weights_path(plan.folder, candidate.key).exists()
+    assert len({trial.user_attrs["key"] for trial in trained}) == len(trained)
+    assert study.metric_names == list(plan.config.objectives)
+    assert set(study.directions) == {optuna.study.StudyDirection.MINIMIZE}
+
+
+def test_what_the_study_holds_is_what_assess_gives(plan):
+    study = run_here(with_settings(plan, trials=1))
+    (trial,) = complete(study)
+    bench = search.make_bench(plan)
+    measures = search.assess(plan.candidate(trial.params), bench).measures
+    for name, estimate in measures.items():
+        assert trial.user_attrs[name] == pytest.approx(estimate.value)
+        assert trial.user_attrs[f"{name}_low"] == pytest.approx(estimate.low)
+        assert trial.user_attrs[f"{name}_high"] == pytest.approx(estimate.high)
+
+
+def test_optuna_opens_what_a_search_left(plan, monkeypatch):
+    without_training(monkeypatch)
+    run_here(plan)
+    storage = JournalStorage(JournalFileBackend(str(plan.folder / JOURNAL)))
+    study = optuna.load_study(study_name="small", storage=storage)
+    assert study.metric_names == ["error", "leakage", "latency_ms"]
+    assert len(study.best_trials) >= 1
+    assert study.best_trials[0].user_attrs["leakage_low"] == 0.0
+    assert study.best_trials[0].user_attrs["leakage_high"] == 1.0
+
+
+def test_other_objectives_are_recorded_in_their_order(plan, monkeypatch):
+    without_training(monkeypatch)
+    objectives = ("macs", "error")
+    study = run_here(with_settings(plan, objectives=objectives, trials=2))
+    assert study.metric_names == list(objectives)
+    for trial in complete(study):
+        assert trial.values == [trial.user_attrs["macs"], measures_of(trial.user_attrs["key"])["error"].value]
+
+
+# Budgets
+
+
+def median_cost(plan, name):
+    rng = np.random.default_rng(0)
+    points = [price(plan, plan.space.describe(sample(plan.space.distributions, rng))) for _ in range(50)]
+    return float(np.median([estimates[name].value for estimates in points]))
+
+
+def test_a_trained_trial_has_exactly_the_constraints_of_the_budgets(plan, monkeypatch):
+    without_training(monkeypatch)
+    budgets = {"flash_kib": median_cost(plan, "flash_kib"), "leakage": 0.6, "macs": 1e9}
+    study = run_here(with_settings(plan, budgets=budgets, trials=8))
+    trained = complete(study)
+    assert len(trained) == 8
+    for trial in trained:
+        assert trial.constraints == {name: trial.user_attrs[name] - limit for name, limit in budgets.items()}
+        assert trial.constraints["flash_kib"] <= 0
+    infeasible = {trial.number for trial in trained if trial.user_attrs["leakage"] > 0.6}
+    assert infeasible
+    assert not infeasible & {trial.number for trial in study.best_trials}
+
+
+def test_what_is_over_budget_is_pruned_with_its_costs_and_the_reason(plan, monkeypatch):
+    asked = without_training(monkeypatch)
+    limit = median_cost(plan, "flash_kib")
+    study = run_here(with_settings(plan, budgets={"flash_kib": limit}, trials=8))
+    pruned = study.get_trials(states=(TrialState.PRUNED,))
+    assert pruned
+    for trial in pruned:
+        flash_kib = trial.user_attrs["flash_kib"]
+        assert flash_kib > limit
+        assert trial.user_attrs["rejected"] == f"over budget: flash_kib {flash_kib:.4g} > {limit:.4g}"
+        assert trial.values is None
+        assert trial.constraints == {"flash_kib": flash_kib - limit}
+        assert not set(MEASURED) & set(trial.user_attrs)
+        assert trial.user_attrs["key"] not in asked
+    assert states(study) == {"COMPLETE": 8, "PRUNED": len(pruned)}
+
+
+def test_a_value_at_the_limit_is_within_the_budget(three, monkeypatch):
+    without_training(monkeypatch)
+    largest = price(three, three.space.decode({"width": 24}))["params"].value
+    study = run_here(with_settings(three, budgets={"params": largest}, trials=3))
+    assert states(study)["COMPLETE"] == 3
+    assert not [trial for trial in study.get_trials() if trial.user_attrs.get("rejected", "").startswith("over")]
+
+
+# Duplicates, and spaces that end
+
+
+def test_a_small_space_ends(three, monkeypatch):
+    monkeypatch.setattr(search, "REFUSALS_IN_A_ROW", 15)
+    asked = without_training(monkeypatch)
+    study = run_here(three)
+    trained = complete(study)
+    assert sorted(trial.params["width"] for trial in trained) == [8, 16, 24]
+    assert sorted(asked) == sorted(trial.user_attrs["key"] for trial in trained)
+    first = {trial.user_attrs["key"]: trial.number for trial in trained}
+    duplicates = study.get_trials(states=(TrialState.PRUNED,))
+    assert len(duplicates) >= 15
+    for trial in duplicates:
+        assert trial.user_attrs["rejected"] == f"duplicate of trial {first[trial.user_attrs['key']]}"
+        assert trial.number > first[trial.user_attrs["key"]]
+        assert trial.values is None
+    assert states(study).keys() == {"COMPLETE", "PRUNED"}
+
+
+def test_one_network_from_two_points_is_a_duplicate(plan, monkeypatch):
+    without_training(monkeypatch)
+    study = open_study(plan)
+    point = {**plan.space.reference, "epochs": 2, "learning_rate": 0.002, "weight_decay": 1e-4, "defence": "none"}
+    point |= {"dropout": 0.1, "label_smoothing": 0.1}
+    for width in (16, 256):  # of a layer that is not there
+        study.enqueue_trial({**point, "layer4_width": width})
+    study = run_here(plan)
+    first, second = study.get_trials()[:2]
+    assert first.state == TrialState.COMPLETE
+    assert (first.params["layer4_width"], second.params["layer4_width"]) == (16, 256)
+    assert second.state == TrialState.PRUNED
+    assert second.user_attrs["rejected"] == "duplicate of trial 0"
+    assert states(study)["COMPLETE"] == plan.config.trials
+
+
+# Seeds
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+def test_the_seed_decides_the_study(plan, tmp_path, monkeypatch, sampler):
+    without_training(monkeypatch)
+    same = with_settings(plan, sampler=sampler, trials=14)
+    records = [record_of(run_here(elsewhere(same, tmp_path / name))) for name in ("one", "two")]
+    assert records[0] == records[1]
+    other = with_settings(same, seed=1)
+    assert record_of(run_here(elsewhere(other, tmp_path / "three"))) != records[0]
+    assert len({str(trial["params"]) for trial in records[0]}) == len(records[0])  # each trial samples anew
+
+
+def test_trained_numbers_repeat_too(plan, tmp_path):
+    records = [record_of(run_here(elsewhere(plan, tmp_path / name / "run"))) for name in ("one", "two")]
+    assert records[0] == records[1]
+
+
+def test_parameters_are_not_sampled_from_one_random_number(plan, monkeypatch):
+    without_training(monkeypatch)
+    study = run_here(with_settings(plan, sampler="random", trials=30))
+    widths = [(trial.params["layer1_width"], trial.params["layer2_width"]) for trial in study.get_trials()]
+    assert len({first for first, _ in widths}) == 5
+    assert len(set(widths)) > 12
+
+
+def test_samplers_learn_from_what_was_trained(plan, monkeypatch):
+    """TPE finds the wide first layers that a made-up error rewards, in one process that runs for long."""
+
+    def evaluate(_plan, _bench, candidate):
+        wide = candidate.architecture.kernels[0].channels
+        return {**measures_of(candidate.key), "error": measures_of("x")["error"].exact(1 - wide / 256)}, {}
+
+    monkeypatch.setattr("nas.search.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.evaluate", evaluate)
+    study = run_here(with_settings(plan, objectives=("error",), trials=40))
+    late = [trial.params["layer1_width"] for trial in study.get_trials()[20:]]
+    assert np.mean([width == 256 for width in late]) > 0.4  # one in five by chance
+
+
+def test_samplers_are_what_the_settings_say(plan):
+    assert isinstance(search.make_sampler(with_settings(plan, sampler="nsga2").config, 3), NSGAIISampler)
+
+
+# Trainings that end badly
+
+
+def failing_first(monkeypatch, error, times=1):
+    """Let the first trainings raise; returns the keys in the order in which they were asked for."""
+    asked = []
+
+    def evaluate(_plan, _bench, candidate):
+        asked.append(candidate.key)
+        if len(asked) <= times:
+            raise error
+        return measures_of(candidate.key), {}
+
+    monkeypatch.setattr("nas.search.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.evaluate", evaluate)
+    return asked
+
+
+def test_trainings_that_diverge_are_pruned_and_the_search_goes_on(plan, monkeypatch):
+    failing_first(monkeypatch, Diverged("the loss became nan in epoch 1 of 2"), times=2)
+    study = run_here(plan)
+    for trial in study.get_trials()[:2]:
+        assert trial.state == TrialState.PRUNED
+        assert trial.user_attrs["rejected"] == "diverged: the loss became nan in epoch 1 of 2"
+        assert trial.values is None
+        assert not set(MEASURED) & set(trial.user_attrs)
+    assert states(study) == {"PRUNED": 2, "COMPLETE": plan.config.trials}
+
+
+def test_a_real_divergence_is_pruned(plan):
+    recipe = plan.config.recipe.model_copy(update={"epochs": 1, "learning_rate": 3e38, "optimizer": "sgd"})
+    study = open_study(plan)
+    proposal = search.propose(plan, study)
+    bench = search.make_bench(plan)
+    candidate = search.Candidate(proposal.candidate.architecture, recipe.middle())
+    with pytest.raises(Diverged):
+        search.evaluate(plan, bench, candidate)
+    assert not search.weights_path(plan.folder, candidate.key).exists()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), ValueError("a bug too")], ids=repr)
+def test_a_crash_is_raised_and_does_not_block_the_search(plan, monkeypatch, error):
+    asked = failing_first(monkeypatch, error)
+    with pytest.raises(RuntimeError, match="training of trial 0 failed: a bug") as raised:
+        run_here(plan)
+    assert raised.value.__cause__ is error
+    (trial,) = open_study(plan).get_trials()
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["failed"] == f"{type(error).__name__}: {error}"
+    assert trial.user_attrs["key"] == asked[0]
+    study = run_here(plan)
+    assert states(study) == {"FAIL": 1, "COMPLETE": plan.config.trials}
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=repr)
+def test_what_is_not_the_candidates_doing_leaves_its_trial_to_be_taken_up(plan, tmp_path, monkeypatch, error):
+    uninterrupted = elsewhere(plan, tmp_path / "uninterrupted")
+    asked = failing_first(monkeypatch, error)
+    with pytest.raises(type(error)):
+        run_here(plan)
+    assert states(open_study(plan)) == {"RUNNING": 1}
+    study = run_here(plan)
+    assert asked[1] == asked[0]
+    without_training(monkeypatch)
+    assert record_of(study) == record_of(run_here(uninterrupted))
+
+
+# Kills: a killed search leaves a prefix of the journal that it would have written, and locks that nobody holds
+
+
+@pytest.mark.parametrize(
+    ("sampler", "trials", "step"),
+    [("random", 2, 1), ("tpe", 13, 3), ("nsga2", 22, 7)],  # far enough for each sampler to have begun to learn
+)
+def test_a_search_killed_at_any_moment_ends_as_if_it_had_not_been(plan, tmp_path, monkeypatch, sampler, trials, step):
+    limit = {"flash_kib": median_cost(plan, "flash_kib")}
+    plan = with_settings(plan, sampler=sampler, trials=trials, budgets={**limit, "leakage": 0.6})
+    asked = without_training(monkeypatch)
+    whole = record_of(run_here(plan))
+    assert {trial["state"] for trial in whole} == {"COMPLETE", "PRUNED"}
+    lines = (plan.folder / JOURNAL).read_bytes().splitlines(keepends=True)
+    last = len(lines) - 100 if trials > 2 else 0
+    for cut in range(max(last, 0), len(lines), step):
+        killed = elsewhere(plan, tmp_path / f"killed-{cut}")
+        killed.folder.mkdir()
+        torn = lines[cut][: len(lines[cut]) // 2] if cut % 2 else b""  # every other time in the middle of a write
+        (killed.folder / JOURNAL).write_bytes(b"".join(lines[:cut]) + torn)
+        done = b"".join(lines[:cut]).count(b'"state":1')
+        asked.clear()
+        study = run_here(killed)
+        assert record_of(study) == whole, f"killed after line {cut} of {len(lines)}: {lines[cut]!r}"
+        assert len(asked) == trials - done  # nothing finished is trained again
+
+
+def test_a_search_may_be_killed_again_and_again(plan, tmp_path, monkeypatch):
+    plan = with_settings(plan, trials=6)
+    without_training(monkeypatch)
+    whole = record_of(run_here(plan))
+    killed = elsewhere(plan, tmp_path / "killed")
+    killed.folder.mkdir()
+    rng = np.random.default_rng(0)
+    path = killed.folder / JOURNAL
+    kept, kills = b"", 0
+    while True:
+        path.write_bytes(kept)
+        study = run_here(killed)
+        lines = path.read_bytes().splitlines(keepends=True)
+        before = len(kept.splitlines())
+        kills += 1
+        if before + 30 >= len(lines):
+            break
+        kept = b"".join(lines[: before + int(rng.integers(5, 60))])
+    assert kills > 4
+    assert record_of(study) == whole
+
+
+def test_more_trials_go_on_where_fewer_stopped(plan, tmp_path, monkeypatch):
+    without_training(monkeypatch)
+    whole = record_of(run_here(with_settings(elsewhere(plan, tmp_path / "whole"), trials=6)))
+    run_here(with_settings(plan, trials=2))
+    assert record_of(run_here(with_settings(plan, trials=6))) == whole
+
+
+def test_a_finished_search_started_again_does_nothing(plan, monkeypatch):
+    without_training(monkeypatch)
+    first = record_of(run_here(plan))
+    asked = without_training(monkeypatch)
+    assert record_of(run_here(plan)) == first
+    assert asked == []
+
+
+# Several workers
+
+
+def test_a_trial_held_by_a_live_process_is_left_to_it(plan, monkeypatch):
+    without_training(monkeypatch)
+    study = open_study(plan)
+    held = search.propose(plan, study)
+    other = search.propose(plan, study)
+    assert (held.trial.number, other.trial.number) == (0, 1)
+    other.lock.release()  # its process dies
+    again = search.propose(plan, study)
+    assert again.trial.number == 1
+    assert again.candidate == other.candidate
+    search.record(plan, study, held, measures_of(held.candidate.key))
+    search.record(plan, study, again, measures_of(again.candidate.key))
+    assert states(study) == {"COMPLETE": 2}
+
+
+def test_trials_under_way_count(plan):
+    study = open_study(plan)
+    plan = with_settings(plan, trials=2)
+    proposals = [search.propose(plan, study) for _ in range(3)]
+    assert [proposal and proposal.trial.number for proposal in proposals] == [0, 1, None]
+    search.reject(study, proposals[1], "diverged: the loss became nan")
+    assert search.propose(plan, study).trial.number == 2  # in place of the one that gave nothing
+
+
+def test_a_trial_of_another_machine_is_not_taken_up_from_a_database(plan, tmp_path):
+    plan = with_settings(plan, storage=f"sqlite:///{tmp_path}/study.db", trials=3)
+    study = open_study(plan)
+    proposal = search.propose(plan, study)
+    proposal.trial.set_user_attr("host", "nobody@elsewhere")
+    proposal.lock.release()
+    assert search.propose(plan, study).trial.number == 1
+
+
+def test_a_trial_in_a_journal_is_taken_up_wherever_it_was_started(plan):
+    # The locks lie beside the journal: a container that is started again has another name, and a free lock is free.
+    study = open_study(plan)
+    proposal = search.propose(plan, study)
+    proposal.trial.set_user_attr("host", "root@1f2e3d4c5b6a")
+    proposal.lock.release()
+    assert search.propose(plan, study).trial.number == 0
+
+
+def test_one_trial_too_many_by_another_machine_is_given_up(plan, tmp_path, monkeypatch):
+    plan = with_settings(plan, storage=f"sqlite:///{tmp_path}/study.db", trials=2)
+    study = open_study(plan)
+    theirs = open_study(plan)
+    ours = search.propose(plan, study)
+    count, calls = search._spoken_for, []
+
+    def slow(trials):
+        calls.append(len(trials))
+        if len(calls) == 1:  # between our look and our trial another machine starts one
+            counted = count(trials)
+            theirs.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"host": "x@elsewhere"}))
+            return counted
+        return count(trials)
+
+    monkeypatch.setattr(search, "_spoken_for", slow)
+    assert search.propose(plan, study) is None
+    trials = study.get_trials()
+    assert ours.trial.number == 0
+    assert [trial.state.name for trial in trials] == ["RUNNING", "RUNNING", "PRUNED"]
+    assert trials[2].user_attrs["rejected"] == "enough candidates are under way"
+    assert "key" not in trials[2].user_attrs
+
+
+@pytest.fixture
+def two_trials(plan, tmp_path):
+    """A study of two running trials that have not said which candidate they are."""
+    plan = with_settings(plan, storage=f"sqlite:///{tmp_path}/study.db")
+    study = open_study(plan)
+    for _ in range(2):
+        study.ask()
+    return study, study.get_trials()
+
+
+def test_of_two_equal_candidates_the_earlier_trial_has_it(two_trials):
+    study, (first, second) = two_trials
+    trials = [optuna.trial.Trial(study, frozen._trial_id) for frozen in (first, second)]
+    trials[1].set_user_attr("key", "same")
+    waited = []
+
+    def later():
+        waited.append(search._first_with_key(study, 1, "same"))
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    assert search._first_with_key(study, 0, "same") is None  # the earlier one does not wait
+    thread.join(timeout=0.3)
+    assert thread.is_alive()  # the later one does
+    trials[0].set_user_attr("key", "same")
+    thread.join(timeout=60)
+    assert waited == [0]
+
+
+def test_a_failed_trial_does_not_keep_its_candidate(two_trials):
+    study, (first, second) = two_trials
+    for frozen in (first, second):
+        optuna.trial.Trial(study, frozen._trial_id).set_user_attr("key", "same")
+    assert search._first_with_key(study, 1, "same") == 0
+    study.tell(first.number, state=TrialState.FAIL)
+    assert search._first_with_key(study, 1, "same") is None
+
+
+def test_a_trial_that_never_says_is_waited_for_once(two_trials, monkeypatch):
+    study, _ = two_trials
+    monkeypatch.setattr(search, "SECONDS_TO_NAME_A_CANDIDATE", 0.2)
+    assert search._first_with_key(study, 1, "same") is None
+    monkeypatch.setattr("nas.search.time.sleep", lambda seconds: pytest.fail("waited again"))
+    assert search._first_with_key(study, 1, "other") is None
+
+
+COLLIDING = """
+import json
+import sys
+from pathlib import Path
+import optuna
+from nas import search
+from nas.config import parse_config
+from nas.plan import resolve
+from nas.storage import open_study
+from tests.small_search import measures_of
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+search.REFUSALS_IN_A_ROW = 40
+search.make_bench = lambda plan: None
+search.evaluate = lambda plan, bench, candidate: (measures_of(candidate.key), {})
+plan = resolve(parse_config(json.loads(sys.argv[1])), Path(sys.argv[2]))
+study = open_study(plan)
+print("ready", flush=True)
+sys.stdin.readline()
+search.work(plan, study)
+"""
+
+
+def test_processes_that_propose_the_same_candidates_at_once_train_each_once(three, tmp_path):
+    config = json.dumps(three.config.model_dump(mode="json"))
+    folders = [str(tmp_path), str(Path(__file__).parents[1])]
+    command = [sys.executable, "-c", COLLIDING, config, str(three.folder.parent)]
+    environment = {**os.environ, "PYTHONPATH": ":".join(folders), "OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+        for _ in range(2)
+    ]
+    for worker in workers:
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.close()
+    for worker in workers:
+        assert worker.wait(timeout=120) == 0
+        worker.stdout.close()
+    study = open_study(three)
+    keys = [trial.user_attrs["key"] for trial in complete(study)]
+    assert len(keys) == len(set(keys)) == 3
+    assert states(study).keys() == {"COMPLETE", "PRUNED"}
+    first = {trial.user_attrs["key"]: trial.number for trial in complete(study)}
+    for trial in study.get_trials(states=(TrialState.PRUNED,)):
+        assert trial.user_attrs["rejected"] == f"duplicate of trial {first[trial.user_attrs['key']]}"
+    assert len({trial.number for trial in study.get_trials()}) >= 40
+
+
+def test_locks_do_not_pile_up(plan, monkeypatch):
+    without_training(monkeypatch)
+    study = run_here(plan)
+    left = {path.name for path in lock_folder(study, None, plan.folder).iterdir()}
+    assert left <= {"claim.lock", "journal.lock"}
+
+
+# Time
+
+
+def test_time_is_kept_by_phase_for_each_trial(plan):
+    run_here(plan)
+    lines = [json.loads(line) for line in (plan.folder / "timings.jsonl").read_text().splitlines()]
+    assert [line["trial"] for line in lines] == [0, 1, 2, 3, None]
+    phases = {"sampling and screening", "teacher", "training", "attack", "saving", "storage"}
+    assert set(lines[0]["seconds"]) == phases | {"bank", "start-up"}
+    assert set(lines[1]["seconds"]) == phases
+    assert all(seconds >= 0 for line in lines for seconds in line["seconds"].values())
+
+
+def test_a_lap_gives_every_second_to_one_phase(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("nas.search.time.perf_counter", lambda: now[0])
+    clock = search.Clock(tmp_path)
+    now[0] += 10
+    clock.lap("saving", {"training": 7.0, "attack": 2.0})
+    now[0] += 5
+    clock.lap("saving")
+    clock.write(3)
+    (line,) = [json.loads(line) for line in (tmp_path / "timings.jsonl").read_text().splitlines()]
+    assert line["trial"] == 3
+    assert {k: v for k, v in line["seconds"].items() if k != "start-up"} == {
+        "training": 7.0,
+        "attack": 2.0,
+        "saving": 6.0,
+    }
