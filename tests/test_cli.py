@@ -22,7 +22,6 @@ from nas import plugins
 from nas import search
 from nas.config import load_config
 from nas.evaluate import MEASURED
-from nas.evaluate import cost_metrics
 from nas.evaluate import measure
 from nas.plan import resolve
 from nas.storage import load_study
@@ -381,12 +380,12 @@ def test_a_journal_with_a_torn_last_line_is_mended_and_goes_on(nas, own_run, no_
 def test_a_changed_setting_is_refused_and_named(nas, own_run, no_training):
     runs = ("--name", "small", "--runs", own_run.runs)
     before = {path: content for path, content in snapshot(own_run.runs).items() if path.name != "journal.log"}
-    result = nas("search", *SMALL, *runs, "--seed", "1", "--budget", "macs=5", "--epochs", "4")
+    result = nas("search", *SMALL, *runs, "--seed", "1", "--budget", "macs=1e9", "--epochs", "4")
     assert (result.code, result.out) == (2, "")
     assert result.err == (
-        "nas: the run 'small' was started with other settings (budgets.macs: was None, now 5.0; "
+        "nas: the run 'small' was started with other settings (budgets.macs: was None, now 1000000000.0; "
         "recipe.epochs: was 3, now 4; seed: was 0, now 1); go on with the old ones, or choose another --name\n"
-    ) or result.err.startswith("nas: no candidate meets the budget")
+    )
     result = nas("search", *SMALL, *runs, "--objectives", "error")
     assert "objectives: was ['error', 'leakage', 'latency_ms'], now ['error']" in result.err
     assert before.items() <= snapshot(own_run.runs).items()
@@ -441,7 +440,7 @@ def test_a_flag_beats_the_file(nas, tmp_path, interrupted):
 
 @pytest.mark.parametrize("limit", [50, 150, 700])
 def test_a_full_disk_ends_in_one_line_and_the_search_goes_on_when_there_is_room(nas, tmp_path, interrupted, limit):
-    """No file may grow beyond a limit that is met in the journal's first record, in its second, in the settings."""
+    """No file may grow beyond a limit that is met in the journal's first record, in the next, in a later one."""
     command = ("search", *SMALL, "--name", "small", "--runs", tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
@@ -725,7 +724,8 @@ def test_an_estimate_by_hand(nas):
     assert (told["space"], told["device"], told["bits"]) == ("mlp", "stm32h747", "W 32x2 A 32x2")
     assert told["latency_ms_low"] < told["latency_ms"] < told["latency_ms_high"]
     assert told["architecture"]["layer1_width"] == 16
-    assert told["check"] == dict.fromkeys(("fvcore", "thop", "torch"), {"macs": 1184, "params": 1226})
+    expected = {"macs": 1184, "params": 1226}
+    assert told["check"] == {"fvcore": expected, "thop": expected, "torch": expected}
 
 
 def test_an_estimate_on_all_devices(nas):
