@@ -34,6 +34,11 @@ from tests.small_search import with_settings
 from tests.small_search import without_training
 
 
+@pytest.fixture(autouse=True)
+def _locks_of_databases_here(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
 @pytest.fixture(scope="module")
 def mlp_plan(tmp_path_factory):
     return planned(tmp_path_factory.mktemp("runs"))

@@ -1,0 +1,241 @@
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages import RDBStorage
+
+from nas import storage
+from nas.storage import CONFIG
+from nas.storage import JOURNAL
+from nas.storage import TASK
+from nas.storage import here
+from nas.storage import load_study
+from nas.storage import lock_folder
+from nas.storage import open_storage
+from nas.storage import open_study
+from nas.storage import run_names
+from tests.small_search import elsewhere
+from tests.small_search import planned
+from tests.small_search import with_settings
+
+
+@pytest.fixture(autouse=True)
+def _locks_of_databases_here(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def mlp_plan(tmp_path_factory):
+    return planned(tmp_path_factory.mktemp("runs"), storage=None)
+
+
+@pytest.fixture
+def plan(mlp_plan, tmp_path):
+    return elsewhere(mlp_plan, tmp_path / "runs" / "small")
+
+
+@pytest.fixture
+def database(tmp_path):
+    return f"sqlite:///{tmp_path}/study.db"
+
+
+def test_a_run_keeps_its_journal_in_its_folder(plan):
+    open_study(plan)
+    assert (plan.folder / JOURNAL).exists()
+    assert isinstance(open_storage(None, plan.folder), JournalStorage)
+
+
+def test_a_journal_may_lie_elsewhere(plan, tmp_path):
+    path = tmp_path / "shared" / "one.log"
+    open_study(with_settings(plan, storage=str(path)))
+    assert path.exists()
+    assert not (plan.folder / JOURNAL).exists()
+
+
+def test_a_url_is_a_database(database, tmp_path):
+    assert isinstance(storage.open_storage(database, tmp_path), optuna.storages._CachedStorage)
+    assert isinstance(storage.open_storage(database, tmp_path)._backend, RDBStorage)
+
+
+def test_a_study_carries_its_settings_and_task_and_no_url(plan, database):
+    study = open_study(with_settings(plan, storage=database))
+    config = study.user_attrs[CONFIG]
+    assert config["space"] == "mlp"
+    assert config["members"] == 120
+    assert database not in str(study.user_attrs)
+    task = study.user_attrs[TASK]
+    assert task["input_shape"] == [1, 8, 8]
+    assert task["num_classes"] == 10
+    assert task["fingerprint"] == plan.data.fingerprint
+    assert study.metric_names == list(plan.config.objectives)
+
+
+@pytest.mark.parametrize("where", ["journal", "database"])
+def test_a_study_is_opened_again_with_the_same_settings(plan, database, where):
+    plan = plan if where == "journal" else with_settings(plan, storage=database)
+    first, again = open_study(plan), open_study(plan)
+    assert first.user_attrs == again.user_attrs
+    more = open_study(with_settings(plan, trials=100, workers=3))
+    assert more.study_name == "small"
+
+
+def test_other_settings_are_refused_and_named(plan):
+    open_study(plan)
+    other = with_settings(plan, device="host", seed=3)
+    with pytest.raises(ValueError, match=r"device: was 'stm32h747', now 'host'; seed: was 0, now 3"):
+        open_study(other)
+
+
+def test_other_data_are_refused(plan, tmp_path):
+    open_study(plan)
+    other = elsewhere(planned(tmp_path, seed=1), plan.folder)
+    with pytest.raises(ValueError, match="was started with other data"):
+        open_study(with_settings(other, seed=0))
+
+
+@pytest.mark.parametrize("where", ["journal", "database"])
+def test_a_study_of_somebody_else_is_left_alone(plan, database, where):
+    plan = plan if where == "journal" else with_settings(plan, storage=database)
+    url = plan.config.storage
+    if where == "journal":
+        open_study(with_settings(plan, name="other"))
+    theirs = optuna.create_study(
+        study_name="small", storage=open_storage(url, plan.folder), directions=["minimize"] * 3
+    )
+    theirs.add_trial(optuna.trial.create_trial(values=[1.0, 2.0, 3.0]))
+    with pytest.raises(ValueError, match="'small' was not made by nas search; choose another --name"):
+        open_study(plan)
+    with pytest.raises(ValueError, match="was not made by nas search"):
+        load_study("small", plan.folder, url)
+    assert theirs.user_attrs == {}
+    assert theirs.metric_names is None
+
+
+def test_a_study_of_other_directions_is_left_alone(plan, database):
+    optuna.create_study(study_name="small", storage=database, directions=["minimize"])
+    with pytest.raises(ValueError, match="was not made by nas search"):
+        open_study(with_settings(plan, storage=database))
+
+
+def test_a_study_that_is_signed_while_it_is_opened_is_not_foreign(plan, database, monkeypatch):
+    """Another process makes the study, signs it and starts a trial between two looks of this one."""
+    plan = with_settings(plan, storage=database)
+    ours = optuna.create_study(
+        study_name="small", storage=open_storage(database, plan.folder), directions=["minimize"] * 3
+    )
+    get_trials = type(ours).get_trials
+    looked = []
+
+    def slow(study, *args, **kwargs):
+        found = get_trials(study, *args, **kwargs)
+        if not looked:
+            looked.append(True)
+            open_study(plan).add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING))
+        return found
+
+    monkeypatch.setattr(type(ours), "get_trials", slow)
+    assert open_study(plan).user_attrs[TASK]["fingerprint"] == plan.data.fingerprint
+
+
+@pytest.mark.parametrize(
+    "content", [b"not a journal\n", b'{"a": 1}\n', b"\0\1\2\xff\n", b"[1, 2]\n", b"last,line\n1,2"]
+)
+def test_a_file_that_is_no_journal_is_refused_in_one_line_and_left_as_it_is(plan, content):
+    path = plan.folder / JOURNAL
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    for use in (lambda: open_study(plan), lambda: load_study("small", plan.folder, None)):
+        with pytest.raises(
+            ValueError, match=r"expected an Optuna study in .*journal\.log; it cannot be read"
+        ) as raised:
+            use()
+        assert "\n" not in str(raised.value)
+    assert path.read_bytes() == content
+
+
+def test_an_unreachable_database_is_one_line_without_its_password(plan):
+    url = "postgresql+psycopg2://me:secret@127.0.0.1:1/none"
+    with pytest.raises(ValueError, match=r"expected an Optuna study in postgresql\+psycopg2://\.\.\.") as raised:
+        open_study(with_settings(plan, storage=url))
+    assert "secret" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_database_without_its_driver_says_what_to_install(plan):
+    with pytest.raises(ValueError, match=r"no driver for .*pip install 'gecko-nas\[postgresql\]'"):
+        open_study(with_settings(plan, storage="oracle+cx_oracle://me:secret@127.0.0.1/none"))
+
+
+def test_a_url_that_is_none_is_refused(plan):
+    with pytest.raises(ValueError, match="it cannot be read"):
+        open_study(with_settings(plan, storage="nonsense://x"))
+
+
+def test_tables_made_by_another_process_at_the_same_moment_are_waited_for(database, tmp_path, monkeypatch):
+    tried = []
+
+    def racing(url):
+        tried.append(url)
+        if len(tried) < 3:
+            raise storage.IntegrityError("CREATE TABLE studies", {}, Exception("already exists"))
+        return optuna.storages.RDBStorage(url)
+
+    monkeypatch.setattr("nas.storage.optuna.storages.get_storage", racing)
+    assert isinstance(open_storage(database, tmp_path), RDBStorage)
+    assert len(tried) == 3
+
+
+def test_what_goes_on_failing_is_given_up(database, tmp_path, monkeypatch):
+    def broken(url):
+        raise storage.ProgrammingError("SELECT", {}, Exception("no permission"))
+
+    monkeypatch.setattr("nas.storage.optuna.storages.get_storage", broken)
+    monkeypatch.setattr("nas.storage.SECONDS_TO_MAKE_TABLES", 0.3)
+    with pytest.raises(ValueError, match="no permission"):
+        open_storage(database, tmp_path)
+
+
+def test_a_run_that_is_not_there_lists_those_that_are(tmp_path):
+    (tmp_path / "known").mkdir()
+    (tmp_path / "known" / "config.toml").touch()
+    assert run_names(tmp_path) == ["known"]
+    with pytest.raises(ValueError, match=r"no run 'other' in .*; there are \['known'\]"):
+        load_study("other", tmp_path / "other", None)
+
+
+def test_a_study_that_is_not_in_the_storage_lists_those_that_are(plan, database):
+    open_study(with_settings(plan, storage=database))
+    with pytest.raises(ValueError, match=r"no study 'other' in the storage; there are \['small'\]"):
+        load_study("other", plan.folder, database)
+
+
+def test_loading_a_study_gives_what_was_opened(plan):
+    open_study(plan)
+    assert load_study("small", plan.folder, None).user_attrs[CONFIG]["space"] == "mlp"
+
+
+def test_locks_lie_beside_a_journal(plan, tmp_path):
+    study = open_study(plan)
+    folder = lock_folder(study, None, plan.folder)
+    assert folder.parent == plan.folder
+    (tmp_path / "link").symlink_to(plan.folder)
+    assert lock_folder(study, str(tmp_path / "link" / JOURNAL), tmp_path) == folder  # by another way to the same file
+
+
+def test_processes_of_one_machine_share_the_locks_of_a_database(plan, database, tmp_path):
+    study = open_study(with_settings(plan, storage=database))
+    again = open_study(elsewhere(with_settings(plan, storage=f"{database}?timeout=5"), tmp_path / "elsewhere"))
+    folder = lock_folder(study, database, plan.folder)
+    # another folder, and the URL spelled in another way
+    assert lock_folder(again, f"{database}?timeout=5", tmp_path / "elsewhere") == folder
+    other = open_study(with_settings(plan, storage=database, name="other"))
+    assert lock_folder(other, database, plan.folder) != folder
+
+
+def test_two_users_do_not_share_locks(plan, database, monkeypatch):
+    study = open_study(with_settings(plan, storage=database))
+    mine, my_name = lock_folder(study, database, plan.folder), here()
+    monkeypatch.setattr("psutil.Process.username", lambda self: "DOMAIN\\somebody")
+    assert here() != my_name
+    theirs = lock_folder(study, database, plan.folder)
+    assert theirs != mine
+    assert theirs.parent.parent == mine.parent.parent

@@ -1,0 +1,201 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import optuna
+import psutil
+import pytest
+import tomlkit
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from nas import workers
+from nas.storage import JOURNAL
+from tests.small_search import planned
+from tests.small_search import record_of
+from tests.small_search import run_here
+from tests.small_search import settings
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sends POSIX signals and looks for processes")
+NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
+# Long enough trainings to be killed in.
+RECIPE = {"epochs": {"low": 300, "high": 400}}
+PATIENCE = 240
+
+
+def start(runs, **changes):
+    """Start `nas search` in a process group of its own, as a terminal does."""
+    runs.mkdir(exist_ok=True)
+    config = settings(recipe=RECIPE, **changes).model_dump(mode="json", exclude_none=True)
+    (runs / "small.toml").write_text(tomlkit.dumps(config))
+    return subprocess.Popen(
+        [*NAS, "search", str(runs / "small.toml"), "--runs", str(runs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def trials_in(runs):
+    path = runs / "small" / JOURNAL
+    if not path.exists():
+        return []
+    try:
+        study = optuna.load_study(study_name="small", storage=JournalStorage(JournalFileBackend(str(path))))
+    except (KeyError, ValueError):  # not made yet
+        return []
+    return study.get_trials()
+
+
+def states_in(runs):
+    return Counter(trial.state.name for trial in trials_in(runs))
+
+
+def wait_until(condition, process):
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < give_up
+        time.sleep(0.03)
+
+
+def kill(process):
+    """SIGKILL the search, and see that nothing of it is left."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE)
+    assert not alive
+
+
+def finish(process):
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    return out
+
+
+def in_training(runs, completed):
+    """Tell whether a candidate is being trained and so many others are done."""
+    trials = trials_in(runs)
+    done = sum(trial.state == TrialState.COMPLETE for trial in trials)
+    return done >= completed and any(t.state == TrialState.RUNNING and "flash_kib" in t.user_attrs for t in trials)
+
+
+def test_a_search_killed_again_and_again_equals_one_that_was_not(tmp_path):
+    expected = record_of(run_here(planned(tmp_path / "whole", recipe=RECIPE)))
+    runs = tmp_path / "runs"
+    journal = runs / "small" / JOURNAL
+    lines = int.from_bytes(os.urandom(1), "little") % 60
+
+    def lines_more(before):
+        return journal.exists() and journal.read_bytes().count(b"\n") >= before + lines
+
+    moments = {
+        "in the bank": lambda _: bool(list(runs.glob(".cache/reference-*.lock"))),
+        "in a training": lambda _: in_training(runs, completed=1),
+        f"{lines} lines later": lines_more,
+    }
+    for name, moment in moments.items():
+        before = journal.read_bytes().count(b"\n") if journal.exists() else 0
+        search = start(runs)
+        try:
+            wait_until(lambda moment=moment, before=before: moment(before), search)
+            finished = record_of_files(runs)
+        finally:
+            kill(search)
+        assert set(finished.items()) <= set(record_of_files(runs).items()), f"killed {name}: a finished trial is lost"
+    finish(start(runs))
+    study = optuna.load_study(study_name="small", storage=JournalStorage(JournalFileBackend(str(journal))))
+    assert record_of(study) == expected, f"killed {list(moments)}"
+    timed = [line["trial"] for line in lines_of(runs / "small" / "timings.jsonl") if line["trial"] is not None]
+    assert len(timed) == len(set(timed))  # nothing finished was trained again
+
+
+def record_of_files(runs):
+    finished = [trial for trial in trials_in(runs) if trial.state == TrialState.COMPLETE]
+    return {trial.number: (tuple(trial.values), trial.datetime_complete) for trial in finished}
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_two_workers_killed_lose_and_repeat_nothing(tmp_path):
+    runs = tmp_path / "runs"
+    search = start(runs, workers=2, trials=6)
+    try:
+        wait_until(lambda: states_in(runs) >= Counter(COMPLETE=1, RUNNING=2), search)
+    finally:
+        kill(search)
+    before = record_of_files(runs)
+    assert before
+    finish(start(runs, workers=2, trials=6))
+    trials = trials_in(runs)
+    assert states_in(runs).keys() <= {"COMPLETE", "PRUNED"}
+    assert states_in(runs)["COMPLETE"] == 6
+    assert set(before.items()) <= set(record_of_files(runs).items())
+    keys = [trial.user_attrs["key"] for trial in trials if trial.state == TrialState.COMPLETE]
+    assert len(set(keys)) == 6
+    for key in keys:
+        assert (runs / "small" / "models" / f"{key}.safetensors").exists()
+
+
+def interrupt(search):
+    family = psutil.Process(search.pid).children(recursive=True)
+    os.killpg(search.pid, signal.SIGINT)
+    out, err = search.communicate(timeout=PATIENCE)
+    assert search.returncode == 130, err
+    assert err == ""
+    runs = search.args[-1]
+    assert f"Go on with: nas search {runs}/small/config.toml --runs {runs}" in " ".join(out.split())
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE)
+    assert not alive
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
+    runs = tmp_path / "runs"
+    early = start(runs, trials=3)
+    wait_until(lambda: len(psutil.Process(early.pid).children()) > 1, early)  # the worker is importing
+    interrupt(early)
+    search = start(runs, trials=3)
+    wait_until(lambda: in_training(runs, completed=1), search)
+    interrupt(search)
+    states = states_in(runs)
+    assert states["COMPLETE"] >= 1
+    assert states["RUNNING"] <= 1
+    assert (runs / "small" / "config.toml").exists()
+
+
+BROKEN = """
+import os
+
+def make_space(input_shape, num_classes):
+    os._exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("space", "error", "message"),
+    [("nowhere", ValueError, "no 'nowhere' in search_spaces; there are"), ("broken.dies", RuntimeError, "exit code 3")],
+)
+def test_what_ends_a_worker_ends_the_search(tmp_path, monkeypatch, space, error, message):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "dies.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(error, match=message):
+        workers.run(settings(space=space), tmp_path / "runs", look=lambda: None)
+    assert signal.getsignal(signal.SIGINT) is before
+    _, alive = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=0)
+    assert not [process for process in alive if "spawn_main" in " ".join(process.cmdline())]
+
+
+def test_cores_are_those_this_process_may_use():
+    assert workers.cores() == len(os.sched_getaffinity(0))
