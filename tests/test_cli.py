@@ -21,6 +21,7 @@ from nas import files
 from nas import plugins
 from nas import search
 from nas.config import load_config
+from nas.config import parse_config
 from nas.evaluate import MEASURED
 from nas.evaluate import measure
 from nas.plan import resolve
@@ -433,6 +434,43 @@ def test_a_flag_beats_the_file(nas, tmp_path, interrupted):
     assert (config.name, config.space, config.trials, config.seed) == ("x", "mlp", 3, 5)
     assert config.budgets == {"latency_ms": 50.0, "macs": 1e7}
     assert load_config(tmp_path / "runs" / "x" / "config.toml", {}) == config
+
+
+def test_every_flag_reaches_the_settings(nas, tmp_path, interrupted):
+    rng = np.random.default_rng(0)
+    lines = [f"{rng.normal()},{number % 3},{number % 50}" for number in range(300)]
+    settings = {
+        "name": "x",
+        "space": "mlp",
+        "dataset": "csv",
+        "data_path": str(csv_of(tmp_path / "people.csv", lines, "a,class,who")),
+        "label_column": "class",
+        "group_column": "who",
+        "members": 60,
+        "device": "host",
+        "objectives": ("error", "macs"),
+        "budgets": {"macs": 1e6, "flash_kib": 900.5},
+        "attack": "loss",
+        "defences": ("gecko",),
+        "references": 6,
+        "trials": 3,
+        "recipe": {"epochs": {"low": 2, "high": 5}},
+        "workers": 2,
+        "seed": 7,
+        "sampler": "random",
+        "engine": "optuna",
+        "storage": str(tmp_path / "journal"),
+    }
+    flags = {"objectives": "error,macs", "defences": "gecko", "budgets": "macs=1e6", "recipe": "2:5"}
+    names = {"budgets": "--budget", "recipe": "--epochs"}
+    arguments = [
+        part
+        for name, value in settings.items()
+        for part in (names.get(name, f"--{name.replace('_', '-')}"), flags.get(name, value))
+    ]
+    result = nas("search", *arguments, "--budget", "flash_kib=900.5", "--runs", tmp_path / "runs")
+    assert (result.code, result.err) == (130, "")
+    assert interrupted == [parse_config(settings)]
 
 
 # Disks.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,20 @@ def test_the_defaults_are_a_search():
         "dropout": FloatDistribution(0.0, 0.5),
         "label_smoothing": FloatDistribution(0.0, 0.2),
     }
+
+
+def test_a_written_file_holds_the_defaults_too():
+    """A later version may have others, and the run must go on as it was started."""
+    config = parse_config({})
+    said = config.model_dump(mode="json")
+    unset = {"data_path", "group_column", "members", "teacher", "workers", "storage"}
+    assert tomllib.loads(to_toml(config)) == {name: value for name, value in said.items() if name not in unset}
+
+
+def test_whole_numbers_on_a_log_scale():
+    recipe = parse_config({"recipe": {"epochs": {"low": 4, "high": 100, "log": True}}}).recipe
+    assert recipe.distributions()["epochs"] == IntDistribution(4, 100, log=True)
+    assert recipe.middle().epochs == 20
 
 
 def test_the_middle_of_a_recipe_by_hand():

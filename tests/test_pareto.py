@@ -144,6 +144,9 @@ def test_limits_nobody_meets_give_the_candidate_with_the_smallest_worst_excess()
     # Relative excess over (0.1, 0.5): 0 and 0.8; 1 and 0.2; 8 and 0; 2 and 0.4.
     choice = choose(study_of(*ROWS), {"error": 0.1, "leakage": 0.5}, None)
     assert (choice.trial.number, choice.failed) == (0, ("leakage 0.9 > 0.5",))
+    # Over (0.12, 0.5): 0 and 0.8; 0.67 and 0.2. The worst counts, not the sum.
+    choice = choose(study_of(*ROWS), {"error": 0.12, "leakage": 0.5}, None)
+    assert (choice.trial.number, choice.failed) == (1, ("error 0.2 > 0.12", "leakage 0.6 > 0.5"))
 
 
 def test_an_unknown_metric_is_refused_with_those_there_are():
