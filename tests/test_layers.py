@@ -55,8 +55,8 @@ def test_rounding_is_off_by_half_a_level_at_most_and_keeps_the_largest_weight(bi
 
 
 def test_two_bits_are_ternary_with_the_published_threshold():
-    # mean|w| = 0.5, threshold 0.35: 0.4, -0.6 and 0.9 stay, at their mean magnitude 1.9 / 3.
-    levels, scale = quantize_weight(torch.tensor([[0.4, -0.6, 0.9, 0.1]]), 2)
+    # mean|w| = 0.55, threshold 0.385: 0.4, -0.6 and 0.9 stay, at their mean magnitude 1.9 / 3.
+    levels, scale = quantize_weight(torch.tensor([[0.4, -0.6, 0.9, 0.3]]), 2)
     assert torch.equal(levels, torch.tensor([[1.0, -1.0, 1.0, 0.0]]))
     assert scale.item() == pytest.approx(1.9 / 3)
 
@@ -257,9 +257,11 @@ def test_tracked_levels_by_hand():
 
 @pytest.mark.parametrize("range", ["tracked", "learned"])
 def test_gradient_passes_inside_the_range_only(range):
-    quantizer = ActivationQuantizer(2, signed=True, range=range).eval()  # range 1: steps of 1 from -2 to 1
-    values = torch.tensor([-2.5, -1.9, 0.3, 0.9, 1.2], requires_grad=True)
-    quantizer(values).backward(torch.arange(1.0, 6.0))
+    quantizer = ActivationQuantizer(2, signed=True, range=range)
+    with torch.no_grad():  # steps of 3 from -6 to 3
+        quantizer.log_step.fill_(math.log(3)) if range == "learned" else quantizer.magnitude.fill_(3)
+    values = torch.tensor([-7.5, -5.7, 0.9, 2.7, 3.6], requires_grad=True)
+    quantizer.eval()(values).backward(torch.arange(1.0, 6.0))
     assert values.grad.tolist() == [0, 2, 3, 4, 0]
 
 
@@ -276,10 +278,10 @@ def test_gradient_of_the_learned_step_is_that_of_lsq():
     quantizer = ActivationQuantizer(2, signed=True, range="learned").eval()
     with torch.no_grad():
         quantizer.log_step.fill_(math.log(0.5))
-    gradient = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
-    quantizer(torch.tensor([[-3.0, -0.35, 0.2, 2.0]])).backward(gradient)
+    gradient = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    quantizer(torch.tensor([[-1.5, -0.35], [0.2, 0.9]])).backward(gradient)
     by_step = 1 * -2 + 2 * (-1 - -0.7) + 3 * (0 - 0.4) + 4 * 1
-    scale = 1 / math.sqrt(4 * 1)  # elements of one record, last level
+    scale = 1 / math.sqrt(2 * 1)  # elements of one record, last level
     assert quantizer.log_step.grad.item() == pytest.approx(0.5 * by_step * scale)
 
 

@@ -21,6 +21,7 @@ from estimators.device import load_device
 from nas.plugins import available
 from nas.plugins import load
 from search_spaces import conv
+from search_spaces import mlp
 from search_spaces.graph import BIT_WIDTHS
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import quantize_weight
@@ -257,6 +258,17 @@ def test_a_number_of_another_type_is_refused(space):
 
 
 @every_space
+def test_equal_choices_of_another_type_are_refused(space):
+    # 1 == 1.0 == True, but a study would record another value than the one it sampled.
+    choices = {name: d.choices[0] for name, d in space.distributions.items() if isinstance(d, CategoricalDistribution)}
+    for name, choice in choices.items():
+        if not isinstance(choice, str):
+            other = int(choice) if isinstance(choice, bool) else float(choice)
+            with pytest.raises(ValueError, match=f"{name}={other!r}, expected one of"):
+                space.decode(dict(space.reference) | {name: other})
+
+
+@every_space
 def test_the_reference_is_a_float_point_no_dearer_than_most(space):
     reference = space.decode(space.reference)
     assert reference.as_float().key == reference.key
@@ -341,8 +353,13 @@ def test_block_kinds_by_hand():
         "inverted": [("pointwise", 64 * 16), ("depthwise", 64 * 25), ("pointwise", 24 * 64)],
     }
     for kind, weighted in expected.items():
-        kernels = conv_network(block1_kind=kind, **changed).kernels[1:-3]
+        network = conv_network(block1_kind=kind, **changed)
+        kernels = network.kernels[1:-3]
         assert [(kernel.kind, kernel.weights) for kernel in kernels] == weighted
+        functions = [network.ops[kernel.output].function for kernel in kernels]
+        assert (
+            functions == {"plain": ["relu"], "separable": ["relu"] * 2, "inverted": ["relu", "relu", "identity"]}[kind]
+        )
 
 
 def test_first_and_last_layer_keep_their_own_bits():
@@ -354,12 +371,30 @@ def test_first_and_last_layer_keep_their_own_bits():
     assert (float_ends[0].bits, float_ends[1].weight_bits, float_ends[-1].weight_bits) == (32, 32, 32)
 
 
+@pytest.mark.parametrize("first_bits", BIT_WIDTHS)
+def test_an_mlps_first_layer_has_its_own_bits_and_reads_eight(first_bits):
+    space = mlp.make_space((20,), CLASSES)
+    few = {name: 2 for name in space.distributions if name.endswith(("_weight_bits", "_activation_bits"))}
+    ops = space.decode(dict(space.reference) | few | {"first_bits": first_bits, "depth": 2, "last_bits": 8}).ops
+    assert [op.weight_bits for op in ops if op.kind == "linear"] == [first_bits, 2, 8]
+    assert ops[0].bits == (32 if first_bits == 32 else 8)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_an_mlps_norm_takes_the_place_of_biases(norm):
+    space = mlp.make_space((20,), CLASSES)
+    ops = space.decode(dict(space.reference) | {"norm": norm}).ops
+    assert [op.bias for op in ops if op.kind == "linear"] == [not norm, True]
+    assert any(op.kind == "norm" for op in ops) == norm
+
+
 def test_the_range_reaches_every_quantiser():
     bits = {f"block1_{what}": 4 for what in ("weight_bits", "activation_bits")}
-    network = build(conv_network(depth=1, range="learned", block1_kind="inverted", block1_residual=True, **bits))
+    block = {"block1_kind": "inverted", "block1_residual": True, **bits}
+    network = build(conv_network(depth=1, range="learned", first_bits=8, **block))
     ranges = [module.range for module in network.modules() if isinstance(module, ActivationQuantizer)]
-    assert ranges == ["learned"] * len(ranges)
-    assert len(ranges) == 6  # two inside, the branch, its projection, the sum, the average
+    # The records; then the stem, two inside the block, the branch, its projection, the sum, the average.
+    assert ranges == ["tracked", *["learned"] * 7]
 
 
 def test_spaces_can_travel_to_a_worker():
