@@ -23,16 +23,17 @@ LOST_IN_A_ROW = 3
 
 
 class Exchange:
-    """The study's proposals that NNI has, by NNI's number for them.
+    """The study's proposals that NNI has.
 
     Screening, duplicates and budgets are settled before NNI hears of a candidate. A trial that ends without a result
     (killed, its machine gone) stays under way in the study and is proposed again, to NNI or by a later run. A training
     that diverged is a result: the candidate is rejected. One that raised an error ends the search.
 
-    Two traits of NNI 3.0 decide how that is done. It hands parameters to whichever trial asks first, so the number of
-    a trial that failed need not be the number of what it trained: which proposal was lost is known only when no other
-    is left. And it tells of a failure from another thread, perhaps before the result that arrived earlier is handled:
-    so `failed` only takes a note, and one thread does everything that touches the study.
+    Two traits of NNI 3.0 decide how that is done. It hands parameters to whichever of its trials asks first, so the
+    one that failed need not be the one that was to train them: which proposal was lost is known only when no trial
+    runs, and a result counts under whatever number NNI gives it. And it tells of a failure from another thread,
+    perhaps before the result that arrived earlier is handled: so `failed` only takes a note, and one thread does
+    everything that touches the study.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,8 +41,9 @@ class Exchange:
         self._ended = folder / nni_job.ENDED
         self._plan = nni_job.read(folder / nni_job.CODE / nni_job.SETTINGS)
         self._study = open_study(self._plan)
-        self._under_way: dict[int, search.Proposal] = {}
-        self._lost = 0
+        self._under_way: dict[int, search.Proposal] = {}  # by the study's number of the trial
+        self._trial_of: dict[int, int] = {}  # the study's number by NNI's; a proposal made again has several of NNI's
+        self._trials_running = 0
         self._lost_in_a_row = 0
         self._sampling_seconds = 0.0
 
@@ -52,12 +54,15 @@ class Exchange:
         self._sampling_seconds += time.perf_counter() - start
         if proposal is None:
             return None
-        self._under_way[number] = proposal
+        self._trials_running += 1
+        self._under_way[proposal.trial.number] = proposal
+        self._trial_of[number] = proposal.trial.number
         return dict(proposal.trial.params)
 
     def receive(self, number: int, numbers: Mapping[str, Any]) -> None:
-        """Tell the study a result. One that nobody waits for (its trial was given up) is dropped."""
-        proposal = self._under_way.pop(number, None)
+        """Tell the study a result, the first of each proposal."""
+        self._trials_running -= 1
+        proposal = self._under_way.pop(self._trial_of[number], None)
         if proposal is None:
             return
         self._lost_in_a_row = 0
@@ -74,22 +79,21 @@ class Exchange:
         files.append_json(self._plan.folder / "timings.jsonl", line)
 
     def take_back_lost(self) -> None:
-        """Free the proposals of trials that failed, once no other is under way, so that they are proposed again."""
+        """Free the proposals that are left when NNI runs no trial, so that they are made again."""
         while self.failed:
             self.failed.popleft()
-            self._lost += 1
+            self._trials_running -= 1
             self._lost_in_a_row += 1
-        if self._lost >= len(self._under_way):
+        if self._trials_running <= 0:
             for proposal in self._under_way.values():
                 proposal.lock.release()
             self._under_way.clear()
-            self._lost = 0
 
     def end_if_idle(self) -> None:
         """Say that the search has ended, and why if it was given up, once NNI has none of its trials left."""
         if not self._under_way:
-            reason = f"{self._lost_in_a_row} trainings in a row ended without a result" if self._is_hopeless() else ""
-            files.write_text(self._ended, reason)
+            lost = f"{self._lost_in_a_row} trainings in a row ended without a result; trial.stderr of each says why"
+            files.write_text(self._ended, lost if self._is_hopeless() else "")
 
     def _fail(self, proposal: search.Proposal, reason: str) -> None:
         """End the search as it would end without NNI: a bug in one training is one in all."""

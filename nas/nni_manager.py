@@ -88,9 +88,9 @@ def wait(experiment: Experiment, ended: Path, orphaned: threading.Event) -> str:
         try:
             status = experiment.get_status()
             jobs = {item["trialJobStatus"] for item in experiment.get_job_statistics()}
-        except OSError as error:
+        except OSError:
             if now - answered > SECONDS_WITHOUT_ANSWER:
-                return f"its manager does not answer ({error})"
+                return "its manager does not answer"
             continue
         answered = now
         if status in ("ERROR", "STOPPED"):

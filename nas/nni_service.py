@@ -66,14 +66,14 @@ def work(plan: Plan, study: optuna.Study, nni_config: Path | None = None) -> Non
     _prepare(plan, folder, nni_config)
     with _manager(folder, plan.config.storage) as manager:
         manager.wait()
-    _raise_complaint(folder)
+    _raise_complaint(folder, manager.returncode)
 
 
 def _prepare(plan: Plan, folder: Path, nni_config: Path | None) -> None:
     """Write what NNI's processes need to know."""
     nni_job.write(plan, folder)
     (folder / nni_job.ENDED).unlink(missing_ok=True)
-    for name in KEYS:
+    for name in KEYS if nni_config else ():
         if (Path.home() / name).exists() and not (folder / name).exists():
             (folder / name).symlink_to(Path.home() / name)
     request = {
@@ -152,9 +152,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def _raise_complaint(folder: Path) -> None:
+def _raise_complaint(folder: Path, exit_code: int) -> None:
     ended = folder / nni_job.ENDED
     lines = (folder / LOG).read_text(errors="replace").strip().splitlines() or ["without a word"]
-    reason = ended.read_text() if ended.exists() else f"its manager ended: {lines[-1]}"
+    reason = ended.read_text() if ended.exists() else f"its manager ended with exit code {exit_code}: {lines[-1]}"
     if reason:
         raise ChildProcessError(f"NNI stopped: {reason}; its files are in {folder}, and the same command goes on")

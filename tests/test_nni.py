@@ -271,15 +271,14 @@ def test_results_reach_the_study_under_the_number_they_were_asked_for(exchange):
     assert lines[0]["seconds"]["sampling and screening"] > lines[1]["seconds"]["sampling and screening"] == 0.0
 
 
-def test_a_trial_that_ends_without_a_result_is_proposed_again(exchange):
+def test_a_trial_that_ends_without_a_result_is_proposed_again_and_its_first_result_counts(exchange):
     lost = exchange.propose(0)
     exchange.failed.append(0)
     exchange.take_back_lost()
     assert exchange.propose(1) == lost
-    exchange.receive(0, NUMBERS)  # too late: the trial is another's now
-    assert [trial.state for trial in trials_of(exchange)] == [TrialState.RUNNING]
-    exchange.receive(1, NUMBERS)
-    assert [trial.state for trial in trials_of(exchange)] == [TrialState.COMPLETE]
+    exchange.receive(0, NUMBERS)  # NNI kept the parameters of the trial that failed, and gave them to the next one
+    exchange.receive(1, {**NUMBERS, "error": 0.45})
+    assert [(trial.state, trial.values[0]) for trial in trials_of(exchange)] == [(TrialState.COMPLETE, 0.5)]
 
 
 def test_of_several_trials_the_lost_one_is_known_when_the_others_have_ended(exchange):
@@ -300,6 +299,18 @@ def test_of_several_trials_the_lost_one_is_known_when_the_others_have_ended(exch
     assert [(trial.params, trial.values[0]) for trial in trials_of(exchange)] == [(lost, 0.45), (other, 0.5)]
 
 
+def test_a_proposal_that_no_trial_got_is_made_again(exchange):
+    first = exchange.propose(0)
+    exchange.failed.append(0)
+    exchange.take_back_lost()
+    assert exchange.propose(1) == first
+    second = exchange.propose(2)
+    exchange.receive(0, NUMBERS)  # both trials got the first proposal: from the one that failed, and their own
+    exchange.receive(1, NUMBERS)
+    exchange.take_back_lost()
+    assert exchange.propose(3) == second
+
+
 def test_the_search_is_given_up_when_trial_after_trial_ends_without_a_result(exchange):
     for number in range(LOST_IN_A_ROW):
         assert exchange.propose(number) is not None
@@ -307,7 +318,7 @@ def test_the_search_is_given_up_when_trial_after_trial_ends_without_a_result(exc
         exchange.take_back_lost()
     assert exchange.propose(LOST_IN_A_ROW) is None
     exchange.end_if_idle()
-    assert ended(exchange) == "3 trainings in a row ended without a result"
+    assert ended(exchange) == "3 trainings in a row ended without a result; trial.stderr of each says why"
     assert [trial.state for trial in trials_of(exchange)] == [TrialState.RUNNING]
 
 
@@ -351,6 +362,17 @@ def test_the_settings_for_trials_hold_no_storage_and_come_back_with_it(tmp_path,
 def test_a_folder_that_nni_cannot_quote_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(ValueError, match="folder without spaces"):
         nni_service.work(*start(tmp_path / "my runs", "spaces"))
+
+
+@needs_nni
+def test_a_mistake_in_the_users_nni_settings_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    own = tmp_path / "nni.yaml"
+    own.write_text("trainingService: {platform: remote, machineList: []}\n")
+    with pytest.raises(ChildProcessError, match=r"NNI stopped: .*must provide at least one machine") as caught:
+        nni_service.work(*start(tmp_path, "mistake"), nni_config=own)
+    assert "\n" not in str(caught.value)
+    assert processes_of(tmp_path / "mistake" / "nni") == []
 
 
 @needs_nni
@@ -403,7 +425,7 @@ class Experiment:
     [
         (Experiment("ERROR"), "its experiment ended with ERROR; see the logs of abc"),
         (Experiment("TUNER_NO_MORE_TRIAL", ["SUCCEEDED"]), "nothing ran for 0.05 s"),
-        (Experiment("dead"), "its manager does not answer (refused)"),
+        (Experiment("dead"), "its manager does not answer"),
     ],
 )
 def test_an_experiment_that_gets_nowhere_is_ended(nni_manager, tmp_path, monkeypatch, experiment, complaint):
