@@ -56,6 +56,7 @@ def write_json(path: Path, value: object) -> None:
 
 def append_json(path: Path, value: object) -> None:
     """Append one line of JSON; a single write, so that lines of several processes do not mix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
         stream.write(json.dumps(value, allow_nan=False) + "\n")
 

@@ -13,15 +13,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import optuna
-import psutil
 import pytest
 import tomlkit
 from filelock import FileLock
 from optuna.trial import TrialState
 
+from nas import search
 from nas.storage import open_study
+from tests.small_search import elsewhere
 from tests.small_search import planned
+from tests.small_search import record_of
+from tests.small_search import run_here
 from tests.small_search import settings
+from tests.small_search import with_settings
+from tests.small_search import without_training
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="starts a PostgreSQL server the Unix way")
 NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
@@ -108,7 +113,7 @@ def start(tmp_path):
     """Start `nas search` on a database, each time from another folder; what is left of them is killed."""
     started = []
 
-    def search(url, folder, **changes):
+    def run(url, folder, **changes):
         runs = tmp_path / folder
         runs.mkdir(exist_ok=True)
         config = settings(name="shared", **changes).model_dump(mode="json", exclude_none=True)
@@ -119,7 +124,7 @@ def start(tmp_path):
         started.append(subprocess.Popen(command, env=environment, **pipes))
         return started[-1]
 
-    yield search
+    yield run
     for process in started:
         if process.poll() is None:
             process.kill()
@@ -145,11 +150,11 @@ def test_two_searches_from_two_folders_work_on_one_study(database, start, tmp_pa
             held.enter_context(FileLock(first.with_suffix(".lock")))
         both = [start(database, folder, **changes) for folder in ("one", "two")]
         while not all(second.exists() for _, second in references):
-            assert [search.poll() for search in both] == [None, None], [search.communicate() for search in both]
+            assert [process.poll() for process in both] == [None, None], [process.communicate() for process in both]
             time.sleep(0.05)
-    for search in both:
-        _, err = search.communicate(timeout=PATIENCE)
-        assert search.returncode == 0, err
+    for process in both:
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
     study = study_in(database)
     trained = study.get_trials(states=(TrialState.COMPLETE,))
     assert len(trained) == 7
@@ -167,33 +172,25 @@ def test_two_searches_from_two_folders_work_on_one_study(database, start, tmp_pa
     assert {row["number"] for row in answer["front"]} == {trial.number for trial in study.best_trials}
 
 
-def test_a_killed_search_on_a_database_goes_on_from_another_folder(database, start):
-    changes = {"trials": 3, "recipe": {"epochs": 400}}
-    search = start(database, "one", **changes)
-    while not _in_training(database):
-        assert search.poll() is None, search.communicate()
-        time.sleep(0.1)
-    family = psutil.Process(search.pid).children(recursive=True)
-    search.kill()
-    search.communicate()
-    psutil.wait_procs(family, timeout=PATIENCE)
-    before = {trial.number: trial for trial in study_in(database).get_trials()}
-    assert [trial for trial in before.values() if trial.state == TrialState.RUNNING]
-    _, err = start(database, "two", **changes).communicate(timeout=PATIENCE)
-    after = study_in(database).get_trials()
-    assert [trial.number for trial in after if trial.state == TrialState.COMPLETE] == [0, 1, 2], err
-    for number, trial in before.items():
-        assert after[number].params == trial.params
-        if trial.state == TrialState.COMPLETE:
-            assert after[number] == trial
+def test_an_interrupted_search_on_a_database_equals_an_uninterrupted_one_in_a_journal(database, tmp_path, monkeypatch):
+    plan = with_settings(planned(tmp_path / "runs"), trials=3, budgets={"leakage": 0.5, "flash_kib": 100.0})
+    without_training(monkeypatch)
+    expected = record_of(run_here(plan))
+    evaluate = search.evaluate
+    interrupts = iter([True, False, True, True, False, False])
 
+    def interrupted(plan, bench, candidate):
+        if next(interrupts):
+            raise KeyboardInterrupt
+        return evaluate(plan, bench, candidate)
 
-def _in_training(url):
-    try:
-        trials = study_in(url).get_trials()
-    except Exception:  # noqa: BLE001 - the tables may be half made
-        return False
-    return any(trial.state == TrialState.RUNNING and "flash_kib" in trial.user_attrs for trial in trials)
+    monkeypatch.setattr(search, "evaluate", interrupted)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for folder in ("one", "two", "three"):  # and each time from another
+        with pytest.raises(KeyboardInterrupt):
+            run_here(with_settings(elsewhere(plan, tmp_path / folder / "small"), storage=database))
+    study = run_here(with_settings(elsewhere(plan, tmp_path / "four" / "small"), storage=database))
+    assert record_of(study) == expected
 
 
 def test_a_database_that_is_not_there_is_one_line_without_its_password(server, tmp_path):

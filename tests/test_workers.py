@@ -24,7 +24,7 @@ from tests.small_search import settings
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sends POSIX signals and looks for processes")
 NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
 # Long enough trainings to be killed in.
-RECIPE = {"epochs": {"low": 300, "high": 400}}
+RECIPE = {"epochs": {"low": 120, "high": 160}}
 PATIENCE = 240
 
 
@@ -63,7 +63,7 @@ def wait_until(condition, process):
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < give_up
-        time.sleep(0.03)
+        time.sleep(0.05)
 
 
 def kill(process):
