@@ -239,6 +239,13 @@ def test_an_nni_mutable_takes_the_values_of_its_distribution(tmp_path, distribut
     assert not any(mutable.contains({"x": value}) for value in outside)
 
 
+@needs_nni
+@pytest.mark.parametrize(("log", "middle"), [(False, 0.5005), (True, 0.0316228)])
+def test_an_nni_mutable_keeps_the_scale_of_its_distribution(tmp_path, log, middle):
+    mutable = nni_engine.import_strategy(tmp_path).mutable("x", FloatDistribution(0.001, 1.0, log=log))
+    assert mutable.default() == pytest.approx(middle, rel=1e-5)
+
+
 def test_what_nni_carries_comes_back_as_it_was(tmp_path, monkeypatch):
     plan, _ = start(tmp_path, "carried", objectives=["latency_ms", "error"])
     candidate = plan.candidate({**plan.space.reference, **_some_recipe(), "defence": "none"})
