@@ -65,7 +65,8 @@ searches = st.fixed_dictionaries(
         "seed": st.integers(0, 2**70),
         "sampler": st.sampled_from(["tpe", "nsga2", "random"]),
         "workers": st.integers(1, 64),
-        "storage": texts,
+        "storage": st.just("sqlite:///x.db"),
+        "nni_config": st.just(Path("/etc/nni.yaml")),
     },
 )
 
@@ -123,9 +124,9 @@ def test_the_defaults_are_a_search():
 def test_a_written_file_holds_the_defaults_too():
     """A later version may have others, and the run must go on as it was started."""
     config = parse_config({})
-    said = config.model_dump(mode="json")
-    unset = {"data_path", "group_column", "members", "teacher", "workers", "storage"}
-    assert tomllib.loads(to_toml(config)) == {name: value for name, value in said.items() if name not in unset}
+    said = {name: value for name, value in config.model_dump(mode="json").items() if value is not None}
+    assert {"space", "trials", "seed", "recipe", "objectives"} <= said.keys()
+    assert tomllib.loads(to_toml(config)) == said
 
 
 def test_whole_numbers_on_a_log_scale():
@@ -156,6 +157,9 @@ def test_a_path_is_relative_to_its_file_or_to_where_the_flag_was_given(toml, tmp
     monkeypatch.chdir("/")
     assert load_config(toml('data_path = "people.csv"'), {}).data_path == tmp_path / "people.csv"
     assert load_config(None, {"data_path": Path("people.csv")}).data_path == Path("/people.csv")
+    assert load_config(toml('storage = "study.log"'), {}).storage == str(tmp_path / "study.log")
+    assert load_config(None, {"device": "mine.toml"}).device == "/mine.toml"
+    assert load_config(None, {"device": "host", "storage": "sqlite:///x.db"}).storage == "sqlite:///x.db"
 
 
 @pytest.mark.parametrize(
@@ -279,6 +283,7 @@ def test_each_difference_is_named_and_only_what_decides_the_numbers_counts():
         "recipe.epochs: was {'low': 10, 'high': 40, 'log': False}, now 3",
         "seed: was 0, now 1",
     ]
-    free = {"trials": 99, "workers": 7, "engine": "nni", "storage": "sqlite:///x", "data_path": "/elsewhere"}
+    paths = {"storage": "sqlite:///x", "data_path": "/elsewhere", "nni_config": "/nni.yml"}
+    free = {"trials": 99, "workers": 7, "engine": "nni", **paths}
     assert free.keys() == MAY_CHANGE
     assert differences(parse_config({"name": "a", "budgets": {"macs": 5.0}, **free}), stored) == []
