@@ -84,6 +84,7 @@ def search(
     seed: Annotated[int | None, typer.Option(help="Fixes split, sampling and trainings.")] = None,
     sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random.")] = None,
     engine: Annotated[str | None, typer.Option(help="optuna, nni or nni-service.")] = None,
+    nni_config: Annotated[Path | None, typer.Option(help="YAML of NNI's own settings, for nni-service.")] = None,
     storage: Storage = None,
     runs: Runs = Path("runs"),
     yes: Annotated[bool, typer.Option("--yes", help="Agree to open NNI's web page to the network.")] = False,
@@ -110,6 +111,7 @@ def search(
         "seed": seed,
         "sampler": sampler,
         "engine": engine,
+        "nni_config": nni_config,
         "storage": storage,
     }
     settings = load_config(config, flags)
@@ -281,11 +283,11 @@ def _check_engine(config: SearchConfig, *, yes: bool) -> None:
     """Refuse an NNI engine that cannot run, and ask before its manager opens a port to everyone."""
     if config.engine == "optuna":
         return
-    from nas import nni_check  # noqa: PLC0415 - beside its only use
+    from nas.nni import check  # noqa: PLC0415 - beside its only use
 
-    nni_check.check()
+    check.check()
     if config.engine == "nni-service":
-        _console(stderr=True).print(nni_check.SERVICE_WARNING, highlight=False)
+        _console(stderr=True).print(check.SERVICE_WARNING, highlight=False)
         if not yes:
             raise ValueError("expected --yes to start NNI's manager")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ SAMPLERS = ("tpe", "nsga2", "random")
 ENGINES = ("optuna", "nni", "nni-service")
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
 # (the data themselves are compared by their fingerprint).
-MAY_CHANGE = frozenset({"trials", "workers", "engine", "storage", "data_path"})
+MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path"})
 # What a recipe's setting must be, by the type of the recipe's own value.
 ALLOWED: Mapping[type, tuple[type | tuple[type, ...], str]] = {
     int: (int, "a whole number"),
@@ -163,6 +164,8 @@ class SearchConfig(BaseModel):
         seed: Fixes data split, sampling and every training.
         sampler: One of `SAMPLERS`.
         engine: One of `ENGINES`.
+        nni_config: A YAML of NNI's experiment settings for `nni-service`, above all its training service; None: trials
+            run on this machine.
         workers: Processes with one thread each; None: one for each core.
         storage: Optuna storage URL; None: a journal file in the run's folder.
     """
@@ -187,6 +190,7 @@ class SearchConfig(BaseModel):
     seed: Whole = Field(default=0, ge=0)
     sampler: str = "tpe"
     engine: str = "optuna"
+    nni_config: Path | None = None
     workers: Whole | None = Field(default=None, ge=1)
     storage: str | None = Field(default=None, min_length=1)
 
@@ -224,17 +228,14 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
     Raises:
         ValueError: If the file cannot be read, a key is unknown or a value is not allowed; one line names them all.
     """
-    values = _read_toml(path) if path else {}
-    if path and isinstance(values.get("data_path"), str):
-        values["data_path"] = str((path.parent / Path(values["data_path"]).expanduser()).resolve())
-    for name, value in flags.items():
+    values = _absolute(_read_toml(path), path.parent) if path else {}
+    for name, value in _absolute(flags, Path.cwd()).items():
         if isinstance(value, dict):
             in_file = values.get(name, {})
             if value and isinstance(in_file, dict):
                 values[name] = {**in_file, **value}
         elif value is not None:
-            # A copy of the settings is kept in the run's folder, where a path relative to this one means nothing.
-            values[name] = value.absolute() if isinstance(value, Path) else value
+            values[name] = value
     return parse_config(values)
 
 
@@ -272,6 +273,25 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
         parts = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, Mapping) else {name: value}
         flat.update(parts)
     return flat
+
+
+def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the paths among settings absolute: a copy is kept in the run's folder, where relative ones mean nothing."""
+
+    def is_path(name: str, value: object) -> bool:
+        if not isinstance(value, str | Path) or not str(value):
+            return False
+        text = str(value)
+        is_file = (name == "device" and text.endswith(".toml")) or (
+            name == "storage" and text != "" and "://" not in text
+        )
+        return name in ("data_path", "nni_config") or is_file
+
+    return {
+        # os.path leaves a user that does not exist as it is; pathlib raises a RuntimeError.
+        name: str((folder / os.path.expanduser(value)).resolve()) if is_path(name, value) else value  # noqa: PTH111
+        for name, value in values.items()
+    }
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

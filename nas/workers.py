@@ -69,7 +69,7 @@ def run(config: SearchConfig, runs: Path, look: Callable[[], None]) -> None:
 
 def engine(name: str) -> Work:
     """Return the function that runs a worker's part of a search; NNI is imported only when asked for."""
-    modules = {"optuna": "nas.search", "nni": "nas.nni_engine", "nni-service": "nas.nni_service"}
+    modules = {"optuna": "nas.search", "nni": "nas.nni.engine", "nni-service": "nas.nni.service"}
     work: Work = importlib.import_module(modules[name]).work
     return work
 

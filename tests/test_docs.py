@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
+
+from estimators.device import load_device
 from nas import plugins
 from nas import search
 from nas.config import parse_config
 from nas.plan import resolve
 from nas.storage import open_study
-from optuna.trial import TrialState
-
-from estimators.device import load_device
 
 ADDING = Path(__file__).parents[1] / "docs" / "adding.md"
 

@@ -26,21 +26,21 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from estimators.estimate import Estimate
-from nas import nni_check
-from nas import nni_engine
-from nas import nni_job
-from nas import nni_service
 from nas import search
 from nas.config import parse_config
 from nas.config import to_toml
 from nas.evaluate import MEASURED
-from nas.nni_exchange import LOST_IN_A_ROW
-from nas.nni_exchange import Exchange
-from nas.nni_measure import DIVERGED
-from nas.nni_measure import FAILED
-from nas.nni_measure import measure
-from nas.nni_measure import measures_in
-from nas.nni_measure import seconds_in
+from nas.nni import check
+from nas.nni import engine
+from nas.nni import job
+from nas.nni import service
+from nas.nni.exchange import LOST_IN_A_ROW
+from nas.nni.exchange import Exchange
+from nas.nni.measure import DIVERGED
+from nas.nni.measure import FAILED
+from nas.nni.measure import measure
+from nas.nni.measure import measures_in
+from nas.nni.measure import seconds_in
 from nas.plan import resolve
 from nas.storage import open_study
 from nas.training import Diverged
@@ -88,13 +88,13 @@ def reference(runs):
 @pytest.fixture
 def exchange(runs, tmp_path):
     plan, _ = start(tmp_path, "exchange", trials=2)
-    nni_job.write(plan, plan.folder / "nni")
+    job.write(plan, plan.folder / "nni")
     return Exchange(plan.folder / "nni")
 
 
 @pytest.fixture
 def nni_manager():
-    return importlib.import_module("nas.nni_manager")
+    return importlib.import_module("nas.nni.manager")
 
 
 def trials_of(exchange):
@@ -108,11 +108,11 @@ def ended(exchange):
 def test_nothing_imports_nni_until_an_engine_asks_for_it_and_nothing_needs_lightning():
     script = (
         "import sys, tempfile, pathlib\n"
-        "from nas import cli, workers, nni_check, nni_engine, nni_exchange, nni_job, nni_measure, nni_service\n"
+        "from nas import cli, workers\nfrom nas.nni import check, engine, exchange, job, measure, service\n"
         "assert 'nni' not in sys.modules\n"
         "if len(sys.argv) > 1:\n"
         "    sys.modules['pytorch_lightning'] = sys.modules['torchmetrics'] = None\n"
-        "    nni_engine.import_strategy(pathlib.Path(tempfile.mkdtemp()))\n"
+        "    engine.import_strategy(pathlib.Path(tempfile.mkdtemp()))\n"
         "    assert 'nni' in sys.modules\n"
     )
     arguments = ["too"] if importlib.util.find_spec("nni") else []
@@ -133,13 +133,13 @@ def test_nothing_imports_nni_until_an_engine_asks_for_it_and_nothing_needs_light
 def test_nni_that_would_fail_or_hang_is_refused_in_one_line(monkeypatch, installed, complaint):
     monkeypatch.setattr(metadata, "version", lambda name: _installed(installed, name))
     with pytest.raises(ValueError, match=re.escape(complaint)):
-        nni_check.check()
+        check.check()
 
 
 @pytest.mark.parametrize("filelock", ["3.11.0", "3.9"])
 def test_nni_with_an_old_filelock_is_fine(monkeypatch, filelock):
     monkeypatch.setattr(metadata, "version", lambda name: _installed({"nni": "3.0", "filelock": filelock}, name))
-    nni_check.check()
+    check.check()
 
 
 def _installed(versions, name):
@@ -151,7 +151,7 @@ def _installed(versions, name):
 @needs_nni
 def test_in_process_the_study_and_nni_agree_with_the_plain_search(runs, reference):
     plan, study = start(runs, "in-process", engine="nni")
-    strategy = nni_engine.import_strategy(plan.cache_folder).explore(
+    strategy = engine.import_strategy(plan.cache_folder).explore(
         plan, study, search.make_bench(plan), search.Clock(plan.folder)
     )
     assert rows(study) == reference
@@ -170,7 +170,7 @@ def test_in_process_the_study_and_nni_agree_with_the_plain_search(runs, referenc
 def test_a_study_begun_without_nni_goes_on_with_it_as_if_nothing_had_changed(runs, reference):
     search.work(*start(runs, "mixed", trials=3))
     plan, study = start(runs, "mixed", engine="nni")
-    nni_engine.work(plan, study)
+    engine.work(plan, study)
     assert rows(study) == reference
     lines = [json.loads(line) for line in (plan.folder / "timings.jsonl").read_text().splitlines()]
     assert [line["trial"] for line in lines] == [0, 1, 2, None, 3, 4, 5, None]
@@ -190,9 +190,7 @@ def test_in_process_a_diverged_training_is_rejected_and_another_takes_its_place(
         return real(*arguments)
 
     monkeypatch.setattr(search, "evaluate", evaluate)
-    strategy = nni_engine.import_strategy(tmp_path).explore(
-        plan, study, search.make_bench(plan), search.Clock(plan.folder)
-    )
+    strategy = engine.import_strategy(tmp_path).explore(plan, study, search.make_bench(plan), search.Clock(plan.folder))
     states = [trial.state for trial in study.get_trials()]
     assert states == [TrialState.PRUNED, TrialState.COMPLETE, TrialState.COMPLETE]
     assert study.get_trials()[0].user_attrs["rejected"] == "diverged: the loss became nan"
@@ -205,14 +203,14 @@ def test_in_process_an_error_is_not_swallowed_by_nni(tmp_path, monkeypatch):
     plan, study = start(tmp_path, "bug", trials=2)
     monkeypatch.setattr(search, "evaluate", lambda *_: 1 / 0)
     with pytest.raises(RuntimeError, match="trial 0 failed: division by zero"):
-        nni_engine.work(plan, study)
+        engine.work(plan, study)
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL]
 
 
 @needs_nni
 def test_what_nni_samples_from_our_space_is_a_candidate_and_nothing_else_is(tmp_path):
     plan, _ = start(tmp_path, "space")
-    space = nni_engine.import_strategy(tmp_path).CandidateSpace(plan)
+    space = engine.import_strategy(tmp_path).CandidateSpace(plan)
     keys = {space.random().key for _ in range(20)}
     assert len(keys) > 15
     point = {}
@@ -234,7 +232,7 @@ def test_what_nni_samples_from_our_space_is_a_candidate_and_nothing_else_is(tmp_
     ],
 )
 def test_an_nni_mutable_takes_the_values_of_its_distribution(tmp_path, distribution, inside, outside):
-    mutable = nni_engine.import_strategy(tmp_path).mutable("x", distribution)
+    mutable = engine.import_strategy(tmp_path).mutable("x", distribution)
     assert [mutable.freeze({"x": value}) for value in inside] == inside
     assert not any(mutable.contains({"x": value}) for value in outside)
 
@@ -242,7 +240,7 @@ def test_an_nni_mutable_takes_the_values_of_its_distribution(tmp_path, distribut
 @needs_nni
 @pytest.mark.parametrize(("log", "middle"), [(False, 0.5005), (True, 0.0316228)])
 def test_an_nni_mutable_keeps_the_scale_of_its_distribution(tmp_path, log, middle):
-    mutable = nni_engine.import_strategy(tmp_path).mutable("x", FloatDistribution(0.001, 1.0, log=log))
+    mutable = engine.import_strategy(tmp_path).mutable("x", FloatDistribution(0.001, 1.0, log=log))
     assert mutable.default() == pytest.approx(middle, rel=1e-5)
 
 
@@ -354,13 +352,13 @@ def test_diverged_is_a_result_and_an_error_ends_the_search(exchange):
 def test_the_settings_for_trials_hold_no_storage_and_come_back_with_it(tmp_path, monkeypatch):
     storage = f"sqlite:///{tmp_path}/secret.db"
     plan, _ = start(tmp_path / "runs", "job", storage=storage)
-    nni_job.write(plan, tmp_path)
-    path = tmp_path / nni_job.CODE / nni_job.SETTINGS
+    job.write(plan, tmp_path)
+    path = tmp_path / job.CODE / job.SETTINGS
     assert "secret" not in path.read_text()
-    monkeypatch.setenv(nni_job.STORAGE, storage)
-    monkeypatch.setenv(nni_job.HOME, "/home/user")
+    monkeypatch.setenv(job.STORAGE, storage)
+    monkeypatch.setenv(job.HOME, "/home/user")
     monkeypatch.setenv("HOME", str(tmp_path))
-    back = nni_job.read(path)
+    back = job.read(path)
     assert (back.config, back.folder) == (plan.config, plan.folder)
     assert os.environ["HOME"] == "/home/user"
 
@@ -368,7 +366,7 @@ def test_the_settings_for_trials_hold_no_storage_and_come_back_with_it(tmp_path,
 @needs_nni
 def test_a_folder_that_nni_cannot_quote_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(ValueError, match="folder without spaces"):
-        nni_service.work(*start(tmp_path / "my runs", "spaces"))
+        service.work(*start(tmp_path / "my runs", "spaces"))
 
 
 @needs_nni
@@ -377,7 +375,7 @@ def test_a_mistake_in_the_users_nni_settings_is_told_in_one_line(tmp_path, monke
     own = tmp_path / "nni.yaml"
     own.write_text("trainingService: {platform: remote, machineList: []}\n")
     with pytest.raises(ChildProcessError, match=r"NNI stopped: .*must provide at least one machine") as caught:
-        nni_service.work(*start(tmp_path, "mistake"), nni_config=own)
+        service.work(*start(tmp_path, "mistake", nni_config=own))
     assert "\n" not in str(caught.value)
     assert processes_of(tmp_path / "mistake" / "nni") == []
 
@@ -387,12 +385,12 @@ def test_the_users_own_nni_settings_are_kept_where_the_search_does_not_decide(nn
     own = tmp_path / "nni.yaml"
     own.write_text(
         "trialConcurrency: 7\n"
-        "trialCommand: python3 -m nas.nni_trial\n"
+        "trialCommand: python3 -m nas.nni.trial\n"
         "trainingService: {platform: remote, machineList: [{host: 192.0.2.7, user: me}]}\n"
     )
     request = {"nni_config": str(own), "name": "x", "concurrency": 2, "search_space": {}, "trial_command": "python"}
     config = nni_manager.configure(request, tmp_path)
-    assert (config.trial_concurrency, config.trial_command) == (7, "python3 -m nas.nni_trial")
+    assert (config.trial_concurrency, config.trial_command) == (7, "python3 -m nas.nni.trial")
     assert config.training_service.machine_list[0].host == "192.0.2.7"
     assert config.tuner.class_args == {"folder": str(tmp_path), "optimize_mode": "minimize"}
     plain = nni_manager.configure({**request, "nni_config": None}, tmp_path)
@@ -471,7 +469,7 @@ def wait_until(condition, seconds):
 
 
 @pytest.fixture(scope="module")
-def service(runs, reference, tmp_path_factory):
+def served(runs, reference, tmp_path_factory):
     """A search under NNI's service, killed while it trains and started again."""
     home = tmp_path_factory.mktemp("home")
     plan, study = start(runs, "service", engine="nni-service")
@@ -490,14 +488,14 @@ def service(runs, reference, tmp_path_factory):
         killed.send_signal(signal.SIGKILL)
         killed.wait()
         wait_until(lambda: not processes_of(folder), 90)
-        nni_service.work(plan, study)
+        service.work(plan, study)
     return plan, study, home
 
 
 @needs_nni
 @pytest.mark.timeout(600)
-def test_a_killed_service_leaves_no_process_and_goes_on_to_the_same_study(service, reference):
-    plan, study, home = service
+def test_a_killed_service_leaves_no_process_and_goes_on_to_the_same_study(served, reference):
+    plan, study, home = served
     assert rows(study) == reference
     assert processes_of(plan.folder / "nni") == []
     assert list(home.iterdir()) == []
@@ -506,8 +504,8 @@ def test_a_killed_service_leaves_no_process_and_goes_on_to_the_same_study(servic
 
 @needs_nni
 @pytest.mark.timeout(600)
-def test_as_a_service_the_study_and_nni_agree(service):
-    plan, study, _ = service
+def test_as_a_service_the_study_and_nni_agree(served):
+    plan, study, _ = served
     started, reported = {}, {}  # by NNI's number for a proposal: its trials may swap theirs
     latest = max((plan.folder / "nni").glob("*/db/nni.sqlite"), key=lambda path: path.stat().st_mtime)
     with contextlib.closing(sqlite3.connect(latest)) as database:
@@ -526,7 +524,7 @@ def test_as_a_service_the_study_and_nni_agree(service):
 
 @needs_nni
 @pytest.mark.timeout(600)
-def test_a_finished_study_does_not_start_nni(service, monkeypatch):
-    plan, study, _ = service
-    monkeypatch.setattr(nni_service.subprocess, "Popen", lambda *_, **__: pytest.fail("NNI was started"))
-    nni_service.work(plan, study)
+def test_a_finished_study_does_not_start_nni(served, monkeypatch):
+    plan, study, _ = served
+    monkeypatch.setattr(service.subprocess, "Popen", lambda *_, **__: pytest.fail("NNI was started"))
+    service.work(plan, study)

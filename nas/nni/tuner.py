@@ -15,7 +15,7 @@ from nni import NoMoreTrialError
 from nni.tuner import Tuner
 
 if TYPE_CHECKING:
-    from nas.nni_exchange import Exchange
+    from nas.nni.exchange import Exchange
 
 
 class StudyTuner(Tuner):  # type: ignore[misc] # NNI has no types
@@ -36,7 +36,7 @@ class StudyTuner(Tuner):  # type: ignore[misc] # NNI has no types
     def exchange(self) -> Exchange:
         """The exchange with the study, opened at first use."""
         if self._exchange is None:
-            from nas.nni_exchange import Exchange  # noqa: PLC0415 - only after the connection stands
+            from nas.nni.exchange import Exchange  # noqa: PLC0415 - only after the connection stands
 
             self._exchange = Exchange(self._folder)
         return self._exchange

@@ -1,6 +1,6 @@
 """The search as an NNI experiment: NNI starts the trainings, here or on other machines, and shows them on its page.
 
-NNI runs in a process of its own (`nas.nni_manager`), with its files in the run's folder. That process ends NNI when
+NNI runs in a process of its own (`nas.nni.manager`), with its files in the run's folder. That process ends NNI when
 this one ends, however it ends.
 """
 
@@ -28,9 +28,9 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from nas import files
-from nas import nni_job
 from nas import search
-from nas.nni_check import check
+from nas.nni import job
+from nas.nni.check import check
 from nas.plan import Plan
 from nas.workers import cores
 
@@ -41,13 +41,12 @@ SECONDS_TO_STOP = 60
 KEYS = (".ssh", ".kube")
 
 
-def work(plan: Plan, study: optuna.Study, nni_config: Path | None = None) -> None:
+def work(plan: Plan, study: optuna.Study) -> None:
     """Search until the study has its trials; the same as `nas.search.work`, with NNI in charge of the trainings.
 
     Args:
         plan: The resolved settings; `workers` trainings run at a time.
         study: The study, shared with other workers.
-        nni_config: A YAML of NNI's experiment settings, `trainingService` above all; None: processes on this machine.
 
     Raises:
         ValueError: If NNI cannot run here.
@@ -63,27 +62,27 @@ def work(plan: Plan, study: optuna.Study, nni_config: Path | None = None) -> Non
     search.make_bench(plan)  # trainings find the bank in the cache instead of building it all at once
     clock.lap("bank")
     clock.write(None)
-    _prepare(plan, folder, nni_config)
+    _prepare(plan, folder)
     with _manager(folder, plan.config.storage) as manager:
         manager.wait()
     _raise_complaint(folder, manager.returncode)
 
 
-def _prepare(plan: Plan, folder: Path, nni_config: Path | None) -> None:
+def _prepare(plan: Plan, folder: Path) -> None:
     """Write what NNI's processes need to know."""
-    nni_job.write(plan, folder)
-    (folder / nni_job.ENDED).unlink(missing_ok=True)
-    for name in KEYS if nni_config else ():
+    job.write(plan, folder)
+    (folder / job.ENDED).unlink(missing_ok=True)
+    for name in KEYS if plan.config.nni_config else ():
         if (Path.home() / name).exists() and not (folder / name).exists():
             (folder / name).symlink_to(Path.home() / name)
     request = {
-        "nni_config": None if nni_config is None else str(nni_config.resolve()),
+        "nni_config": None if plan.config.nni_config is None else str(plan.config.nni_config),
         "name": plan.config.name,
         "concurrency": plan.config.workers or cores(),
         "search_space": {name: _for_page(distribution) for name, distribution in plan.distributions.items()},
-        "trial_command": f"{shlex.quote(sys.executable)} -m nas.nni_trial",
+        "trial_command": f"{shlex.quote(sys.executable)} -m nas.nni.trial",
     }
-    files.write_json(folder / nni_job.REQUEST, request)
+    files.write_json(folder / job.REQUEST, request)
 
 
 def _for_page(distribution: BaseDistribution) -> dict[str, Any]:
@@ -99,7 +98,7 @@ def _for_page(distribution: BaseDistribution) -> dict[str, Any]:
 @contextmanager
 def _manager(folder: Path, storage: str | None) -> Iterator[subprocess.Popen[bytes]]:
     """Run NNI's manager for a block. It stops when the pipe to it closes, so it cannot outlive this process."""
-    command = [sys.executable, "-m", "nas.nni_manager", str(folder)]
+    command = [sys.executable, "-m", "nas.nni.manager", str(folder)]
     with (folder / LOG).open("wb") as log, _ending_on_sigterm():
         process = subprocess.Popen(  # noqa: S603 - our own module
             command,
@@ -117,8 +116,8 @@ def _manager(folder: Path, storage: str | None) -> Iterator[subprocess.Popen[byt
 
 def _environment(folder: Path, storage: str | None) -> Mapping[str, str]:
     """NNI keeps a list of experiments in the home folder; give it another one, and the way back."""
-    home = {"HOME": str(folder), nni_job.HOME: str(Path.home()), "PYTHONUSERBASE": site.getuserbase()}
-    return {**os.environ, **home, **({nni_job.STORAGE: storage} if storage else {})}
+    home = {"HOME": str(folder), job.HOME: str(Path.home()), "PYTHONUSERBASE": site.getuserbase()}
+    return {**os.environ, **home, **({job.STORAGE: storage} if storage else {})}
 
 
 @contextmanager
@@ -153,7 +152,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _raise_complaint(folder: Path, exit_code: int) -> None:
-    ended = folder / nni_job.ENDED
+    ended = folder / job.ENDED
     lines = (folder / LOG).read_text(errors="replace").strip().splitlines() or ["without a word"]
     reason = ended.read_text() if ended.exists() else f"its manager ended with exit code {exit_code}: {lines[-1]}"
     if reason:

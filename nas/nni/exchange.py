@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from nas import files
-from nas import nni_job
 from nas import search
-from nas.nni_measure import DIVERGED
-from nas.nni_measure import FAILED
-from nas.nni_measure import measures_in
-from nas.nni_measure import seconds_in
+from nas.nni import job
+from nas.nni.measure import DIVERGED
+from nas.nni.measure import FAILED
+from nas.nni.measure import measures_in
+from nas.nni.measure import seconds_in
 from nas.storage import open_study
 
 # Trials that may end without a result, one after the other, before the search is given up.
@@ -38,8 +38,8 @@ class Exchange:
 
     def __init__(self, folder: Path) -> None:
         self.failed: deque[int] = deque()
-        self._ended = folder / nni_job.ENDED
-        self._plan = nni_job.read(folder / nni_job.CODE / nni_job.SETTINGS)
+        self._ended = folder / job.ENDED
+        self._plan = job.read(folder / job.CODE / job.SETTINGS)
         self._study = open_study(self._plan)
         self._under_way: dict[int, search.Proposal] = {}  # by the study's number of the trial
         self._trial_of: dict[int, int] = {}  # the study's number by NNI's; a proposal made again has several of NNI's

@@ -1,4 +1,4 @@
-"""One training under NNI: `python -m nas.nni_trial`, started by NNI in the folder that holds the settings."""
+"""One training under NNI: `python -m nas.nni.trial`, started by NNI in the folder that holds the settings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import nni
 import psutil
 import torch
 
-from nas import nni_job
 from nas import search
-from nas.nni_measure import DIVERGED
-from nas.nni_measure import FAILED
-from nas.nni_measure import SECONDS
-from nas.nni_measure import measure
+from nas.nni import job
+from nas.nni.measure import DIVERGED
+from nas.nni.measure import FAILED
+from nas.nni.measure import SECONDS
+from nas.nni.measure import measure
 from nas.plan import Plan
 from nas.training import Diverged
 from search_spaces.graph import Params
@@ -28,7 +28,7 @@ def main() -> None:
     What is not the machine's fault would happen again, so it is reported too, before it ends this process.
     """
     torch.set_num_threads(1)
-    plan = nni_job.read(Path(nni_job.SETTINGS))
+    plan = job.read(Path(job.SETTINGS))
     params = nni.get_next_parameter()
     try:
         numbers = result(plan, params)

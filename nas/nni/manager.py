@@ -1,4 +1,4 @@
-"""Run one NNI experiment: `python -m nas.nni_manager FOLDER`, until the process that started it ends it or ends."""
+"""Run one NNI experiment: `python -m nas.nni.manager FOLDER`, until the process that started it ends it or ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nni.experiment import ExperimentConfig
 from nni.experiment.config.utils import is_missing
 
 from nas import files
-from nas import nni_job
+from nas.nni import job
 
 PAGE = "page.txt"
 FIRST_PORT = 8080
@@ -34,7 +34,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 def main() -> None:
     """Start the experiment, wait for its end or for that of the process that asked for it, and leave nothing behind."""
     folder = Path(sys.argv[1])
-    experiment = Experiment(configure(json.loads((folder / nni_job.REQUEST).read_text()), folder))
+    experiment = Experiment(configure(json.loads((folder / job.REQUEST).read_text()), folder))
     orphaned = threading.Event()
     threading.Thread(target=_watch_pipe, args=(orphaned,), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: orphaned.set())
@@ -42,9 +42,9 @@ def main() -> None:
     try:
         experiment.start(port)
         files.write_text(folder / PAGE, f"http://localhost:{port}\n")
-        complaint = wait(experiment, folder / nni_job.ENDED, orphaned)
+        complaint = wait(experiment, folder / job.ENDED, orphaned)
         if complaint:
-            files.write_text(folder / nni_job.ENDED, complaint)
+            files.write_text(folder / job.ENDED, complaint)
     finally:
         (folder / PAGE).unlink(missing_ok=True)
         stop(experiment)
@@ -54,7 +54,7 @@ def configure(request: Mapping[str, Any], folder: Path) -> ExperimentConfig:
     """Put together NNI's settings: the user's own file where there is one, and what the search decides.
 
     Args:
-        request: What `nas.nni_service` wrote.
+        request: What `nas.nni.service` wrote.
         folder: Where NNI keeps its files.
     """
     path = request["nni_config"]
@@ -62,10 +62,10 @@ def configure(request: Mapping[str, Any], folder: Path) -> ExperimentConfig:
     config.experiment_name = request["name"]
     config.experiment_working_directory = str(folder)
     config.search_space = request["search_space"]
-    config.trial_code_directory = str(folder / nni_job.CODE)
+    config.trial_code_directory = str(folder / job.CODE)
     config.tuner = CustomAlgorithmConfig(
-        class_name="nas.nni_tuner.StudyTuner",
-        code_directory=str(folder / nni_job.CODE),
+        class_name="nas.nni.tuner.StudyTuner",
+        code_directory=str(folder / job.CODE),
         class_args={"folder": str(folder), "optimize_mode": "minimize"},
     )
     if config.trial_command is None:

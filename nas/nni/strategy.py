@@ -1,4 +1,4 @@
-"""The search as an NNI strategy on an NNI model space. Imports NNI: only `nas.nni_engine` imports this."""
+"""The search as an NNI strategy on an NNI model space. Imports NNI: only `nas.nni.engine` imports this."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from optuna.distributions import IntDistribution
 from nas import search
 from nas.evaluate import Bench
 from nas.evaluate import Candidate
-from nas.nni_measure import measure
-from nas.nni_measure import measures_in
-from nas.nni_measure import seconds_in
+from nas.nni.measure import measure
+from nas.nni.measure import measures_in
+from nas.nni.measure import seconds_in
 from nas.plan import Plan
 from nas.training import Diverged
 

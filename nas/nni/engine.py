@@ -14,7 +14,7 @@ import optuna
 from filelock import FileLock
 
 from nas import search
-from nas.nni_check import check
+from nas.nni.check import check
 from nas.plan import Plan
 
 
@@ -38,7 +38,7 @@ def work(plan: Plan, study: optuna.Study) -> None:
 
 
 def import_strategy(folder: Path) -> ModuleType:
-    """Import `nas.nni_strategy` and with it NNI, one process at a time.
+    """Import `nas.nni.strategy` and with it NNI, one process at a time.
 
     NNI writes into its own package when it is first imported, and warns of a PyTorch newer than itself. Without a
     framework of its own it does not ask for PyTorch Lightning.
@@ -50,4 +50,4 @@ def import_strategy(folder: Path) -> ModuleType:
     with FileLock(folder / "nni.lock"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("nni").set_default_framework("none")
-        return importlib.import_module("nas.nni_strategy")
+        return importlib.import_module("nas.nni.strategy")
