@@ -282,9 +282,7 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if not isinstance(value, str | Path) or not str(value):
             return False
         text = str(value)
-        is_file = (name == "device" and text.endswith(".toml")) or (
-            name == "storage" and text != "" and "://" not in text
-        )
+        is_file = (name == "device" and text.endswith(".toml")) or (name == "storage" and "://" not in text)
         return name in ("data_path", "nni_config") or is_file
 
     return {

@@ -108,6 +108,12 @@ def test_every_sampled_recipe_is_one_and_holds_what_was_sampled(values, data):
     assert isinstance(recipe.middle(), Recipe)
 
 
+def test_a_path_may_start_with_ones_home(toml, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/her")
+    assert load_config(toml('data_path = "~/people.csv"'), {}).data_path == Path("/her/people.csv")
+    assert load_config(toml('data_path = "~no one/people.csv"'), {}).data_path == tmp_path / "~no one" / "people.csv"
+
+
 def test_the_defaults_are_a_search():
     config = load_config(None, {})
     assert config.name == "digits-conv"
