@@ -31,6 +31,7 @@ CLASSES = ("no", "yes", "maybe")
 DIGITS = tuple("0123456789")
 SIZES = {"members": 30, "non_members": 31, "validation": 21}
 RECIPE = Recipe(epochs=2, batch_size=16)
+LONG = Recipe(epochs=60, batch_size=16, learning_rate=0.02)
 NO_DEFENCE = {"none": none.defend}
 
 
@@ -114,14 +115,14 @@ def test_only_members_are_trained_on(monkeypatch):
 
 def test_the_error_is_that_of_the_validation_records():
     data = sets()
-    found = assess(candidate(), bench_of(data))
+    found = assess(candidate(LONG), bench_of(data))
     with torch.no_grad():
         guesses = found.network(torch.from_numpy(data.validation.features)).argmax(1).numpy()
     wrong = int((guesses != data.validation.labels).sum())
     assert found.measures["error"].value == wrong / SIZES["validation"]
     # turning every label makes right guesses wrong; nothing else may move
     turned = Records(data.validation.features, np.where(guesses == 0, 1, 0), CLASSES)
-    other = assess(candidate(), bench_of(sets(validation=turned)))
+    other = assess(candidate(LONG), bench_of(sets(validation=turned)))
     assert other.measures["error"].value == 1.0
     for name in set(MEASURED) - {"error"}:
         assert other.measures[name] == found.measures[name]
@@ -155,7 +156,7 @@ def test_every_measure_has_its_interval():
 
 def test_the_accuracy_gap_is_that_of_members_over_others():
     data = sets()
-    found = assess(candidate(Recipe(epochs=60, batch_size=16, learning_rate=0.02)), bench_of(data))
+    found = assess(candidate(LONG), bench_of(data))
     with torch.no_grad():
         right = [
             (found.network(torch.from_numpy(part.features)).argmax(1).numpy() == part.labels).mean()
@@ -168,7 +169,7 @@ def test_the_accuracy_gap_is_that_of_members_over_others():
 def test_the_loss_threshold_is_measured_beside_the_attack():
     measures = assess(candidate(), bench_of(attack=lambda evidence: np.zeros(len(evidence.labels)))).measures
     assert measures["leakage"].value == 0.5
-    found = assess(candidate(Recipe(epochs=60, batch_size=16, learning_rate=0.02)), bench_of()).measures["loss_auc"]
+    found = assess(candidate(LONG), bench_of()).measures["loss_auc"]
     assert found.value > 0.8
 
 

@@ -257,6 +257,16 @@ def test_samplers_learn_from_what_was_trained(plan, monkeypatch):
     assert np.mean([width == 256 for width in late]) > 0.4  # one in five by chance
 
 
+def test_samplers_learn_from_what_other_processes_trained_meanwhile(plan, monkeypatch):
+    without_training(monkeypatch)
+    plan = with_settings(plan, trials=16)
+    study = open_study(plan)
+    held = search.propose(plan, study)  # and tell nothing, as a tuner with several trials under way
+    assert held.trial.relative_params == {}  # nothing to learn from yet
+    run_here(with_settings(plan, trials=14))
+    assert search.propose(plan, study).trial.relative_params.keys() == plan.distributions.keys()
+
+
 def test_samplers_are_what_the_settings_say(plan):
     assert isinstance(search.make_sampler(with_settings(plan, sampler="nsga2").config, 3), NSGAIISampler)
 
