@@ -16,6 +16,7 @@ import optuna
 import typer
 from rich.console import Console
 
+from nas import errors
 from nas import files
 from nas import plugins
 from nas import report
@@ -54,7 +55,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except (ValueError, OSError, USAGE_ERROR) as error:
+    except (ValueError, OSError, USAGE_ERROR, *errors.STORAGE_LOST) as error:
         typer.echo(f"nas: {_one_line(error)}", err=True)
         sys.exit(2)
     except typer.Abort:
@@ -227,7 +228,7 @@ def _run(config: SearchConfig, runs: Path, console: Console) -> optuna.Study:
 
     plan = resolve(config, runs)
     study = open_study(plan)
-    files.write_text(plan.folder / "config.toml", to_toml(config))
+    files.write_text(plan.folder / "config.toml", to_toml(config), files.OWNER)  # a storage URL may hold a password
     environment.write(plan.folder)
     display = Display(plan, study, console)
     try:
@@ -356,7 +357,4 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    text = error.format_message() if isinstance(error, USAGE_ERROR) else error  # type: ignore[attr-defined]
-    return " ".join(str(text).split())
+    return error.format_message() if isinstance(error, USAGE_ERROR) else errors.one_line(error)  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from typing import BinaryIO
-from typing import cast
 
 import numpy as np
 import safetensors
@@ -24,29 +23,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch import nn
 
+EVERYBODY, OWNER = 0o666, 0o600
 
-def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+
+def write(path: Path, fill: Callable[[BinaryIO], object], mode: int = EVERYBODY) -> None:
     """Fill a temporary file beside `path` and move it there, so that a reader never sees half of it.
+
+    Args:
+        path: The file; its folder is made.
+        fill: Writes the content.
+        mode: Who may read it, less what the process's umask takes away.
 
     Raises:
         OSError: If the disk is full or read-only; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            fill(cast("BinaryIO", stream))
-        Path(name).replace(path)
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+            fill(stream)
+        beside.replace(path)
     except BaseException as error:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # a full disk does not say which file it was for
             error.filename = str(path)
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, mode: int = EVERYBODY) -> None:
     """Write a text file in UTF-8."""
-    write(path, lambda stream: stream.write(text.encode()))
+    write(path, lambda stream: stream.write(text.encode()), mode)
 
 
 def write_json(path: Path, value: object) -> None:

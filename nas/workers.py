@@ -23,6 +23,8 @@ import optuna
 import torch
 
 from nas.config import SearchConfig
+from nas.errors import STORAGE_LOST
+from nas.errors import one_line
 from nas.plan import Plan
 from nas.plan import resolve
 from nas.storage import open_study
@@ -84,6 +86,9 @@ def _work(config: SearchConfig, runs: Path, sender: Connection) -> None:
         engine(config.engine)(plan, open_study(plan))
     except (ValueError, OSError) as error:
         sender.send(error)
+        sys.exit(2)
+    except STORAGE_LOST as error:
+        sender.send(ConnectionError(one_line(error)))
         sys.exit(2)
 
 
