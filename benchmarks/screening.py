@@ -20,21 +20,19 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 
-import optuna
+import numpy as np
 import thop
 import torch
 from fvcore.nn import FlopCountAnalysis
-from optuna.samplers import RandomSampler
 from report import write_results
 
 from estimators.device import load_device
 from nas.evaluate import cost_metrics
+from nas.plan import sample
 from search_spaces.conv import make_space
 from search_spaces.graph import Architecture
 from search_spaces.graph import GraphBuilder
-from search_spaces.graph import Params
 from search_spaces.network import build
-from search_spaces.space import SearchSpace
 
 INPUT_SHAPE = (3, 32, 32)
 DEVICE = "stm32l4r5"  # the one with a power figure: every metric applies
@@ -52,13 +50,6 @@ def seven_layers() -> Architecture:
     x = graph.pool(x, "avg", kernel=(8, 8), stride=(8, 8))
     graph.linear(graph.flatten(x), 10, bias=True, weight_bits=8)
     return graph.architecture("seven layers", {})
-
-
-def random_points(space: SearchSpace, count: int) -> list[Params]:
-    """Draw points uniformly."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=RandomSampler(seed=0))
-    return [study.ask(dict(space.distributions)).params for _ in range(count)]
 
 
 def median_ms(call: Callable[[], object], repetitions: int, inner: int = 1) -> float:
@@ -114,7 +105,8 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # the peers', about operators they do not count
     space = make_space(INPUT_SHAPE, 10)
-    points = random_points(space, arguments.points)
+    rng = np.random.default_rng(0)
+    points = [sample(space.distributions, rng) for _ in range(arguments.points)]
     networks = {"seven layers": seven_layers()}
     networks |= {f"conv point {index}": space.decode(point) for index, point in enumerate(points)}
     rows = [_row(name, network, arguments.repetitions) for name, network in networks.items()]
