@@ -98,8 +98,7 @@ def _drop_torn_line(path: Path) -> None:
 
 def _is_torn(path: Path) -> bool:
     with path.open("rb") as journal:
-        start = journal.read(len(LINE_START))
-        if not start or not LINE_START.startswith(start):
+        if not journal.seek(0, os.SEEK_END):
             return False
         journal.seek(-1, os.SEEK_END)
         return journal.read(1) != b"\n"

@@ -94,6 +94,28 @@ def test_half_a_line_at_the_end_is_cut(path, kept):
     assert [trial.state for trial in plainly_read(path)] == [TrialState.RUNNING, TrialState.COMPLETE]
 
 
+def test_a_line_that_is_being_written_is_waited_for(path):
+    finished(study_in(path))
+    whole = path.read_bytes()
+    opened = []
+    with FileLock(lock_folder(path) / "journal.lock"):
+        path.write_bytes(whole[:-9])
+        thread = threading.Thread(target=lambda: opened.append(Journal(path)))
+        thread.start()
+        thread.join(timeout=0.2)
+        assert thread.is_alive()
+        path.write_bytes(whole)
+    thread.join(timeout=60)
+    assert opened
+    assert path.read_bytes() == whole
+
+
+def test_an_empty_file_is_a_new_journal(path):
+    path.touch()
+    finished(study_in(path))
+    assert len(plainly_read(path)) == 1
+
+
 def test_half_of_the_first_line_is_cut(path):
     path.write_bytes(b'{"op_code":0,"work')
     finished(study_in(path))

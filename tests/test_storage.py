@@ -116,8 +116,9 @@ def test_a_study_of_other_directions_is_left_alone(plan, database):
         open_study(with_settings(plan, storage=database))
 
 
-def test_a_study_that_is_signed_while_it_is_opened_is_not_foreign(plan, database, monkeypatch):
-    """Another process makes the study, signs it and starts a trial between two looks of this one."""
+@pytest.mark.parametrize("first", [True, False])
+def test_a_study_that_is_signed_while_it_is_opened_is_not_foreign(plan, database, monkeypatch, first):
+    """Another process signs the study and starts a trial before or after this one looks for trials."""
     plan = with_settings(plan, storage=database)
     ours = optuna.create_study(
         study_name="small", storage=open_storage(database, plan.folder), directions=["minimize"] * 3
@@ -130,7 +131,7 @@ def test_a_study_that_is_signed_while_it_is_opened_is_not_foreign(plan, database
         if not looked:
             looked.append(True)
             open_study(plan).add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING))
-        return found
+        return get_trials(study, *args, **kwargs) if first else found
 
     monkeypatch.setattr(type(ours), "get_trials", slow)
     assert open_study(plan).user_attrs[TASK]["fingerprint"] == plan.data.fingerprint
@@ -229,6 +230,8 @@ def test_processes_of_one_machine_share_the_locks_of_a_database(plan, database, 
     assert lock_folder(again, f"{database}?timeout=5", tmp_path / "elsewhere") == folder
     other = open_study(with_settings(plan, storage=database, name="other"))
     assert lock_folder(other, database, plan.folder) != folder
+    namesake = open_study(with_settings(plan, storage=f"{database}2"))
+    assert lock_folder(namesake, f"{database}2", plan.folder) != folder
 
 
 def test_two_users_do_not_share_locks(plan, database, monkeypatch):
