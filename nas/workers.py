@@ -14,6 +14,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -56,7 +57,7 @@ def run(config: SearchConfig, runs: Path, look: Callable[[], None]) -> None:
     receiver, sender = context.Pipe(duplex=False)
     processes = [context.Process(target=_work, args=(config, runs, sender)) for _ in range(count)]
     try:
-        with _ignoring_ctrl_c():
+        with _holding_back_ctrl_c():
             for process in processes:
                 process.start()
         while any(process.is_alive() for process in processes):
@@ -78,6 +79,9 @@ def engine(name: str) -> Work:
 
 def _work(config: SearchConfig, runs: Path, sender: Connection) -> None:
     """Run in a worker process; a mistake of the user's is sent home as one line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for what it starts, too, which may want it otherwise
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _die_with_parent()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -93,17 +97,21 @@ def _work(config: SearchConfig, runs: Path, sender: Connection) -> None:
 
 
 @contextmanager
-def _ignoring_ctrl_c() -> Iterator[None]:
-    """Ignore Ctrl-C for a block; processes started in it ignore it for good.
+def _holding_back_ctrl_c() -> Iterator[None]:
+    """Hold Ctrl-C back for a block, here until its end, and for good in processes started in it.
 
     It reaches the whole group, and the parent decides. A worker that ignored it by its own doing would be too late: it
     imports for seconds before its first line runs.
     """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # which lets Ctrl-C through again when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _raise_failure(receiver: Connection, processes: Sequence[BaseProcess]) -> None:

@@ -161,10 +161,10 @@ def interrupt(search):
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
     runs = tmp_path / "runs"
-    early = start(runs, trials=3)
+    early = start(runs, trials=1000)
     wait_until(lambda: len(psutil.Process(early.pid).children()) > 1, early)  # the worker is importing
     interrupt(early)
-    search = start(runs, trials=3)
+    search = start(runs, trials=1000)
     wait_until(lambda: in_training(runs, completed=1), search)
     interrupt(search)
     states = states_in(runs)
