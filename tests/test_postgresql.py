@@ -139,9 +139,9 @@ def states(study):
     return Counter(trial.state.name for trial in study.get_trials())
 
 
-def test_two_searches_from_two_folders_work_on_one_study(database, start, tmp_path):
+def test_two_searches_from_two_folders_work_on_one_study(database, start, nas, tmp_path):
     # both begin on an empty database, with one worker each, and share neither runs nor bank
-    changes = {"trials": 7, "recipe": {"epochs": 40}}
+    changes = {"trials": 7, "recipe": {"epochs": 20}}
     banks = [planned(tmp_path / folder, **changes) for folder in ("one", "two")]
     references = [plan.bank.paths(plan.cache_folder) for plan in banks]
     with ExitStack() as held:  # the first reference of each, so that both come out of the bank at once
@@ -164,10 +164,9 @@ def test_two_searches_from_two_folders_work_on_one_study(database, start, tmp_pa
     made = [path.stem for paths in weights for path in paths]
     assert sorted(made) == sorted(trial.user_attrs["key"] for trial in trained)  # each in one of the folders
     assert all(weights)  # both took part
-    show = [*NAS, "show", "shared", "--storage", database, "--runs", str(tmp_path / "three"), "--json"]
-    shown = subprocess.run(show, capture_output=True, text=True, check=False)
-    assert shown.returncode == 0, shown.stderr
-    answer = json.loads(shown.stdout)
+    shown = nas("show", "shared", "--storage", database, "--runs", tmp_path / "three", "--json")
+    assert shown.code == 0, shown.err
+    answer = json.loads(shown.out)
     assert answer["counts"]["trained"] == 7
     assert {row["number"] for row in answer["front"]} == {trial.number for trial in study.best_trials}
 
