@@ -184,7 +184,7 @@ class SearchConfig(BaseModel):
     attack: str = "rmia"
     defences: tuple[str, ...] = ("none", "gecko")
     teacher: dict[str, ParamValue] | None = None
-    references: Whole = Field(default=4, ge=2, multiple_of=2)
+    references: Whole = Field(default=8, ge=2, multiple_of=2)
     recipe: RecipeSettings = Field(default_factory=RecipeSettings)
     trials: Whole = Field(default=24, ge=1)
     seed: Whole = Field(default=0, ge=0)

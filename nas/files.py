@@ -42,6 +42,8 @@ def write(path: Path, fill: Callable[[BinaryIO], object], mode: int = EVERYBODY)
     try:
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             fill(stream)
+            stream.flush()
+            os.fsync(stream.fileno())  # or a power cut may leave a name without its content
         beside.replace(path)
     except BaseException as error:
         beside.unlink(missing_ok=True)

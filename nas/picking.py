@@ -31,7 +31,8 @@ def write(study: optuna.Study, choice: Choice, folder: Path) -> Path:
     target = folder / "picks" / str(trial.number)
     architecture = report.architecture_of(study, trial)
     weights = _weights(study, choice, folder)
-    described = {"space": config.space, **study.user_attrs[TASK], "params": dict(architecture.params)}
+    task = {name: study.user_attrs[TASK][name] for name in ("input_shape", "num_classes")}
+    described = {"space": config.space, **task, "params": dict(architecture.params)}
     with weights.open("rb") as stream:
         files.write(target / "weights.safetensors", lambda out: shutil.copyfileobj(stream, out))
     files.write_json(target / "architecture.json", {**described, "key": architecture.key})

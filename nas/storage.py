@@ -24,13 +24,14 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas import journal
+from nas.bank import code_version
 from nas.config import SearchConfig
 from nas.config import differences
 from nas.plan import Plan
 
 CONFIG = "config"
 TASK = "task"
-TASK_KEYS = {"input_shape", "num_classes", "fingerprint", "id"}
+TASK_KEYS = {"input_shape", "num_classes", "fingerprint", "code", "id"}
 JOURNAL = "journal.log"
 # Processes that open a new database at once all try to make its tables, and one of them succeeds.
 SECONDS_TO_MAKE_TABLES = 10
@@ -77,7 +78,7 @@ def open_study(plan: Plan) -> optuna.Study:
         if is_new:
             _sign(study, plan)
     if not is_new:
-        _check_same(config, plan.data.fingerprint, attrs)
+        _check_same(config, _origin(plan), attrs)
     return study
 
 
@@ -149,8 +150,8 @@ def _connect(url: str) -> BaseStorage:
         time.sleep(0.1)
 
 
-def _check_same(config: SearchConfig, fingerprint: str, attrs: Mapping[str, Any]) -> None:
-    """Refuse to go on with a study of somebody else's, of other settings or of other data."""
+def _check_same(config: SearchConfig, origin: Mapping[str, str], attrs: Mapping[str, Any]) -> None:
+    """Refuse to go on with a study of somebody else's, of other settings, of other data or by another version."""
     if not _is_signed(attrs):
         raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
     if changed := differences(config, attrs[CONFIG]):
@@ -158,8 +159,14 @@ def _check_same(config: SearchConfig, fingerprint: str, attrs: Mapping[str, Any]
             f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "
             "go on with the old ones, or choose another --name"
         )
-    if attrs[TASK]["fingerprint"] != fingerprint:
-        raise ValueError(f"the run {config.name!r} was started with other data; choose another --name")
+    for what, words in (("fingerprint", "with other data"), ("code", "by another version of gecko-nas or PyTorch")):
+        if attrs[TASK][what] != origin[what]:
+            raise ValueError(f"the run {config.name!r} was started {words}; choose another --name")
+
+
+def _origin(plan: Plan) -> dict[str, str]:
+    """Name the data and the program: together with the settings they decide every number."""
+    return {"fingerprint": plan.data.fingerprint, "code": code_version()}
 
 
 def _is_signed(attrs: Mapping[str, Any]) -> bool:
@@ -174,7 +181,7 @@ def _sign(study: optuna.Study, plan: Plan) -> None:
         study.set_metric_names(list(config.objectives))
     # The storage's URL may hold a password and does not belong to the settings that decide the numbers.
     task = {"input_shape": list(plan.space.input_shape), "num_classes": plan.space.num_classes}
-    study.set_user_attr(TASK, {**task, "fingerprint": plan.data.fingerprint, "id": uuid.uuid4().hex})
+    study.set_user_attr(TASK, {**task, **_origin(plan), "id": uuid.uuid4().hex})
     study.set_user_attr(CONFIG, config.model_dump(mode="json", exclude={"storage"}))
 
 

@@ -242,3 +242,11 @@ def test_two_users_do_not_share_locks(plan, database, monkeypatch):
     theirs = lock_folder(study, database, plan.folder)
     assert theirs != mine
     assert theirs.parent.parent == mine.parent.parent
+
+
+def test_a_study_started_by_another_version_is_refused(plan, monkeypatch):
+    """Its bank would be another: the leakage of early and late candidates could not be compared."""
+    open_study(plan)
+    monkeypatch.setattr("nas.storage.code_version", lambda: "another")
+    with pytest.raises(ValueError, match="was started by another version of gecko-nas or PyTorch"):
+        open_study(plan)
