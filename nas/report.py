@@ -141,7 +141,7 @@ def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> s
         "",
         f"Chosen because: {reason}.",
         "",
-        f"- network `{described['key']}` of the space `{config['space']}`, bits {described['bits']}",
+        f"- candidate `{described['key']}` of the space `{config['space']}`, bits {described['bits']}",
         f"- trained on `{config['dataset']}` with the defence `{described['defence']}`, seed {config['seed']}",
         f"- costs are for `{device}`",
         "",
@@ -151,7 +151,7 @@ def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> s
     for name in [*MEASURED, *(name for name in described if name not in MEASURED)]:
         if name in trial.user_attrs and is_metric(trial, name):
             low, high = described.get(f"{name}_low"), described.get(f"{name}_high")
-            interval = "exact" if low is None else f"{low:.4g} to {high:.4g}"
+            interval = "counted" if low is None else f"{low:.4g} to {high:.4g}"
             lines.append(f"| {name} | {described[name]:.6g} | {interval} |")
     lines += [
         "",
