@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from nas import report
+from nas.nni import job
 from nas.pareto import front
 from nas.plan import Plan
 
@@ -73,6 +74,7 @@ class Display:
         self._trained_before = count(study.get_trials(deepcopy=False)).trained
         self._training_since: float | None = None
         self._last_line = ""
+        self._page_told = False
         self._last_time = -math.inf
 
     def __enter__(self) -> Self:
@@ -88,6 +90,7 @@ class Display:
 
     def look(self) -> None:
         """Read the study and show what changed."""
+        self._tell_page()
         line = self._line()
         if self._live:
             best = front(self._study)[:ROWS_OF_FRONT]
@@ -96,6 +99,13 @@ class Display:
         elif line != self._last_line and time.monotonic() > self._last_time + SECONDS_BETWEEN_LINES:
             self._console.print(line, highlight=False)
             self._last_line, self._last_time = line, time.monotonic()
+
+    def _tell_page(self) -> None:
+        """Say once where NNI's web page is, when a service has one."""
+        page = self._plan.folder / "nni" / job.PAGE
+        if not self._page_told and page.exists():
+            self._console.print(f"NNI's web page: {page.read_text().strip()}", highlight=False)
+            self._page_told = True
 
     def counts(self) -> Counts:
         """Count the study's trials as they are now."""

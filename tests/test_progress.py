@@ -176,3 +176,17 @@ def test_nothing_trained_is_an_error_that_says_what_became_of_the_candidates(dis
         ValueError, match=r"^no candidate was trained to the end: 2 screened, 1 rejected, 0 duplicate, 1 diverged$"
     ):
         shown.finish()
+
+
+def test_nnis_page_is_told_once(display):
+    shown, stream = display(7)
+    page = shown._plan.folder / "nni" / "page.txt"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text("http://localhost:8080\n")
+    try:
+        for _ in range(3):
+            shown.look()
+    finally:
+        page.unlink()
+        page.parent.rmdir()
+    assert stream.getvalue().count("NNI's web page: http://localhost:8080") == 1

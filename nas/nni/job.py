@@ -22,6 +22,8 @@ SETTINGS = "search.json"
 REQUEST = "request.json"
 # Written by the tuner when nothing is left to do, or by the manager when it gives up: empty, or why.
 ENDED = "ended.txt"
+# Holds the address of NNI's web page while there is one.
+PAGE = "page.txt"
 STORAGE = "GECKO_NAS_STORAGE"
 HOME = "GECKO_NAS_HOME"
 

@@ -22,7 +22,6 @@ from nni.experiment.config.utils import is_missing
 from nas import files
 from nas.nni import job
 
-PAGE = "page.txt"
 FIRST_PORT = 8080
 # NNI has nothing running and the tuner proposes nothing: longer than any screening takes.
 SECONDS_WITHOUT_WORK = 300
@@ -41,12 +40,12 @@ def main() -> None:
     port = free_port(FIRST_PORT)
     try:
         experiment.start(port)
-        files.write_text(folder / PAGE, f"http://localhost:{port}\n")
+        files.write_text(folder / job.PAGE, f"http://localhost:{port}\n")
         complaint = wait(experiment, folder / job.ENDED, orphaned)
         if complaint:
             files.write_text(folder / job.ENDED, complaint)
     finally:
-        (folder / PAGE).unlink(missing_ok=True)
+        (folder / job.PAGE).unlink(missing_ok=True)
         stop(experiment)
 
 
