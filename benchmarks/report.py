@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def write_results(name: str, rows: list[dict[str, object]], **facts: object) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"benchmark": name, "command": _command(), "commit": _commit(), "machine": environment.describe()}
     path.write_text(json.dumps({**content, "rows": rows, **facts}, indent=1) + "\n", encoding="utf-8")
-    console.print(f"written to {path.relative_to(ROOT)}", markup=False, highlight=False)
+    console.print(f"written to {os.path.relpath(path, ROOT)}", markup=False, highlight=False)
     return path
 
 

@@ -1,0 +1,47 @@
+"""The short versions of the benchmarks run, and their figures point where the long ones do."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Run a benchmark's main with its results elsewhere; returns what it wrote."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    report = importlib.import_module("report")
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+
+    def main(name, *arguments, **options):
+        monkeypatch.setattr("sys.argv", [name, *arguments])
+        importlib.import_module(name).main(**options)
+        (written,) = tmp_path.glob("*.json")
+        return json.loads(written.read_text())
+
+    return main
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_a_short_search_on_cifar10_accounts_for_every_second(run):
+    found = run("first_search", short=True)
+    assert found["trained"] == 4
+    assert {"training", "bank", "attack", "storage", "start-up"} <= {row["phase"] for row in found["rows"]}
+    shares = found["training_percent"] + found["bank_percent"] + found["everything_else_percent"]
+    assert shares == pytest.approx(100)
+
+
+@pytest.mark.filterwarnings("ignore")  # thop's, about a distutils class
+def test_screening_times_every_network_beside_both_peers(run):
+    found = run("screening", "--repetitions", "3", "--points", "2")
+    assert [row["network"] for row in found["rows"]] == ["seven layers", "conv point 0", "conv point 1"]
+    for row in found["rows"]:
+        assert row["fvcore count"] == pytest.approx(row["fvcore_ms"] / row["priced_ms"])
+        assert row["thop count"] == pytest.approx(row["thop_ms"] / row["priced_ms"])
+    assert len(found["metrics"]) == 7
+    assert found["machine"]["processor"]
