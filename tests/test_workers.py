@@ -22,10 +22,15 @@ from tests.small_search import run_here
 from tests.small_search import settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sends POSIX signals and looks for processes")
-NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
 # Long enough trainings to be killed in.
 RECIPE = {"epochs": {"low": 120, "high": 160}}
 PATIENCE = 240
+
+
+# A background job starts with Ctrl-C ignored, and so do its children, these tests' searches too; a terminal's do not.
+AS_IN_A_TERMINAL = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from nas.cli import main; main()"
+)
 
 
 def start(runs, **changes):
@@ -34,7 +39,7 @@ def start(runs, **changes):
     config = settings(recipe=RECIPE, **changes).model_dump(mode="json", exclude_none=True)
     (runs / "small.toml").write_text(tomlkit.dumps(config))
     return subprocess.Popen(
-        [*NAS, "search", str(runs / "small.toml"), "--runs", str(runs)],
+        [sys.executable, "-c", AS_IN_A_TERMINAL, "search", str(runs / "small.toml"), "--runs", str(runs)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
