@@ -21,7 +21,7 @@ class Journal(BaseJournalBackend):
 
     - The lock dies with its process. Optuna's outlives a killed writer, and everybody waits half a minute for it.
     - Only the start and the end of a trial wait for the disk. A candidate has some sixty parameters and numbers, and
-      waiting for each (7 ms on a virtual machine's disk) takes longer than screening. A killed process loses nothing
+      waiting for each takes longer than screening. A killed process loses nothing
       by that; a machine that loses power loses candidates that were not finished.
 
     Raises:

@@ -52,7 +52,8 @@ def run(config: SearchConfig, runs: Path, look: Callable[[], None]) -> None:
         OSError: If a worker could not write or read a file.
         RuntimeError: If a worker died.
     """
-    count = 1 if config.engine != "optuna" else config.workers or cores()
+    # NNI's service starts its own trainings, as many at a time as there are workers.
+    count = 1 if config.engine == "nni-service" else config.workers or cores()
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     processes = [context.Process(target=_work, args=(config, runs, sender)) for _ in range(count)]
