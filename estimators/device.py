@@ -10,25 +10,31 @@ import json
 import tomllib
 from collections.abc import Callable
 from collections.abc import Mapping
+from dataclasses import field
 from functools import cached_property
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 from typing import Any
+from typing import Literal
 from typing import TypeAlias
 
 from annotated_types import Ge
 from annotated_types import Gt
 from annotated_types import Le
+from annotated_types import MaxLen
 from annotated_types import MinLen
 from pydantic import AfterValidator
 from pydantic import ConfigDict
+from pydantic import PlainValidator
 from pydantic import TypeAdapter
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
 from estimators.estimate import Estimate
 from search_spaces.graph import Architecture
+from search_spaces.graph import Pair
 
 MAC_KINDS = frozenset({"conv", "pointwise", "depthwise", "linear"})
 ELEMENT_KINDS = frozenset({"pool", "norm", "activation", "add", "concat"})
@@ -64,11 +70,32 @@ def _ascending(widths: tuple[int, ...]) -> tuple[int, ...]:
     return widths
 
 
-def _never_cheaper_wide(table: Mapping[int, float]) -> Mapping[int, float]:
-    by_width = [table[width] for width in sorted(table)]
-    if by_width != sorted(by_width):
-        raise ValueError("expected relative cycles that do not fall as bits grow")
-    return {width: table[width] for width in sorted(table)}
+def _width_pair(key: object) -> Pair:
+    """Read `8` (weights and activations of 8 bits) or `"4/8"` (weights of 4, activations of 8)."""
+    texts = str(key).split("/") if isinstance(key, str | int) else [str(width) for width in key]  # type: ignore[attr-defined]
+    if not (1 <= len(texts) <= 2 and all(text.isdecimal() and 1 <= int(text) <= 32 for text in texts)):
+        raise ValueError("expected weight/activation bits such as 8 or 4/8, each an integer from 1 to 32")
+    return int(texts[0]), int(texts[-1])
+
+
+def _never_cheaper_wide(table: Mapping[Pair, float]) -> Mapping[Pair, float]:
+    for narrow in table:
+        for wide in table:
+            if narrow[0] <= wide[0] and narrow[1] <= wide[1] and table[narrow] > table[wide]:
+                raise ValueError(f"expected figures that do not fall as bits grow, but {narrow} exceeds {wide}")
+    return {pair: table[pair] for pair in sorted(table)}
+
+
+def cheapest_holding(table: Mapping[Pair, float]) -> Mapping[Pair, float]:
+    """Return the figure of every pair of weight and activation bits: that of the cheapest pair listed that holds both.
+
+    >>> cheapest_holding({(2, 2): 0.5, (2, 4): 0.7, (4, 2): 0.6})[1, 3]
+    0.7
+    """
+    found: dict[Pair, float] = {}
+    for pair in sorted(table, key=lambda pair: -table[pair]):
+        found |= dict.fromkeys(product(range(1, pair[0] + 1), range(1, pair[1] + 1)), table[pair])
+    return found
 
 
 Positive: TypeAlias = Annotated[float, Gt(0)]
@@ -78,7 +105,8 @@ Widths: TypeAlias = Annotated[tuple[Width, ...], MinLen(1), AfterValidator(_asce
 Text: TypeAlias = Annotated[str, MinLen(1)]
 PerMac: TypeAlias = Annotated[Mapping[str, NotNegative], AfterValidator(_mac_kinds)]
 PerKind: TypeAlias = Annotated[Mapping[str, NotNegative], AfterValidator(_known_kinds)]
-PerWidth: TypeAlias = Annotated[Mapping[Width, Positive], MinLen(1), AfterValidator(_never_cheaper_wide)]
+WidthPair: TypeAlias = Annotated[Pair, PlainValidator(_width_pair)]
+PerWidths: TypeAlias = Annotated[Mapping[WidthPair, Positive], MinLen(1), AfterValidator(_never_cheaper_wide)]
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -87,26 +115,40 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 class Latency:
     """Cycles by kernel type, at the device's clock.
 
-    A kernel costs `macs * cycles_per_mac * relative_cycles + elements * cycles_per_element + cycles_per_kernel`, where
-    elements are those it reads and writes. Norms and activations folded into a kernel are in its coefficients.
+    A kernel costs `max(macs * cycles_per_mac * relative_cycles, bytes * cycles_per_byte) + elements *
+    cycles_per_element + cycles_per_kernel`, where elements are those it reads and writes, and bytes are its weights and
+    these elements as they are stored. Norms and activations folded into a kernel are in its coefficients.
 
     Attributes:
         cycles_per_mac: For `conv`, `pointwise`, `depthwise` and `linear`. A type left out is refused, not free.
         cycles_per_element: For `pool`, `norm`, `activation`, `add` and `concat` (left out: refused; 0.0 where the
             measured fit puts their time into the other coefficients). May also name the four types above.
         cycles_per_kernel: Fixed cost of one kernel, by type; a type left out has none.
-        relative_cycles: Cycles per MAC relative to the table's own precision, by bit-width. A layer is computed at the
-            narrowest width listed that holds both its weights and its input.
+        relative_cycles: Cycles per MAC relative to the table's own precision, by bits: `8` means weights and input of 8
+            bits, `"4/8"` weights of 4 and an input of 8. A layer is computed at the cheapest pair that holds both.
         overhead_ms: Fixed cost of one inference.
         interval: Relative half-width of the 90 % interval, from cross-validated errors.
+        cycles_per_byte: The memory roof, by type; a type left out has none.
+        array: Rows and columns of a systolic or bit-serial array: a layer with a smaller fan-in than there are rows, or
+            fewer output channels than columns, occupies all of them. None where MACs alone count.
+        accumulator_bits: Width at which results leave the array, whatever the next layer reads; None: their own.
+        weight_cache_kib: Weights beyond this memory are read anew in every inference. None: no such limit.
+        cycles_per_streamed_byte: What each of these weights' bytes costs.
+        other_widths: What happens to bits that are not listed: priced as the `next` that hold them, or `refuse`.
     """
 
     cycles_per_mac: PerMac
     cycles_per_element: PerKind
-    relative_cycles: PerWidth
+    relative_cycles: PerWidths
     overhead_ms: NotNegative
     interval: NotNegative
     cycles_per_kernel: PerKind
+    cycles_per_byte: PerKind = field(default_factory=dict)
+    array: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(2), MaxLen(2)] | None = None
+    accumulator_bits: Width | None = None
+    weight_cache_kib: NotNegative | None = None
+    cycles_per_streamed_byte: NotNegative = 0.0
+    other_widths: Literal["next", "refuse"] = "next"
 
     @cached_property
     def coefficients(self) -> Mapping[str, tuple[float, float, float]]:
@@ -119,23 +161,71 @@ class Latency:
         return rules | dict.fromkeys(VIEW_KINDS, (0.0, 0.0, 0.0))
 
     @cached_property
-    def relative_by_bits(self) -> Mapping[int, float]:
-        """`relative_cycles` of every bit-width that some width listed holds."""
-        widths = tuple(self.relative_cycles)
-        return {bits: self.relative_cycles[stored_width(bits, widths)] for bits in range(1, max(widths) + 1)}
+    def relative_by_bits(self) -> Mapping[Pair, float]:
+        """`relative_cycles` of every pair of weight and input bits that can be computed."""
+        return self.relative_cycles if self.other_widths == "refuse" else cheapest_holding(self.relative_cycles)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LevelEnergies:
+    """Picojoules to move one bit out of each level of an accelerator's memory (or across its array)."""
+
+    register_file: NotNegative
+    array: NotNegative
+    buffer: NotNegative
+    dram: NotNegative
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Hierarchy:
+    """An accelerator's processing elements and memories.
+
+    Attributes:
+        pj_per_bit: Energy of one bit's access, by level.
+        mac_pj: Energy of one MAC, by bits of weight and input as in `relative_cycles`.
+        rows: Rows of processing elements.
+        columns: Columns of processing elements.
+        register_words: Weights that one processing element keeps.
+        buffer_kib: The buffer that all processing elements share.
+        accumulator_bits: Width of partial sums.
+        dataflows: Which of `estimators.hierarchy.DATAFLOWS` it can run; each layer runs the cheapest.
+    """
+
+    pj_per_bit: LevelEnergies
+    mac_pj: PerWidths
+    rows: Annotated[int, Ge(1)]
+    columns: Annotated[int, Ge(1)]
+    register_words: Annotated[int, Ge(1)]
+    buffer_kib: Positive
+    accumulator_bits: Width
+    dataflows: Annotated[tuple[Text, ...], MinLen(1)]
+
+    @cached_property
+    def mac_pj_by_bits(self) -> Mapping[Pair, float]:
+        """`mac_pj` of every pair of weight and input bits that can be computed."""
+        return cheapest_holding(self.mac_pj)
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Energy:
-    """Power while computing.
+    """Power while computing, or a hierarchy of memories: one of the two.
 
     Attributes:
+        interval: Relative half-width of the 90 % interval: of the power, or of a hierarchy's energy itself.
         active_power_mw: Mean power during an inference.
-        interval: Relative half-width of the 90 % interval of that power.
+        hierarchy: What an accelerator's accesses and MACs cost.
+
+    Raises:
+        ValueError: If it has both or neither.
     """
 
-    active_power_mw: Positive
     interval: NotNegative
+    active_power_mw: Positive | None = None
+    hierarchy: Hierarchy | None = None
+
+    def __post_init__(self) -> None:
+        if (self.active_power_mw is None) == (self.hierarchy is None):
+            raise ValueError("expected either 'active_power_mw' or 'hierarchy'")
 
 
 @dataclass(frozen=True, config=_STRICT)

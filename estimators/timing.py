@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from estimators.device import Device
 from estimators.device import no_rule
+from estimators.device import stored_width
 from estimators.estimate import Estimate
 from search_spaces.graph import Architecture
 from search_spaces.graph import Kernel
@@ -15,18 +16,64 @@ def kernel_cycles(kernel: Kernel, device: Device) -> float:
     Raises:
         ValueError: If the device has no rule for this type of kernel or for its bits.
     """
-    coefficients = device.latency.coefficients.get(kernel.kind)
+    latency = device.latency
+    coefficients = latency.coefficients.get(kernel.kind)
     if coefficients is None:
         raise no_rule(kernel.kind, f"the latency table of {device.name!r}")
     per_mac, per_element, per_kernel = coefficients
-    cycles = (kernel.input_size + kernel.output_size) * per_element + per_kernel
+    cycles = 0.0
     if kernel.macs:
-        bits = max(kernel.weight_bits, kernel.input_bits)
-        relative = device.latency.relative_by_bits.get(bits)
+        relative = latency.relative_by_bits.get((kernel.weight_bits, kernel.input_bits))
         if relative is None:
-            raise ValueError(f"no rule for {bits} bits in the latency table of {device.name!r}")
-        cycles += kernel.macs * per_mac * relative
-    return cycles
+            raise _no_bits(kernel, device)
+        macs = kernel.macs if latency.array is None else occupied_macs(kernel, latency.array)
+        cycles = macs * per_mac * relative
+    per_byte = latency.cycles_per_byte.get(kernel.kind)
+    if per_byte:
+        cycles = max(cycles, moved_bytes(kernel, device) * per_byte)
+    return cycles + (kernel.input_size + kernel.output_size) * per_element + per_kernel
+
+
+def occupied_macs(kernel: Kernel, array: tuple[int, ...]) -> int:
+    """Count MACs as if a layer's fan-in filled an array's rows and its output channels the columns.
+
+    Rows without a product to add and columns without a channel wait; what exceeds the array is folded over it.
+    """
+    fan_in = kernel.weights // kernel.channels
+    return kernel.macs // kernel.weights * max(fan_in, array[0]) * max(kernel.channels, array[1])
+
+
+def moved_bytes(kernel: Kernel, device: Device) -> float:
+    """Bytes that a kernel reads and writes: weights, inputs and outputs, at the widths the device stores.
+
+    Raises:
+        ValueError: If the device stores no width wide enough.
+    """
+    weights = kernel.weights * stored_width(kernel.weight_bits, device.weight_bits) if kernel.weights else 0
+    inputs = kernel.input_size * stored_width(kernel.input_bits, device.activation_bits)
+    output_bits = device.latency.accumulator_bits or stored_width(kernel.output_bits, device.activation_bits)
+    return (weights + inputs + kernel.output_size * output_bits) / 8
+
+
+def streamed_cycles(architecture: Architecture, device: Device) -> float:
+    """Cycles to read, in every inference, the weights that an accelerator's cache cannot keep between two.
+
+    A property of the whole network: a kernel's share is its share of the weights.
+
+    Raises:
+        ValueError: If the device stores no width wide enough.
+    """
+    cache_kib = device.latency.weight_cache_kib
+    if cache_kib is None:
+        return 0.0
+    bits = sum(k.weights * stored_width(k.weight_bits, device.weight_bits) for k in architecture.kernels if k.weights)
+    return max(0.0, bits / 8 - cache_kib * 1024) * device.latency.cycles_per_streamed_byte
+
+
+def _no_bits(kernel: Kernel, device: Device) -> ValueError:
+    bits = "/".join(map(str, dict.fromkeys((kernel.weight_bits, kernel.input_bits))))
+    there = ["/".join(map(str, dict.fromkeys(pair))) for pair in device.latency.relative_cycles]
+    return ValueError(f"no rule for {bits} bits in the latency table of {device.name!r}; there are {there}")
 
 
 def inference_ms(architecture: Architecture, device: Device) -> Estimate:
@@ -36,6 +83,7 @@ def inference_ms(architecture: Architecture, device: Device) -> Estimate:
         ValueError: If the device has no rule for an operator or its bits.
     """
     cycles = sum([kernel_cycles(kernel, device) for kernel in architecture.kernels])
+    cycles += streamed_cycles(architecture, device)
     # A megahertz is a thousand cycles per millisecond.
     return around(device.latency.overhead_ms + cycles / (device.clock_mhz * 1e3), device.latency.interval)
 

@@ -257,7 +257,7 @@ def test_a_device_refuses_what_it_has_no_rule_for():
     with pytest.raises(ValueError, match=r"'concat' in the latency table of 'hand'"):
         latency_ms.estimate(concat.architecture("hand", {}), HAND)
     narrow = replace(HAND, latency=replace(HAND.latency, relative_cycles={8: 1.0}))
-    with pytest.raises(ValueError, match=r"32 bits .* 'hand'"):
+    with pytest.raises(ValueError, match=r"32/8 bits .* 'hand'"):
         latency_ms.estimate(one_layer(weight_bits=32), narrow)
     with pytest.raises(ValueError, match="no width for 32 bits"):
         flash_kib.estimate(one_layer(weight_bits=32), replace(HAND, weight_bits=(8,)))

@@ -71,7 +71,7 @@ def test_a_users_own_file_is_read_and_called_as_the_file(own):
     device = load_device(own(GOOD))
     assert device.name == "chip"
     assert device.weight_bits == (1, 8, 32)
-    assert device.latency.relative_cycles == {8: 1.0, 32: 3.0}
+    assert device.latency.relative_cycles == {(8, 8): 1.0, (32, 32): 3.0}
     assert device.energy.active_power_mw == 50.0
     assert (device.ram_kib, device.flash_kib) == (64.0, None)
     with pytest.raises(dataclasses.FrozenInstanceError):
