@@ -57,6 +57,11 @@ def _known_kinds(table: Mapping[str, float]) -> Mapping[str, float]:
     return _only(table, MAC_KINDS | ELEMENT_KINDS)
 
 
+def _runnable_kinds(kinds: tuple[str, ...]) -> tuple[str, ...]:
+    _only(dict.fromkeys(kinds, 0.0), MAC_KINDS | ELEMENT_KINDS)
+    return kinds
+
+
 def _only(table: Mapping[str, float], kinds: frozenset[str]) -> Mapping[str, float]:
     strangers = sorted(set(table) - kinds)
     if strangers:
@@ -103,6 +108,7 @@ NotNegative: TypeAlias = Annotated[float, Ge(0)]
 Width: TypeAlias = Annotated[int, Ge(1), Le(32)]
 Widths: TypeAlias = Annotated[tuple[Width, ...], MinLen(1), AfterValidator(_ascending)]
 Text: TypeAlias = Annotated[str, MinLen(1)]
+Kinds: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_runnable_kinds)]
 PerMac: TypeAlias = Annotated[Mapping[str, NotNegative], AfterValidator(_mac_kinds)]
 PerKind: TypeAlias = Annotated[Mapping[str, NotNegative], AfterValidator(_known_kinds)]
 WidthPair: TypeAlias = Annotated[Pair, PlainValidator(_width_pair)]
@@ -229,6 +235,25 @@ class Energy:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Memory:
+    """How the engine uses memory and flash. What is left out costs nothing, save a scale: four bytes.
+
+    Attributes:
+        in_place: Types whose output takes the place of an input at its last use: of the two, the larger counts.
+        arena_factor: Memory the engine reserves for tensors, relative to the smallest that holds them.
+        bytes_per_scale: Bytes of one output channel's scale (and zero point) where weights are integers.
+        ram_kib_per_kernel: Memory for the description of one kernel. A view has none.
+        flash_kib_per_kernel: Flash for it, and for code that comes with kernels.
+    """
+
+    in_place: Kinds = ()
+    arena_factor: Annotated[float, Ge(1)] = 1.0
+    bytes_per_scale: Annotated[int, Ge(0)] = 4
+    ram_kib_per_kernel: NotNegative = 0.0
+    flash_kib_per_kernel: NotNegative = 0.0
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Calibration:
     """What the coefficients stand on.
 
@@ -258,11 +283,12 @@ class Device:
         precision: Arithmetic that was measured.
         weight_bits: Widths at which it stores weights packed, ascending. Others are stored at the next wider one.
         activation_bits: The same for tensors.
-        engine_ram_kib: Memory the engine needs beside the tensors.
-        engine_flash_kib: Code and tables the engine needs beside the weights.
+        engine_ram_kib: Memory the engine needs beside the tensors, whatever the network.
+        engine_flash_kib: Code and tables the engine needs beside the weights, whatever the network.
         latency: Cycle model.
         calibration: What the cycle model stands on.
         energy: Power, None where nobody measured it.
+        memory: How the engine uses memory and flash.
         ram_kib: Memory of the chip, None where it is no limit.
         flash_kib: Flash of the chip, None where it is no limit.
 
@@ -283,8 +309,14 @@ class Device:
     latency: Latency
     calibration: Calibration
     energy: Energy | None = None
+    memory: Memory = field(default_factory=Memory)
     ram_kib: Positive | None = None
     flash_kib: Positive | None = None
+
+
+def kernels_run(architecture: Architecture) -> int:
+    """Count the kernels that an engine runs: all but views."""
+    return sum(kernel.kind not in VIEW_KINDS for kernel in architecture.kernels)
 
 
 @lru_cache(maxsize=1024)
