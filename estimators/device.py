@@ -271,6 +271,63 @@ class Calibration:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class LinkPower:
+    """Power of the whole device while its link is in use.
+
+    Attributes:
+        transmit_mw: While it sends.
+        receive_mw: While it receives.
+        idle_mw: While it waits for the server.
+        interval: Relative half-width of the 90 % interval of these three.
+    """
+
+    transmit_mw: NotNegative
+    receive_mw: NotNegative
+    idle_mw: NotNegative
+    interval: NotNegative
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Link:
+    """An edge server and the way to it.
+
+    Attributes:
+        server: The other end; in a file, the name of a shipped device or the path of a `.toml`.
+        bandwidth_mbit_s: Payload in 10^6 bits per second, the same in both directions.
+        round_trip_ms: Paid once by an inference that sends anything.
+        interval: Relative half-width of the 90 % interval of the time on the link.
+        power: None where nobody measured it.
+    """
+
+    server: Device
+    bandwidth_mbit_s: Positive
+    round_trip_ms: NotNegative
+    interval: NotNegative
+    power: LinkPower | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Enclave:
+    """A trusted world beside the normal one.
+
+    Attributes:
+        secure_ram_kib: Memory of the trusted world: its engine, the weights and the tensors of the layers inside.
+        engine_ram_kib: What the engine needs of it; nothing where no layer is hidden.
+        slow_down: Time of a kernel inside over its time outside.
+        switch_us: One change of world; a visit takes two.
+        copy_us_per_kib: Copying tensors between the worlds.
+        interval: Relative half-width of the 90 % interval of what the enclave adds.
+    """
+
+    secure_ram_kib: Positive
+    engine_ram_kib: NotNegative
+    slow_down: Annotated[float, Ge(1)]
+    switch_us: NotNegative
+    copy_us_per_kib: NotNegative
+    interval: NotNegative
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Device:
     """One chip, one engine, one precision.
 
@@ -291,6 +348,8 @@ class Device:
         memory: How the engine uses memory and flash.
         ram_kib: Memory of the chip, None where it is no limit.
         flash_kib: Flash of the chip, None where it is no limit.
+        link: An edge server that may run the end of a network, None where there is none.
+        enclave: A trusted world that may hide layers, None where there is none.
 
     Raises:
         ValueError: If a number is negative or not finite, a type is wrong, or widths are not ascending.
@@ -312,6 +371,8 @@ class Device:
     memory: Memory = field(default_factory=Memory)
     ram_kib: Positive | None = None
     flash_kib: Positive | None = None
+    link: Link | None = None
+    enclave: Enclave | None = None
 
 
 def kernels_run(architecture: Architecture) -> int:
@@ -343,14 +404,39 @@ def available_devices() -> list[str]:
 def load_device(name: str) -> Device:
     """Read a device: one that ships, by its name, or a user's own by the path of its `.toml`.
 
+    A file may start from another device, `base = "stm32l4r5"`, and write only the keys and tables that differ, such as
+    `[link]` or `[enclave]`.
+
     Raises:
         ValueError: If there is no such device, or its file is wrong; all problems are named together.
     """
+    path = _path_of(name)
+    return _parse(path.stem, _filled(_read(path)))
+
+
+def _path_of(name: str) -> Path:
     own = name.endswith(".toml")
-    path = Path(name) if own else DEVICES / f"{name}.toml"
     if not own and name not in available_devices():
         raise ValueError(f"no device {name!r}; there are {available_devices()} (one of your own is given by its .toml)")
-    return _parse(path.stem, _read(path))
+    return Path(name) if own else DEVICES / f"{name}.toml"
+
+
+def _filled(data: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what a file takes from others: the keys of its `base` that it does not write anew, and its server."""
+    data = _with_base(data)
+    link = data.get("link")
+    if not isinstance(link, dict) or "server" not in link:
+        return data
+    name = str(link["server"])
+    # A server's own link is left out: a network is cut once.
+    server = {key: value for key, value in _with_base(_read(_path_of(name))).items() if key != "link"}
+    return data | {"link": link | {"server": server | {"name": name}}}
+
+
+def _with_base(data: dict[str, Any]) -> dict[str, Any]:
+    if "base" not in data:
+        return data
+    return _read(_path_of(str(data["base"]))) | {key: value for key, value in data.items() if key != "base"}
 
 
 def _read(path: Path) -> dict[str, Any]:
