@@ -37,7 +37,7 @@ from search_spaces.graph import Architecture
 from search_spaces.graph import Pair
 
 MAC_KINDS = frozenset({"conv", "pointwise", "depthwise", "linear"})
-ELEMENT_KINDS = frozenset({"pool", "norm", "activation", "add", "concat"})
+ELEMENT_KINDS = frozenset({"pool", "norm", "activation", "add", "concat", "zero"})
 VIEW_KINDS = frozenset({"flatten"})
 DEVICES = Path(__file__).parent / "devices"
 
@@ -242,7 +242,7 @@ class Memory:
         in_place: Types whose output takes the place of an input at its last use: of the two, the larger counts.
         arena_factor: Memory the engine reserves for tensors, relative to the smallest that holds them.
         bytes_per_scale: Bytes of one output channel's scale (and zero point) where weights are integers.
-        ram_kib_per_kernel: Memory for the description of one kernel. A view has none.
+        ram_kib_per_kernel: Memory for the description of one kernel, views counted.
         flash_kib_per_kernel: Flash for it, and for code that comes with kernels.
     """
 
@@ -373,11 +373,6 @@ class Device:
     flash_kib: Positive | None = None
     link: Link | None = None
     enclave: Enclave | None = None
-
-
-def kernels_run(architecture: Architecture) -> int:
-    """Count the kernels that an engine runs: all but views."""
-    return sum(kernel.kind not in VIEW_KINDS for kernel in architecture.kernels)
 
 
 @lru_cache(maxsize=1024)

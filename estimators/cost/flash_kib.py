@@ -13,8 +13,8 @@ from search_spaces.graph import Architecture
 from search_spaces.graph import Kernel
 
 BYTES_PER_KIB = 1024
-BYTES_PER_SCALE = 4
 BYTES_PER_BIAS = 4
+BYTES_PER_NORM = 8
 WITHOUT_WEIGHTS = ELEMENT_KINDS | VIEW_KINDS
 
 
@@ -22,13 +22,14 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     """Add up what the deployed network occupies in flash.
 
     Weights are packed at the narrowest width that the device stores and that holds them; a width it does not store
-    costs what the next wider one does.
+    costs what the next wider one does. The engine has a part that grows with the kernels.
 
     Raises:
         ValueError: If an operator has no rule, or the device stores no width wide enough.
     """
     size = sum(kernel_bytes(kernel, architecture, device) for kernel in architecture.kernels)
-    return Estimate.exact(size / BYTES_PER_KIB + device.engine_flash_kib)
+    engine = device.engine_flash_kib + device.memory.flash_kib_per_kernel * len(architecture.kernels)
+    return Estimate.exact(size / BYTES_PER_KIB + engine)
 
 
 def kernel_bytes(kernel: Kernel, architecture: Architecture, device: Device) -> int:
@@ -39,10 +40,10 @@ def kernel_bytes(kernel: Kernel, architecture: Architecture, device: Device) -> 
     """
     if kernel.kind in MAC_KINDS:
         width = stored_width(kernel.weight_bits, device.weight_bits)
-        per_channel = (BYTES_PER_SCALE if width < 32 else 0) + (BYTES_PER_BIAS if kernel.bias else 0)
+        per_channel = (device.memory.bytes_per_scale if width < 32 else 0) + (BYTES_PER_BIAS if kernel.bias else 0)
         return (kernel.weights * width + 7) // 8 + kernel.channels * per_channel
     if kernel.kind not in WITHOUT_WEIGHTS:
         raise no_rule(kernel.kind, "flash_kib")
-    # A norm that follows no weights cannot be folded: it keeps a scale and a shift per channel.
+    # A norm that follows no weights cannot be folded: it keeps a scale and a shift per channel, four bytes each.
     norms = (architecture.ops[index] for index in kernel.ops if architecture.ops[index].kind == "norm")
-    return sum(op.shape[0] * (BYTES_PER_SCALE + BYTES_PER_BIAS) for op in norms)
+    return sum(op.shape[0] * BYTES_PER_NORM for op in norms)

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator
-from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import count
-from typing import NamedTuple
-from typing import TypeAlias
-
-from estimators.device import ELEMENT_KINDS
-from estimators.device import MAC_KINDS
 from estimators.device import VIEW_KINDS
 from estimators.device import Device
 from estimators.device import no_rule
-from estimators.device import stored_width
 from estimators.estimate import Estimate
+from estimators.schedule import WRITERS
+from estimators.schedule import best_order
+from estimators.schedule import tensor_bytes
 from search_spaces.graph import Architecture
 
 BYTES_PER_KIB = 1024
-WRITERS = MAC_KINDS | ELEMENT_KINDS
-
-_State: TypeAlias = tuple[int, int, tuple[int, ...]]
-"""The set of kernels that have run, the bytes then in use, and the order they ran in."""
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:
     """Find the smallest peak of tensor memory over all orders of execution, and add the engine's own memory.
 
-    While a kernel runs, its inputs, its output and every tensor that is still needed are live together. Weights stay
-    in flash. A tensor is stored at the narrowest width that the device stores and that holds it. Nothing is computed
-    in place.
+    While a kernel runs, its inputs, its output and every tensor that is still needed are live together, save that an
+    output takes the place of an input where the device computes in place. The engine reserves `arena_factor` times
+    that. Weights stay in flash. A tensor is stored at the narrowest width that the device stores and that holds it.
 
     Raises:
         ValueError: If an operator has no rule, or the device stores no width wide enough.
@@ -39,229 +27,27 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     peak = _chain_peak(architecture, device)
     if peak is None:
         peak = best_order(architecture, device)[1]
-    return Estimate.exact(peak / BYTES_PER_KIB + device.engine_ram_kib)
-
-
-def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, ...], int]:
-    """Find an order of `architecture.kernels` with the smallest peak, exactly.
-
-    The graph is cut wherever one tensor alone is live. Within a piece the order is a shortest path, in the bottleneck
-    sense, over the sets of kernels that may have run (the sets that Liberis and Lane, 2019, search backwards); a piece
-    that stays below the largest single kernel, as it was written, is not searched. The worst case, many branches side
-    by side, is exponential in their number.
-
-    Returns:
-        Indices into `architecture.kernels`, and the peak in bytes, without the engine's own memory.
-
-    Raises:
-        ValueError: If an operator has no rule, or the device stores no width wide enough.
-    """
-    memory = _memory_of(architecture, device)
-    # What a kernel reads and writes is live in any order: no peak is below this.
-    peak = max(
-        (sum(memory.sizes[t] for t in step.reads) + step.takes for step in memory.steps), default=memory.sizes[0]
-    )
-    order: list[int] = []
-    for piece in _pieces(memory):
-        found, best = tuple(range(piece.start, piece.stop)), piece.peak
-        if piece.peak > peak:
-            if not _is_forced(piece, memory):
-                found, best = _Search.over(piece, memory).run()
-            peak = max(peak, best)
-        order += found
-    return tuple(order), peak
+    memory = device.memory
+    engine = device.engine_ram_kib + memory.ram_kib_per_kernel * len(architecture.kernels)
+    return Estimate.exact(peak * memory.arena_factor / BYTES_PER_KIB + engine)
 
 
 def _chain_peak(architecture: Architecture, device: Device) -> int | None:
     """Return the peak of a network without branches; None if it has some. Most networks end here: it has to be fast."""
     first, previous = architecture.ops[0], 0
-    held = peak = _bytes(first.size, first.bits, device)
+    in_place = device.memory.in_place
+    held = peak = tensor_bytes(first.size, first.bits, device)
     for kernel in architecture.kernels:
         if kernel.inputs != (previous,):
             return None
-        previous = kernel.ops[-1]
-        if kernel.kind in WRITERS:
-            size = _bytes(kernel.output_size, kernel.output_bits, device)
-            peak, held = max(peak, held + size), size
-        elif kernel.kind not in VIEW_KINDS:
-            raise no_rule(kernel.kind, "peak_ram_kib")
+        previous, kind = kernel.ops[-1], kernel.kind
+        if kind in WRITERS:
+            size = tensor_bytes(kernel.output_size, kernel.output_bits, device)
+            if kind not in in_place:
+                peak = max(peak, held + size)
+            elif size > peak:
+                peak = size
+            held = size
+        elif kind not in VIEW_KINDS:
+            raise no_rule(kind, "peak_ram_kib")
     return peak
-
-
-def _bytes(elements: int, bits: int, device: Device) -> int:
-    return (elements * stored_width(bits, device.activation_bits) + 7) // 8
-
-
-class _Step(NamedTuple):
-    """What running one kernel does to memory: a tensor is called by the operator that makes it.
-
-    Attributes:
-        reads: The tensors it reads, each once.
-        writes: The tensor that holds its output; a view writes the one it looks at.
-        takes: Bytes it newly takes, 0 for a view.
-        follows: The steps whose results it reads.
-    """
-
-    reads: tuple[int, ...]
-    writes: int
-    takes: int
-    follows: tuple[int, ...]
-
-
-class _Memory(NamedTuple):
-    """A network as an allocator sees it.
-
-    Attributes:
-        steps: One for each kernel, as listed.
-        sizes: Bytes of each tensor.
-        last_use: The last step that needs each tensor. The logits outlive all steps.
-    """
-
-    steps: list[_Step]
-    sizes: dict[int, int]
-    last_use: dict[int, int]
-
-
-class _Piece(NamedTuple):
-    """Steps between two moments at which a single tensor is live; `peak` is that of the order as listed."""
-
-    start: int
-    stop: int
-    peak: int
-
-
-def _memory_of(architecture: Architecture, device: Device) -> _Memory:
-    first = architecture.ops[0]
-    sizes = {0: _bytes(first.size, first.bits, device)}
-    roots, last_use = {0: 0}, {0: 0}
-    makers: dict[int, int] = {}
-    steps = []
-    for index, kernel in enumerate(architecture.kernels):
-        output = kernel.ops[-1]
-        reads: tuple[int, ...] = (roots[kernel.inputs[0]],)
-        if len(kernel.inputs) > 1:
-            reads = tuple({roots[source] for source in kernel.inputs})
-        writes, takes = reads[0], 0
-        if kernel.kind in WRITERS:
-            writes = output
-            takes = sizes[output] = _bytes(kernel.output_size, kernel.output_bits, device)
-        elif kernel.kind not in VIEW_KINDS:
-            raise no_rule(kernel.kind, "peak_ram_kib")
-        roots[output] = writes
-        steps.append(_Step(reads, writes, takes, tuple([makers[op] for op in kernel.inputs if op in makers])))
-        makers[output] = index
-        for tensor in (*reads, writes):
-            last_use[tensor] = index
-    last_use[roots[len(architecture.ops) - 1]] = len(steps)
-    return _Memory(steps, sizes, last_use)
-
-
-def _pieces(memory: _Memory) -> Iterator[_Piece]:
-    last_use = memory.last_use
-    start, alive = 0, 1
-    live = peak = memory.sizes[0]
-    # A result that nobody reads may be computed at any time, in any piece: then there is one piece only.
-    whole = any(last_use[step.writes] == index for index, step in enumerate(memory.steps))
-    for index, (reads, writes, takes, _) in enumerate(memory.steps):
-        live += takes
-        alive += takes > 0
-        peak = max(peak, live)
-        for tensor in reads if last_use[writes] > index else {*reads, writes}:
-            if last_use[tensor] == index:
-                live -= memory.sizes[tensor]
-                alive -= 1
-        if index == len(memory.steps) - 1 or (alive == 1 and not whole):
-            yield _Piece(start, index + 1, peak)
-            start, peak = index + 1, live
-
-
-def _is_forced(piece: _Piece, memory: _Memory) -> bool:
-    """Tell whether each step reads the result of the one before: then there is one order, shortcuts or not."""
-    return all(index - 1 in memory.steps[index].follows for index in range(piece.start + 1, piece.stop))
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """The orders of a piece's steps; a set of steps is the bits of an integer, the piece's first step the lowest.
-
-    Attributes:
-        start: The piece's first step.
-        live: Bytes in use before it.
-        after: For each step, the set of those whose results it reads.
-        takes: For each step, the bytes it newly takes.
-        touched: For each step, the tensors that may become free when it has run.
-        readers: For each of these tensors, the set of steps that must have run before it is free.
-        sizes: Bytes of each tensor.
-    """
-
-    start: int
-    live: int
-    after: tuple[int, ...]
-    takes: tuple[int, ...]
-    touched: tuple[frozenset[int], ...]
-    readers: Mapping[int, int]
-    sizes: Mapping[int, int]
-
-    @classmethod
-    def over(cls, piece: _Piece, memory: _Memory) -> _Search:
-        steps = memory.steps[piece.start : piece.stop]
-        readers: dict[int, int] = {}
-        for index, step in enumerate(steps):
-            for tensor in (*step.reads, step.writes):
-                readers[tensor] = readers.get(tensor, 0) | 1 << index
-        for tensor in readers:
-            if memory.last_use[tensor] >= piece.stop:  # read after the piece: no set of its steps sets it free
-                readers[tensor] |= 1 << len(steps)
-        # Only one tensor is live before a piece: the one that its first step reads.
-        live = memory.sizes[steps[0].reads[0]]
-        touched = tuple(frozenset((*step.reads, step.writes)) for step in steps)
-        # What ran before the piece is done already.
-        after = tuple(sum(1 << made - piece.start for made in {*s.follows} if made >= piece.start) for s in steps)
-        return cls(piece.start, live, after, tuple(s.takes for s in steps), touched, readers, memory.sizes)
-
-    def run(self) -> tuple[tuple[int, ...], int]:
-        """Return the best order of the steps and its peak in bytes."""
-        complete = (1 << len(self.after)) - 1
-        ties = count()
-        expanded: set[int] = set()
-        # Lowest peak first; among equals the set that is nearest to complete. The tie keeps states from being compared.
-        queue: list[tuple[int, int, int, _State]] = [(self.live, 0, next(ties), (0, self.live, ()))]
-        while queue:
-            peak, _, _, state = heapq.heappop(queue)
-            done, live, order = self._run_free(state, peak)
-            if done == complete:
-                return tuple(self.start + step for step in order), peak
-            if done in expanded:
-                continue
-            expanded.add(done)
-            for step in self._ready(done):
-                then = done | 1 << step
-                higher = max(peak, live + self.takes[step])
-                state = (then, self._live(step, then, live), (*order, step))
-                heapq.heappush(queue, (higher, -len(order), next(ties), state))
-        raise AssertionError("an acyclic graph has an order")
-
-    def _run_free(self, state: _State, peak: int) -> _State:
-        """Run every step that raises neither the peak nor the memory in use.
-
-        That loses nothing: run later, it would free no less, and every step in between would have had more in use.
-        """
-        done, live, order = state
-        found = True
-        while found:
-            found = False
-            for step in self._ready(done):
-                then = self._live(step, done | 1 << step, live)
-                if then <= live and live + self.takes[step] <= peak:
-                    done, live, order, found = done | 1 << step, then, (*order, step), True
-        return done, live, order
-
-    def _ready(self, done: int) -> Iterator[int]:
-        for step, after in enumerate(self.after):
-            if not done >> step & 1 and after & done == after:
-                yield step
-
-    def _live(self, step: int, done: int, live: int) -> int:
-        """Bytes in use once `step`, the last of `done`, has run."""
-        freed = sum(self.sizes[tensor] for tensor in self.touched[step] if not self.readers[tensor] & ~done)
-        return live + self.takes[step] - freed

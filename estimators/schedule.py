@@ -1,0 +1,301 @@
+"""Orders of execution and the memory that tensors take: the best order of a graph, and what each of its steps holds."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+from typing import TypeAlias
+
+from estimators.device import ELEMENT_KINDS
+from estimators.device import MAC_KINDS
+from estimators.device import VIEW_KINDS
+from estimators.device import Device
+from estimators.device import no_rule
+from estimators.device import stored_width
+from search_spaces.graph import Architecture
+
+WRITERS = MAC_KINDS | ELEMENT_KINDS
+
+_State: TypeAlias = tuple[int, int, tuple[int, ...]]
+"""The set of kernels that have run, the bytes then in use, and the order they ran in."""
+
+
+class Moment(NamedTuple):
+    """One step of a schedule.
+
+    Attributes:
+        kernel: Index into `architecture.kernels`.
+        live: Bytes of all tensors in memory while it runs, the engine's own left out.
+        kept: Bytes still in use once it has run.
+    """
+
+    kernel: int
+    live: int
+    kept: int
+
+
+def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, ...], int]:
+    """Find an order of `architecture.kernels` with the smallest peak, exactly.
+
+    The graph is cut wherever one tensor alone is live. Within a piece the order is a shortest path, in the bottleneck
+    sense, over the sets of kernels that may have run (the sets that Liberis and Lane, 2019, search backwards); a piece
+    that stays below the largest single kernel, as it was written, is not searched. The worst case, many branches side
+    by side, is exponential in their number. Where the device computes a type in place, an output takes the place of the
+    largest input that this kernel is the last to need: of the two, the larger counts.
+
+    Returns:
+        Indices into `architecture.kernels`, and the peak in bytes, without the engine's own memory.
+
+    Raises:
+        ValueError: If an operator has no rule, or the device stores no width wide enough.
+    """
+    memory = _memory_of(architecture, device)
+    # What a kernel reads and writes is live in any order: no peak is below this.
+    peak = max((_least(step, memory.sizes) for step in memory.steps), default=memory.sizes[0])
+    order: list[int] = []
+    for piece in _pieces(memory):
+        found, best = tuple(range(piece.start, piece.stop)), piece.peak
+        if piece.peak > peak:
+            if not _is_forced(piece, memory):
+                found, best = _Search.over(piece, memory).run()
+            peak = max(peak, best)
+        order += found
+    return tuple(order), peak
+
+
+def schedule(architecture: Architecture, device: Device, order: Sequence[int] | None = None) -> tuple[Moment, ...]:
+    """List what is in memory at each step of an order, by default the best one.
+
+    Raises:
+        ValueError: If the order is not one of the graph's, an operator has no rule, or the device stores no width wide
+            enough.
+
+    >>> from estimators.device import load_device
+    >>> from search_spaces.graph import GraphBuilder
+    >>> graph = GraphBuilder((2, 10, 10), bits=8)
+    >>> x = graph.conv(0, 3, weight_bits=8)
+    >>> x = graph.linear(graph.flatten(graph.activation(x, bits=8)), 10, weight_bits=8)
+    >>> schedule(graph.architecture("example", {}), load_device("stm32h747"))
+    (Moment(kernel=0, live=500, kept=300), Moment(kernel=1, live=300, kept=300), Moment(kernel=2, live=340, kept=40))
+    """
+    memory = _memory_of(architecture, device)
+    order = best_order(architecture, device)[0] if order is None else order
+    if sorted(order) != list(range(len(memory.steps))):
+        raise ValueError(f"expected each of {len(memory.steps)} kernels once; got {list(order)}")
+    search = _Search.over(_Piece(0, len(memory.steps), 0), memory)
+    done, live, moments = 0, memory.sizes[0], []
+    for step in order:
+        if search.after[step] & ~done:
+            raise ValueError(f"expected an order of the graph; got {list(order)}: kernel {step} comes too early")
+        done |= 1 << step
+        during, kept = search.during(step, done, live), search.live_after(step, done, live)
+        moments.append(Moment(step, during, kept))
+        live = kept
+    return tuple(moments)
+
+
+def tensor_bytes(elements: int, bits: int, device: Device) -> int:
+    """Return the bytes of a tensor, at the narrowest width that the device stores and that holds it."""
+    return (elements * stored_width(bits, device.activation_bits) + 7) // 8
+
+
+class _Step(NamedTuple):
+    """What running one kernel does to memory: a tensor is called by the operator that makes it.
+
+    Attributes:
+        reads: The tensors it reads, each once.
+        writes: The tensor that holds its output; a view writes the one it looks at.
+        takes: Bytes it newly takes, 0 for a view.
+        follows: The steps whose results it reads.
+        in_place: Whether its output may lie where an input lay that nothing else needs.
+    """
+
+    reads: tuple[int, ...]
+    writes: int
+    takes: int
+    follows: tuple[int, ...]
+    in_place: bool
+
+
+def _least(step: _Step, sizes: Mapping[int, int]) -> int:
+    """Bytes live while a step runs, whatever else is."""
+    return sum(sizes[tensor] for tensor in step.reads) + step.takes - _shared(step, step.reads, sizes)
+
+
+def _shared(step: _Step, freed: Iterable[int], sizes: Mapping[int, int]) -> int:
+    """Bytes that a step's output and one of the inputs it frees both lie in."""
+    if not step.in_place:
+        return 0
+    return min(step.takes, max((sizes[tensor] for tensor in freed), default=0))
+
+
+class _Memory(NamedTuple):
+    """A network as an allocator sees it.
+
+    Attributes:
+        steps: One for each kernel, as listed.
+        sizes: Bytes of each tensor.
+        last_use: The last step that needs each tensor. The logits outlive all steps.
+    """
+
+    steps: list[_Step]
+    sizes: dict[int, int]
+    last_use: dict[int, int]
+
+
+class _Piece(NamedTuple):
+    """Steps between two moments at which a single tensor is live; `peak` is that of the order as listed."""
+
+    start: int
+    stop: int
+    peak: int
+
+
+def _memory_of(architecture: Architecture, device: Device) -> _Memory:
+    first = architecture.ops[0]
+    sizes = {0: tensor_bytes(first.size, first.bits, device)}
+    roots, last_use = {0: 0}, {0: 0}
+    makers: dict[int, int] = {}
+    steps = []
+    for index, kernel in enumerate(architecture.kernels):
+        output = kernel.ops[-1]
+        reads: tuple[int, ...] = (roots[kernel.inputs[0]],)
+        if len(kernel.inputs) > 1:
+            reads = tuple({roots[source] for source in kernel.inputs})
+        writes, takes = reads[0], 0
+        if kernel.kind in WRITERS:
+            writes = output
+            takes = sizes[output] = tensor_bytes(kernel.output_size, kernel.output_bits, device)
+        elif kernel.kind not in VIEW_KINDS:
+            raise no_rule(kernel.kind, "peak_ram_kib")
+        roots[output] = writes
+        follows = tuple([makers[op] for op in kernel.inputs if op in makers])
+        steps.append(_Step(reads, writes, takes, follows, kernel.kind in device.memory.in_place))
+        makers[output] = index
+        for tensor in (*reads, writes):
+            last_use[tensor] = index
+    last_use[roots[len(architecture.ops) - 1]] = len(steps)
+    return _Memory(steps, sizes, last_use)
+
+
+def _pieces(memory: _Memory) -> Iterator[_Piece]:
+    last_use = memory.last_use
+    start, alive = 0, 1
+    live = peak = memory.sizes[0]
+    # A result that nobody reads may be computed at any time, in any piece: then there is one piece only.
+    whole = any(last_use[step.writes] == index for index, step in enumerate(memory.steps))
+    for index, step in enumerate(memory.steps):
+        freed = {tensor for tensor in (*step.reads, step.writes) if last_use[tensor] == index}
+        peak = max(peak, live + step.takes - _shared(step, freed - {step.writes}, memory.sizes))
+        live += step.takes - sum(memory.sizes[tensor] for tensor in freed)
+        alive += (step.takes > 0) - len(freed)
+        if index == len(memory.steps) - 1 or (alive == 1 and not whole):
+            yield _Piece(start, index + 1, peak)
+            start, peak = index + 1, live
+
+
+def _is_forced(piece: _Piece, memory: _Memory) -> bool:
+    """Tell whether each step reads the result of the one before: then there is one order, shortcuts or not."""
+    return all(index - 1 in memory.steps[index].follows for index in range(piece.start + 1, piece.stop))
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The orders of a piece's steps; a set of steps is the bits of an integer, the piece's first step the lowest.
+
+    Attributes:
+        start: The piece's first step.
+        live: Bytes in use before it.
+        after: For each step, the set of those whose results it reads.
+        steps: What each does to memory.
+        readers: For each of these tensors, the set of steps that must have run before it is free.
+        sizes: Bytes of each tensor.
+    """
+
+    start: int
+    live: int
+    after: tuple[int, ...]
+    steps: tuple[_Step, ...]
+    readers: Mapping[int, int]
+    sizes: Mapping[int, int]
+
+    @classmethod
+    def over(cls, piece: _Piece, memory: _Memory) -> _Search:
+        steps = memory.steps[piece.start : piece.stop]
+        readers: dict[int, int] = {}
+        for index, step in enumerate(steps):
+            for tensor in (*step.reads, step.writes):
+                readers[tensor] = readers.get(tensor, 0) | 1 << index
+        for tensor in readers:
+            if memory.last_use[tensor] >= piece.stop:  # read after the piece: no set of its steps sets it free
+                readers[tensor] |= 1 << len(steps)
+        # Only one tensor is live before a piece: the one that its first step reads.
+        live = memory.sizes[steps[0].reads[0]]
+        # What ran before the piece is done already.
+        after = tuple(sum(1 << made - piece.start for made in {*s.follows} if made >= piece.start) for s in steps)
+        return cls(piece.start, live, after, tuple(steps), readers, memory.sizes)
+
+    def run(self) -> tuple[tuple[int, ...], int]:
+        """Return the best order of the steps and its peak in bytes."""
+        complete = (1 << len(self.after)) - 1
+        ties = count()
+        expanded: set[int] = set()
+        # Lowest peak first; among equals the set that is nearest to complete. The tie keeps states from being compared.
+        queue: list[tuple[int, int, int, _State]] = [(self.live, 0, next(ties), (0, self.live, ()))]
+        while queue:
+            peak, _, _, state = heapq.heappop(queue)
+            done, live, order = self._run_free(state, peak)
+            if done == complete:
+                return tuple(self.start + step for step in order), peak
+            if done in expanded:
+                continue
+            expanded.add(done)
+            for step in self._ready(done):
+                then = done | 1 << step
+                higher = max(peak, self.during(step, then, live))
+                state = (then, self.live_after(step, then, live), (*order, step))
+                heapq.heappush(queue, (higher, -len(order), next(ties), state))
+        raise AssertionError("an acyclic graph has an order")
+
+    def _run_free(self, state: _State, peak: int) -> _State:
+        """Run every step that raises neither the peak nor the memory in use.
+
+        That loses nothing: run later, it would free no less, and every step in between would have had more in use and
+        fewer inputs to take the place of.
+        """
+        done, live, order = state
+        found = True
+        while found:
+            found = False
+            for step in self._ready(done):
+                then = done | 1 << step
+                kept = self.live_after(step, then, live)
+                if kept <= live and self.during(step, then, live) <= peak:
+                    done, live, order, found = then, kept, (*order, step), True
+        return done, live, order
+
+    def _ready(self, done: int) -> Iterator[int]:
+        for step, after in enumerate(self.after):
+            if not done >> step & 1 and after & done == after:
+                yield step
+
+    def during(self, step: int, done: int, live: int) -> int:
+        """Bytes in use while `step`, the last of `done`, runs; `live` were before it."""
+        work = self.steps[step]
+        if not work.in_place:
+            return live + work.takes
+        return live + work.takes - _shared(work, self._freed(step, done) - {work.writes}, self.sizes)
+
+    def live_after(self, step: int, done: int, live: int) -> int:
+        """Bytes in use once `step`, the last of `done`, has run."""
+        return live + self.steps[step].takes - sum(self.sizes[tensor] for tensor in self._freed(step, done))
+
+    def _freed(self, step: int, done: int) -> set[int]:
+        work = self.steps[step]
+        return {tensor for tensor in (*work.reads, work.writes) if not self.readers[tensor] & ~done}
