@@ -135,6 +135,7 @@ class Latency:
         overhead_ms: Fixed cost of one inference.
         interval: Relative half-width of the 90 % interval, from cross-validated errors.
         cycles_per_byte: The memory roof, by type; a type left out has none.
+        cycles_per_weight_byte: The same for the bytes of weights, by type; a type left out has those of other bytes.
         array: Rows and columns of a systolic or bit-serial array: a layer with a smaller fan-in than there are rows, or
             fewer output channels than columns, occupies all of them. None where MACs alone count.
         accumulator_bits: Width at which results leave the array, whatever the next layer reads; None: their own.
@@ -150,6 +151,7 @@ class Latency:
     interval: NotNegative
     cycles_per_kernel: PerKind
     cycles_per_byte: PerKind = field(default_factory=dict)
+    cycles_per_weight_byte: PerMac = field(default_factory=dict)
     array: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(2), MaxLen(2)] | None = None
     accumulator_bits: Width | None = None
     weight_cache_kib: NotNegative | None = None
@@ -194,6 +196,7 @@ class Hierarchy:
         register_words: Weights that one processing element keeps.
         buffer_kib: The buffer that all processing elements share.
         accumulator_bits: Width of partial sums.
+        static_power_mw: What it draws while it computes nothing: clock and leakage. It is multiplied by a layer's time.
         dataflows: Which of `estimators.hierarchy.DATAFLOWS` it can run; each layer runs the cheapest.
     """
 
@@ -205,6 +208,7 @@ class Hierarchy:
     buffer_kib: Positive
     accumulator_bits: Width
     dataflows: Annotated[tuple[Text, ...], MinLen(1)]
+    static_power_mw: NotNegative = 0.0
 
     @cached_property
     def mac_pj_by_bits(self) -> Mapping[Pair, float]:

@@ -23,6 +23,7 @@ from estimators.device import Device
 from estimators.device import Hierarchy
 from estimators.device import no_rule
 from estimators.device import stored_width
+from estimators.timing import kernel_cycles
 from search_spaces.graph import Architecture
 from search_spaces.graph import Kernel
 
@@ -182,6 +183,7 @@ class LayerEnergy:
         energy_mj: All of it.
         dataflow: The dataflow it runs, the cheapest that the device offers; empty where nothing is multiplied.
         mac_mj: Multiply-accumulates.
+        static_mj: Clock and leakage while it runs.
         level_mj: Accesses to each of `LEVELS`.
         by_dataflow: What each dataflow that the device offers would cost, in millijoules: why this one was chosen.
     """
@@ -190,6 +192,7 @@ class LayerEnergy:
     energy_mj: float
     dataflow: str
     mac_mj: float
+    static_mj: float
     level_mj: Mapping[str, float]
     by_dataflow: Mapping[str, float]
 
@@ -237,28 +240,27 @@ def accessed_bits(kernel: Kernel, shape: Shape, dataflow: str, device: Device, c
 
 def _layer(index: int, kernel: Kernel, architecture: Architecture, device: Device, chip: Hierarchy) -> LayerEnergy:
     if kernel.kind in VIEW_KINDS:
-        return LayerEnergy(index, 0.0, "", 0.0, dict.fromkeys(LEVELS, 0.0), {})
+        return LayerEnergy(index, 0.0, "", 0.0, 0.0, dict.fromkeys(LEVELS, 0.0), {})
+    # Milliwatts times milliseconds are microjoules.
+    static_mj = chip.static_power_mw * kernel_cycles(kernel, device) / (device.clock_mhz * 1e3) * 1e-3
     if kernel.kind in ELEMENT_KINDS:
-        return _made_of(index, "", 0.0, {"": _passed_bits(kernel, device)}, chip)
+        levels = _level_mj(_passed_bits(kernel, device), chip)
+        return LayerEnergy(index, static_mj + sum(levels.values()), "", 0.0, static_mj, levels, {})
     if kernel.kind not in MAC_KINDS:
         raise no_rule(kernel.kind, f"the energy of {device.name!r}")
+    mac_mj = kernel.macs * _mac_pj(kernel, device, chip) / PICOJOULES_PER_MILLIJOULE
+    shape = shape_of(kernel, architecture)
+    levels_by = {flow: _level_mj(accessed_bits(kernel, shape, flow, device, chip), chip) for flow in chip.dataflows}
+    totals = {flow: mac_mj + static_mj + sum(levels.values()) for flow, levels in levels_by.items()}
+    best = min(totals, key=lambda flow: totals[flow])
+    return LayerEnergy(index, totals[best], best, mac_mj, static_mj, levels_by[best], totals)
+
+
+def _mac_pj(kernel: Kernel, device: Device, chip: Hierarchy) -> float:
     pj = chip.mac_pj_by_bits.get((kernel.weight_bits, kernel.input_bits))
     if pj is None:
         raise ValueError(f"no rule for {kernel.weight_bits}/{kernel.input_bits} bits in the energy of {device.name!r}")
-    shape = _shape_of(kernel, architecture)
-    bits = {flow: accessed_bits(kernel, shape, flow, device, chip) for flow in chip.dataflows}
-    return _made_of(
-        index, min(bits, key=lambda flow: sum(_level_mj(bits[flow], chip).values())), kernel.macs * pj, bits, chip
-    )
-
-
-def _made_of(
-    index: int, dataflow: str, mac_pj: float, bits: Mapping[str, Mapping[str, float]], chip: Hierarchy
-) -> LayerEnergy:
-    mac_mj = mac_pj / PICOJOULES_PER_MILLIJOULE
-    totals = {flow: mac_mj + sum(_level_mj(moved, chip).values()) for flow, moved in bits.items()}
-    levels = _level_mj(bits[dataflow], chip)
-    return LayerEnergy(index, totals[dataflow], dataflow, mac_mj, levels, totals if dataflow else {})
+    return pj
 
 
 def _level_mj(bits: Mapping[str, float], chip: Hierarchy) -> dict[str, float]:
@@ -272,7 +274,8 @@ def _passed_bits(kernel: Kernel, device: Device) -> dict[str, float]:
     return {"register_file": 0.0, "array": 0.0, "buffer": float(bits), "dram": float(bits)}
 
 
-def _shape_of(kernel: Kernel, architecture: Architecture) -> Shape:
+def shape_of(kernel: Kernel, architecture: Architecture) -> Shape:
+    """Read a layer's loop nest off the graph. A fully connected layer has one pixel and a window of one."""
     anchor = architecture.ops[kernel.ops[0]]
     fan_in = kernel.weights // kernel.channels
     groups = kernel.channels if kernel.kind == "depthwise" else anchor.groups

@@ -30,7 +30,8 @@ def kernel_cycles(kernel: Kernel, device: Device) -> float:
         cycles = macs * per_mac * relative
     per_byte = latency.cycles_per_byte.get(kernel.kind)
     if per_byte:
-        cycles = max(cycles, moved_bytes(kernel, device) * per_byte)
+        weights, tensors = moved_bytes(kernel, device)
+        cycles = max(cycles, weights * latency.cycles_per_weight_byte.get(kernel.kind, per_byte) + tensors * per_byte)
     return cycles + (kernel.input_size + kernel.output_size) * per_element + per_kernel
 
 
@@ -43,8 +44,8 @@ def occupied_macs(kernel: Kernel, array: tuple[int, ...]) -> int:
     return kernel.macs // kernel.weights * max(fan_in, array[0]) * max(kernel.channels, array[1])
 
 
-def moved_bytes(kernel: Kernel, device: Device) -> float:
-    """Bytes that a kernel reads and writes: weights, inputs and outputs, at the widths the device stores.
+def moved_bytes(kernel: Kernel, device: Device) -> tuple[float, float]:
+    """Bytes that a kernel moves at the widths the device stores: its weights, and its inputs and outputs.
 
     Raises:
         ValueError: If the device stores no width wide enough.
@@ -52,7 +53,7 @@ def moved_bytes(kernel: Kernel, device: Device) -> float:
     weights = kernel.weights * stored_width(kernel.weight_bits, device.weight_bits) if kernel.weights else 0
     inputs = kernel.input_size * stored_width(kernel.input_bits, device.activation_bits)
     output_bits = device.latency.accumulator_bits or stored_width(kernel.output_bits, device.activation_bits)
-    return (weights + inputs + kernel.output_size * output_bits) / 8
+    return weights / 8, (inputs + kernel.output_size * output_bits) / 8
 
 
 def streamed_cycles(architecture: Architecture, device: Device) -> float:
