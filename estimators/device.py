@@ -438,6 +438,36 @@ def _with_base(data: dict[str, Any]) -> dict[str, Any]:
     return _read(_path_of(str(data["base"]))) | {key: value for key, value in data.items() if key != "base"}
 
 
+def same_engine(device: Device, engine: str) -> bool:
+    """Tell whether a device was measured with an engine: `X-CUBE-AI`, or with as much of its version as matters.
+
+    >>> [same_engine(load_device("stm32l4r5"), name) for name in ("x-cube-ai", "X-CUBE-AI 9.0", "X-CUBE-AI 8.1.0")]
+    [True, True, False]
+    """
+    measured, asked = device.engine.casefold(), engine.strip().casefold()
+    return measured == asked or (bool(asked) and measured.startswith((f"{asked} ", f"{asked}.")))
+
+
+def require_engine(device: Device, engine: str) -> None:
+    """Refuse to price an engine on figures measured with another one, or with another version of it.
+
+    Latencies of one network (MCUNet's smallest for ImageNet) on one STM32H743: TensorFlow Lite Micro's reference
+    kernels, CMSIS-NN, X-CUBE-AI and TinyEngine (Lin et al., 2021).
+
+    Raises:
+        ValueError: If the device was measured with another engine.
+    """
+    if same_engine(device, engine):
+        return
+    others = {name: load_device(name) for name in available_devices()}
+    having = [name for name, other in others.items() if same_engine(other, engine)]
+    known = having or f"none (there are {sorted({other.engine for other in others.values()})})"
+    raise ValueError(
+        f"the device {device.name!r} was measured with {device.engine!r}, and that says nothing about {engine!r}: one "
+        f"network on one Cortex-M7 takes 587, 53, 35 or 25 ms with four engines; devices with that engine: {known}"
+    )
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,13 +1,8 @@
 import dataclasses
-import importlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from estimators.cost import energy_mj
-from estimators.cost import latency_ms
-from estimators.cost import macs
 from estimators.device import DEVICES
 from estimators.device import available_devices
 from estimators.device import load_device
@@ -157,51 +152,3 @@ def test_all_shipped_devices_load_and_say_what_they_stand_on():
         assert device.calibration.error_mean <= device.calibration.error_max
         # An interval of 90 % narrower than the mean error would be a claim that the measurements deny.
         assert device.latency.interval > device.calibration.error_mean
-
-
-@pytest.fixture
-def measured(monkeypatch):
-    missing = [name for name in MEASURED if not (DATA / name).exists()]
-    if missing:
-        pytest.skip(f"needs {missing} in {DATA}")
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("mcu_devices")
-
-
-def test_the_stm32h747_repeats_its_table(measured):
-    device = load_device("stm32h747")
-    rows = [row for row in measured.read_rows(DATA / MEASURED[0]) if row["macs_total"]]
-    columns = {"conv": "macs_conv", "depthwise": "macs_dw", "pointwise": "macs_pw", "linear": "macs_fc"}
-    cycles = [
-        sum(float(row[key]) * device.latency.cycles_per_mac[kind] for kind, key in columns.items()) for row in rows
-    ]
-    predicted = np.array(cycles) / (device.clock_mhz * 1e3)
-    errors = np.abs(predicted / [float(row["latency_ms"]) for row in rows] - 1)
-    assert len(rows) == device.calibration.networks
-    assert errors.mean() < device.calibration.error_mean
-    assert errors.max() < device.calibration.error_max
-
-
-def test_the_errors_stated_are_those_on_networks_left_out(measured):
-    fits = {"stm32h747": measured.fit_stm32h747(), "stm32l4r5": measured.fit_stm32l4r5()}
-    for name, fit in fits.items():
-        device = load_device(name)
-        assert np.abs(fit.errors).mean() == pytest.approx(device.calibration.error_mean, abs=1e-3)
-        assert np.abs(fit.errors).max() == pytest.approx(device.calibration.error_max, abs=1e-3)
-        assert fit.interval == pytest.approx(device.latency.interval, abs=1e-3)
-        stated = [device.latency.cycles_per_mac[kind] for kind in measured.KINDS[: len(fit.coefficients)]]
-        assert fit.coefficients == pytest.approx(stated, abs=1e-3)
-    assert fits["stm32h747"].errors.shape == (10,)
-
-
-def test_the_stm32l4r5_holds_its_table_within_the_intervals(measured):
-    device = load_device("stm32l4r5")
-    rows = measured.mlperf_rows("NUCLEO_L4R5ZI")
-    assert set(rows) == set(measured.REFERENCE_NETWORKS)
-    for task, row in rows.items():
-        network = measured.REFERENCE_NETWORKS[task]()
-        assert macs.estimate(network, device).value == int(row["macs"])
-        latency, energy = latency_ms.estimate(network, device), energy_mj.estimate(network, device)
-        assert latency.low < float(row["latency_ms"]) < latency.high
-        assert energy.low < float(row["energy_uJ"]) / 1e3 < energy.high
-        assert latency.value == pytest.approx(float(row["latency_ms"]), rel=device.calibration.error_max)
