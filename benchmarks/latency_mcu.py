@@ -408,6 +408,7 @@ def main() -> None:
     write_results(
         "latency_mcu",
         rows,
+        linear_cycles_of_stm32h747=linear_on_stm32h7a3(),
         float_cycles_on_cortex_m4=float_cycles(FAMILIES[1], "CY8CPROTO_062_4343W"),
         float_cycles_on_cortex_m7=float_cycles(FAMILIES[1], "NUCLEO_H7A3ZI"),
         vww_measured_over_predicted_where_dead_channels_are_skipped=vww,

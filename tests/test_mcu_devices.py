@@ -72,6 +72,16 @@ def test_the_files_hold_what_the_benchmark_fits(judged):
         assert per_mac["depthwise"] == 0
 
 
+def test_the_files_hold_what_other_boards_lend_them(latency):
+    assert load_device("stm32h747").latency.cycles_per_mac["linear"] == pytest.approx(
+        latency.linear_on_stm32h7a3(), abs=6e-4
+    )
+    for board, names in (("CY8CPROTO_062_4343W", MCUS[0:1] + MCUS[5:]), ("NUCLEO_H7A3ZI", (MCUS[1], *MCUS[3:5]))):
+        factor = latency.float_cycles(latency.FAMILIES[1], board)
+        for name in names:
+            assert load_device(name).latency.relative_cycles[32, 32] == pytest.approx(factor, abs=6e-3), name
+
+
 def test_the_files_state_the_errors_on_networks_left_out(judged):
     for name, found in judged.items():
         device = load_device(name)
