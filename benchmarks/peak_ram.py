@@ -1,0 +1,262 @@
+"""Predict memory and flash of ST's fifteen networks, each from the others, and compare rules for computing in place.
+
+    python benchmarks/peak_ram.py
+
+Reads `../shared/data/stm32` (int8, STM32H747, STM32Cube.AI 9.1). First what needs no fit: MACs by type and bytes of
+weights and biases of the graphs in `reference_networks.py`, against the table. Then the tensors' peak in the best order
+under each rule for computing in place; what the engine adds to it (an offset, or a factor) is fitted to the networks
+left in. Errors are means over networks left out one by one, and by families: the same network at another width or
+resolution is no stranger. Memory beside the activation buffer, and flash beside constants, are lines over the number of
+kernels. Prints what the device file holds.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+
+import numpy as np
+from reference_networks import ST_NETWORKS
+from report import write_results
+from shared_data import SHARED
+
+from estimators.calibration import Floats
+from estimators.cost import flash_kib
+from estimators.cost import peak_ram_kib
+from estimators.device import Device
+from estimators.device import Memory
+from estimators.device import load_device
+from estimators.schedule import best_order
+from search_spaces.graph import Architecture
+
+KIB = 1024
+DEVICE = "stm32h747"
+TABLE = SHARED / "stm32" / "stm32h747_int8_measured.csv"
+MACS = {"conv": "macs_conv", "depthwise": "macs_dw", "pointwise": "macs_pw", "linear": "macs_fc"}
+RULES: dict[str, tuple[str, ...]] = {
+    "nothing in place": (),
+    "add": ("add",),
+    "add, depthwise": ("add", "depthwise"),
+    "depthwise, pool": ("depthwise", "pool"),
+    "conv": ("conv",),
+    "conv, pool": ("conv", "pool"),
+    "conv, depthwise, pool": ("conv", "depthwise", "pool"),
+    "conv, depthwise, pool, add": ("conv", "depthwise", "pool", "add"),
+    "conv, depthwise, pool, pointwise": ("conv", "depthwise", "pool", "pointwise"),
+}
+TOTALS = ("total_ram_kib", "total_flash_kib")
+SHIPPED = "conv, depthwise, pool"
+BYTES_PER_SCALE = 5
+WIDTHS = (("mobilenet_v1_0.25_224", "mobilenet_v1_0.5_224"), ("fdmobilenet_0.25_224", "st_fdmobilenet_v1_224"))
+
+Fit = Callable[[Floats, Floats], Callable[[Floats], Floats]]
+
+
+def read_table() -> list[dict[str, str]]:
+    """Return the rows that have a graph; leaves with a reason where the data are absent."""
+    if not TABLE.exists():
+        sys.exit("skipped: no ST table in shared/data/stm32 beside the repository's folder")
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["model"] in ST_NETWORKS]
+
+
+def constants_bytes(network: Architecture) -> int:
+    """Bytes of int8 weights and 32-bit biases."""
+    return sum(kernel.weights + 4 * kernel.channels * kernel.bias for kernel in network.kernels)
+
+
+def same_macs(network: Architecture, row: dict[str, str]) -> bool | None:
+    """Tell whether MACs of all four types equal the table's; None where it has none."""
+    if not row["macs_total"]:
+        return None
+    found = {kind: sum(k.macs for k in network.kernels if k.kind == kind) for kind in MACS}
+    return all(found[kind] == float(row[name]) for kind, name in MACS.items())
+
+
+def with_rule(in_place: tuple[str, ...]) -> Device:
+    """Return the device with nothing but a rule for computing in place."""
+    return replace(load_device(DEVICE), memory=Memory(in_place=in_place))
+
+
+def tensors_kib(networks: Sequence[Architecture], in_place: tuple[str, ...]) -> Floats:
+    """Return `(networks,)` peaks of the best order, without the engine's memory."""
+    return np.array([best_order(network, with_rule(in_place))[1] / KIB for network in networks])
+
+
+def offset(x: Floats, y: Floats) -> Callable[[Floats], Floats]:
+    """Fit y = x + a, with the smallest mean relative error: a median weighted by 1 / y."""
+    order = np.argsort(y - x)
+    share = np.cumsum(1 / y[order])
+    added = float((y - x)[order][np.searchsorted(share, share[-1] / 2)])
+    return lambda new: new + added
+
+
+def factor(x: Floats, y: Floats) -> Callable[[Floats], Floats]:
+    """Fit y = a x by the median ratio."""
+    ratio = float(np.median(y / x))
+    return lambda new: new * ratio
+
+
+def line(x: Floats, y: Floats) -> Callable[[Floats], Floats]:
+    """Fit y = a + b x by least squares."""
+    slope, start = np.polyfit(x, y, 1)
+    return lambda new: start + slope * new
+
+
+def left_out(fit: Fit, x: Floats, y: Floats, groups: Sequence[str]) -> Floats:
+    """Predict each group from a fit to the others: `(networks,)`."""
+    predicted = np.empty_like(y)
+    labels = np.array(groups)
+    for group in set(groups):
+        out = labels == group
+        predicted[out] = fit(x[~out], y[~out])(x[out])
+    return predicted
+
+
+def error(predicted: Floats, measured: Floats) -> dict[str, float]:
+    """Mean and largest relative error."""
+    relative = np.abs(predicted / measured - 1)
+    return {"mean": float(relative.mean()), "max": float(relative.max())}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """ST's table beside what the graphs say, one figure for each network, in KiB."""
+
+    names: list[str]
+    networks: list[Architecture]
+    rows: list[dict[str, str]]
+
+    @classmethod
+    def read(cls) -> Measured:
+        """Read the table."""
+        rows = read_table()
+        names = [row["model"] for row in rows]
+        return cls(names, [ST_NETWORKS[name]() for name in names], rows)
+
+    def column(self, key: str) -> Floats:
+        """Return a column of the table."""
+        return np.array([float(row[key]) for row in self.rows])
+
+    @property
+    def groupings(self) -> dict[str, list[str]]:
+        """What is left out at a time."""
+        return {"network": self.names, "family": [network.space for network in self.networks]}
+
+    @property
+    def kernels(self) -> Floats:
+        """How many kernels run, views counted."""
+        return np.array([float(len(network.kernels)) for network in self.networks])
+
+    @property
+    def channels(self) -> Floats:
+        """Output channels with a scale."""
+        return np.array([float(sum(kernel.channels for kernel in network.kernels)) for network in self.networks])
+
+    @property
+    def constants(self) -> Floats:
+        """Weights of one byte and biases of four."""
+        return np.array([constants_bytes(network) / KIB for network in self.networks])
+
+    @property
+    def runtime(self) -> Floats:
+        """Memory beside the activation buffer."""
+        return self.column("total_ram_kib") - self.column("activation_ram_kib")
+
+
+def compare_rules(measured: Measured) -> list[dict[str, object]]:
+    """Return one line for each rule and each way from the tensors to the activation buffer: mean errors left out."""
+    lines: list[dict[str, object]] = []
+    activations = measured.column("activation_ram_kib")
+    for name, kinds in RULES.items():
+        tensors = tensors_kib(measured.networks, kinds)
+        for fit in (factor, offset):
+            means = {
+                key: error(left_out(fit, tensors, activations, groups), activations)["mean"]
+                for key, groups in measured.groupings.items()
+            }
+            lines.append({"in_place": name, "fitted": fit.__name__, **means})
+    return lines
+
+
+def predict(measured: Measured, groups: Sequence[str]) -> dict[str, Floats]:
+    """Predict each group's activation buffer, memory and flash from the other groups."""
+    tensors = tensors_kib(measured.networks, RULES[SHIPPED])
+    activations = left_out(offset, tensors, measured.column("activation_ram_kib"), groups)
+    known = measured.constants + measured.channels * BYTES_PER_SCALE / KIB
+    code = left_out(line, measured.kernels, measured.column("total_flash_kib") - known, groups)
+    runtime = left_out(line, measured.kernels, measured.runtime, groups)
+    return {"activation_ram_kib": activations, "total_ram_kib": activations + runtime, "total_flash_kib": known + code}
+
+
+def fit_engine(measured: Measured) -> dict[str, float]:
+    """Fit what a device file holds to all networks. The scratch that the offset stands for is the engine's memory."""
+    nothing, one = np.zeros(1), np.ones(1)
+    tensors = tensors_kib(measured.networks, RULES[SHIPPED])
+    scratch = offset(tensors, measured.column("activation_ram_kib"))
+    runtime = line(measured.kernels, measured.runtime)
+    known = measured.constants + measured.channels * BYTES_PER_SCALE / KIB
+    code = line(measured.kernels, measured.column("total_flash_kib") - known)
+    return {
+        "engine_ram_kib": float((scratch(nothing) + runtime(nothing))[0]),
+        "ram_kib_per_kernel": float((runtime(one) - runtime(nothing))[0]),
+        "engine_flash_kib": float(code(nothing)[0]),
+        "flash_kib_per_kernel": float((code(one) - code(nothing))[0]),
+    }
+
+
+def bytes_per_scale(measured: Measured) -> dict[str, float]:
+    """Bytes of flash that one more channel takes beside weights and bias, from networks that differ in width alone."""
+    beside = (measured.column("total_flash_kib") - measured.constants) * KIB
+    found = {}
+    for narrow, wide in WIDTHS:
+        first, second = measured.names.index(narrow), measured.names.index(wide)
+        more = measured.channels[second] - measured.channels[first]
+        found[f"{narrow} to {wide}"] = float((beside[second] - beside[first]) / more)
+    return found
+
+
+def compare(measured: Measured, found: dict[str, Floats], index: int) -> dict[str, object]:
+    """Return one network's line of the table; errors are relative, on the network left out."""
+    row = measured.rows[index]
+    tensors = best_order(measured.networks[index], with_rule(RULES[SHIPPED]))[1] / KIB
+    return {
+        "network": measured.names[index],
+        "macs_equal": same_macs(measured.networks[index], row),
+        "weights_error_kib": float(measured.constants[index]) - float(row["weights_flash_kib"]),
+        "tensors_kib": tensors,
+        **{key.removeprefix("total_"): float(row[key]) for key in found},
+        **{f"{key.split('_')[-2]} error": float(found[key][index]) / float(row[key]) - 1 for key in TOTALS},
+    }
+
+
+def main() -> None:
+    """Print and write the comparison, the fits and the errors."""
+    measured = Measured.read()
+    found = {key: predict(measured, groups) for key, groups in measured.groupings.items()}
+    device = load_device(DEVICE)
+    prices = {"total_ram_kib": peak_ram_kib.estimate, "total_flash_kib": flash_kib.estimate}
+    in_file = {
+        key: error(np.array([metric(network, device).value for network in measured.networks]), measured.column(key))
+        for key, metric in prices.items()
+    }
+    write_results(
+        "peak_ram",
+        [compare(measured, found["network"], index) for index in range(len(measured.rows))],
+        rules=compare_rules(measured),
+        left_out={
+            grouping: {key: error(figures, measured.column(key)) for key, figures in predicted.items()}
+            for grouping, predicted in found.items()
+        },
+        device_file=in_file,
+        fitted=fit_engine(measured),
+        bytes_per_scale=bytes_per_scale(measured),
+    )
+
+
+if __name__ == "__main__":
+    main()
