@@ -1,4 +1,4 @@
-"""Write a chosen candidate: its architecture, its weights and a card."""
+"""Write a chosen candidate, its architecture, its weights and a card, and read it again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pathlib import Path
 import optuna
 
 from nas import files
+from nas import pricing
 from nas import report
 from nas.config import parse_config
 from nas.pareto import Choice
 from nas.storage import CONFIG
 from nas.storage import TASK
+from search_spaces.graph import Architecture
+from search_spaces.network import Network
+from search_spaces.network import build
 
 
 def write(study: optuna.Study, choice: Choice, folder: Path) -> Path:
@@ -38,6 +42,28 @@ def write(study: optuna.Study, choice: Choice, folder: Path) -> Path:
     files.write_json(target / "architecture.json", {**described, "key": architecture.key})
     files.write_text(target / "card.md", report.card(study, trial, choice.reason, config.device))
     return target
+
+
+def read(folder: Path) -> tuple[Architecture, Network]:
+    """Read the architecture and the trained network, in eval mode, from a folder that `write` wrote.
+
+    Raises:
+        ValueError: If files are missing, or were not written by this version for this network.
+    """
+    described, weights = folder / "architecture.json", folder / "weights.safetensors"
+    if not (described.is_file() and weights.is_file()):
+        raise ValueError(
+            f"expected a folder that nas pick wrote, with {described.name} and {weights.name}; got {folder}"
+        )
+    architecture = pricing.read_architecture(str(described), "", (), 0, folder)
+    if (key := files.read_json(described).get("key")) != architecture.key:
+        raise ValueError(f"expected the network {key} in {described}; this version builds {architecture.key} of it")
+    network = build(architecture)
+    try:
+        network.load_state_dict(files.read_weights(weights))
+    except RuntimeError:
+        raise ValueError(f"expected the weights of network {architecture.key} in {weights}; got others") from None
+    return architecture, network.eval()
 
 
 def _weights(study: optuna.Study, choice: Choice, folder: Path) -> Path:

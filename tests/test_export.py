@@ -1,0 +1,300 @@
+import re
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from onnx import numpy_helper
+from torch import nn
+
+from nas import plugins
+from nas.data import digits
+from nas.export import PRECISIONS
+from nas.export import agreement
+from nas.export import export
+from nas.export import session
+from nas.export import to_onnx
+from nas.plan import sample
+from nas.records import Source
+from nas.records import split
+from nas.scales import Scale
+from nas.scales import scale_of_range
+from nas.training import Recipe
+from nas.training import plain_setup
+from nas.training import train
+from search_spaces.graph import GraphBuilder
+from search_spaces.network import build
+
+SPACES = plugins.available("search_spaces", "make_space")
+SHAPES = {"mlp": (20,)}
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def shaken(architecture, records=None):
+    """A network whose norms have learned something, tiny variances included, with its quantisers set by records."""
+    network = build(architecture)
+    for seed, module in enumerate(network.modules()):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.weight.data = normal(module.num_features, seed=seed) + 0.5
+            module.bias.data = normal(module.num_features, seed=seed + 1) * 0.3
+    if records is not None:
+        with torch.no_grad():
+            network.train()(records)
+    for seed, module in enumerate(network.modules()):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean = normal(module.num_features, seed=seed) * 0.1
+            module.running_var = torch.full_like(module.running_var, 0.5)
+            module.running_var[0] = 1e-6  # far below eps: a norm without it is three times as steep
+            module.weight.data[0] = 0.005
+    return network.eval()
+
+
+def written(write, shape=(2, 6, 6), bits=32):
+    graph = GraphBuilder(shape, bits=bits)
+    write(graph)
+    return graph.architecture("example", {})
+
+
+def logits(model, records):
+    return session(model).run(None, {"records": records.numpy()})[0]
+
+
+def expected(network, records):
+    with torch.no_grad():
+        return network(records).numpy()
+
+
+def kinds(model):
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def kernels(model, tmp_path):
+    """What ONNX Runtime runs after its fusions."""
+    path = tmp_path / "optimised.onnx"
+    level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    session(model, optimized_model_filepath=str(path), graph_optimization_level=level)
+    return kinds(onnx.load(path))
+
+
+def constants(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def everything(graph):
+    """Every kind of operator; windows, strides and paddings that differ between the axes."""
+    x = graph.conv(0, 4, kernel=(3, 2), stride=(1, 2), padding=(1, 0), groups=2, bias=True)
+    x = graph.activation(graph.norm(x), "relu6")
+    y = graph.activation(graph.norm(graph.depthwise(x, kernel=(3, 3), padding=(1, 1), bias=True)), "hardswish")
+    y = graph.add(y, graph.zero(graph.activation(graph.norm(graph.conv(x, 4)), "tanh")))
+    x = graph.activation(graph.add(x, y), "relu")
+    x = graph.concat(x, graph.pool(x, "max", kernel=(3, 3), stride=(1, 1), padding=(1, 1)))
+    x = graph.norm(graph.pool(x, "avg", kernel=(3, 2), stride=(1, 1), padding=(1, 0)))
+    x = graph.activation(graph.norm(graph.linear(graph.flatten(x), 12)), "identity")
+    graph.linear(graph.activation(x, "relu"), 5, bias=True)
+
+
+def test_every_operator_computes_what_pytorch_computes(tmp_path):
+    architecture, records = written(everything), normal(32, 2, 6, 6)
+    network = shaken(architecture)
+    model = to_onnx(architecture, network, "float32", records)
+    np.testing.assert_allclose(logits(model, records), expected(network, records), rtol=0, atol=1e-5)
+    count = kinds(model)
+    # Of five norms, only the one behind the pooling follows no weights.
+    assert count["BatchNormalization"] == 1
+    assert count["Conv"] == 3
+    assert count["Gemm"] == 2
+    assert not {"QuantizeLinear", "Round"} & count.keys()
+
+
+def test_every_operator_has_an_integer_form(tmp_path):
+    architecture, records = written(everything), normal(64, 2, 6, 6)
+    network = shaken(architecture)
+    model = to_onnx(architecture, network, "int8", records)
+    wanted = expected(network, records)
+    # Some dozen roundings to 1/255 of a range each; a wrong scale or zero point is off by a multiple of the deviation.
+    assert np.abs(logits(model, records) - wanted).max() < 0.35 * wanted.std()
+    found = kernels(model, tmp_path)
+    assert (found["QLinearConv"], found["QGemm"], found["QLinearAdd"]) == (3, 2, 2)
+    assert found["QLinearConcat"] == found["QLinearAveragePool"] == found["MaxPool"] == 1
+    assert not {"Conv", "Gemm", "MatMul"} & found.keys()
+
+
+@pytest.mark.parametrize("name", SPACES)
+@settings(max_examples=6, derandomize=True, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_float32_is_pytorch_on_random_points_of_every_space(name, seed):
+    shape = SHAPES.get(name, (3, 8, 8))
+    space = plugins.load("search_spaces", name, "make_space")(shape, 10)
+    architecture = space.decode(sample(space.distributions, np.random.default_rng(seed)))
+    records = normal(48, *shape, seed=seed)
+    for described in (architecture, architecture.as_float()):
+        network = shaken(described, records)
+        model = to_onnx(described, network, "float32", records)
+        wanted = expected(network, records)
+        differing = np.abs(logits(model, records) - wanted).max(1) > 1e-4 * max(1, np.abs(wanted).max())
+        # A number within float's last digit of a rounding's border may fall to either side: then a level differs.
+        assert differing.mean() <= (0.05 if described is architecture else 0)
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2, 1])
+@pytest.mark.parametrize("learned", ["tracked", "learned"])
+def test_networks_of_few_bits_are_integers_exactly(bits, learned, tmp_path):
+    def write(graph):
+        x = graph.conv(0, 6, kernel=(3, 3), padding=(1, 1), weight_bits=bits)
+        x = graph.activation(graph.norm(x), bits=bits, range=learned)
+        x = graph.depthwise(x, kernel=(3, 3), padding=(1, 1), weight_bits=bits)
+        x = graph.activation(graph.norm(x), "identity", bits=bits, range=learned)
+        x = graph.pool(x, "max", kernel=(2, 2), stride=(2, 2))
+        graph.linear(graph.flatten(x), 5, bias=True, weight_bits=max(bits, 8))
+
+    architecture, records = written(write, bits=8), normal(64, 2, 6, 6)
+    network = shaken(architecture, records)
+    model = to_onnx(architecture, network, "int8", records)
+    # A bias is a whole number of its accumulator's units. That moves the logits by half a unit at most, and a record's
+    # tensor across a border of rounding where it lies as close.
+    half = constants(model)["op9_linear_bias_scale"].max() / 2
+    differing = np.abs(logits(model, records) - expected(network, records)).max(1) > half + 1e-5
+    assert differing.mean() < 0.1
+    found = kernels(model, tmp_path)
+    assert (found["QLinearConv"], found["QGemm"]) == (2, 1)
+    assert not {"Conv", "Gemm"} & found.keys()
+    for key, levels in constants(model).items():
+        if key.endswith("conv_weight_levels"):
+            assert levels.dtype == np.int8
+            assert len(np.unique(np.abs(levels))) <= 2 ** (bits - 1) + (bits == 1)
+
+
+def test_each_output_channel_has_its_own_scale():
+    architecture = written(lambda graph: graph.linear(0, 3, bias=True), shape=(4,))
+    network = build(architecture).eval()
+    network.op1_linear.weight.data = torch.tensor([[1.0, 0.25, 0, 0], [0.01, 0, 0.0025, 0], [0, 0, 0, 0]])
+    network.op1_linear.bias.data = torch.tensor([0.1, 0.002, 3.0])
+    records = torch.tensor([[0.0, 0.0, 0.0, 51.0]])
+    found = constants(to_onnx(architecture, network, "int8", records))
+    # 1 and 0.01 are level 127 of their channels; the input's step is 51 / 255.
+    assert found["op1_linear_weight_levels"].tolist() == [[127, 32, 0, 0], [127, 0, 32, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(found["op1_linear_weight_scale"][:2], [1 / 127, 0.01 / 127], rtol=1e-6)
+    assert found["op0_rounded_step"] == np.float32(0.2)
+    units = found["op1_linear_bias_levels"] * found["op1_linear_bias_scale"]
+    np.testing.assert_allclose(units, [0.1, 0.002, 3.0], rtol=0.01)
+    np.testing.assert_allclose(found["op1_linear_bias_scale"][:2], [0.2 / 127, 0.002 / 127], rtol=1e-6)
+
+
+def test_a_sign_is_never_lost_to_an_eight_bit_range():
+    """A channel a thousand times smaller than the largest would round to 0, which counts as +1."""
+
+    def write(graph):
+        x = graph.conv(0, 2, bias=True, weight_bits=1)
+        graph.linear(graph.flatten(graph.activation(x, bits=1)), 2, weight_bits=8)
+
+    architecture = written(write, shape=(1, 2, 2), bits=8)
+    network = build(architecture).eval()
+    network.op1_conv.weight.data = torch.tensor([[[[1000.0]]], [[[1e-3]]]])
+    network.op1_conv.bias.data = torch.zeros(2)
+    records = normal(64, 1, 2, 2)
+    model = to_onnx(architecture, network, "int8", records)
+    np.testing.assert_allclose(logits(model, records), expected(network, records), atol=1e-5)
+
+
+def test_calibration_records_set_the_range_that_training_did_not():
+    architecture = written(lambda graph: graph.linear(0, 3), shape=(4,))
+    network = build(architecture).eval()
+    wide = to_onnx(architecture, network, "int8", torch.tensor([[-1.0, 0, 0, 4.1]]))
+    assert constants(wide)["op0_rounded_step"] == np.float32(0.02)
+    assert constants(wide)["op0_rounded_zero"] == 50
+    with pytest.raises(ValueError, match="expected calibration records for int8; got none"):
+        to_onnx(architecture, network, "int8", torch.zeros(0, 4))
+
+
+@given(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4))
+@settings(max_examples=50, derandomize=True)
+def test_a_scale_covers_its_range_and_says_zero_exactly(one, other):
+    low, high = min(one, other), max(one, other)
+    scale = scale_of_range(low, high)
+    assert 0 <= scale.zero <= 255
+    assert scale.range[0] <= low + 0.51 * scale.step
+    assert scale.range[1] >= high - 0.51 * scale.step
+    assert scale_of_range(0.0, 0.0) == Scale(1.0, 0)
+
+
+def test_dead_operators_are_left_out():
+    def write(graph):
+        graph.conv(0, 7)
+        graph.linear(graph.flatten(0), 5)
+
+    architecture = written(write)
+    model = to_onnx(architecture, build(architecture).eval(), "float32", normal(1, 2, 6, 6))
+    assert kinds(model) == {"Flatten": 1, "Gemm": 1}
+    assert not any("conv" in name for name in constants(model))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A convolutional network and a binary one, trained on the digits for a few seconds."""
+    data = split(digits.load(Source("digits")), seed=0)
+    space = plugins.load("search_spaces", "conv", "make_space")((1, 8, 8), 10)
+    few = {"first_bits": 8, "last_bits": 8, "block1_weight_bits": 4, "block1_activation_bits": 4}
+    networks = {}
+    for name, changes in (("float", {}), ("few bits", few)):
+        architecture = space.decode({**space.reference, **changes, "block1_residual": True, "block2_kind": "separable"})
+        members = torch.from_numpy(data.members.features)
+        recipe = Recipe(epochs=8)
+        setup = plain_setup(architecture, members, torch.from_numpy(data.members.labels), recipe, seed=0)
+        networks[name] = (architecture, train(setup))
+    return data, networks
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ["float", "few bits"])
+def test_a_trained_network_agrees_with_pytorch(trained, name, precision, tmp_path):
+    data, networks = trained
+    architecture, network = networks[name]
+    calibration, check = (torch.from_numpy(part.features) for part in (data.reserve, data.validation))
+    path = tmp_path / "deep" / "network.onnx"
+    share = export(path, architecture, network, precision, calibration=calibration, check=check)
+    assert share >= 0.99
+    model = onnx.load(path)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert (facts["space"], facts["key"], facts["precision"]) == ("conv", architecture.key, precision)
+    assert re.match(r"\d+\.\d+", facts["version"])
+    assert agreement(model, network, check) == share
+
+
+def test_agreement_counts_what_differs(trained):
+    data, networks = trained
+    architecture, network = networks["float"]
+    check = torch.from_numpy(data.validation.features)
+    other = build(architecture, seed=9).eval()
+    model = to_onnx(architecture, other, "float32", check)
+    same = expected(other, check).argmax(1) == expected(network, check).argmax(1)
+    assert agreement(model, network, check) == pytest.approx(same.mean(), abs=0.011)
+    assert same.mean() < 0.5
+
+
+def test_what_does_not_agree_is_not_written(trained, tmp_path):
+    data, networks = trained
+    architecture, network = networks["float"]
+    check = torch.from_numpy(data.validation.features)
+    with pytest.raises(
+        ValueError, match=r"^expected the int8 model to name PyTorch's class for 99% of \d+ records; got"
+    ):
+        # Calibrated on black images: every range is far too small.
+        export(tmp_path / "a.onnx", architecture, network, "int8", calibration=torch.zeros_like(check[:4]), check=check)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_are_named():
+    architecture = written(lambda graph: graph.linear(0, 3), shape=(4,))
+    network, records = build(architecture).eval(), normal(2, 4)
+    with pytest.raises(ValueError, match=r"no precision 'int4'; there are \['float32', 'int8'\]"):
+        to_onnx(architecture, network, "int4", records)
+    with pytest.raises(ValueError, match="expected a network in eval mode"):
+        to_onnx(architecture, network.train(), "float32", records)
