@@ -300,6 +300,7 @@ class Link:
         bandwidth_mbit_s: Payload in 10^6 bits per second, the same in both directions.
         round_trip_ms: Paid once by an inference that sends anything.
         interval: Relative half-width of the 90 % interval of the time on the link.
+        minimise: What a split is chosen for, time or the device's energy. All metrics tell of that one split.
         power: None where nobody measured it.
     """
 
@@ -307,6 +308,7 @@ class Link:
     bandwidth_mbit_s: Positive
     round_trip_ms: NotNegative
     interval: NotNegative
+    minimise: Literal["latency_ms", "energy_mj"] = "latency_ms"
     power: LinkPower | None = None
 
 
