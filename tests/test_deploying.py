@@ -1,0 +1,124 @@
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from estimators.device import load_device
+from estimators.estimate import Estimate
+from nas import deploying
+from nas import picking
+from nas.deploying import Compared
+from nas.export import session
+from nas.measuring import Timing
+
+
+@pytest.fixture(scope="module")
+def pick(trained_run, nas, tmp_path_factory):
+    """A folder that `nas pick` wrote, in a copy of its run."""
+    runs = shutil.copytree(trained_run.runs, tmp_path_factory.mktemp("picked") / "runs")
+    result = nas("pick", trained_run.name, "--runs", runs, "--json")
+    assert result.code == 0, result.err
+    return runs / trained_run.name / "picks" / json.loads(result.out)["folder"].rsplit("/", 1)[1]
+
+
+def find(text, shape=(1, 8, 8)):
+    return deploying.find(text, "conv", shape, 10, None)
+
+
+def test_a_pick_is_found_with_its_weights_and_its_runs_records(pick):
+    found = find(str(pick))
+    described = json.loads((pick / "architecture.json").read_text())
+    assert found.trained
+    assert found.architecture.key == described["key"]
+    assert not found.network.training
+    again = picking.read(pick)[1]
+    assert all(torch.equal(one, again.state_dict()[name]) for name, one in found.network.state_dict().items())
+    # Reserve and validation share no record.
+    rows = {record.numpy().tobytes() for record in found.calibration}
+    assert len(rows) == len(found.calibration) >= 100
+    assert rows.isdisjoint(record.numpy().tobytes() for record in found.check)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_pick_is_written_and_runs(pick, precision, tmp_path):
+    found = find(str(pick))
+    exported = deploying.write(found, precision, tmp_path / f"{precision}.onnx")
+    assert exported.agreement >= 0.99
+    assert exported.size_kib == pytest.approx(exported.path.stat().st_size / 1024)
+
+
+def test_random_weights_are_the_same_each_time(tmp_path):
+    one, other = find(None), find('{"depth": 2}')
+    assert not one.trained
+    assert torch.equal(one.check, other.check)
+    assert not torch.equal(one.check, one.calibration)
+    paths = [deploying.write(found, "int8", tmp_path / name).path for found, name in ((one, "a"), (other, "b"))]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_network_is_held_against_a_devices_prediction(monkeypatch):
+    seen = []
+
+    def measure(models, *, rounds):
+        seen.extend(models)
+        return [Timing(0.02, 0.01, 0.03, 0.0, rounds)] * len(models)
+
+    monkeypatch.setattr(deploying, "measure", measure)
+    found = find('{"block1_weight_bits": 4, "block1_activation_bits": 4}')
+    host = load_device("host")
+    plain, integer = deploying.compare(found, host, rounds=3)
+    assert (plain.precision, integer.precision) == ("float32", "int8")
+    assert plain.timing.repetitions == 3
+    twin = deploying.screen(found.architecture.as_float(), host)["latency_ms"]
+    assert plain.predicted == twin
+    assert plain.error == pytest.approx(twin.value / 0.02 - 1)
+    # host is a float32 device: it says nothing about int8.
+    assert integer.predicted is None
+    assert integer.error is None
+    kinds = [{node.op_type for node in model.graph.node} for model in seen]
+    assert "Round" not in kinds[0]
+    assert "QuantizeLinear" in kinds[1]
+
+
+def test_the_error_of_a_prediction_has_its_sign():
+    low = Compared("float32", Timing(2.0, 2.0, 2.0, 0.0, 1), Estimate(1.0, 1.0, 1.0))
+    assert low.error == -0.5
+
+
+def test_a_folder_that_is_no_pick_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"^expected a folder that nas pick wrote, with architecture.json and weights"):
+        find(str(tmp_path))
+
+
+def test_weights_of_another_network_are_refused(pick, tmp_path):
+    folder = shutil.copytree(pick, tmp_path / "pick")
+    described = json.loads((folder / "architecture.json").read_text())
+    (folder / "architecture.json").write_text(json.dumps({**described, "key": "0" * 16}))
+    with pytest.raises(ValueError, match=r"^expected the network 0000000000000000 in [^\n]+; this version builds"):
+        picking.read(folder)
+    widths = {f"layer{n}_width": 16 if described["params"][f"layer{n}_width"] != 16 else 32 for n in (1, 2, 3, 4)}
+    params = {**described["params"], **widths}
+    (folder / "architecture.json").write_text(json.dumps({**described, "params": params, "key": None}))
+    key = deploying.pricing.read_architecture(str(folder / "architecture.json"), "", (), 0, None).key
+    (folder / "architecture.json").write_text(json.dumps({**described, "params": params, "key": key}))
+    with pytest.raises(ValueError, match=rf"^expected the weights of network {key} in [^\n]+; got others"):
+        picking.read(folder)
+
+
+def test_a_pick_outside_its_run_is_refused(pick, tmp_path):
+    folder = shutil.copytree(pick, tmp_path / "a" / "b" / "pick")
+    with pytest.raises(ValueError, match=r"^expected a pick inside its run, .+ there is no .+config\.toml$"):
+        find(str(folder))
+
+
+def test_the_exported_file_computes_the_pick(pick, tmp_path):
+    found = find(str(pick))
+    path = deploying.write(found, "float32", tmp_path / "a.onnx").path
+    with torch.no_grad():
+        wanted = found.network(found.check).numpy()
+    np.testing.assert_allclose(
+        session(onnx.load(path)).run(None, {"records": found.check.numpy()})[0], wanted, atol=1e-3
+    )
