@@ -25,7 +25,7 @@ Pair: TypeAlias = tuple[int, int]
 ParamValue: TypeAlias = bool | int | float | str | None
 Params: TypeAlias = Mapping[str, ParamValue]
 
-KINDS = ("input", "conv", "depthwise", "linear", "pool", "norm", "activation", "add", "concat", "flatten")
+KINDS = ("input", "conv", "depthwise", "linear", "pool", "norm", "activation", "add", "concat", "flatten", "zero")
 WEIGHTED = ("conv", "depthwise", "linear")
 FOLDED = ("norm", "activation")
 BIT_WIDTHS = (32, 8, 4, 2, 1)
@@ -84,7 +84,7 @@ class Kernel(NamedTuple):
 
     Attributes:
         kind: Operator type that cost tables use: `conv`, `pointwise` (1x1 conv), `depthwise`, `linear`, `pool`,
-            `norm`, `activation`, `add`, `concat` or `flatten`. The network's input is no kernel.
+            `norm`, `activation`, `add`, `concat`, `flatten` or `zero`. The network's input is no kernel.
         ops: Indices of the fused operators, anchor first.
         inputs: Indices of operators whose tensors are read. Each is the last operator of another kernel, or the input.
         macs: Multiply-accumulates of one record.
@@ -181,6 +181,11 @@ class Architecture:
         return tuple(counts)
 
     @cached_property
+    def has_dead_ops(self) -> bool:
+        """Whether an engine that simplifies graphs would leave operators out (`search_spaces.pruning.prune`)."""
+        return 0 in self.consumers[:-1] or any(op.kind == "zero" for op in self.ops)
+
+    @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
         """The operators as an engine runs them, norms and activations folded into what they follow."""
         consumers = self.consumers
@@ -233,9 +238,17 @@ class Architecture:
 
     def as_float(self) -> Architecture:
         """Return the same network with every weight and tensor in 32-bit float (a `sign` activation becomes `relu`)."""
+        return self.with_bits(32)
+
+    def with_bits(self, bits: int) -> Architecture:
+        """Return the same network with every weight and tensor of one width (a `sign` activation becomes `relu`)."""
         ops = tuple(
             replace(
-                op, weight_bits=32, bits=32, range="tracked", function="relu" if op.function == "sign" else op.function
+                op,
+                weight_bits=bits,
+                bits=bits,
+                range="tracked",
+                function="relu" if op.function == "sign" else op.function,
             )
             for op in self.ops
         )
@@ -350,6 +363,11 @@ class GraphBuilder:
         """Append a view of the tensor as a vector."""
         op = self.ops[source]
         return self._append(Op("flatten", (source,), (op.size,), bits=op.bits))
+
+    def zero(self, source: int) -> int:
+        """Append zeros of the shape of `source`: an edge of a cell that carries nothing."""
+        op = self.ops[source]
+        return self._append(Op("zero", (source,), op.shape, bits=op.bits))
 
     def architecture(self, space: str, params: Params) -> Architecture:
         """Return the finished graph."""

@@ -25,7 +25,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
     "sign": nn.Identity,  # the 1-bit output quantiser is the sign function
 }
-POOLS: dict[str, type[nn.MaxPool2d | nn.AvgPool2d]] = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 
 
 class Add(nn.Module):
@@ -42,6 +41,14 @@ class Concat(nn.Module):
     def forward(self, *parts: Tensor) -> Tensor:
         """Return the parts as one tensor."""
         return torch.cat(parts, dim=1)
+
+
+class Zero(nn.Module):
+    """Zeros of the input's shape."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return zeros."""
+        return torch.zeros_like(values)
 
 
 class Network(nn.Module):
@@ -129,10 +136,12 @@ def _module_of(op: Op, sources: Sequence[Op]) -> nn.Module:
             raise ValueError(f"no activation {op.function!r}; there are {list(FUNCTIONS['activation'])}")
         return ACTIVATIONS[op.function]()
     if op.kind == "pool":
-        if op.function not in POOLS:
+        if op.function not in FUNCTIONS["pool"]:
             raise ValueError(f"no pooling {op.function!r}; there are {list(FUNCTIONS['pool'])}")
-        return POOLS[op.function](op.kernel, op.stride, op.padding)
-    plain = {"input": nn.Identity, "add": Add, "concat": Concat, "flatten": nn.Flatten}
+        if op.function == "avg":  # the mean of what is there, as TensorFlow Lite and NAS-Bench-201 have it
+            return nn.AvgPool2d(op.kernel, op.stride, op.padding, count_include_pad=False)
+        return nn.MaxPool2d(op.kernel, op.stride, op.padding)
+    plain = {"input": nn.Identity, "add": Add, "concat": Concat, "flatten": nn.Flatten, "zero": Zero}
     if op.kind not in plain:
         raise ValueError(f"no operator {op.kind!r}; there are {list(KINDS)}")
     return plain[op.kind]()
@@ -162,7 +171,7 @@ def _weighted(op: Op, in_channels: int) -> nn.Module:
 def _rounds(op: Op, sources: Sequence[Op]) -> bool:
     if op.bits == 32:
         return False
-    moves_only = op.kind in ("flatten", "concat") or (op.kind == "pool" and op.function == "max")
+    moves_only = op.kind in ("flatten", "concat", "zero") or (op.kind == "pool" and op.function == "max")
     return not (moves_only and op.bits >= max(source.bits for source in sources))
 
 
@@ -172,7 +181,7 @@ def _may_be_negative(ops: Sequence[Op]) -> list[bool]:
     for op in ops:
         if op.kind == "activation" and op.function in ("relu", "relu6"):
             signs.append(False)
-        elif op.kind in ("pool", "add", "concat", "flatten") or op.function == "identity":
+        elif op.kind in ("pool", "add", "concat", "flatten", "zero") or op.function == "identity":
             signs.append(any(signs[source] for source in op.inputs))
         else:
             signs.append(True)

@@ -76,6 +76,7 @@ class SearchSpace:
             ignored by `describe`, never absent, because samplers learn badly from ranges that move.
         describe: Turns a valid point into its graph; microseconds, no tensors.
         reference: A small, cheap point: the networks of the reference bank are built from it.
+        parse: Reads the space's customary text of a point, where it has one (raises ValueError); else None.
     """
 
     name: str
@@ -84,6 +85,7 @@ class SearchSpace:
     distributions: Distributions
     describe: Callable[[Params], Architecture]
     reference: Params
+    parse: Callable[[str], Params] | None = None
 
     def decode(self, params: Params) -> Architecture:
         """Check a point and describe its network.
