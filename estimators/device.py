@@ -296,7 +296,7 @@ class Link:
     """An edge server and the way to it.
 
     Attributes:
-        server: The other end; in a file, the name of a shipped device or the path of a `.toml`.
+        server: The other end; in a file, the name of a shipped device or the path of a `.toml` beside it.
         bandwidth_mbit_s: Payload in 10^6 bits per second, the same in both directions.
         round_trip_ms: Paid once by an inference that sends anything.
         interval: Relative half-width of the 90 % interval of the time on the link.
@@ -411,33 +411,37 @@ def load_device(name: str) -> Device:
     Raises:
         ValueError: If there is no such device, or its file is wrong; all problems are named together.
     """
-    path = _path_of(name)
-    return _parse(path.stem, _filled(_read(path)))
+    path = _path_of(name, Path())
+    return _parse(path.stem, _filled(_read(path), path.parent))
 
 
-def _path_of(name: str) -> Path:
+def _path_of(name: str, folder: Path) -> Path:
     own = name.endswith(".toml")
     if not own and name not in available_devices():
         raise ValueError(f"no device {name!r}; there are {available_devices()} (one of your own is given by its .toml)")
-    return Path(name) if own else DEVICES / f"{name}.toml"
+    return folder / name if own else DEVICES / f"{name}.toml"
 
 
-def _filled(data: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what a file takes from others: the keys of its `base` that it does not write anew, and its server."""
-    data = _with_base(data)
+def _filled(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Fill in what a file takes from others: the keys of its `base` that it does not write anew, and its server.
+
+    A user's own file names another one relative to the folder it lies in.
+    """
+    data = _with_base(data, folder)
     link = data.get("link")
     if not isinstance(link, dict) or "server" not in link:
         return data
     name = str(link["server"])
+    path = _path_of(name, folder)
     # A server's own link is left out: a network is cut once.
-    server = {key: value for key, value in _with_base(_read(_path_of(name))).items() if key != "link"}
-    return data | {"link": link | {"server": server | {"name": name}}}
+    server = {key: value for key, value in _with_base(_read(path), path.parent).items() if key != "link"}
+    return data | {"link": link | {"server": server | {"name": path.stem}}}
 
 
-def _with_base(data: dict[str, Any]) -> dict[str, Any]:
+def _with_base(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "base" not in data:
         return data
-    return _read(_path_of(str(data["base"]))) | {key: value for key, value in data.items() if key != "base"}
+    return _read(_path_of(str(data["base"]), folder)) | {key: value for key, value in data.items() if key != "base"}
 
 
 def same_engine(device: Device, engine: str) -> bool:

@@ -559,6 +559,13 @@ def test_a_file_starts_from_another_device_and_names_its_server(own):
     assert load_device(own(FILE.replace('"host"', repr(path)))).link.server.link is None
 
 
+def test_a_file_names_its_own_server_from_where_it_lies(own, tmp_path, monkeypatch):
+    (tmp_path / "rack.toml").write_text('base = "host"\nclock_mhz = 1234.0\n', encoding="utf-8")
+    path = own(FILE.replace('"host"', '"rack.toml"'))
+    monkeypatch.chdir("/")
+    assert (load_device(path).link.server.name, load_device(path).link.server.clock_mhz) == ("rack", 1234.0)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
