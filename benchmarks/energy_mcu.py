@@ -21,7 +21,7 @@ from latency_mcu import skipped_channels
 from report import write_results
 
 from estimators.calibration import Fit
-from estimators.calibration import Floats
+from estimators.counts import Floats
 
 
 def powers_mw(family: Family, system: str) -> dict[str, float]:

@@ -21,11 +21,11 @@ from report import write_results
 from torch import Tensor
 from torch import nn
 
-from estimators.calibration import COLUMNS
 from estimators.calibration import Fit
-from estimators.calibration import Floats
-from estimators.calibration import counts_of
 from estimators.calibration import fit_cycles
+from estimators.counts import COLUMNS
+from estimators.counts import Floats
+from estimators.counts import counts_of
 from nas import environment
 from search_spaces.graph import Architecture
 from search_spaces.graph import GraphBuilder

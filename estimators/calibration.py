@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.stats import t as student_t
 
-from estimators.device import ELEMENT_KINDS
-from estimators.device import MAC_KINDS
-from estimators.device import VIEW_KINDS
-from estimators.device import no_rule
-from search_spaces.graph import Architecture
-
-Floats: TypeAlias = NDArray[np.float64]
+from estimators.counts import Floats
 
 STRENGTHS = (0.0, 1e-3, 1e-2, 1e-1, 1.0)
-COLUMNS = (
-    *(("cycles_per_mac", kind) for kind in sorted(MAC_KINDS)),
-    *(("cycles_per_element", kind) for kind in sorted(MAC_KINDS | ELEMENT_KINDS)),
-    *(("cycles_per_kernel", kind) for kind in sorted(MAC_KINDS | ELEMENT_KINDS)),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,25 +46,6 @@ class Fit:
         if rank <= count:
             return float(np.sort(deviations)[rank - 1])
         return float(student_t.ppf(0.95, count) * np.sqrt(np.mean(deviations**2)))
-
-
-def counts_of(architecture: Architecture) -> Floats:
-    """Return `(columns,)`: what each coefficient of `COLUMNS` is multiplied by in a network's cycles.
-
-    Raises:
-        ValueError: If an operator has no rule.
-    """
-    totals = dict.fromkeys(COLUMNS, 0.0)
-    for kernel in architecture.kernels:
-        if kernel.kind in VIEW_KINDS:
-            continue
-        if ("cycles_per_kernel", kernel.kind) not in totals:
-            raise no_rule(kernel.kind, "calibration")
-        if kernel.kind in MAC_KINDS:
-            totals["cycles_per_mac", kernel.kind] += kernel.macs
-        totals["cycles_per_element", kernel.kind] += kernel.input_size + kernel.output_size
-        totals["cycles_per_kernel", kernel.kind] += 1
-    return np.array(list(totals.values()))
 
 
 def fit_cycles(counts: Floats, cycles: Floats, prior: Floats | None = None, *, folds: int | None = None) -> Fit:

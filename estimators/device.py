@@ -33,12 +33,15 @@ from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
 from estimators.estimate import Estimate
+from estimators.trees import read_tree
 from search_spaces.graph import Architecture
 from search_spaces.graph import Pair
+from search_spaces.pruning import prune
 
 MAC_KINDS = frozenset({"conv", "pointwise", "depthwise", "linear"})
 ELEMENT_KINDS = frozenset({"pool", "norm", "activation", "add", "concat", "zero"})
 VIEW_KINDS = frozenset({"flatten"})
+KERNEL_KINDS = MAC_KINDS | ELEMENT_KINDS
 DEVICES = Path(__file__).parent / "devices"
 
 CostMetric: TypeAlias = Callable[["Architecture", "Device"], Estimate]
@@ -117,6 +120,28 @@ PerWidths: TypeAlias = Annotated[Mapping[WidthPair, Positive], MinLen(1), AfterV
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def _known_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
+    known = [
+        f"{table}.{kind}" for table in ("cycles_per_element", "cycles_per_kernel") for kind in MAC_KINDS | ELEMENT_KINDS
+    ]
+    _only(dict.fromkeys(columns, 0.0), frozenset(known) | {f"cycles_per_mac.{kind}" for kind in MAC_KINDS})
+    return columns
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Residual:
+    """What the sum over kernels misses: a network's time is multiplied by `exp` of the sum of the trees.
+
+    Attributes:
+        columns: The counts that the trees look at, by the table and type whose coefficient each is multiplied by:
+            `cycles_per_mac.conv` is MACs of convolutions, `cycles_per_kernel.add` the number of additions.
+        trees: Each a number, or `[column, threshold, tree if at most, tree if above]`, columns counted from 0.
+    """
+
+    columns: Annotated[tuple[str, ...], MinLen(1), AfterValidator(_known_columns)]
+    trees: Annotated[tuple[Annotated[Any, PlainValidator(read_tree)], ...], MinLen(1)]
+
+
 @dataclass(frozen=True, config=_STRICT)
 class Latency:
     """Cycles by kernel type, at the device's clock.
@@ -142,6 +167,7 @@ class Latency:
         weight_cache_kib: Weights beyond this memory are read anew in every inference. None: no such limit.
         cycles_per_streamed_byte: What each of these weights' bytes costs.
         other_widths: What happens to bits that are not listed: priced as the `next` that hold them, or `refuse`.
+        residual: A learned correction of the whole; None where cross-validation says that it does not pay.
     """
 
     cycles_per_mac: PerMac
@@ -157,6 +183,7 @@ class Latency:
     weight_cache_kib: NotNegative | None = None
     cycles_per_streamed_byte: NotNegative = 0.0
     other_widths: Literal["next", "refuse"] = "next"
+    residual: Residual | None = None
 
     @cached_property
     def coefficients(self) -> Mapping[str, tuple[float, float, float]]:
@@ -350,6 +377,8 @@ class Device:
         engine_flash_kib: Code and tables the engine needs beside the weights, whatever the network.
         latency: Cycle model.
         calibration: What the cycle model stands on.
+        prune_dead_ops: Whether the engine leaves out operators whose result nobody needs, as converters do and eager
+            execution does not.
         energy: Power, None where nobody measured it.
         memory: How the engine uses memory and flash.
         ram_kib: Memory of the chip, None where it is no limit.
@@ -373,12 +402,18 @@ class Device:
     engine_flash_kib: NotNegative
     latency: Latency
     calibration: Calibration
+    prune_dead_ops: bool = True
     energy: Energy | None = None
     memory: Memory = field(default_factory=Memory)
     ram_kib: Positive | None = None
     flash_kib: Positive | None = None
     link: Link | None = None
     enclave: Enclave | None = None
+
+
+def deployed(architecture: Architecture, device: Device) -> Architecture:
+    """Return the network as it runs on a device."""
+    return prune(architecture) if device.prune_dead_ops else architecture
 
 
 @lru_cache(maxsize=1024)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+from estimators.counts import COLUMNS
+from estimators.counts import counts_of
 from estimators.device import Device
+from estimators.device import Residual
+from estimators.device import deployed
 from estimators.device import no_rule
 from estimators.device import stored_width
 from estimators.estimate import Estimate
+from estimators.trees import value_of
 from search_spaces.graph import Architecture
 from search_spaces.graph import Kernel
 
@@ -83,10 +90,21 @@ def inference_ms(architecture: Architecture, device: Device) -> Estimate:
     Raises:
         ValueError: If the device has no rule for an operator or its bits.
     """
-    cycles = sum([kernel_cycles(kernel, device) for kernel in architecture.kernels])
-    cycles += streamed_cycles(architecture, device)
+    running = deployed(architecture, device)
+    cycles = sum([kernel_cycles(kernel, device) for kernel in running.kernels])
+    cycles += streamed_cycles(running, device)
     # A megahertz is a thousand cycles per millisecond.
-    return around(device.latency.overhead_ms + cycles / (device.clock_mhz * 1e3), device.latency.interval)
+    time_ms = device.latency.overhead_ms + cycles / (device.clock_mhz * 1e3)
+    if device.latency.residual is not None:
+        time_ms *= correction(running, device.latency.residual)
+    return around(time_ms, device.latency.interval)
+
+
+def correction(architecture: Architecture, residual: Residual) -> float:
+    """Return the factor that a learned residual puts on a network's time."""
+    counts = dict(zip((f"{table}.{kind}" for table, kind in COLUMNS), counts_of(architecture), strict=True))
+    features = [counts[column] for column in residual.columns]
+    return math.exp(sum(value_of(tree, features) for tree in residual.trees))
 
 
 def around(value: float, interval: float) -> Estimate:

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
-from estimators.calibration import COLUMNS
 from estimators.calibration import Fit
-from estimators.calibration import counts_of
 from estimators.calibration import fit_cycles
+from estimators.counts import COLUMNS
+from estimators.counts import counts_of
 from estimators.device import load_device
 from estimators.timing import inference_ms
 from search_spaces.graph import Architecture

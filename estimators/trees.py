@@ -1,0 +1,78 @@
+"""Regression trees as plain data: a number, or `[column, threshold, tree if at most, tree if above]`.
+
+A device file can hold them without a pickle, and anyone can read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tree: TypeAlias = "float | tuple[int, float, Tree, Tree]"
+
+TREES = 100
+DEPTH = 3
+RATE = 0.1
+LEAF = 5
+
+
+def value_of(tree: Tree, features: Sequence[float]) -> float:
+    """Follow a tree to its number.
+
+    >>> value_of((0, 2.5, -0.1, (1, 10.0, 0.2, 0.3)), [4.0, 12.0])
+    0.3
+    """
+    while isinstance(tree, tuple):
+        column, threshold, low, high = tree
+        tree = low if features[column] <= threshold else high
+    return tree
+
+
+def read_tree(data: Any) -> Tree:
+    """Check a tree that comes from a file.
+
+    Raises:
+        ValueError: If a part of it is neither a number nor a split.
+    """
+    if isinstance(data, int | float) and not isinstance(data, bool) and np.isfinite(data):
+        return float(data)
+    if isinstance(data, list | tuple) and len(data) == 4 and isinstance(data[0], int) and data[0] >= 0:
+        return data[0], float(data[1]), read_tree(data[2]), read_tree(data[3])
+    raise ValueError(f"expected a number or [column, threshold, tree, tree]; got {data!r}")
+
+
+def grow(features: NDArray[np.float64], targets: NDArray[np.float64], seed: int = 0) -> tuple[Tree, ...]:
+    """Boost small trees (Friedman, 2001) whose sum approaches the targets.
+
+    Args:
+        features: `(rows, columns)`.
+        targets: `(rows,)`.
+        seed: Decides which rows and columns each tree sees.
+    """
+    from sklearn.ensemble import GradientBoostingRegressor  # noqa: PLC0415 - takes a second, and pricing does not need it
+
+    boosted = GradientBoostingRegressor(
+        n_estimators=TREES,
+        max_depth=DEPTH,
+        learning_rate=RATE,
+        min_samples_leaf=LEAF,
+        subsample=0.7,
+        max_features=0.5,
+        random_state=seed,
+        init="zero",
+    )
+    boosted.fit(features, targets)
+    return tuple(_plain(stage.tree_, 0) for stage in boosted.estimators_[:, 0])
+
+
+def _plain(tree: Any, node: int) -> Tree:
+    low, high = int(tree.children_left[node]), int(tree.children_right[node])
+    if low < 0:
+        return float(f"{RATE * tree.value[node].item():.4g}")
+    # scikit-learn compares in single precision, where a count just above a threshold may be equal to it.
+    threshold = float(f"{tree.threshold[node]:.8g}")
+    return int(tree.feature[node]), threshold, _plain(tree, low), _plain(tree, high)
