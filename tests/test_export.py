@@ -173,18 +173,20 @@ def test_networks_of_few_bits_are_integers_exactly(bits, learned, tmp_path):
 
 
 def test_each_output_channel_has_its_own_scale():
-    architecture = written(lambda graph: graph.linear(0, 3, bias=True), shape=(4,))
+    architecture = written(lambda graph: graph.linear(0, 4, bias=True), shape=(4,))
     network = build(architecture).eval()
-    network.op1_linear.weight.data = torch.tensor([[1.0, 0.25, 0, 0], [0.01, 0, 0.0025, 0], [0, 0, 0, 0]])
-    network.op1_linear.bias.data = torch.tensor([0.1, 0.002, 3.0])
+    # The last channel's bias would be 2e12 units of its weights.
+    weight = [[1.0, 0.25, 0, 0], [0.01, 0, 0.0025, 0], [0, 0, 0, 0], [1e-9, 0, 0, 0]]
+    network.op1_linear.weight.data = torch.tensor(weight)
+    network.op1_linear.bias.data = torch.tensor([0.1, 0.002, 3.0, -3.0])
     records = torch.tensor([[0.0, 0.0, 0.0, 51.0]])
     found = constants(to_onnx(architecture, network, "int8", records))
     # 1 and 0.01 are level 127 of their channels; the input's step is 51 / 255.
-    assert found["op1_linear_weight_levels"].tolist() == [[127, 32, 0, 0], [127, 0, 32, 0], [0, 0, 0, 0]]
+    assert found["op1_linear_weight_levels"].tolist() == [[127, 32, 0, 0], [127, 0, 32, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     np.testing.assert_allclose(found["op1_linear_weight_scale"][:2], [1 / 127, 0.01 / 127], rtol=1e-6)
     assert found["op0_rounded_step"] == np.float32(0.2)
     units = found["op1_linear_bias_levels"] * found["op1_linear_bias_scale"]
-    np.testing.assert_allclose(units, [0.1, 0.002, 3.0], rtol=0.01)
+    np.testing.assert_allclose(units, [0.1, 0.002, 3.0, -3.0], rtol=0.01)
     np.testing.assert_allclose(found["op1_linear_bias_scale"][:2], [0.2 / 127, 0.002 / 127], rtol=1e-6)
 
 
@@ -204,6 +206,43 @@ def test_a_sign_is_never_lost_to_an_eight_bit_range():
     np.testing.assert_allclose(logits(model, records), expected(network, records), atol=1e-5)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("bits", [32, 8, 4])
+def test_relu6_ends_at_six(bits, precision):
+    def write(graph):
+        x = graph.activation(graph.linear(0, 4, weight_bits=8), "relu6", bits=bits, range="learned")
+        graph.linear(x, 3, weight_bits=8)
+
+    architecture = written(write, shape=(4,), bits=8)
+    network = build(architecture).eval()
+    network.op0_quantizer.magnitude.fill_(12.7)
+    network.op1_linear.weight.data = torch.eye(4)
+    if bits < 32:
+        network.op2_quantizer.log_step.data = torch.tensor(8 / (2**bits - 1)).log()  # levels on both sides of 6
+    records = torch.tensor([[-3.0, 5.2, 5.8, 9.0], [12.0, 6.1, 0.4, -0.1]])
+    model = to_onnx(architecture, network, precision, records)
+    np.testing.assert_allclose(logits(model, records), expected(network, records), atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_a_bias_is_rounded_so_that_no_sign_changes(kind):
+    def write(graph):
+        x = graph.linear(graph.flatten(0), 2, bias=True, weight_bits=1)
+        x = graph.conv(0, 2, bias=True, weight_bits=1) if kind == "conv" else x
+        x = graph.activation(x, bits=1)
+        graph.linear(graph.flatten(x) if kind == "conv" else x, 2, bias=True, weight_bits=8)
+
+    architecture = written(write, shape=(1, 1, 1), bits=8)
+    network = build(architecture).eval()
+    network.op0_quantizer.magnitude.fill_(127.0)  # a step of 1
+    layer = network.get_submodule("op3_conv" if kind == "conv" else "op2_linear")
+    layer.weight.data.fill_(1.0)  # a level of 127, so 127 units for each input level
+    layer.bias.data = torch.tensor([-2 - 0.3 / 127, -2 + 0.3 / 127])
+    records = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1)
+    model = to_onnx(architecture, network, "int8", records)
+    np.testing.assert_allclose(logits(model, records), expected(network, records), atol=0.01)
+
+
 def test_calibration_records_set_the_range_that_training_did_not():
     architecture = written(lambda graph: graph.linear(0, 3), shape=(4,))
     network = build(architecture).eval()
@@ -212,6 +251,28 @@ def test_calibration_records_set_the_range_that_training_did_not():
     assert constants(wide)["op0_rounded_zero"] == 50
     with pytest.raises(ValueError, match="expected calibration records for int8; got none"):
         to_onnx(architecture, network, "int8", torch.zeros(0, 4))
+
+
+def test_a_range_is_that_of_all_records_not_of_the_last_batch():
+    architecture = written(lambda graph: graph.linear(0, 3), shape=(4,))
+    records = torch.zeros(200, 4)
+    records[3, 1], records[70, 2] = -1.0, 4.1
+    found = constants(to_onnx(architecture, build(architecture).eval(), "int8", records))
+    assert found["op0_rounded_step"] == np.float32(0.02)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_norm_is_not_folded_into_what_others_read_too(precision):
+    def write(graph):
+        x = graph.conv(0, 4, kernel=(3, 3))
+        graph.linear(graph.flatten(graph.add(x, graph.norm(x))), 5)
+
+    architecture, records = written(write), normal(32, 2, 6, 6)
+    network = shaken(architecture)
+    model = to_onnx(architecture, network, precision, records)
+    assert kinds(model)["BatchNormalization"] == 1
+    wanted = expected(network, records)
+    assert np.abs(logits(model, records) - wanted).max() < (1e-4 if precision == "float32" else 0.1) * wanted.std()
 
 
 @given(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4))
@@ -223,6 +284,21 @@ def test_a_scale_covers_its_range_and_says_zero_exactly(one, other):
     assert scale.range[0] <= low + 0.51 * scale.step
     assert scale.range[1] >= high - 0.51 * scale.step
     assert scale_of_range(0.0, 0.0) == Scale(1.0, 0)
+
+
+def test_concatenated_tensors_share_the_wider_range(tmp_path):
+    def write(graph):
+        small = graph.activation(graph.conv(0, 2, bias=True), "relu")
+        large = graph.conv(0, 2, bias=True)
+        graph.linear(graph.flatten(graph.concat(small, large)), 5)
+
+    architecture, records = written(write), normal(64, 2, 6, 6)
+    network = build(architecture).eval()
+    network.op3_conv.weight.data *= 20
+    model = to_onnx(architecture, network, "int8", records)
+    wanted = expected(network, records)
+    assert np.abs(logits(model, records) - wanted).max() < 0.05 * wanted.std()
+    assert kernels(model, tmp_path)["QLinearConcat"] == 1
 
 
 def test_dead_operators_are_left_out():
