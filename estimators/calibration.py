@@ -35,17 +35,25 @@ class Fit:
 
     @property
     def interval(self) -> float:
-        """Relative half-width, around a prediction, that holds the measurement in 90 % of cases.
+        """Relative half-width, around a prediction, that holds the measurement in 90 % of cases."""
+        return interval_of(self.ratios)
 
-        The conformal quantile of the left-out errors where there are enough of them, Student's t around an unbiased
-        prediction where there are not.
-        """
-        deviations = np.abs(self.ratios - 1)
-        count = len(deviations)
-        rank = int(np.ceil(0.9 * (count + 1)))
-        if rank <= count:
-            return float(np.sort(deviations)[rank - 1])
-        return float(student_t.ppf(0.95, count) * np.sqrt(np.mean(deviations**2)))
+
+def interval_of(ratios: Floats) -> float:
+    """Return the relative half-width, around a prediction, that holds the measurement in 90 % of cases.
+
+    The conformal quantile of the left-out errors where there are enough of them, Student's t around an unbiased
+    prediction where there are not.
+
+    Args:
+        ratios: `(networks,)`, measured over predicted, each network left out of the fit that predicts it.
+    """
+    deviations = np.abs(ratios - 1)
+    count = len(deviations)
+    rank = int(np.ceil(0.9 * (count + 1)))
+    if rank <= count:
+        return float(np.sort(deviations)[rank - 1])
+    return float(student_t.ppf(0.95, count) * np.sqrt(np.mean(deviations**2)))
 
 
 def fit_cycles(counts: Floats, cycles: Floats, prior: Floats | None = None, *, folds: int | None = None) -> Fit:
@@ -73,24 +81,34 @@ def fit_cycles(counts: Floats, cycles: Floats, prior: Floats | None = None, *, f
     prior = np.ones(counts.shape[1]) if prior is None else prior
     ratios = {strength: _left_out(counts, cycles, prior, strength, group) for strength in strengths}
     strength = min(strengths, key=lambda strength: float(np.mean((ratios[strength] - 1) ** 2)))
-    return Fit(_solve(counts, cycles, prior, strength), ratios[strength], strength)
+    return Fit(solve(counts, cycles, prior, strength), ratios[strength], strength)
 
 
 def _left_out(counts: Floats, cycles: Floats, prior: Floats, strength: float, group: NDArray[np.int_]) -> Floats:
     ratios = np.empty(len(cycles))
     for fold in range(group.max() + 1):
         out = group == fold
-        predicted = counts[out] @ _solve(counts[~out], cycles[~out], prior, strength)
+        predicted = counts[out] @ solve(counts[~out], cycles[~out], prior, strength)
         # A type that only the network left out has may make its prediction 0: a large error, but a finite one.
         ratios[out] = cycles[out] / np.maximum(predicted, 1e-3 * cycles[out])
     return ratios
 
 
-def _solve(counts: Floats, cycles: Floats, prior: Floats, strength: float) -> Floats:
-    shares = counts * prior / cycles[:, None]
+def solve(counts: Floats, cycles: Floats, prior: Floats, strength: float, weights: Floats | None = None) -> Floats:
+    """Return `(columns,)` non-negative cycles per unit that are nearest to the measurements and to a scaled prior.
+
+    Args:
+        counts: `(networks, columns)`.
+        cycles: `(networks,)`, measured.
+        prior: `(columns,)`; a column of 0 stays 0.
+        strength: Weight of the prior against one network's relative error.
+        weights: `(networks,)`; None: all 1.
+    """
+    roots = np.sqrt(np.ones(len(cycles)) if weights is None else weights)
+    shares = counts * prior / cycles[:, None] * roots[:, None]
     total = shares.sum(axis=1)
-    scale = total.sum() / (total @ total)
+    scale = (roots @ total) / (total @ total)
     # In units of the scaled prior a column weighs as much as its share of the time, whatever it counts.
     pull = np.sqrt(strength) * np.eye(len(prior))
-    factors, _ = nnls(np.vstack([shares * scale, pull]), np.concatenate([np.ones(len(cycles)), np.diag(pull)]))
+    factors, _ = nnls(np.vstack([shares * scale, pull]), np.concatenate([roots, np.diag(pull)]))
     return np.asarray(factors * scale * prior, dtype=np.float64)
