@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -56,8 +55,7 @@ def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, .
         ValueError: If an operator has no rule, or the device stores no width wide enough.
     """
     memory = _memory_of(architecture, device)
-    # What a kernel reads and writes is live in any order: no peak is below this.
-    peak = max((_least(step, memory.sizes) for step in memory.steps), default=memory.sizes[0])
+    peak = memory.least
     order: list[int] = []
     for piece in _pieces(memory):
         found, best = tuple(range(piece.start, piece.stop)), piece.peak
@@ -88,15 +86,16 @@ def schedule(architecture: Architecture, device: Device, order: Sequence[int] | 
     order = best_order(architecture, device)[0] if order is None else order
     if sorted(order) != list(range(len(memory.steps))):
         raise ValueError(f"expected each of {len(memory.steps)} kernels once; got {list(order)}")
+    if not memory.steps:
+        return ()
     search = _Search.over(_Piece(0, len(memory.steps), 0), memory)
     done, live, moments = 0, memory.sizes[0], []
     for step in order:
         if search.after[step] & ~done:
             raise ValueError(f"expected an order of the graph; got {list(order)}: kernel {step} comes too early")
         done |= 1 << step
-        during, kept = search.during(step, done, live), search.live_after(step, done, live)
-        moments.append(Moment(step, during, kept))
-        live = kept
+        during, live = search.after_running(step, done, live)
+        moments.append(Moment(step, during, live))
     return tuple(moments)
 
 
@@ -123,18 +122,6 @@ class _Step(NamedTuple):
     in_place: bool
 
 
-def _least(step: _Step, sizes: Mapping[int, int]) -> int:
-    """Bytes live while a step runs, whatever else is."""
-    return sum(sizes[tensor] for tensor in step.reads) + step.takes - _shared(step, step.reads, sizes)
-
-
-def _shared(step: _Step, freed: Iterable[int], sizes: Mapping[int, int]) -> int:
-    """Bytes that a step's output and one of the inputs it frees both lie in."""
-    if not step.in_place:
-        return 0
-    return min(step.takes, max((sizes[tensor] for tensor in freed), default=0))
-
-
 class _Memory(NamedTuple):
     """A network as an allocator sees it.
 
@@ -142,11 +129,13 @@ class _Memory(NamedTuple):
         steps: One for each kernel, as listed.
         sizes: Bytes of each tensor.
         last_use: The last step that needs each tensor. The logits outlive all steps.
+        least: What one kernel reads and writes is live in any order: no peak is below this.
     """
 
     steps: list[_Step]
     sizes: dict[int, int]
     last_use: dict[int, int]
+    least: int
 
 
 class _Piece(NamedTuple):
@@ -163,6 +152,7 @@ def _memory_of(architecture: Architecture, device: Device) -> _Memory:
     roots, last_use = {0: 0}, {0: 0}
     makers: dict[int, int] = {}
     steps = []
+    least, kinds = sizes[0], device.memory.in_place
     for index, kernel in enumerate(architecture.kernels):
         output = kernel.ops[-1]
         reads: tuple[int, ...] = (roots[kernel.inputs[0]],)
@@ -176,12 +166,15 @@ def _memory_of(architecture: Architecture, device: Device) -> _Memory:
             raise no_rule(kernel.kind, "peak_ram_kib")
         roots[output] = writes
         follows = tuple([makers[op] for op in kernel.inputs if op in makers])
-        steps.append(_Step(reads, writes, takes, follows, kernel.kind in device.memory.in_place))
+        in_place = kernel.kind in kinds
+        steps.append(_Step(reads, writes, takes, follows, in_place))
+        read = [sizes[tensor] for tensor in reads]
+        least = max(least, sum(read) + takes - (min(takes, max(read)) if in_place else 0))
         makers[output] = index
         for tensor in (*reads, writes):
             last_use[tensor] = index
     last_use[roots[len(architecture.ops) - 1]] = len(steps)
-    return _Memory(steps, sizes, last_use)
+    return _Memory(steps, sizes, last_use, least)
 
 
 def _pieces(memory: _Memory) -> Iterator[_Piece]:
@@ -190,11 +183,18 @@ def _pieces(memory: _Memory) -> Iterator[_Piece]:
     live = peak = memory.sizes[0]
     # A result that nobody reads may be computed at any time, in any piece: then there is one piece only.
     whole = any(last_use[step.writes] == index for index, step in enumerate(memory.steps))
-    for index, step in enumerate(memory.steps):
-        freed = {tensor for tensor in (*step.reads, step.writes) if last_use[tensor] == index}
-        peak = max(peak, live + step.takes - _shared(step, freed - {step.writes}, memory.sizes))
-        live += step.takes - sum(memory.sizes[tensor] for tensor in freed)
-        alive += (step.takes > 0) - len(freed)
+    for index, (reads, writes, takes, _, in_place) in enumerate(memory.steps):
+        during, largest = live + takes, 0
+        live = during
+        alive += takes > 0
+        for tensor in reads if last_use[writes] > index else {*reads, writes}:
+            if last_use[tensor] == index:
+                size = memory.sizes[tensor]
+                live -= size
+                alive -= 1
+                if size > largest and tensor != writes:
+                    largest = size
+        peak = max(peak, during - min(takes, largest) if in_place else during)
         if index == len(memory.steps) - 1 or (alive == 1 and not whole):
             yield _Piece(start, index + 1, peak)
             start, peak = index + 1, live
@@ -213,7 +213,10 @@ class _Search:
         start: The piece's first step.
         live: Bytes in use before it.
         after: For each step, the set of those whose results it reads.
-        steps: What each does to memory.
+        takes: For each step, the bytes it newly takes.
+        writes: For each step, the tensor that holds its output.
+        in_place: For each step, whether its output may lie where an input lay that nothing else needs.
+        touched: For each step, the tensors that may become free when it has run.
         readers: For each of these tensors, the set of steps that must have run before it is free.
         sizes: Bytes of each tensor.
     """
@@ -221,7 +224,10 @@ class _Search:
     start: int
     live: int
     after: tuple[int, ...]
-    steps: tuple[_Step, ...]
+    takes: tuple[int, ...]
+    writes: tuple[int, ...]
+    in_place: tuple[bool, ...]
+    touched: tuple[frozenset[int], ...]
     readers: Mapping[int, int]
     sizes: Mapping[int, int]
 
@@ -239,7 +245,9 @@ class _Search:
         live = memory.sizes[steps[0].reads[0]]
         # What ran before the piece is done already.
         after = tuple(sum(1 << made - piece.start for made in {*s.follows} if made >= piece.start) for s in steps)
-        return cls(piece.start, live, after, tuple(steps), readers, memory.sizes)
+        _, writes, takes, _, in_place = zip(*steps, strict=True)
+        touched = tuple(frozenset((*step.reads, step.writes)) for step in steps)
+        return cls(piece.start, live, after, takes, writes, in_place, touched, readers, memory.sizes)
 
     def run(self) -> tuple[tuple[int, ...], int]:
         """Return the best order of the steps and its peak in bytes."""
@@ -258,9 +266,8 @@ class _Search:
             expanded.add(done)
             for step in self._ready(done):
                 then = done | 1 << step
-                higher = max(peak, self.during(step, then, live))
-                state = (then, self.live_after(step, then, live), (*order, step))
-                heapq.heappush(queue, (higher, -len(order), next(ties), state))
+                during, kept = self.after_running(step, then, live)
+                heapq.heappush(queue, (max(peak, during), -len(order), next(ties), (then, kept, (*order, step))))
         raise AssertionError("an acyclic graph has an order")
 
     def _run_free(self, state: _State, peak: int) -> _State:
@@ -275,8 +282,8 @@ class _Search:
             found = False
             for step in self._ready(done):
                 then = done | 1 << step
-                kept = self.live_after(step, then, live)
-                if kept <= live and self.during(step, then, live) <= peak:
+                during, kept = self.after_running(step, then, live)
+                if kept <= live and during <= peak:
                     done, live, order, found = then, kept, (*order, step), True
         return done, live, order
 
@@ -285,17 +292,15 @@ class _Search:
             if not done >> step & 1 and after & done == after:
                 yield step
 
-    def during(self, step: int, done: int, live: int) -> int:
-        """Bytes in use while `step`, the last of `done`, runs; `live` were before it."""
-        work = self.steps[step]
-        if not work.in_place:
-            return live + work.takes
-        return live + work.takes - _shared(work, self._freed(step, done) - {work.writes}, self.sizes)
-
-    def live_after(self, step: int, done: int, live: int) -> int:
-        """Bytes in use once `step`, the last of `done`, has run."""
-        return live + self.steps[step].takes - sum(self.sizes[tensor] for tensor in self._freed(step, done))
-
-    def _freed(self, step: int, done: int) -> set[int]:
-        work = self.steps[step]
-        return {tensor for tensor in (*work.reads, work.writes) if not self.readers[tensor] & ~done}
+    def after_running(self, step: int, done: int, live: int) -> tuple[int, int]:
+        """Bytes in use while `step`, the last of `done`, runs, and once it has run; `live` were before it."""
+        takes, writes = self.takes[step], self.writes[step]
+        freed = largest = 0
+        for tensor in self.touched[step]:
+            if not self.readers[tensor] & ~done:
+                size = self.sizes[tensor]
+                freed += size
+                if size > largest and tensor != writes:
+                    largest = size
+        during = live + takes
+        return during - min(takes, largest) if self.in_place[step] else during, during - freed
