@@ -118,6 +118,16 @@ def test_the_thread_is_pinned_and_let_go():
     assert os.sched_getaffinity(0) == before
 
 
+def test_pinning_gives_back_all_the_cores_it_found(monkeypatch):
+    sets = []
+    monkeypatch.setattr(measuring, "_affinity", lambda: [0, 1, 5])
+    monkeypatch.setattr(measuring, "_set_affinity", sets.append)
+    monkeypatch.setattr("nas.measuring.psutil.cpu_percent", lambda **_: [90.0, 20.0, 0.0, 0.0, 0.0, 50.0])
+    with pinned() as core:
+        assert core == 1
+    assert sets == [[1], [0, 1, 5]]
+
+
 def test_a_system_without_pinning_measures_all_the_same(monkeypatch):
     monkeypatch.setattr(measuring, "_affinity", lambda: None)
     with pinned() as core:
