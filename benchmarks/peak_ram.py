@@ -24,9 +24,9 @@ from reference_networks import ST_NETWORKS
 from report import write_results
 from shared_data import SHARED
 
-from estimators.calibration import Floats
 from estimators.cost import flash_kib
 from estimators.cost import peak_ram_kib
+from estimators.counts import Floats
 from estimators.device import Device
 from estimators.device import Memory
 from estimators.device import load_device
