@@ -379,6 +379,7 @@ class Device:
         calibration: What the cycle model stands on.
         prune_dead_ops: Whether the engine leaves out operators whose result nobody needs, as converters do and eager
             execution does not.
+        float_becomes_bits: Width that the engine's converter gives to what is in float; None: it stays float.
         energy: Power, None where nobody measured it.
         memory: How the engine uses memory and flash.
         ram_kib: Memory of the chip, None where it is no limit.
@@ -403,6 +404,7 @@ class Device:
     latency: Latency
     calibration: Calibration
     prune_dead_ops: bool = True
+    float_becomes_bits: Width | None = None
     energy: Energy | None = None
     memory: Memory = field(default_factory=Memory)
     ram_kib: Positive | None = None
@@ -412,7 +414,9 @@ class Device:
 
 
 def deployed(architecture: Architecture, device: Device) -> Architecture:
-    """Return the network as it runs on a device."""
+    """Return the network as it runs on a device: what its converter leaves of it, in the widths it gives."""
+    if device.float_becomes_bits is not None:
+        architecture = architecture.without_float(device.float_becomes_bits)
     return prune(architecture) if device.prune_dead_ops else architecture
 
 

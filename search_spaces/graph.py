@@ -238,17 +238,23 @@ class Architecture:
 
     def as_float(self) -> Architecture:
         """Return the same network with every weight and tensor in 32-bit float (a `sign` activation becomes `relu`)."""
-        return self.with_bits(32)
+        ops = tuple(
+            replace(
+                op, weight_bits=32, bits=32, range="tracked", function="relu" if op.function == "sign" else op.function
+            )
+            for op in self.ops
+        )
+        return Architecture(self.space, self.params, ops)
 
-    def with_bits(self, bits: int) -> Architecture:
-        """Return the same network with every weight and tensor of one width (a `sign` activation becomes `relu`)."""
+    def without_float(self, bits: int) -> Architecture:
+        """Return the same network with what is in 32-bit float at another width, as post-training quantisation does."""
+        if all(op.bits < 32 and (op.weight_bits < 32 or op.kind not in WEIGHTED) for op in self.ops):
+            return self
         ops = tuple(
             replace(
                 op,
-                weight_bits=bits,
-                bits=bits,
-                range="tracked",
-                function="relu" if op.function == "sign" else op.function,
+                weight_bits=bits if op.weight_bits == 32 else op.weight_bits,
+                bits=bits if op.bits == 32 else op.bits,
             )
             for op in self.ops
         )
