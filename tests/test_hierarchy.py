@@ -115,6 +115,18 @@ def test_accesses_of_a_row_stationary_convolution():
     assert moved["buffer"] == pytest.approx(576 * 2 + 256 * 2)
 
 
+def test_an_input_is_shared_by_the_filters_of_its_group_alone():
+    graph = GraphBuilder((4, 4, 4), bits=8)
+    graph.activation(graph.depthwise(0, kernel=(3, 3), padding=(1, 1), weight_bits=8), bits=8)
+    # 576 MACs of 36 weights on 64 inputs: 9 uses each, every one of them a read of the buffer. 9 products, 4 a column.
+    moved = bits_of(graph.architecture("hand", {}), "weight_stationary")
+    assert moved["buffer"] == pytest.approx(36 * 8 + 64 * 8 * 9 + 64 * 16 * 2 * (9 / 4 - 1))
+    grouped = GraphBuilder((4, 4, 4), bits=8)
+    grouped.activation(grouped.conv(0, 8, kernel=(1, 1), groups=4, weight_bits=8), bits=8)
+    # 2 filters to a group, one in each column: 2 uses of an input for one read. No sum has a second product.
+    assert bits_of(grouped.architecture("hand", {}), "weight_stationary")["buffer"] == pytest.approx(8 * 8 + 64 * 8)
+
+
 @pytest.mark.parametrize("dataflow", DATAFLOWS)
 def test_a_fully_connected_weight_is_read_once_from_everywhere(dataflow):
     network = linear_network()
