@@ -113,7 +113,7 @@ class _Simplified:
             if index in needed:
                 continue
             needed.add(index)
-            sources = self.ops[index].inputs if self.ops[index].kind != "zero" else ()
+            sources = () if index in self.zero else self.ops[index].inputs
             waiting += [self.root[source] for source in sources]
             waiting += self.touched.get(index, ())
         # The logits come last, whatever else runs.

@@ -22,7 +22,7 @@ def structure(*edges):
 def test_nodes_that_change_places_change_nothing():
     draws = np.random.default_rng(0)
     for _ in range(40):
-        one, two, direct, first, second = (str(op) for op in draws.choice(OPERATORS, 5))
+        one, two, direct, first, second = (str(op) for op in draws.choice(OPERATORS[1:], 5))
         # No edge between nodes 1 and 2: they may swap, and so the sums are written in another order.
         assert structure(one, two, "none", direct, first, second) == structure(two, one, "none", direct, second, first)
 
@@ -30,7 +30,7 @@ def test_nodes_that_change_places_change_nothing():
 def test_different_cells_differ():
     kinds = ("nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
     cells = [structure(*edges, "nor_conv_3x3", "none", "none") for edges in itertools.product(kinds, repeat=3)]
-    assert len(set(cells)) == 1  # three dead edges, whatever they are
+    assert len(set(cells)) == 3  # 0-2 and 1-2 make a dead sum; 0-1 is a convolution times zero, or a dead pooling
     cells = [structure(*edges, "none", "none", "nor_conv_3x3") for edges in itertools.product(kinds, repeat=3)]
     assert len(set(cells)) == 27
 
