@@ -18,15 +18,14 @@ from nas.evaluate import screen
 from nas.storage import load_study
 from search_spaces.graph import Architecture
 from search_spaces.graph import Shape
-from search_spaces.space import SearchSpace
 
 
 def read_architecture(text: str | None, space: str, input_shape: Shape, classes: int, runs: Path) -> Architecture:
     """Find the architecture that a user means.
 
     Args:
-        text: JSON of parameters, the path of a JSON file (of parameters, or one written by `nas pick`), RUN:NUMBER, or
-            None for the space's reference. Parameters left out are the reference's.
+        text: JSON of parameters, the path of a JSON file (of parameters, or one written by `nas pick`), RUN:NUMBER, the
+            space's own text of a point, or None for the space's reference. Parameters left out are the reference's.
         space: Space of the parameters, where the text does not say.
         input_shape: Shape of one record, where the text does not say.
         classes: Number of classes, where the text does not say.
@@ -35,17 +34,33 @@ def read_architecture(text: str | None, space: str, input_shape: Shape, classes:
     Raises:
         ValueError: If the text is none of these or does not belong to the space.
     """
-    if text and not text.lstrip().startswith("{") and not Path(text).exists():
+    if not text or text.lstrip().startswith("{"):
+        return parse_architecture(text or "{}", space, input_shape, classes)
+    if Path(text).exists():
+        return _decoded(files.read_json(Path(text)), space, input_shape, classes)
+    if text.rpartition(":")[2].isdigit() or report.space_named(space, input_shape, classes).parse is None:
         return _from_run(text, runs)
-    found: Any = {}
-    if text:
-        found = _parse(text) if text.lstrip().startswith("{") else files.read_json(Path(text))
-    if not isinstance(found, dict):
-        raise ValueError(f"expected an object of parameters; got {found!r}")
-    if "params" in found:
-        space, input_shape, classes, found = _task(found)
-    made: SearchSpace = plugins.load("search_spaces", space, "make_space")(input_shape, classes)
-    return made.decode({**made.reference, **found})
+    return parse_architecture(text, space, input_shape, classes)
+
+
+def parse_architecture(text: str, space: str, input_shape: Shape, classes: int) -> Architecture:
+    """Read JSON of parameters, those left out being the reference's, or what the space itself calls a point.
+
+    Args:
+        text: An object of parameters, what `nas pick` writes, or the space's own text (a cell of NAS-Bench-201).
+        space: Space of the parameters, where the text does not say.
+        input_shape: Shape of one record, where the text does not say.
+        classes: Number of classes, where the text does not say.
+
+    Raises:
+        ValueError: If the text is none of these or does not belong to the space.
+    """
+    if text.lstrip().startswith("{"):
+        return _decoded(_parse(text), space, input_shape, classes)
+    made = report.space_named(space, input_shape, classes)
+    if made.parse is None:
+        raise ValueError(f"expected JSON of parameters, the space {space!r} has no text of its own; got {text!r}")
+    return made.decode(made.parse(text))
 
 
 def price_on(architecture: Architecture, device: str) -> dict[str, dict[str, Estimate]]:
@@ -69,6 +84,15 @@ def check(architecture: Architecture) -> dict[str, dict[str, int]]:
     if wrong:
         raise ValueError(f"counts differ: ours {ours}, {', '.join(wrong)}")
     return counted
+
+
+def _decoded(found: Any, space: str, input_shape: Shape, classes: int) -> Architecture:
+    if not isinstance(found, dict):
+        raise ValueError(f"expected an object of parameters; got {found!r}")
+    if "params" in found:
+        space, input_shape, classes, found = _task(found)
+    made = report.space_named(space, input_shape, classes)
+    return made.decode({**made.reference, **found})
 
 
 def _from_run(text: str, runs: Path) -> Architecture:

@@ -24,6 +24,7 @@ from nas.storage import CONFIG
 from nas.storage import TASK
 from search_spaces.graph import WEIGHTED
 from search_spaces.graph import Architecture
+from search_spaces.graph import Shape
 from search_spaces.space import SearchSpace
 
 Row: TypeAlias = dict[str, Any]
@@ -36,7 +37,18 @@ WITH_INTERVAL = ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
 def space_of(study: optuna.Study) -> SearchSpace:
     """Return the space a study searched."""
     task = study.user_attrs[TASK]
-    return _space(study.user_attrs[CONFIG]["space"], tuple(task["input_shape"]), int(task["num_classes"]))
+    return space_named(study.user_attrs[CONFIG]["space"], tuple(task["input_shape"]), int(task["num_classes"]))
+
+
+@lru_cache
+def space_named(name: str, input_shape: Shape, num_classes: int) -> SearchSpace:
+    """Return a space for one kind of input, made once.
+
+    Raises:
+        ValueError: If there is no such space, or it has no networks for this input.
+    """
+    space: SearchSpace = plugins.load("search_spaces", name, "make_space")(input_shape, num_classes)
+    return space
 
 
 def architecture_of(study: optuna.Study, trial: FrozenTrial) -> Architecture:
@@ -161,12 +173,6 @@ def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> s
         "",
     ]
     return "\n".join(lines)
-
-
-@lru_cache
-def _space(name: str, input_shape: tuple[int, ...], num_classes: int) -> SearchSpace:
-    space: SearchSpace = plugins.load("search_spaces", name, "make_space")(input_shape, num_classes)
-    return space
 
 
 def _is_number(value: object) -> bool:

@@ -129,3 +129,17 @@ def test_a_file_of_something_else(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"^expected (an object of parameters; got|JSON in .*file\.json: )"):
         read(str(path))
+
+
+CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
+
+
+def test_a_space_with_a_text_of_its_own_reads_it():
+    space = space_of("nb201", (3, 32, 32))
+    assert read(CELL, space="nb201", shape=(3, 32, 32)) == space.decode(space.parse(CELL))
+    with pytest.raises(ValueError, match=r"^expected a cell like .*; got 'nothing'$"):
+        read("nothing", space="nb201", shape=(3, 32, 32))
+
+
+def test_a_run_is_found_whatever_the_space(trained_run):
+    assert read("small:0", runs=trained_run.runs, space="nb201", shape=(3, 32, 32)).space == "mlp"

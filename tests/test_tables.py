@@ -1,0 +1,133 @@
+"""Tables of architectures: what is read, what is refused and by which lines, what is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from nas import plugins
+from nas.tables import read_architectures
+from nas.tables import write_table
+
+CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
+
+
+def table(path, *lines):
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def read(path, space=None, shape=(3, 32, 32), classes=10):
+    return read_architectures(path, space, shape, classes)
+
+
+def refusal(path, space=None):
+    with pytest.raises(ValueError, match=r"expected|wrong") as caught:
+        read(path, space)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def space(name):
+    return plugins.load("search_spaces", name, "make_space")((3, 32, 32), 10)
+
+
+def test_rows_of_several_spaces_keep_their_lines_and_all_their_text(tmp_path):
+    path = table(
+        tmp_path / "a.csv",
+        "note,architecture,space,latency_ms",
+        f"usual cell,{CELL},nb201, 3.5",
+        "",
+        '"two\nlines","{""depth"": 2}",conv,',
+    )
+    cell, conv = read(path)
+    assert (cell.line, conv.line) == (2, 5)
+    assert cell.architecture == space("nb201").decode(space("nb201").parse(CELL))
+    assert conv.architecture == space("conv").decode({**space("conv").reference, "depth": 2})
+    assert cell.cells == {"note": "usual cell", "architecture": CELL, "space": "nb201", "latency_ms": " 3.5"}
+    assert conv.cells["note"] == "two\nlines"
+    assert conv.cells["latency_ms"] == ""
+
+
+def test_the_space_may_be_given_for_all_rows_and_a_rows_own_beats_it(tmp_path):
+    assert [row.architecture.space for row in read(table(tmp_path / "a.csv", "architecture", CELL), "nb201")] == [
+        "nb201"
+    ]
+    path = table(tmp_path / "b.csv", "space,architecture", f",{CELL}", "conv,{}")
+    assert [row.architecture.space for row in read(path, "nb201")] == ["nb201", "conv"]
+
+
+def test_a_spreadsheets_mark_at_the_start_is_not_part_of_the_first_column(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(f"\ufeffarchitecture\r\n{CELL}\r\n".encode())
+    assert len(read(path, "nb201")) == 1
+
+
+def test_what_pick_writes_says_its_space_and_shape_itself(tmp_path):
+    written = json.dumps({"space": "mlp", "input_shape": [7], "num_classes": 3, "params": {"depth": 2}})
+    quoted = written.replace('"', '""')
+    (row,) = read(table(tmp_path / "a.csv", "architecture", f'"{quoted}"'), "conv")
+    assert (row.architecture.space, row.architecture.input_shape) == ("mlp", (7,))
+
+
+def test_wrong_rows_are_named_together_by_their_lines(tmp_path):
+    path = table(
+        tmp_path / "a.csv", "space,architecture", "conv,{}", "conv,resnet", "cube,{}", f"nb201,{CELL}", ",{}", "conv,"
+    )
+    told = refusal(path)
+    assert told.startswith(f"4 rows of {path} are wrong: line 3: expected JSON of parameters, the space 'conv' has no ")
+    assert "; line 4: no 'cube' in search_spaces; there are ['conv', 'mlp', 'nb201']" in told
+    assert told.endswith("; line 6: no value in the column 'space'; line 7: no value in the column 'architecture'")
+    many = table(tmp_path / "b.csv", "architecture", *["|none~0|"] * 9)
+    told = refusal(many, "nb201")
+    assert told.count("expected a cell like") == 5
+    assert told.endswith("; and 4 more")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["space,cell", "conv,{}"], "expected a column 'architecture' in {path}; there are ['space', 'cell']"),
+        (["architecture", "{}"], "expected a column 'space' in {path}, or --space; there are ['architecture']"),
+        (
+            ["space,architecture,space", "conv,{},conv"],
+            "expected each column once in {path}; there are several ['space']",
+        ),
+        (["space,architecture"], "expected one architecture or more in {path}; got none"),
+        ([""], "expected a column 'architecture' in {path}; there are []"),
+        (["space,architecture", "conv,{},5"], "1 row of {path} is wrong: line 2: expected 2 values; got 3"),
+        (
+            ["space,architecture", 'conv,"{}'],
+            "expected a CSV file of architectures at {path}; cannot read it: unexpected end of data",
+        ),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, lines, message):
+    path = table(tmp_path / "a.csv", *lines)
+    assert refusal(path) == message.format(path=path)
+
+
+def test_no_file_at_all(tmp_path):
+    assert "there is no such path" in refusal(tmp_path / "none.csv")
+    (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
+    assert "cannot read it" in refusal(tmp_path / "bytes.csv")
+
+
+def test_a_table_is_written_whole_and_reads_back(tmp_path):
+    path = tmp_path / "new" / "out.csv"
+    write_table(path, [{"a": 'x,"y"\nz', "b": 1.5}, {"a": "", "c": 1e-7}])
+    with path.open(newline="") as stream:
+        assert list(csv.DictReader(stream)) == [
+            {"a": 'x,"y"\nz', "b": "1.5", "c": ""},
+            {"a": "", "b": "", "c": "1e-07"},
+        ]
+
+    def broken():
+        yield {"a": 1}
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_table(path, broken())
+    assert len(path.read_text().splitlines()) == 4
