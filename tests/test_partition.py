@@ -26,7 +26,7 @@ from estimators.device import Latency
 from estimators.device import Link
 from estimators.device import LinkPower
 from estimators.device import Memory
-from estimators.device import load_device
+from estimators.device_files import load_device
 from estimators.partition.enclave import best_set
 from estimators.partition.enclave import best_tail
 from estimators.partition.enclave import hide
@@ -464,6 +464,22 @@ def test_two_visits_share_the_memory_for_constants_and_the_engine(arena_factor, 
     assert best_set(network, chip, [1, 9, 2]).kernels == (0, 2)
     less = replace(chip, enclave=replace(chip.enclave, secure_ram_kib=(enough - 1) / 1024))
     assert best_set(network, less, [1, 9, 2]).kernels == (2,)
+
+
+def test_two_visits_without_a_kernel_between_are_one_and_take_its_memory():
+    graph = GraphBuilder((9,), bits=8)
+    shortcut = graph.activation(graph.linear(0, 50, weight_bits=8), bits=8)
+    x = shortcut
+    for width in (5, 60, 50):
+        x = graph.activation(graph.linear(x, width, weight_bits=8), bits=8)
+    graph.activation(graph.add(shortcut, x), bits=8)
+    network = graph.architecture("shortcut", {})
+    # Kernels 2 and 3 hold 540 and 3,200 bytes. The shortcut of 50 waits inside for the sum, kernel 4: 50 + 60 + 50;
+    # left and entered again before the sum, it would be 60 + 50 and then 3 * 50.
+    enough = 256 + 540 + 3200 + 160
+    for size, kernels in ((enough, (2, 3, 4)), (enough - 1, (2, 3))):
+        hidden = best_set(network, trusted(secure_ram_kib=size / 1024), [0, 0, 5, 5, 1])
+        assert (hidden.kernels, hidden.fits) == (kernels, True)
 
 
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (0, 3), (1, 3), ()])

@@ -42,6 +42,7 @@ BYTES_PER_KIB = 1024
 BYTES_PER_BIAS = 4
 BYTES_PER_NORM = 8
 US_PER_MS = 1e3
+TOLERANCE = 1e-5  # of the largest value; HiGHS meets a rule to 1e-6 or 1e-7
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ def best_set(architecture: Architecture, device: Device, values: Sequence[float]
     worth = np.array([visit.worth for visit in visits]) / max(world.total, 1e-300)
     rules = _rules(visits, world)
     most = worth[_solve(-worth, rules)].sum()
-    # Of the sets that are worth as much, the fastest.
-    rules.append(LinearConstraint(np.append(worth, 0.0), most * (1 - 1e-9), np.inf))
+    # Of the sets that are worth as much, to the solver's tolerance, the fastest.
+    rules.append(LinearConstraint(worth, most - TOLERANCE, np.inf))
     chosen = _solve(np.array([visit.added_ms for visit in visits]), rules)
     return world.hide({index for place in chosen for index in visits[place].kernels})
 
@@ -276,31 +277,33 @@ def _constants(kernel: Kernel, architecture: Architecture, device: Device) -> in
 
 
 def _rules(visits: list[_Visit], world: _World) -> list[LinearConstraint]:
-    """Say which visits go together; the variables are one of 0 and 1 for each, then the peak in bytes."""
+    """Say which visits go together; a variable of 0 or 1 for each."""
     places = np.arange(len(world.steps))[:, None]
     first = np.array([visit.first for visit in visits])
     last = first + np.array([len(visit.kernels) for visit in visits]) - 1
-    peaks = np.array([float(visit.peak) for visit in visits])
-    covers = (first <= places) & (places <= last)
+    # Whichever visit an inference is in, the constants of all lie beside its tensors.
+    here = (first <= places) & (places <= last)
+    tensors_bytes = np.array([visit.peak for visit in visits]) * world.device.memory.arena_factor
+    memory = np.array([visit.constants for visit in visits]) + here * tensors_bytes
     # One visit at a time, and a kernel outside between two, or they were one.
-    apart = np.column_stack([(first <= places) & (places <= last + 1), np.zeros(len(places))])
-    below_peak = np.column_stack([covers * peaks, np.full(len(places), -1.0)])
-    memory = np.append([float(visit.constants) for visit in visits], world.device.memory.arena_factor)
-    limit = (world.enclave.secure_ram_kib - world.enclave.engine_ram_kib) * BYTES_PER_KIB
+    apart = (first <= places) & (places <= last + 1)
     return [
-        LinearConstraint(apart, -np.inf, 1),
-        LinearConstraint(below_peak, -np.inf, 0),
-        LinearConstraint(memory, -np.inf, limit),
+        LinearConstraint(apart.astype(np.float64), -np.inf, 1),
+        LinearConstraint(memory / BYTES_PER_KIB, -np.inf, world.enclave.secure_ram_kib - world.enclave.engine_ram_kib),
     ]
 
 
 def _solve(costs: NDArray[np.float64], rules: list[LinearConstraint]) -> list[int]:
     """Return which visits a cheapest choice has."""
-    whole = np.append(np.ones(len(costs)), 0.0)
-    bounds = Bounds(0, np.append(np.ones(len(costs)), np.inf))
+    # Small enough without presolve, which is slower here and prints to stdout (HiGHS in SciPy 1.17).
+    binary = np.ones(len(costs), dtype=np.int64)
     solved = milp(
-        np.append(costs, 0.0), constraints=rules, integrality=whole, bounds=bounds, options={"mip_rel_gap": 0.0}
+        costs,
+        constraints=rules,
+        integrality=binary,
+        bounds=Bounds(0, 1),
+        options={"mip_rel_gap": 0.0, "presolve": False},
     )
     if solved.x is None:
         raise AssertionError(f"nothing hidden is always a solution; HiGHS says {solved.message}")
-    return [int(place) for place in np.flatnonzero(solved.x[:-1] > 0.5)]
+    return [int(place) for place in np.flatnonzero(solved.x > 0.5)]
