@@ -28,9 +28,9 @@ from scipy.stats import spearmanr
 from shared_data import SHARED
 
 from estimators.calibration import Fit
-from estimators.calibration import Floats
+from estimators.counts import Floats
 from estimators.device import Device
-from estimators.device import load_device
+from estimators.device_files import load_device
 from estimators.hierarchy import HOROWITZ_45NM_PJ
 from estimators.hierarchy import LEVELS
 from estimators.hierarchy import LayerEnergy

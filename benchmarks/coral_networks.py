@@ -21,10 +21,10 @@ from report import write_results
 from shared_data import SHARED
 
 from estimators.calibration import Fit
-from estimators.calibration import Floats
 from estimators.calibration import fit_cycles
 from estimators.cost import params
-from estimators.device import load_device
+from estimators.counts import Floats
+from estimators.device_files import load_device
 from search_spaces.graph import Architecture
 from search_spaces.graph import GraphBuilder
 from search_spaces.graph import Pair

@@ -29,7 +29,7 @@ from estimators.cost import peak_ram_kib
 from estimators.counts import Floats
 from estimators.device import Device
 from estimators.device import Memory
-from estimators.device import load_device
+from estimators.device_files import load_device
 from estimators.schedule import best_order
 from search_spaces.graph import Architecture
 

@@ -1,24 +1,24 @@
 """A chip with the engine that runs on it: what it stores, how long it computes, what it draws. Data, not code.
 
-A device is one TOML file. Latency depends on the inference engine as much as on the core (one network on one
-Cortex-M7: 587 ms with TensorFlow Lite Micro's reference kernels, 25 ms with TinyEngine), so a device names both.
+A device is one TOML file, read by `estimators.device_files`. Latency depends on the inference engine as much as on the
+core (one network on one Cortex-M7: 587 ms with TensorFlow Lite Micro's reference kernels, 25 ms with TinyEngine), so a
+device names both.
 """
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import field
 from functools import cached_property
 from functools import lru_cache
+from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Annotated
 from typing import Any
 from typing import Literal
 from typing import TypeAlias
+from typing import TypeVar
 
 from annotated_types import Ge
 from annotated_types import Gt
@@ -28,8 +28,6 @@ from annotated_types import MinLen
 from pydantic import AfterValidator
 from pydantic import ConfigDict
 from pydantic import PlainValidator
-from pydantic import TypeAdapter
-from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
 from estimators.estimate import Estimate
@@ -42,9 +40,9 @@ MAC_KINDS = frozenset({"conv", "pointwise", "depthwise", "linear"})
 ELEMENT_KINDS = frozenset({"pool", "norm", "activation", "add", "concat", "zero"})
 VIEW_KINDS = frozenset({"flatten"})
 KERNEL_KINDS = MAC_KINDS | ELEMENT_KINDS
-DEVICES = Path(__file__).parent / "devices"
 
 CostMetric: TypeAlias = Callable[["Architecture", "Device"], Estimate]
+_Names = TypeVar("_Names", Mapping[str, float], tuple[str, ...])
 
 
 def no_rule(kind: str, where: str) -> ValueError:
@@ -52,24 +50,11 @@ def no_rule(kind: str, where: str) -> ValueError:
     return ValueError(f"no rule for the operator {kind!r} in {where}")
 
 
-def _mac_kinds(table: Mapping[str, float]) -> Mapping[str, float]:
-    return _only(table, MAC_KINDS)
-
-
-def _known_kinds(table: Mapping[str, float]) -> Mapping[str, float]:
-    return _only(table, MAC_KINDS | ELEMENT_KINDS)
-
-
-def _runnable_kinds(kinds: tuple[str, ...]) -> tuple[str, ...]:
-    _only(dict.fromkeys(kinds, 0.0), MAC_KINDS | ELEMENT_KINDS)
-    return kinds
-
-
-def _only(table: Mapping[str, float], kinds: frozenset[str]) -> Mapping[str, float]:
-    strangers = sorted(set(table) - kinds)
+def _only(names: _Names, known: frozenset[str]) -> _Names:
+    strangers = sorted(set(names) - known)
     if strangers:
-        raise ValueError(f"no operator {strangers}; there are {sorted(kinds)}")
-    return table
+        raise ValueError(f"no operator {strangers}; there are {sorted(known)}")
+    return names
 
 
 def _ascending(widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -111,21 +96,18 @@ NotNegative: TypeAlias = Annotated[float, Ge(0)]
 Width: TypeAlias = Annotated[int, Ge(1), Le(32)]
 Widths: TypeAlias = Annotated[tuple[Width, ...], MinLen(1), AfterValidator(_ascending)]
 Text: TypeAlias = Annotated[str, MinLen(1)]
-Kinds: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_runnable_kinds)]
-PerMac: TypeAlias = Annotated[Mapping[str, NotNegative], AfterValidator(_mac_kinds)]
-PerKind: TypeAlias = Annotated[Mapping[str, NotNegative], AfterValidator(_known_kinds)]
+Kinds: TypeAlias = Annotated[tuple[str, ...], AfterValidator(partial(_only, known=KERNEL_KINDS))]
+PerMac: TypeAlias = Annotated[Mapping[str, NotNegative], AfterValidator(partial(_only, known=MAC_KINDS))]
+PerKind: TypeAlias = Annotated[Mapping[str, NotNegative], AfterValidator(partial(_only, known=KERNEL_KINDS))]
 WidthPair: TypeAlias = Annotated[Pair, PlainValidator(_width_pair)]
 PerWidths: TypeAlias = Annotated[Mapping[WidthPair, Positive], MinLen(1), AfterValidator(_never_cheaper_wide)]
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def _known_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
-    known = [
-        f"{table}.{kind}" for table in ("cycles_per_element", "cycles_per_kernel") for kind in MAC_KINDS | ELEMENT_KINDS
-    ]
-    _only(dict.fromkeys(columns, 0.0), frozenset(known) | {f"cycles_per_mac.{kind}" for kind in MAC_KINDS})
-    return columns
+_COLUMNS = frozenset(f"cycles_per_mac.{kind}" for kind in MAC_KINDS) | frozenset(
+    f"{table}.{kind}" for table in ("cycles_per_element", "cycles_per_kernel") for kind in KERNEL_KINDS
+)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -138,7 +120,7 @@ class Residual:
         trees: Each a number, or `[column, threshold, tree if at most, tree if above]`, columns counted from 0.
     """
 
-    columns: Annotated[tuple[str, ...], MinLen(1), AfterValidator(_known_columns)]
+    columns: Annotated[tuple[str, ...], MinLen(1), AfterValidator(partial(_only, known=_COLUMNS))]
     trees: Annotated[tuple[Annotated[Any, PlainValidator(read_tree)], ...], MinLen(1)]
 
 
@@ -434,107 +416,3 @@ def stored_width(bits: int, widths: tuple[int, ...]) -> int:
         if width >= bits:
             return width
     raise ValueError(f"no width for {bits} bits; there are {list(widths)}")
-
-
-def available_devices() -> list[str]:
-    """List the devices that ship with the product."""
-    return sorted(path.stem for path in DEVICES.glob("*.toml"))
-
-
-def load_device(name: str) -> Device:
-    """Read a device: one that ships, by its name, or a user's own by the path of its `.toml`.
-
-    A file may start from another device, `base = "stm32l4r5"`, and write only the keys and tables that differ, such as
-    `[link]` or `[enclave]`.
-
-    Raises:
-        ValueError: If there is no such device, or its file is wrong; all problems are named together.
-    """
-    path = _path_of(name, Path())
-    return _parse(path.stem, _filled(_read(path), path.parent))
-
-
-def _path_of(name: str, folder: Path) -> Path:
-    own = name.endswith(".toml")
-    if not own and name not in available_devices():
-        raise ValueError(f"no device {name!r}; there are {available_devices()} (one of your own is given by its .toml)")
-    return folder / name if own else DEVICES / f"{name}.toml"
-
-
-def _filled(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Fill in what a file takes from others: the keys of its `base` that it does not write anew, and its server.
-
-    A user's own file names another one relative to the folder it lies in.
-    """
-    data = _with_base(data, folder)
-    link = data.get("link")
-    if not isinstance(link, dict) or "server" not in link:
-        return data
-    name = str(link["server"])
-    path = _path_of(name, folder)
-    # A server's own link is left out: a network is cut once.
-    server = {key: value for key, value in _with_base(_read(path), path.parent).items() if key != "link"}
-    return data | {"link": link | {"server": server | {"name": path.stem}}}
-
-
-def _with_base(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    if "base" not in data:
-        return data
-    return _read(_path_of(str(data["base"]), folder)) | {key: value for key, value in data.items() if key != "base"}
-
-
-def same_engine(device: Device, engine: str) -> bool:
-    """Tell whether a device was measured with an engine: `X-CUBE-AI`, or with as much of its version as matters.
-
-    >>> [same_engine(load_device("stm32l4r5"), name) for name in ("x-cube-ai", "X-CUBE-AI 9.0", "X-CUBE-AI 8.1.0")]
-    [True, True, False]
-    """
-    measured, asked = device.engine.casefold(), engine.strip().casefold()
-    return measured == asked or (bool(asked) and measured.startswith((f"{asked} ", f"{asked}.")))
-
-
-def require_engine(device: Device, engine: str) -> None:
-    """Refuse to price an engine on figures measured with another one, or with another version of it.
-
-    Latencies of one network (MCUNet's smallest for ImageNet) on one STM32H743: TensorFlow Lite Micro's reference
-    kernels, CMSIS-NN, X-CUBE-AI and TinyEngine (Lin et al., 2021).
-
-    Raises:
-        ValueError: If the device was measured with another engine.
-    """
-    if same_engine(device, engine):
-        return
-    others = {name: load_device(name) for name in available_devices()}
-    having = [name for name, other in others.items() if same_engine(other, engine)]
-    known = having or f"none (there are {sorted({other.engine for other in others.values()})})"
-    raise ValueError(
-        f"the device {device.name!r} was measured with {device.engine!r}, and that says nothing about {engine!r}: one "
-        f"network on one Cortex-M7 takes 587, 53, 35 or 25 ms with four engines; devices with that engine: {known}"
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"cannot read the device file {str(path)!r}: {error}") from error
-
-
-def _parse(name: str, data: dict[str, Any]) -> Device:
-    if "name" in data:
-        raise ValueError(f"the device {name!r} is wrong: no key 'name', a device is called as its file")
-    try:
-        # Validated as JSON: strict about numbers and texts, yet lists are tuples and keys such as "8" are integers.
-        return TypeAdapter(Device).validate_json(json.dumps({**data, "name": name}, default=str))
-    except ValidationError as error:
-        problems = "; ".join(_problem(dict(item)) for item in error.errors())
-        raise ValueError(f"the device {name!r} is wrong: {problems}") from None
-
-
-def _problem(item: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in item["loc"] if part != "[key]")
-    if item["type"] == "missing":
-        return f"{key!r} is missing"
-    if item["type"] == "unexpected_keyword_argument":
-        return f"no key {key!r}"
-    return f"{key!r}: {item['msg'].removeprefix('Value error, ')}, got {item['input']!r}"

@@ -74,7 +74,7 @@ def schedule(architecture: Architecture, device: Device, order: Sequence[int] | 
         ValueError: If the order is not one of the graph's, an operator has no rule, or the device stores no width wide
             enough.
 
-    >>> from estimators.device import load_device
+    >>> from estimators.device_files import load_device
     >>> from search_spaces.graph import GraphBuilder
     >>> graph = GraphBuilder((2, 10, 10), bits=8)
     >>> x = graph.conv(0, 3, weight_bits=8)

@@ -294,8 +294,8 @@ def _check_engine(config: SearchConfig, *, yes: bool) -> None:
 
 
 def _plugin_descriptions() -> dict[str, dict[str, str]]:
-    from estimators.device import available_devices  # noqa: PLC0415 - beside its only use
-    from estimators.device import load_device  # noqa: PLC0415 - beside its only use
+    from estimators.device_files import available_devices  # noqa: PLC0415 - beside its only use
+    from estimators.device_files import load_device  # noqa: PLC0415 - beside its only use
 
     packages = {
         "spaces": ("search_spaces", "make_space"),

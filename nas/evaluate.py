@@ -3,7 +3,7 @@
 `screen` prices an architecture without a tensor; `assess` trains a candidate once, runs it over the records under
 attack and attacks it. Both are plain functions of their arguments:
 
->>> from estimators.device import load_device
+>>> from estimators.device_files import load_device
 >>> from search_spaces.conv import make_space
 >>> space = make_space((1, 8, 8), 10)
 >>> estimates = screen(space.decode(space.reference), load_device("stm32h747"))

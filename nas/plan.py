@@ -15,7 +15,7 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
 from estimators.device import Device
-from estimators.device import load_device
+from estimators.device_files import load_device
 from estimators.estimate import Estimate
 from nas import plugins
 from nas.bank import BankSpec

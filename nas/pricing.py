@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from estimators.device import available_devices
-from estimators.device import load_device
+from estimators.device_files import available_devices
+from estimators.device_files import load_device
 from estimators.estimate import Estimate
 from nas import crosscheck
 from nas import files

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from estimators.cost import energy_mj
-from estimators.device import load_device
+from estimators.device_files import load_device
 from estimators.hierarchy import DATAFLOWS
 from estimators.hierarchy import layer_energies
 from estimators.timing import inference_ms

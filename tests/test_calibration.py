@@ -6,7 +6,7 @@ from estimators.calibration import Fit
 from estimators.calibration import fit_cycles
 from estimators.counts import COLUMNS
 from estimators.counts import counts_of
-from estimators.device import load_device
+from estimators.device_files import load_device
 from estimators.timing import inference_ms
 from search_spaces.graph import Architecture
 from search_spaces.graph import GraphBuilder

@@ -16,7 +16,7 @@ import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from estimators.device import available_devices
+from estimators.device_files import available_devices
 from nas import files
 from nas import plugins
 from nas import search

@@ -19,8 +19,8 @@ from estimators.device import Energy
 from estimators.device import Latency
 from estimators.device import Link
 from estimators.device import LinkPower
-from estimators.device import available_devices
-from estimators.device import load_device
+from estimators.device_files import available_devices
+from estimators.device_files import load_device
 from nas.plugins import available
 from nas.plugins import load
 from search_spaces.graph import Architecture

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from estimators.device import DEVICES
-from estimators.device import available_devices
-from estimators.device import load_device
 from estimators.device import stored_width
+from estimators.device_files import DEVICES
+from estimators.device_files import available_devices
+from estimators.device_files import load_device
+from estimators.device_files import own_devices
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -152,3 +153,37 @@ def test_all_shipped_devices_load_and_say_what_they_stand_on():
         assert device.calibration.error_mean <= device.calibration.error_max
         # An interval of 90 % narrower than the mean error would be a claim that the measurements deny.
         assert device.latency.interval > device.calibration.error_mean
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A current folder with a place for devices of one's own."""
+    (tmp_path / "devices").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "devices"
+
+
+def test_a_device_in_the_current_folder_is_known_by_its_name(here):
+    shipped = available_devices()
+    (here / "chip.toml").write_text(GOOD)
+    assert own_devices() == ["chip"]
+    assert available_devices() == sorted(["chip", *shipped])
+    assert load_device("chip").clock_mhz == 100
+    assert load_device("devices/chip.toml") == load_device("chip")
+
+
+def test_ones_own_device_wins_over_the_shipped_one_of_its_name(here):
+    shipped = load_device("stm32l4r5")
+    (here / "stm32l4r5.toml").write_text(GOOD)
+    assert load_device("stm32l4r5").description == "a chip"
+    assert available_devices().count("stm32l4r5") == 1
+    (here / "stm32l4r5.toml").write_text('base = "stm32l4r5"\nclock_mhz = 60.0\n')
+    assert load_device("stm32l4r5") == dataclasses.replace(shipped, clock_mhz=60.0)
+    (here / "half.toml").write_text('base = "stm32l4r5.toml"\n')
+    assert "no key 'base'" in refusal("half")
+
+
+def test_a_base_may_be_a_device_of_ones_own(here):
+    (here / "chip.toml").write_text(GOOD)
+    (here / "slow.toml").write_text('base = "chip"\nclock_mhz = 50.0\n')
+    assert (load_device("slow").clock_mhz, load_device("slow").engine) == (50.0, "e 1.0")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from estimators.device import load_device
+from estimators.device_files import load_device
 from estimators.estimate import Estimate
 from estimators.leakage.attacks import rmia
 from estimators.leakage.evidence import Evidence

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from estimators.cost import energy_mj
 from estimators.cost import latency_ms
-from estimators.device import available_devices
-from estimators.device import load_device
-from estimators.device import require_engine
-from estimators.device import same_engine
+from estimators.device_files import available_devices
+from estimators.device_files import load_device
+from estimators.device_files import require_engine
+from estimators.device_files import same_engine
 from estimators.timing import inference_ms
 from search_spaces.graph import GraphBuilder
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from estimators.cost import flash_kib
 from estimators.cost import peak_ram_kib
 from estimators.device import Memory
-from estimators.device import load_device
+from estimators.device_files import load_device
 from estimators.schedule import Moment
 from estimators.schedule import best_order
 from estimators.schedule import schedule
