@@ -1,0 +1,115 @@
+"""What the commands share: types of options, how their texts are read, and where they print."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import optuna
+
+WIDTH = 140
+
+Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Storage = Annotated[str | None, typer.Option(help="Optuna storage URL, if not the run's own file.")]
+InputShape = Annotated[str, typer.Option(help="Shape of one record, comma-separated.")]
+Classes = Annotated[int, typer.Option(help="Number of classes.")]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console; where no terminal sets the width, wide enough for the front's table."""
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=WIDTH)
+
+
+def say(text: str) -> None:
+    """Print one line as it is: no colours in it, no breaks."""
+    console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def names(text: str | None) -> list[str] | None:
+    """Read comma-separated names.
+
+    >>> names("error, leakage,")
+    ['error', 'leakage']
+    """
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def limits(texts: list[str] | None, flag: str) -> dict[str, float]:
+    """Read METRIC=NUMBER options.
+
+    Raises:
+        ValueError: If one is no such thing.
+
+    >>> limits(["latency_ms=5"], "--max")
+    {'latency_ms': 5.0}
+    """
+    found = {}
+    for text in texts or []:
+        name, _, number = text.partition("=")
+        try:
+            limit = float(number)
+        except ValueError:
+            limit = math.nan
+        if not math.isfinite(limit):
+            raise ValueError(f"expected {flag} METRIC=NUMBER; got {text!r}")
+        found[name.strip()] = limit
+    return found
+
+
+def span(text: str) -> int | dict[str, int]:
+    """Read a number or LOW:HIGH.
+
+    Raises:
+        ValueError: If it is neither.
+
+    >>> span("5"), span("2:9")
+    (5, {'low': 2, 'high': 9})
+    """
+    try:
+        ends = [int(part) for part in text.split(":")]
+    except ValueError:
+        ends = []
+    if len(ends) == 1:
+        return ends[0]
+    if len(ends) == 2:
+        return {"low": ends[0], "high": ends[1]}
+    raise ValueError(f"expected --epochs NUMBER or LOW:HIGH; got {text!r}")
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Read the lengths of one record's axes.
+
+    Raises:
+        ValueError: If they are no whole numbers.
+
+    >>> shape("3,32,32")
+    (3, 32, 32)
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected --input-shape with whole numbers, like 3,32,32; got {text!r}") from None
+
+
+def open_run(run: str, runs: Path, storage: str | None) -> tuple[optuna.Study, Path]:
+    """Open a run by its name or folder, from its own storage or the one given.
+
+    Raises:
+        ValueError: If there is no such run.
+    """
+    from nas.config import load_config
+    from nas.storage import load_study
+
+    folder = Path(run) if (Path(run) / "config.toml").exists() else runs / run
+    settings = folder / "config.toml"
+    config = load_config(settings, {}) if settings.exists() else None
+    name = config.name if config else run
+    return load_study(name, folder, storage or (config.storage if config else None)), folder

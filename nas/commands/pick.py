@@ -1,0 +1,50 @@
+"""nas pick: one candidate of a run, with its weights and its card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.commands.options import Json
+from nas.commands.options import Runs
+from nas.commands.options import Storage
+from nas.commands.options import console
+from nas.commands.options import limits
+from nas.commands.options import open_run
+from nas.commands.options import say
+
+
+def pick(
+    run: str,
+    *,
+    maximum: Annotated[list[str] | None, typer.Option("--max", help="Limit, METRIC=NUMBER; may be repeated.")] = None,
+    prefer: Annotated[str | None, typer.Option(help="Metric to minimise within the limits [the knee].")] = None,
+    storage: Storage = None,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Choose one candidate, say why, and write its architecture, weights and card."""
+    from nas import picking
+    from nas import report
+    from nas.pareto import choose
+
+    study, folder = open_run(run, runs, storage)
+    choice = choose(study, limits(maximum, "--max"), prefer)
+    if choice.failed:
+        nearest = f"candidate {choice.trial.number} is nearest"
+        if as_json:
+            typer.echo(
+                json.dumps({"picked": None, "nearest": report.row(study, choice.trial), "failed": choice.failed})
+            )
+        raise ValueError(f"no candidate meets the limits; {nearest}: {', '.join(choice.failed)}")
+    written = picking.write(study, choice, folder)
+    if as_json:
+        picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
+        typer.echo(json.dumps(picked))
+        return
+    say(f"candidate {choice.trial.number}: {choice.reason}")
+    console().print(report.front_table(study, [choice.trial]))
+    say(f"written to {written}")

@@ -1,0 +1,41 @@
+"""nas show: the front of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from nas.commands.options import Json
+from nas.commands.options import Runs
+from nas.commands.options import Storage
+from nas.commands.options import console
+from nas.commands.options import open_run
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def show(run: str, *, storage: Storage = None, runs: Runs = Path("runs"), as_json: Json = False) -> None:
+    """Print a run's front and what became of its candidates."""
+    print_front(open_run(run, runs, storage)[0], as_json=as_json)
+
+
+def print_front(study: optuna.Study, *, as_json: bool) -> None:
+    """Print a study's counts and its front, as text or as JSON."""
+    from nas import report
+    from nas.pareto import front
+    from nas.progress import count
+
+    counts = count(study.get_trials(deepcopy=False))
+    best = front(study)
+    if as_json:
+        rows = [report.row(study, trial) for trial in best]
+        typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), "front": rows}))
+        return
+    screen = console()
+    screen.print(f"{study.study_name}: {counts.trained} trained, {counts}", highlight=False)
+    screen.print(report.front_table(study, best) if best else "no candidate was trained to the end yet")
