@@ -186,12 +186,18 @@ def widest(device):
     return max(device.weight_bits)
 
 
+def runnable(network, device):
+    """The same network, what is wider than the device computes narrowed to its widest."""
+    wide = widest(device)
+    ops = tuple(replace(op, weight_bits=min(op.weight_bits, wide), bits=min(op.bits, wide)) for op in network.ops)
+    return Architecture(network.space, network.params, ops)
+
+
 @pytest.mark.parametrize(("metric", "device"), PAIRS)
 def test_a_price_is_positive_and_finite(metric, device):
     chip = load_device(device)
     for name, network in NETWORKS.items():
-        network = network if widest(chip) == 32 else at_bits(network, widest(chip), widest(chip))  # noqa: PLW2901
-        estimate = price(metric, network, chip)
+        estimate = price(metric, runnable(network, chip), chip)
         assert estimate.value > 0, name
         assert math.isfinite(estimate.high), name
         assert 0 <= estimate.low <= estimate.value <= estimate.high, name
@@ -219,7 +225,7 @@ def at_bits(network, weight_bits, bits):
 def test_one_operator_with_more_bits_makes_nothing_cheaper(metric, device):
     chip = load_device(device)
     wide = widest(chip)
-    network = every_kind() if wide == 32 else at_bits(every_kind(), 4, 4)
+    network = runnable(every_kind(), chip) if wide > 8 else at_bits(every_kind(), 4, 4)
     before = price(metric, network, chip).value
     for index, op in enumerate(network.ops):
         for wider in (replace(op, bits=wide), replace(op, weight_bits=wide)):
@@ -375,3 +381,29 @@ def test_fvcore_thop_and_pytorch_count_the_same(name):
 def without_macs():
     free = (nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool2d, nn.MaxPool2d)
     return dict.fromkeys(free, lambda module, inputs, output: None)
+
+
+def test_what_an_engine_leaves_out_takes_no_time_memory_flash_or_energy():
+    graph = GraphBuilder((3, 10, 10), bits=8)
+    kept = graph.activation(graph.conv(0, 4, kernel=(3, 3), padding=(1, 1), weight_bits=8), bits=8)
+    dead = graph.activation(graph.conv(0, 64, weight_bits=8), bits=8)
+    graph.pool(dead, "max", kernel=(2, 2), stride=(2, 2))
+    graph.pool(kept, "max", kernel=(2, 2), stride=(2, 2))
+    network = graph.architecture("hand", {})
+    alone = GraphBuilder((3, 10, 10), bits=8)
+    kept = alone.activation(alone.conv(0, 4, kernel=(3, 3), padding=(1, 1), weight_bits=8), bits=8)
+    alone.pool(kept, "max", kernel=(2, 2), stride=(2, 2))
+    bitfusion = load_device("bitfusion_like")
+    for chip, metrics in ((HAND, ("latency_ms", "energy_mj", "peak_ram_kib", "flash_kib")), (bitfusion, ["energy_mj"])):
+        eager = replace(chip, prune_dead_ops=False)
+        for metric in metrics:
+            assert price(metric, network, chip) == price(metric, alone.architecture("hand", {}), chip), metric
+            assert price(metric, network, eager).value > price(metric, network, chip).value, metric
+
+
+@pytest.mark.parametrize("metric", ["latency_ms", "energy_mj", "peak_ram_kib", "flash_kib"])
+def test_a_float_network_costs_what_its_converter_makes_of_it(metric):
+    converting = replace(HAND, float_becomes_bits=8)
+    float_network = at_bits(one_layer(), 32, 32)
+    assert price(metric, float_network, converting) == price(metric, one_layer(), HAND)
+    assert price(metric, float_network, HAND).value > price(metric, float_network, converting).value

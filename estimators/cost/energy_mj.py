@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from estimators.device import Device
+from estimators.device import deployed
 from estimators.estimate import Estimate
 from estimators.hierarchy import layer_energies
 from estimators.timing import around
@@ -31,7 +32,7 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
         raise ValueError(f"the device {device.name!r} has no measured power, so no energy")
     power_mw = device.energy.active_power_mw
     if power_mw is None:
-        layers_mj = sum(layer.energy_mj for layer in layer_energies(architecture, device))
+        layers_mj = sum(layer.energy_mj for layer in layer_energies(deployed(architecture, device), device))
         return around(layers_mj, device.energy.interval)
     time_ms = inference_ms(architecture, device).value
     # Milliwatts times milliseconds are microjoules.

@@ -6,6 +6,7 @@ from estimators.device import ELEMENT_KINDS
 from estimators.device import MAC_KINDS
 from estimators.device import VIEW_KINDS
 from estimators.device import Device
+from estimators.device import deployed
 from estimators.device import no_rule
 from estimators.device import stored_width
 from estimators.estimate import Estimate
@@ -19,7 +20,7 @@ WITHOUT_WEIGHTS = ELEMENT_KINDS | VIEW_KINDS
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:
-    """Add up what the deployed network occupies in flash.
+    """Add up what the network, as deployed, occupies in flash.
 
     Weights are packed at the narrowest width that the device stores and that holds them; a width it does not store
     costs what the next wider one does. The engine has a part that grows with the kernels.
@@ -27,8 +28,9 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     Raises:
         ValueError: If an operator has no rule, or the device stores no width wide enough.
     """
-    size = sum(kernel_bytes(kernel, architecture, device) for kernel in architecture.kernels)
-    engine = device.engine_flash_kib + device.memory.flash_kib_per_kernel * len(architecture.kernels)
+    running = deployed(architecture, device)
+    size = sum(kernel_bytes(kernel, running, device) for kernel in running.kernels)
+    engine = device.engine_flash_kib + device.memory.flash_kib_per_kernel * len(running.kernels)
     return Estimate.exact(size / BYTES_PER_KIB + engine)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from estimators.device import VIEW_KINDS
 from estimators.device import Device
+from estimators.device import deployed
 from estimators.device import no_rule
 from estimators.estimate import Estimate
 from estimators.schedule import WRITERS
@@ -24,11 +25,12 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     Raises:
         ValueError: If an operator has no rule, or the device stores no width wide enough.
     """
-    peak = _chain_peak(architecture, device)
+    running = deployed(architecture, device)
+    peak = _chain_peak(running, device)
     if peak is None:
-        peak = best_order(architecture, device)[1]
+        peak = best_order(running, device)[1]
     memory = device.memory
-    engine = device.engine_ram_kib + memory.ram_kib_per_kernel * len(architecture.kernels)
+    engine = device.engine_ram_kib + memory.ram_kib_per_kernel * len(running.kernels)
     return Estimate.exact(peak * memory.arena_factor / BYTES_PER_KIB + engine)
 
 
