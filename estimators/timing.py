@@ -23,23 +23,39 @@ def kernel_cycles(kernel: Kernel, device: Device) -> float:
     Raises:
         ValueError: If the device has no rule for this type of kernel or for its bits.
     """
+    compute, memory, overhead = cycle_parts(kernel, device)
+    return compute + memory + overhead
+
+
+def cycle_parts(kernel: Kernel, device: Device) -> tuple[float, float, float]:
+    """Split a kernel's cycles into what computing, moving data and starting it take.
+
+    Where a layer has two roofs, its MACs and its bytes, the higher one is its price and the other takes no time.
+
+    Raises:
+        ValueError: If the device has no rule for this type of kernel or for its bits.
+    """
     latency = device.latency
     coefficients = latency.coefficients.get(kernel.kind)
     if coefficients is None:
         raise no_rule(kernel.kind, f"the latency table of {device.name!r}")
     per_mac, per_element, per_kernel = coefficients
-    cycles = 0.0
+    compute = memory = 0.0
     if kernel.macs:
         relative = latency.relative_by_bits.get((kernel.weight_bits, kernel.input_bits))
         if relative is None:
             raise _no_bits(kernel, device)
         macs = kernel.macs if latency.array is None else occupied_macs(kernel, latency.array)
-        cycles = macs * per_mac * relative
+        compute = macs * per_mac * relative
     per_byte = latency.cycles_per_byte.get(kernel.kind)
     if per_byte:
         weights, tensors = moved_bytes(kernel, device)
-        cycles = max(cycles, weights * latency.cycles_per_weight_byte.get(kernel.kind, per_byte) + tensors * per_byte)
-    return cycles + (kernel.input_size + kernel.output_size) * per_element + per_kernel
+        memory = weights * latency.cycles_per_weight_byte.get(kernel.kind, per_byte) + tensors * per_byte
+        if memory > compute:
+            compute = 0.0
+        else:
+            memory = 0.0
+    return compute, memory + (kernel.input_size + kernel.output_size) * per_element, per_kernel
 
 
 def occupied_macs(kernel: Kernel, array: tuple[int, ...]) -> int:
