@@ -28,6 +28,7 @@ CLOSE = 0.1
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 FOLDS = 10
 ROUNDS = 12
+NO_WEIGHT = 1e-4
 FEW_NETWORKS = 100
 """From so many different networks on, trees are tried and the choice of a relative no longer matters."""
 PAYS = 0.015
@@ -160,12 +161,18 @@ def _linear_models(
 
 
 def _solve(counts: Floats, cycles: Floats, relative: Floats, strength: float) -> Floats:
-    """Fit by weights that fall with the error (Geman and McClure, 1987): far rows do not move the fit."""
-    weights = np.ones(len(cycles))
+    """Fit by weights that fall with the error (Geman and McClure, 1987): far rows do not move the fit.
+
+    It starts from the relative, scaled to the median row, and narrows what counts as far.
+    """
+    coefficients: Floats = relative * float(np.exp(np.median(np.log(cycles / (counts @ relative)))))
     for _ in range(ROUNDS):
-        coefficients = solve(counts, cycles, relative, strength, weights)
         errors = np.log(_at_least(counts @ coefficients) / cycles)
-        weights = 1 / (1 + (errors / CLOSE) ** 2) ** 2 + 1e-6
+        close = max(CLOSE, float(np.median(np.abs(errors))))
+        weights = 1 / (1 + (errors / close) ** 2) ** 2
+        # A row that took a hundredth of the prediction has a huge relative error however small its weight.
+        weights[weights < NO_WEIGHT] = 0
+        coefficients = solve(counts, cycles, relative, strength, weights)
     return coefficients
 
 

@@ -1,0 +1,159 @@
+"""Turn a table of measured networks into a device, and say what the table can and cannot tell."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from estimators.counts import Floats
+from estimators.counts import counts_of
+from estimators.cycle_model import CycleModel
+from estimators.cycle_model import far
+from estimators.cycle_model import generic_relative
+from estimators.cycle_model import relative_of
+from estimators.cycle_model import with_overhead
+from estimators.device import Device
+from estimators.device import deployed
+from estimators.device_files import load_device
+from nas import plugins
+from nas.device_text import device_text
+from nas.device_text import template_of
+from nas.measurements import About
+from nas.measurements import Findings
+from nas.measurements import Measured
+from nas.measurements import Prepared
+from nas.measurements import check_count
+from nas.measurements import check_unit
+from nas.measurements import noise_ceiling
+from nas.measurements import usable
+from nas.tables import TableRow
+from search_spaces.graph import Architecture
+from search_spaces.structure import structure_of
+
+OUTLIER = 5.0
+"""A row this many times off the prediction of a fit without it is a mistake, not noise."""
+CANDIDATES = 100
+NEXT = 5
+
+
+def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, Findings]:
+    """Fit a device to measured networks.
+
+    Args:
+        rows: Networks with the columns `latency_ms` and, optionally, `energy_mj`, `ram_kib`, `flash_kib`.
+        about: What the rows do not say.
+
+    Returns:
+        The text of the device file, and what was found.
+
+    Raises:
+        ValueError: If a column is missing or no number, the unit cannot be right, or there are too few networks.
+    """
+    found, missing, duplicates = usable(rows, about)
+    template = template_of(about)
+    check_count(len({structure_of(row.architecture) for row in found}), len(found), len(rows))
+    check_unit(found, about)
+    table, prunes = _pruning(found, template)
+    table, model, outliers = _fit(table, about.like)
+    errors = np.abs(1 / model.ratios - 1)
+    ceiling, repeated = noise_ceiling(table.cycles, table.groups)
+    findings = Findings(
+        rows=len(table.rows),
+        networks=len(np.unique(table.groups)),
+        missing=missing,
+        duplicates=duplicates,
+        outliers=outliers,
+        close=model.close,
+        error_mean=float(errors.mean()),
+        error_median=float(np.median(errors)),
+        error_max=float(errors.max()),
+        ceiling=ceiling,
+        repeated=repeated,
+        relative=model.relative,
+        trees=len(model.trees),
+        prunes=prunes,
+        next_to_measure=_next_to_measure(table, model),
+    )
+    return device_text(table, model, about, findings), findings
+
+
+def _pruning(found: Sequence[Measured], template: Device) -> tuple[Prepared, bool | None]:
+    """Find out whether the engine leaves dead operators out: the assumption that predicts better."""
+    table = _prepared(found, template)
+    if not any(row.architecture.has_dead_ops for row in found):
+        return table, None
+    other = _prepared(found, replace(template, prune_dead_ops=False))
+    generic = {"generic": generic_relative()}
+    prunes = far(table.fit(generic).ratios) <= far(other.fit(generic).ratios)
+    return (table if prunes else other), prunes
+
+
+def _fit(table: Prepared, like: str | None) -> tuple[Prepared, CycleModel, tuple[tuple[int, float], ...]]:
+    """Fit, leave rows out that are absurdly far off, and fit again."""
+    relatives = {"generic": generic_relative()}
+    if like is not None:
+        relatives[like] = relative_of(load_device(like))
+    model = table.fit(relatives)
+    off = np.abs(np.log(model.ratios)) > math.log(OUTLIER)
+    if not off.any():
+        return table, model, ()
+    named = zip(table.rows, model.ratios, off, strict=True)
+    outliers = tuple((row.line, float(ratio)) for row, ratio, is_off in named if is_off)
+    kept = table.without(off)
+    check_count(len(np.unique(kept.groups)), len(kept.rows), len(table.rows))
+    return kept, kept.fit(relatives), outliers
+
+
+def _prepared(found: Sequence[Measured], device: Device) -> Prepared:
+    running = [deployed(row.architecture, device) for row in found]
+    groups = np.unique([structure_of(network) for network in running], return_inverse=True)[1]
+    cycles = np.array([row.latency_ms for row in found]) * device.clock_mhz * 1e3
+    return Prepared(found, device, _counts(running, device), cycles, groups)
+
+
+def _counts(running: Iterable[Architecture], device: Device) -> Floats:
+    relative = device.latency.relative_by_bits
+    return with_overhead(np.array([counts_of(network, relative) for network in running]))
+
+
+def _next_to_measure(table: Prepared, model: CycleModel) -> tuple[str, ...]:
+    """Choose networks whose mix of operators the rows know least about: each is the one with the largest variance."""
+    space_name = Counter(row.architecture.space for row in table.rows).most_common(1)[0][0]
+    known = next(row.architecture for row in table.rows if row.architecture.space == space_name)
+    space = plugins.load("search_spaces", space_name, "make_space")(known.input_shape, known.num_classes)
+    seen = {structure_of(deployed(row.architecture, table.device)) for row in table.rows}
+    candidates = [network for network in _random_points(space, table.device) if structure_of(network) not in seen]
+    shares = _shares(table.counts, model)
+    offered = _shares(_counts(candidates, table.device), model)
+    precision = shares.T @ shares + 1e-3 * np.eye(shares.shape[1])
+    chosen = []
+    for _ in range(min(NEXT, len(candidates))):
+        best = int(np.argmax(np.einsum("ij,jk,ik->i", offered, np.linalg.inv(precision), offered)))
+        precision += np.outer(offered[best], offered[best])
+        offered[best] = 0.0
+        chosen.append(json.dumps(dict(candidates[best].params)))
+    return tuple(chosen)
+
+
+def _random_points(space: Any, device: Device) -> list[Architecture]:
+    """Draw networks as they run on a device, each once; one that computes nothing is left out."""
+    import optuna  # noqa: PLC0415 - takes half a second
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    points = (study.ask(dict(space.distributions)).params for _ in range(CANDIDATES))
+    drawn = {structure_of(network): network for network in (deployed(space.decode(p), device) for p in points)}
+    return [network for network in drawn.values() if any(kernel.macs for kernel in network.kernels)]
+
+
+def _shares(counts: Floats, model: CycleModel) -> Floats:
+    """Return `(rows, columns)` shares of the predicted time; a column that costs nothing still counts a little."""
+    scale = np.where(model.coefficients > 0, model.coefficients, 0.1 * generic_relative())
+    return counts * scale / np.maximum(counts @ model.coefficients, 1.0)[:, None]

@@ -1,0 +1,271 @@
+"""A team's own table becomes a device file, whatever is wrong with some of its rows."""
+
+import json
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from estimators.cost import energy_mj
+from estimators.cost import flash_kib
+from estimators.cost import latency_ms
+from estimators.cost import peak_ram_kib
+from estimators.device import deployed
+from estimators.device_files import load_device
+from estimators.device_files import parse_device
+from estimators.timing import inference_ms
+from nas import calibrating
+from nas.calibrating import calibrate
+from nas.measurements import About
+from nas.measurements import noise_ceiling
+from nas.tables import TableRow
+from search_spaces.nb201 import NAMES
+from search_spaces.nb201 import OPERATORS
+from search_spaces.nb201 import make_space
+from search_spaces.pruning import prune
+
+SPACE = make_space((3, 8, 8), 10)
+ABOUT = About("bench", core="Arm Cortex-A72", clock_mhz=1500, engine="Engine 1.0")
+CORE_MACS_MS = 2.5e-6
+POOL_MS = 4e-6
+
+
+def networks(count, seed=0, empty=0.0):
+    draws = np.random.default_rng(seed)
+    share = [empty, *[(1 - empty) / 4] * 4]
+    return [
+        SPACE.decode(dict(zip(NAMES, [str(op) for op in draws.choice(OPERATORS, 6, p=share)], strict=True)))
+        for _ in range(count)
+    ]
+
+
+def true_ms(network, *, prunes=True):
+    """A machine that takes 0.2 ms, and then time by MACs and by elements pooled."""
+    kernels = (prune(network) if prunes else network).kernels
+    pooled = sum(kernel.input_size + kernel.output_size for kernel in kernels if kernel.kind == "pool")
+    return 0.2 + CORE_MACS_MS * sum(kernel.macs for kernel in kernels) + POOL_MS * pooled
+
+
+def table(measured, **columns):
+    """Rows of networks with their latencies, and other columns given by functions of the latency."""
+    rows = []
+    for line, (network, time_ms) in enumerate(measured, start=2):
+        more = {name: str(column(time_ms)) for name, column in columns.items()}
+        rows.append(TableRow(line, network, {"latency_ms": str(time_ms), **more}))
+    return rows
+
+
+def rows_of(count, seed=0, noise=0.0, empty=0.0, **columns):
+    factors = np.exp(np.random.default_rng(seed + 1).normal(0, noise, count))
+    measured = [
+        (network, true_ms(network) * factor)
+        for network, factor in zip(networks(count, seed, empty), factors, strict=True)
+    ]
+    return table(measured, **columns)
+
+
+def device_of(rows, about=ABOUT):
+    text, findings = calibrate(rows, about)
+    return parse_device(about.name, tomllib.loads(text)), findings
+
+
+def far_off(device, seed=9):
+    """Largest relative error on networks that no table has."""
+    return max(abs(inference_ms(network, device).value / true_ms(network) - 1) for network in networks(40, seed))
+
+
+def test_a_clean_table_gives_the_machine_back():
+    device, findings = device_of(rows_of(40))
+    assert far_off(device) < 0.03
+    assert findings.close == 1
+    assert (findings.networks, findings.rows) == (40, 40)
+    assert device.calibration.error_mean < 0.03
+    assert (device.core, device.engine, device.precision, device.clock_mhz) == (
+        "Arm Cortex-A72",
+        "Engine 1.0",
+        "float32",
+        1500,
+    )
+
+
+def test_the_interval_holds_nine_of_ten_measurements_of_new_networks():
+    device, _ = device_of(rows_of(60, noise=0.08))
+    new = rows_of(200, seed=50, noise=0.08)
+    held = 0
+    for row in new:
+        predicted = latency_ms.estimate(row.architecture, device)
+        held += predicted.low <= float(row.cells["latency_ms"]) <= predicted.high
+    assert 0.8 <= held / 200 <= 0.98
+
+
+def test_outliers_ten_times_off_are_named_and_do_not_move_the_fit():
+    rows = rows_of(40)
+    for index, factor in ((3, 10.0), (17, 0.1), (30, 10.0)):
+        time_ms = float(rows[index].cells["latency_ms"]) * factor
+        rows[index] = replace(rows[index], cells={"latency_ms": str(time_ms)})
+    device, findings = device_of(rows)
+    assert [line for line, _ in findings.outliers] == [5, 19, 32]
+    assert [round(ratio, 1) for _, ratio in findings.outliers] == pytest.approx([10, 0.1, 10], rel=0.1)
+    assert far_off(device) < 0.03
+
+
+def test_missing_values_are_left_out_and_named():
+    rows = rows_of(40)
+    for index, text in ((0, ""), (5, "nan"), (6, "-1"), (7, "inf")):
+        rows[index] = replace(rows[index], cells={"latency_ms": text})
+    device, findings = device_of(rows)
+    assert findings.missing == (2, 7, 8, 9)
+    assert findings.rows == 36
+    assert far_off(device) < 0.03
+
+
+def test_rows_that_repeat_word_for_word_count_once():
+    rows = rows_of(30)
+    device, findings = device_of([*rows, replace(rows[4], line=40), replace(rows[4], line=41)])
+    assert findings.duplicates == (40, 41)
+    assert (findings.rows, findings.ceiling) == (30, None)
+    assert far_off(device) < 0.03
+
+
+def test_a_network_measured_again_never_predicts_itself_and_shows_the_noise():
+    rows = rows_of(30)
+    again = [
+        TableRow(100 + row.line, row.architecture, {"latency_ms": str(float(row.cells["latency_ms"]) * factor)})
+        for row, factor in zip(rows, [1.05] * 15 + [1.3] * 15, strict=True)
+    ]
+    _, findings = device_of([*rows, *again])
+    assert (findings.networks, findings.repeated) == (30, 60)
+    assert findings.ceiling == pytest.approx(0.5)
+
+
+def test_isomorphic_cells_are_one_network():
+    first = {"edge_0_1": "nor_conv_1x1", "edge_0_2": "nor_conv_3x3", "edge_1_2": "none"}
+    second = {"edge_0_3": "none", "edge_1_3": "avg_pool_3x3", "edge_2_3": "skip_connect"}
+    swapped = {**first, **second, "edge_0_1": "nor_conv_3x3", "edge_0_2": "nor_conv_1x1"}
+    swapped |= {"edge_1_3": "skip_connect", "edge_2_3": "avg_pool_3x3"}
+    extra = table(
+        [(network, true_ms(network)) for network in (SPACE.decode({**first, **second}), SPACE.decode(swapped))]
+    )
+    _, findings = device_of([*rows_of(20), *extra])
+    assert (findings.rows, findings.networks, findings.repeated) == (22, 21, 2)
+
+
+@pytest.mark.parametrize(("factor", "unit", "name"), [(1e-3, "s", "seconds"), (1e5, "us", "microseconds")])
+def test_another_unit_is_detected_and_named(factor, unit, name):
+    rows = table([(network, true_ms(network) * factor) for network in networks(20)])
+    with pytest.raises(ValueError, match=f"look like {name} \\(--latency-unit {unit}"):
+        calibrate(rows, ABOUT)
+
+
+def test_the_unit_said_is_the_unit_used():
+    rows = table([(network, true_ms(network) / 1e3) for network in networks(30)])
+    device, _ = device_of(rows, replace(ABOUT, latency_unit="s"))
+    assert far_off(device) < 0.03
+
+
+def test_too_few_networks_are_refused_with_how_many_are_needed():
+    with pytest.raises(ValueError, match=r"at least 8 different networks .* got 3 in 3 usable rows of 3"):
+        calibrate(rows_of(3), ABOUT)
+    seven = rows_of(7)
+    with pytest.raises(ValueError, match="got 7 in 8"):
+        calibrate([*seven, replace(seven[0], line=99, cells={"latency_ms": "77"})], ABOUT)
+
+
+def test_a_text_that_is_no_number_is_refused_by_its_line():
+    rows = rows_of(20)
+    rows[2] = replace(rows[2], cells={"latency_ms": "12 ms"})
+    with pytest.raises(ValueError, match="line 4: expected a number as latency_ms; got '12 ms'"):
+        calibrate(rows, ABOUT)
+
+
+def test_a_table_without_latencies_is_refused():
+    with pytest.raises(ValueError, match=r"expected a column 'latency_ms'; got \['time'\]"):
+        calibrate([TableRow(2, networks(1)[0], {"time": "1"})], ABOUT)
+
+
+@pytest.mark.parametrize("prunes", [True, False])
+def test_whether_dead_operators_run_is_found_out(prunes):
+    measured = [(network, true_ms(network, prunes=prunes)) for network in networks(60, empty=0.4)]
+    device, findings = device_of(table([(network, time_ms) for network, time_ms in measured if time_ms > 0.3]))
+    assert findings.prunes is prunes
+    assert device.prune_dead_ops is prunes
+
+
+def test_energy_memory_and_flash_are_calibrated_where_the_table_has_them():
+    bare = load_device("host")
+    rows = []
+    for row in rows_of(20, energy_mj=lambda time_ms: 2.5 * time_ms):
+        more = {
+            "ram_kib": str(peak_ram_kib.estimate(row.architecture, bare).value + 11),
+            "flash_kib": str(flash_kib.estimate(row.architecture, bare).value + 70),
+        }
+        rows.append(replace(row, cells={**row.cells, **more}))
+    device, _ = device_of(rows)
+    network = networks(1, seed=77)[0]
+    # 2.5 mJ per ms is 2.5 W.
+    assert device.energy.active_power_mw == pytest.approx(2500)
+    assert energy_mj.estimate(network, device).value == pytest.approx(2.5 * true_ms(network), rel=0.03)
+    assert device.engine_ram_kib == pytest.approx(11, abs=0.01)
+    assert device.engine_flash_kib == pytest.approx(70, abs=0.01)
+
+
+def test_an_integer_device_prices_a_float_network_as_its_converter_leaves_it():
+    device, _ = device_of(rows_of(20), replace(ABOUT, precision="int8"))
+    network = networks(1)[0]
+    assert {op.bits for op in deployed(network, device).ops} == {8}
+    assert flash_kib.estimate(network, device).value < 0.3 * flash_kib.estimate(network, load_device("host")).value
+
+
+def test_what_a_known_device_shares_is_taken_from_it():
+    about = replace(ABOUT, precision="int8", like="stm32h747")
+    rows = table([(network.without_float(8), true_ms(network)) for network in networks(20)])
+    device, _ = device_of(rows, about)
+    known = load_device("stm32h747")
+    assert (device.weight_bits, device.memory, device.ram_kib) == (known.weight_bits, known.memory, known.ram_kib)
+
+
+def test_a_type_that_no_network_has_is_refused():
+    device, _ = device_of(rows_of(20))
+    assert "depthwise" not in device.latency.cycles_per_mac
+    assert "concat" not in device.latency.cycles_per_element
+
+
+def test_networks_to_measure_next_are_new_and_tell_most():
+    only_pools = [SPACE.decode(dict.fromkeys(NAMES, "avg_pool_3x3"))]
+    rest = [network for network in networks(400) if "nor_conv_3x3" not in network.params.values()]
+    rows = table([(network, true_ms(network)) for network in only_pools + rest[:20]])
+    _, findings = device_of(rows)
+    proposed = [json.loads(text) for text in findings.next_to_measure]
+    assert len(proposed) == calibrating.NEXT
+    assert len({tuple(params.values()) for params in proposed}) == calibrating.NEXT
+    # The table has no 3x3 convolution inside a cell.
+    assert sum("nor_conv_3x3" in params.values() for params in proposed) >= 3
+    assert all(SPACE.decode(params) for params in proposed)
+
+
+def test_learned_trees_travel_in_the_file(monkeypatch):
+    monkeypatch.setattr("estimators.cycle_model.FEW_NETWORKS", 50)
+
+    def stepped_ms(network):
+        convolutions = sum(kernel.kind == "conv" for kernel in network.kernels)
+        return true_ms(network) * (1.25 if convolutions > 40 else 1.0)
+
+    measured = [(network, stepped_ms(network)) for network in networks(150)]
+    device, findings = device_of(table(measured))
+    assert findings.trees > 0
+    new = networks(60, seed=5)
+    errors = [abs(inference_ms(network, device).value / stepped_ms(network) - 1) for network in new]
+    assert np.mean(np.array(errors) < 0.1) > 0.9
+    monkeypatch.setattr("estimators.cycle_model.PAYS", 2.0)
+    without, findings = device_of(table(measured))
+    assert findings.trees == 0
+    worse = [abs(inference_ms(network, without).value / stepped_ms(network) - 1) for network in new]
+    assert np.mean(worse) > 1.5 * np.mean(errors)
+
+
+def test_the_noise_ceiling_by_hand():
+    # Groups: 10 and 10.5 agree; 10 and 20 do not; a network measured once says nothing.
+    share, repeated = noise_ceiling(np.array([10.0, 10.5, 10.0, 20.0, 7.0]), np.array([0, 0, 1, 1, 2]))
+    assert (share, repeated) == (0.5, 4)
+    assert noise_ceiling(np.array([1.0, 2.0]), np.array([0, 1])) == (None, 0)
