@@ -91,7 +91,9 @@ def _pruning(found: Sequence[Measured], template: Device) -> tuple[Prepared, boo
         return table, None
     other = _prepared(found, replace(template, prune_dead_ops=False))
     generic = {"generic": generic_relative()}
-    prunes = far(table.fit(generic).ratios) <= far(other.fit(generic).ratios)
+    pruned, whole = table.fit(generic), other.fit(generic)
+    # The share of close rows is what counts; with few rows it is coarse, and how far the others are helps.
+    prunes = pruned.close - far(pruned.ratios) >= whole.close - far(whole.ratios)
     return (table if prunes else other), prunes
 
 

@@ -1,0 +1,286 @@
+"""Predict measured latencies of NAS-Bench-201 cells on nine devices from few calibration networks.
+
+    python benchmarks/latency_nb201.py [--short] [--write]
+
+Reads `../shared/data/nb201/latency_ms.csv.gz` (raspi4 and pixel3 from HW-NAS-Bench, Li et al., 2021; the others from
+HELP, Lee et al., 2021). Calibration and test networks never share a graph class. Prints, for 10 to 900 calibration
+networks and each device, the share of test networks within 10 %, the mean relative error, Spearman's rho and the
+coverage of the 90 % interval, beside what a plain regression reaches and the share at which measurements of one network
+agree with each other. `--write` renews the device files that stand on these tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from report import ROOT
+from report import write_results
+from scipy.stats import spearmanr
+from shared_data import SHARED
+
+from estimators.counts import Floats
+from estimators.counts import counts_of
+from estimators.cycle_model import CycleModel
+from estimators.cycle_model import fit_cycle_model
+from estimators.cycle_model import generic_relative
+from estimators.cycle_model import with_overhead
+from nas import calibrating
+from nas.device_text import write
+from nas.measurements import About
+from nas.measurements import noise_ceiling
+from nas.tables import TableRow
+from search_spaces.nb201 import make_space
+from search_spaces.pruning import prune
+
+TABLE = SHARED / "nb201" / "latency_ms.csv.gz"
+CACHE = Path(tempfile.gettempdir()) / "gecko-nas-benchmarks"
+SPACE = make_space((3, 32, 32), 10)
+TEST_CLASSES = 1500
+SIZES = {10: 20, 30: 20, 100: 10, 300: 5, 900: 3}
+"""How often each number of calibration networks is drawn."""
+WRITTEN_NETWORKS = 900
+CYCLES_PER_MS = 1e6
+"""A clock of 1 GHz: predictions do not depend on it."""
+CONSTANT_MS = 1.0
+"""Cells without a path from input to output are constants to a converter; the tables have up to 1 ms for them."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One column of the table.
+
+    Attributes:
+        description: What was measured.
+        core: Processor core.
+        clock_mhz: Its clock.
+        engine: Inference engine, as far as its authors say.
+        prunes: Whether dead operators of a cell cost nothing (found by cross-validation, see `nas calibrate`).
+        quoted_ceiling: Share of identical networks within 10 % of their median, as published with the task.
+        baselines: Published results by number of networks: share within 10 % and rho, None where unknown.
+    """
+
+    description: str
+    core: str
+    clock_mhz: float
+    engine: str
+    prunes: bool
+    quoted_ceiling: float | None
+    baselines: dict[int, tuple[float | None, float | None]]
+
+
+HELP_ENGINE = "unknown engine (HELP; every edge runs, as in eager PyTorch)"
+TARGETS = {
+    "raspi4": Target(
+        "Raspberry Pi 4", "Arm Cortex-A72", 1500, "TensorFlow Lite (HW-NAS-Bench)", True, 0.80,
+        {10: (None, 0.890), 900: (0.60, 0.946)},
+    ),
+    "pixel3": Target(
+        "Google Pixel 3", "Qualcomm Kryo 385", 2500, "TensorFlow Lite (HW-NAS-Bench)", True, 0.76, {900: (0.63, 0.908)}
+    ),
+    "pixel2": Target(
+        "Google Pixel 2", "Qualcomm Kryo 280", 2350, HELP_ENGINE, False, 0.64, {10: (None, 0.802), 900: (0.49, None)}
+    ),
+    "samsung_a50": Target("Samsung A50", "Arm Cortex-A73", 2300, HELP_ENGINE, False, None, {900: (0.95, None)}),
+    "samsung_s7": Target("Samsung S7", "Exynos M1", 2300, HELP_ENGINE, False, None, {}),
+    "essential_ph_1": Target(
+        "Essential PH-1", "Qualcomm Kryo 280", 2450, HELP_ENGINE, False, None, {900: (0.60, None)}
+    ),
+    "gold_6226": Target(
+        "Intel Xeon Gold 6226", "Intel Cascade Lake", 2700, HELP_ENGINE, False, 0.94,
+        {10: (0.91, 0.989), 900: (0.95, 0.989)},
+    ),
+    "titan_rtx_1": Target(
+        "Nvidia Titan RTX, batch 1", "Nvidia Turing", 1770, HELP_ENGINE, False, None, {10: (0.87, 0.987)}
+    ),
+    "titan_rtx_256": Target(
+        "Nvidia Titan RTX, batch 256", "Nvidia Turing", 1770, HELP_ENGINE, False, 1.00, {10: (1.00, None)}
+    ),
+}  # fmt: skip
+# What is written to estimators/devices: one file for each processor that runs one record at a time.
+DEVICES = {
+    "raspi4": "raspi4",
+    "pixel3": "pixel3",
+    "pixel2": "pixel2",
+    "samsung_a50": "samsung_a50",
+    "samsung_s7": "samsung_s7",
+    "essential_ph_1": "essential_ph_1",
+    "gold_6226": "xeon_gold_6226",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """All 15,625 cells.
+
+    Attributes:
+        cells: Their text.
+        classes: `(cells,)` graph class.
+        latency_ms: `(cells,)` by device.
+        counts: `(cells, columns)` of the cycle model, by whether dead operators are left out.
+        constant: `(cells,)` whether the output ignores the input.
+    """
+
+    cells: list[str]
+    classes: NDArray[np.int_]
+    latency_ms: dict[str, Floats]
+    counts: dict[bool, Floats]
+    constant: NDArray[np.bool_]
+
+
+def read_tables() -> Tables:
+    """Read the measurements and describe every cell, once: the counts are kept in the temporary folder."""
+    with gzip.open(TABLE, "rt", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    cells = [row["cell"] for row in rows]
+    pruned, whole = _counts(cells)
+    return Tables(
+        cells,
+        np.array([int(row["graph_class"]) for row in rows]),
+        {name: np.array([float(row[name]) for row in rows]) for name in TARGETS},
+        {True: with_overhead(pruned), False: with_overhead(whole)},
+        pruned[:, :4].sum(axis=1) == 0,
+    )
+
+
+def _counts(cells: list[str]) -> tuple[Floats, Floats]:
+    path = CACHE / "nb201-counts.npz"
+    if not path.exists():
+        networks = [SPACE.decode(SPACE.parse(cell)) for cell in cells]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, pruned=[counts_of(prune(network)) for network in networks], whole=[*map(counts_of, networks)])
+    with np.load(path) as stored:
+        return stored["pruned"], stored["whole"]
+
+
+def draw(tables: Tables, size: int, seed: int) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """Return calibration and test cells, of different graph classes; constants are in neither."""
+    generator = np.random.default_rng(seed)
+    classes = generator.permutation(np.unique(tables.classes))
+    is_test = np.isin(tables.classes, classes[:TEST_CLASSES])
+    pool = np.flatnonzero(~is_test & ~tables.constant)
+    return generator.choice(pool, size, replace=False), np.flatnonzero(is_test & ~tables.constant)
+
+
+def fit(tables: Tables, name: str, chosen: NDArray[np.int_]) -> CycleModel:
+    """Calibrate one device on the chosen cells."""
+    counts, cycles = tables.counts[TARGETS[name].prunes][chosen], tables.latency_ms[name][chosen] * CYCLES_PER_MS
+    return fit_cycle_model(counts, cycles, tables.classes[chosen], {"generic": generic_relative()})
+
+
+def judge(tables: Tables, name: str, size: int, seed: int) -> dict[str, float]:
+    """Calibrate on `size` cells and predict the test cells."""
+    chosen, test = draw(tables, size, seed)
+    model = fit(tables, name, chosen)
+    predicted_ms = model.predict(tables.counts[TARGETS[name].prunes][test]) / CYCLES_PER_MS
+    measured_ms = tables.latency_ms[name][test]
+    errors = np.abs(predicted_ms / measured_ms - 1)
+    macs = tables.counts[False][:, :4].sum(axis=1)
+    line = np.polyfit(macs[chosen], tables.latency_ms[name][chosen], 1)
+    return {
+        "within 10 %": float(np.mean(errors <= 0.1)),
+        "mean error": float(errors.mean()),
+        "rho": float(spearmanr(predicted_ms, measured_ms).statistic),
+        "coverage": float(np.mean(np.abs(measured_ms / predicted_ms - 1) <= model.interval)),
+        "FLOPs line within 10 %": float(np.mean(np.abs(np.polyval(line, macs[test]) / measured_ms - 1) <= 0.1)),
+        "trees": float(len(model.trees) > 0),
+    }
+
+
+def ceilings(tables: Tables, name: str) -> tuple[float, float]:
+    """Return how often measurements of identical networks agree within 10 %.
+
+    Identical is what has one graph class and the same operators on all edges. The first share compares each with the
+    median of its group, itself included, and is flattering in small groups; the second with the median of the others.
+    """
+    operators = tables.counts[False]
+    keys = np.column_stack([tables.classes, operators])[~tables.constant]
+    groups = np.unique(keys, axis=0, return_inverse=True)[1]
+    latency_ms = tables.latency_ms[name][~tables.constant]
+    medians = {group: np.median(latency_ms[groups == group]) for group, n in _sizes(groups) if n > 1}
+    repeated = np.isin(groups, list(medians))
+    own = np.array([medians[group] for group in groups[repeated]])
+    share = float(np.mean(np.abs(own / latency_ms[repeated] - 1) <= 0.1))
+    return share, noise_ceiling(latency_ms, groups)[0] or 0.0
+
+
+def _sizes(groups: NDArray[np.int_]) -> list[tuple[int, int]]:
+    found, sizes = np.unique(groups, return_counts=True)
+    return list(zip(found.tolist(), sizes.tolist(), strict=True))
+
+
+def rows_of(tables: Tables, sizes: dict[int, int]) -> list[dict[str, object]]:
+    """Judge every device at every size; medians over draws."""
+    rows: list[dict[str, object]] = []
+    for name, target in TARGETS.items():
+        ceiling, others = ceilings(tables, name)
+        for size, draws in sizes.items():
+            judged = [judge(tables, name, size, seed) for seed in range(draws)]
+            figures = {key: float(np.median([one[key] for one in judged])) for key in judged[0]}
+            figures["coverage"] = float(np.mean([one["coverage"] for one in judged]))
+            share, rho = target.baselines.get(size, (None, None))
+            rows.append(
+                {
+                    "device": name,
+                    "networks": size,
+                    "draws": draws,
+                    **figures,
+                    "noise ceiling": ceiling,
+                    "of the others": others,
+                    "of ceiling": figures["within 10 %"] / (target.quoted_ceiling or ceiling),
+                    "known within 10 %": share if share is not None else "",
+                    "known rho": rho if rho is not None else "",
+                }
+            )
+    return rows
+
+
+def write_devices(tables: Tables) -> None:
+    """Write the device files from cells drawn once; the error they state is cross-validated."""
+    chosen = np.random.default_rng(0).choice(np.flatnonzero(~tables.constant), WRITTEN_NETWORKS, replace=False)
+    for name, device in DEVICES.items():
+        target = TARGETS[name]
+        networks = [SPACE.decode(SPACE.parse(tables.cells[index])) for index in chosen]
+        rows = [
+            TableRow(line, network, {"latency_ms": str(tables.latency_ms[name][index])})
+            for line, (index, network) in enumerate(zip(chosen, networks, strict=True), start=2)
+        ]
+        source = "HW-NAS-Bench (Li et al., 2021)" if target.prunes else "HELP (Lee et al., 2021)"
+        about = About(
+            device,
+            description=f"{target.description} ({target.core}), {target.engine} float32",
+            core=target.core,
+            clock_mhz=target.clock_mhz,
+            engine=target.engine,
+            source=f"{source}, NAS-Bench-201 cells, batch 1",
+            written_by="benchmarks/latency_nb201.py --write",
+        )
+        text, findings = calibrating.calibrate(rows, about)
+        if findings.prunes is not target.prunes:
+            raise ValueError(f"{name}: cross-validation says prunes={findings.prunes}")
+        write(text, device, ROOT / "estimators" / "devices")
+
+
+def main() -> None:
+    """Print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="one draw of 30 networks")
+    parser.add_argument("--write", action="store_true", help="renew the device files")
+    options = parser.parse_args()
+    if not TABLE.exists():
+        raise SystemExit("skipped: no nb201/latency_ms.csv.gz in ../shared/data")
+    tables = read_tables()
+    rows = rows_of(tables, {30: 1} if options.short else SIZES)
+    write_results("latency_nb201_short" if options.short else "latency_nb201", rows)
+    if options.write:
+        write_devices(tables)
+
+
+if __name__ == "__main__":
+    main()
