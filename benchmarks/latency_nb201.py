@@ -264,7 +264,7 @@ def write_devices(tables: Tables) -> None:
         text, findings = calibrating.calibrate(rows, about)
         if findings.prunes is not target.prunes:
             raise ValueError(f"{name}: cross-validation says prunes={findings.prunes}")
-        write(text, device, ROOT / "estimators" / "devices")
+        write(text, ROOT / "estimators" / "devices" / f"{device}.toml")
 
 
 def main() -> None:

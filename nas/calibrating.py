@@ -31,6 +31,7 @@ from nas.measurements import Measured
 from nas.measurements import Prepared
 from nas.measurements import check_count
 from nas.measurements import check_unit
+from nas.measurements import engine_of
 from nas.measurements import noise_ceiling
 from nas.measurements import usable
 from nas.tables import TableRow
@@ -56,6 +57,7 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, Findings]:
     Raises:
         ValueError: If a column is missing or no number, the unit cannot be right, or there are too few networks.
     """
+    about = replace(about, engine=engine_of(rows, about.engine))
     found, missing, duplicates = usable(rows, about)
     template = template_of(about)
     check_count(len({structure_of(row.architecture) for row in found}), len(found), len(rows))
@@ -74,6 +76,7 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, Findings]:
         error_mean=float(errors.mean()),
         error_median=float(np.median(errors)),
         error_max=float(errors.max()),
+        interval=model.interval,
         ceiling=ceiling,
         repeated=repeated,
         relative=model.relative,
@@ -98,19 +101,20 @@ def _pruning(found: Sequence[Measured], template: Device) -> tuple[Prepared, boo
 
 
 def _fit(table: Prepared, like: str | None) -> tuple[Prepared, CycleModel, tuple[tuple[int, float], ...]]:
-    """Fit, leave rows out that are absurdly far off, and fit again."""
+    """Fit, leave rows out that are absurdly far off, and fit again until there are none."""
     relatives = {"generic": generic_relative()}
     if like is not None:
         relatives[like] = relative_of(load_device(like))
-    model = table.fit(relatives)
-    off = np.abs(np.log(model.ratios)) > math.log(OUTLIER)
-    if not off.any():
-        return table, model, ()
-    named = zip(table.rows, model.ratios, off, strict=True)
-    outliers = tuple((row.line, float(ratio)) for row, ratio, is_off in named if is_off)
-    kept = table.without(off)
-    check_count(len(np.unique(kept.groups)), len(kept.rows), len(table.rows))
-    return kept, kept.fit(relatives), outliers
+    outliers: list[tuple[int, float]] = []
+    while True:
+        model = table.fit(relatives)
+        off = np.abs(np.log(model.ratios)) > math.log(OUTLIER)
+        if not off.any():
+            return table, model, tuple(sorted(outliers))
+        named = zip(table.rows, model.ratios, off, strict=True)
+        outliers += [(row.line, float(ratio)) for row, ratio, is_off in named if is_off]
+        rows, table = len(table.rows), table.without(off)
+        check_count(len(np.unique(table.groups)), len(table.rows), rows)
 
 
 def _prepared(found: Sequence[Measured], device: Device) -> Prepared:

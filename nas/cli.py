@@ -9,6 +9,7 @@ import optuna
 import typer
 
 from nas import errors
+from nas.commands.calibrate import calibrate
 from nas.commands.estimate import estimate
 from nas.commands.list import list_
 from nas.commands.pick import pick
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, show, pick, estimate):
+for command in (search, show, pick, estimate, calibrate):
     app.command()(command)
 app.command(name="list")(list_)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import replace
@@ -72,11 +73,23 @@ def device_text(table: Prepared, model: CycleModel, about: About, findings: Find
     return tomlkit.dumps(document)
 
 
-def write(text: str, name: str, folder: Path = FOLDER) -> Path:
-    """Write a device file where `--device NAME` finds it."""
-    path = folder / f"{name}.toml"
-    files.write_text(path, text)
+def path_of(name: str, *, force: bool = False) -> Path:
+    """Return where a user's device file lies.
+
+    Raises:
+        ValueError: If the name is no file name, or the file exists and may not be replaced.
+    """
+    path = FOLDER / f"{name}.toml"
+    if not re.fullmatch(r"[\w][\w.-]*", name):
+        raise ValueError(f"expected letters, digits, '_', '-' or '.' as the name of a device; got {name!r}")
+    if path.exists() and not force:
+        raise ValueError(f"{path} exists: choose another name, or --force to replace it")
     return path
+
+
+def write(text: str, path: Path) -> None:
+    """Write a device file whole or not at all."""
+    files.write_text(path, text)
 
 
 def _identity(about: About) -> Data:

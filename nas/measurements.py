@@ -24,6 +24,7 @@ MIN_NETWORKS = 8
 GOOD_NETWORKS = 30
 # Beyond these no engine is known: vector units of servers reach 30, reference kernels on microcontrollers 0.02.
 MACS_PER_CYCLE = (5e-4, 100.0)
+UNKNOWN_ENGINE = "unknown engine"
 UNITS_MS = {"ms": 1.0, "s": 1e3, "us": 1e-3}
 
 
@@ -35,7 +36,7 @@ class About:
         name: Name of the device file.
         core: Processor core.
         clock_mhz: Clock that the cycles are counted at.
-        engine: Engine and version the rows were measured with.
+        engine: Engine and version the rows were measured with; None: what the rows' own column says, or unknown.
         precision: `float32` or `int8`; what is in float is converted to it.
         like: A known device that shares bit-widths, memory rules and limits; None: whole bytes, no limits.
         latency_unit: Unit of the latencies; None: milliseconds, unless no chip could be that fast or slow.
@@ -47,7 +48,7 @@ class About:
     name: str
     core: str = "unknown core"
     clock_mhz: float = 1000.0
-    engine: str = "unknown engine"
+    engine: str | None = None
     precision: str = "float32"
     like: str | None = None
     latency_unit: str | None = None
@@ -119,6 +120,7 @@ class Findings:
         error_mean: Mean relative error of left-out rows.
         error_median: Median of these errors.
         error_max: Largest of them.
+        interval: Relative half-width of the 90 % interval.
         ceiling: Share of repeated networks within 10 % of their other measurements: no model can do better. None where
             no network was measured twice.
         repeated: Rows whose network was measured more than once.
@@ -137,6 +139,7 @@ class Findings:
     error_mean: float
     error_median: float
     error_max: float
+    interval: float
     ceiling: float | None
     repeated: int
     relative: str
@@ -153,6 +156,8 @@ def usable(rows: Sequence[TableRow], about: About) -> tuple[list[Measured], tupl
     """
     if rows and "latency_ms" not in rows[0].cells:
         raise ValueError(f"expected a column 'latency_ms'; got {sorted(rows[0].cells)}")
+    if about.latency_unit is not None and about.latency_unit not in UNITS_MS:
+        raise ValueError(f"expected as latency unit one of {list(UNITS_MS)}; got {about.latency_unit!r}")
     scale = UNITS_MS[about.latency_unit or "ms"]
     found: list[Measured] = []
     missing, duplicates = [], []
@@ -177,6 +182,20 @@ def usable(rows: Sequence[TableRow], about: About) -> tuple[list[Measured], tupl
             )
         seen.add(same)
     return found, tuple(missing), tuple(duplicates)
+
+
+def engine_of(rows: Sequence[TableRow], asked: str | None) -> str:
+    """Return the engine that measured all rows.
+
+    Raises:
+        ValueError: If there are several, or the one asked for is another: figures do not carry over.
+    """
+    engines = sorted({row.cells["engine"].strip() for row in rows if row.cells.get("engine", "").strip()})
+    if len(engines) > 1:
+        raise ValueError(f"expected the measurements of one engine; got {engines}: calibrate a device for each")
+    if engines and asked is not None and asked != engines[0]:
+        raise ValueError(f"expected measurements of {asked!r}; the rows are of {engines[0]!r}")
+    return engines[0] if engines else asked or UNKNOWN_ENGINE
 
 
 def _number(row: TableRow, name: str) -> float | None:

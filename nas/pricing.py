@@ -20,15 +20,17 @@ from search_spaces.graph import Architecture
 from search_spaces.graph import Shape
 
 
-def read_architecture(text: str | None, space: str, input_shape: Shape, classes: int, runs: Path) -> Architecture:
+def read_architecture(
+    text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path
+) -> Architecture:
     """Find the architecture that a user means.
 
     Args:
         text: JSON of parameters, the path of a JSON file (of parameters, or one written by `nas pick`), RUN:NUMBER, the
             space's own text of a point, or None for the space's reference. Parameters left out are the reference's.
         space: Space of the parameters, where the text does not say.
-        input_shape: Shape of one record, where the text does not say.
-        classes: Number of classes, where the text does not say.
+        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
+        classes: Number of classes, where the text does not say; None: the usual number.
         runs: Folder of all runs.
 
     Raises:
@@ -43,14 +45,14 @@ def read_architecture(text: str | None, space: str, input_shape: Shape, classes:
     return parse_architecture(text, space, input_shape, classes)
 
 
-def parse_architecture(text: str, space: str, input_shape: Shape, classes: int) -> Architecture:
+def parse_architecture(text: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
     """Read JSON of parameters, those left out being the reference's, or what the space itself calls a point.
 
     Args:
         text: An object of parameters, what `nas pick` writes, or the space's own text (a cell of NAS-Bench-201).
         space: Space of the parameters, where the text does not say.
-        input_shape: Shape of one record, where the text does not say.
-        classes: Number of classes, where the text does not say.
+        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
+        classes: Number of classes, where the text does not say; None: the usual number.
 
     Raises:
         ValueError: If the text is none of these or does not belong to the space.
@@ -63,10 +65,24 @@ def parse_architecture(text: str, space: str, input_shape: Shape, classes: int) 
     return made.decode(made.parse(text))
 
 
-def price_on(architecture: Architecture, device: str) -> dict[str, dict[str, Estimate]]:
-    """Price an architecture on one device, or on all of them with `all`."""
-    names = available_devices() if device == "all" else [device]
-    return {name: screen(architecture, load_device(name)) for name in names}
+def price_on(architecture: Architecture, device: str) -> tuple[dict[str, dict[str, Estimate]], dict[str, str]]:
+    """Price an architecture on one device, or on all of them with `all`.
+
+    Returns:
+        Its costs by device, and, of all devices, why the others cannot run it.
+
+    Raises:
+        ValueError: If the one device cannot run it.
+    """
+    if device != "all":
+        return {device: screen(architecture, load_device(device))}, {}
+    priced, refused = {}, {}
+    for name in available_devices():
+        try:
+            priced[name] = screen(architecture, load_device(name))
+        except ValueError as error:
+            refused[name] = str(error)
+    return priced, refused
 
 
 def check(architecture: Architecture) -> dict[str, dict[str, int]]:
@@ -86,7 +102,7 @@ def check(architecture: Architecture) -> dict[str, dict[str, int]]:
     return counted
 
 
-def _decoded(found: Any, space: str, input_shape: Shape, classes: int) -> Architecture:
+def _decoded(found: Any, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
     if not isinstance(found, dict):
         raise ValueError(f"expected an object of parameters; got {found!r}")
     if "params" in found:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from itertools import groupby
@@ -15,7 +17,9 @@ from optuna.trial import FrozenTrial
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from estimators.device import Device
 from estimators.estimate import Estimate
+from estimators.layers import Layer
 from nas import plugins
 from nas.config import parse_config
 from nas.evaluate import MEASURED
@@ -24,7 +28,6 @@ from nas.storage import CONFIG
 from nas.storage import TASK
 from search_spaces.graph import WEIGHTED
 from search_spaces.graph import Architecture
-from search_spaces.graph import Shape
 from search_spaces.space import SearchSpace
 
 Row: TypeAlias = dict[str, Any]
@@ -41,13 +44,11 @@ def space_of(study: optuna.Study) -> SearchSpace:
 
 
 @lru_cache
-def space_named(name: str, input_shape: Shape, num_classes: int) -> SearchSpace:
-    """Return a space for one kind of input, made once.
-
-    Raises:
-        ValueError: If there is no such space, or it has no networks for this input.
-    """
-    space: SearchSpace = plugins.load("search_spaces", name, "make_space")(input_shape, num_classes)
+def space_named(name: str, input_shape: tuple[int, ...] | None = None, num_classes: int | None = None) -> SearchSpace:
+    """Return a space for a task; what is left out is the space's usual task, small grey images where it has none."""
+    usual_shape, usual_classes = plugins.find("search_spaces", name, "USUAL_TASK") or ((1, 8, 8), 10)
+    make_space = plugins.load("search_spaces", name, "make_space")
+    space: SearchSpace = make_space(input_shape or usual_shape, num_classes or usual_classes)
     return space
 
 
@@ -142,6 +143,117 @@ def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) 
         cells = [_interval(estimates[name]) if name in estimates else "-" for name in names]
         table.add_row(device, *cells)
     return table
+
+
+def layer_table(layers: Sequence[Layer], title: str) -> Table:
+    """Lay out what `estimators.layers.by_layer` gave, a row for each layer, sums and the peak below."""
+    total_ms = sum(layer.latency_ms for layer in layers)
+    with_energy, with_dataflow = layers[0].energy_mj is not None, any(layer.dataflow for layer in layers)
+    table = plain_table("op", "layer", "output", "bits\nW/A", "MACs", "latency\nms", "share", title=title)
+    extra = [*["energy\nmj"] * with_energy, "flash\nkib", "live RAM\nkib", "bound by", *["dataflow"] * with_dataflow]
+    for name in extra:
+        table.add_column(name)
+    for column in table.columns[3:]:
+        column.justify = "right"
+        column.no_wrap = True
+    for layer in layers:
+        table.add_row(*_layer_cells(layer, total_ms, with_energy=with_energy, with_dataflow=with_dataflow))
+    energy = [_short(sum(layer.energy_mj or 0.0 for layer in layers))] * with_energy
+    macs, flash_kib = sum(layer.macs for layer in layers), sum(layer.flash_kib for layer in layers)
+    peak = f"{max(layer.ram_kib for layer in layers):,.1f}"
+    table.add_row("", "all", "", "", f"{macs:,}", _short(total_ms), "", *energy, f"{flash_kib:,.1f}", peak)
+    return table
+
+
+def _layer_cells(layer: Layer, total_ms: float, *, with_energy: bool, with_dataflow: bool) -> list[str]:
+    window = f" {layer.window[0]}x{layer.window[1]}" if layer.window != (1, 1) else ""
+    bits = "" if layer.input_bits is None else f"{layer.weight_bits or '-'}/{layer.input_bits}"
+    cells = ["" if layer.op is None else str(layer.op), layer.kind + window, "x".join(map(str, layer.shape)), bits]
+    cells += [f"{layer.macs:,}" if layer.macs else "", _short(layer.latency_ms)]
+    cells += [f"{layer.latency_ms / total_ms:.1%}" if layer.latency_ms else ""]
+    cells += [_short(layer.energy_mj or 0.0)] * with_energy
+    bound = "" if layer.bound == "nothing" else layer.bound
+    return [*cells, f"{layer.flash_kib:,.1f}", f"{layer.ram_kib:,.1f}", bound, *[layer.dataflow] * with_dataflow]
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value else ""
+
+
+def basis(device: Device) -> str:
+    """Say what a device's latency stands on: engine, precision, measurements and their error."""
+    found = device.calibration
+    return (
+        f"latency on {device.name}: {device.engine}, {device.precision}, on {device.core} at {device.clock_mhz:g} MHz; "
+        f"from {found.source}; {found.networks} left out in turn err by {found.error_mean:.1%} on average, "
+        f"{found.error_max:.1%} at worst; 90 % interval {device.latency.interval:.1%} either way"
+    )
+
+
+def device_row(device: Device) -> Row:
+    """Describe a device for JSON: what it is, what it stores, and what its latency stands on."""
+    return {
+        "description": device.description,
+        "core": device.core,
+        "clock_mhz": device.clock_mhz,
+        "engine": device.engine,
+        "precision": device.precision,
+        "weight_bits": list(device.weight_bits),
+        "activation_bits": list(device.activation_bits),
+        "ram_kib": device.ram_kib,
+        "flash_kib": device.flash_kib,
+        "energy": device.energy is not None,
+        "source": device.calibration.source,
+        "networks": device.calibration.networks,
+        "error_mean": device.calibration.error_mean,
+        "error_max": device.calibration.error_max,
+        "interval": device.latency.interval,
+    }
+
+
+def device_table(devices: Mapping[str, Device], own: Collection[str]) -> Table:
+    """Lay out devices, three lines or so each; a user's own are marked."""
+    columns = (
+        "name",
+        "core, engine, precision",
+        "MHz",
+        "bits\nW / A",
+        "RAM, flash\nKiB",
+        "calibrated on",
+        "error\nmean, worst",
+    )
+    table = plain_table(*columns, "90 %", title="devices")
+    for column in (table.columns[2], *table.columns[6:]):
+        column.justify = "right"
+    table.columns[5].overflow = "fold"
+    for name, device in devices.items():
+        found = device.calibration
+        bits = f"{runs_of_widths(device.weight_bits)} / {runs_of_widths(device.activation_bits)}"
+        limits = [f"{limit:,.0f}" if limit is not None else "-" for limit in (device.ram_kib, device.flash_kib)]
+        table.add_row(
+            f"{name}\n(own)" if name in own else name,
+            f"{device.core}\n{device.engine}\n{device.precision}",
+            f"{device.clock_mhz:g}",
+            bits,
+            "\n".join(limits),
+            f"{found.networks}: {found.source}",
+            f"{found.error_mean:.1%}\n{found.error_max:.1%}",
+            f"{device.latency.interval:.1%}",
+            end_section=True,
+        )
+    return table
+
+
+def runs_of_widths(widths: Sequence[int]) -> str:
+    """Write ascending widths, three or more neighbours as a range.
+
+    >>> runs_of_widths((1, 2, 3, 4, 8, 32)), runs_of_widths((1, 8))
+    ('1-4 8 32', '1 8')
+    """
+    numbered = enumerate(widths)
+    spans = [[width for _, width in group] for _, group in groupby(numbered, key=lambda pair: pair[1] - pair[0])]
+    texts = [f"{span[0]}-{span[-1]}" if len(span) > 2 else " ".join(map(str, span)) for span in spans]
+    return " ".join(texts)
 
 
 def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> str:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from estimators.device import Device
 from nas import files
 from nas import pricing
+from nas import report
+from nas.evaluate import screen
 from nas.reading import existing
 from nas.reading import unreadable
 from search_spaces.graph import Architecture
@@ -39,7 +42,9 @@ class TableRow:
     cells: Cells
 
 
-def read_architectures(path: Path, space: str | None, input_shape: Shape, classes: int) -> list[TableRow]:
+def read_architectures(
+    path: Path, space: str | None, input_shape: Shape | None = None, classes: int | None = None
+) -> list[TableRow]:
     """Read networks, a row each, with whatever else the table says of them.
 
     The column `architecture` holds JSON of parameters, those left out being the reference's, or what the space itself
@@ -48,8 +53,8 @@ def read_architectures(path: Path, space: str | None, input_shape: Shape, classe
     Args:
         path: The file, UTF-8.
         space: Space of rows that name none.
-        input_shape: Shape of one record.
-        classes: Number of classes.
+        input_shape: Shape of one record; None: each space's usual one.
+        classes: Number of classes; None: the usual number.
 
     Raises:
         ValueError: If the file is no such table; rows that are wrong are named together, by their lines.
@@ -82,6 +87,33 @@ def bad_rows(path: Path, problems: Sequence[str]) -> ValueError:
     more = f"; and {rest} more" if rest > 0 else ""
     are = "1 row of {} is wrong" if len(problems) == 1 else f"{len(problems)} rows of {{}} are wrong"
     return ValueError(f"{are.format(path)}: {'; '.join(problems[:NAMED_PROBLEMS])}{more}")
+
+
+def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[dict[str, object]]:
+    """Add to each row what its network costs on a device, `NAME_low` and `NAME_high` beside what has an interval.
+
+    Args:
+        rows: What `read_architectures` gave.
+        device: The device.
+        path: Where they were read, for the message.
+
+    Raises:
+        ValueError: If the device cannot run a row's network, or the table has columns of these names already.
+    """
+    priced: list[dict[str, object]] = []
+    problems = []
+    for row in rows:
+        try:
+            costs = report.flat(screen(row.architecture, device))
+        except ValueError as error:
+            problems.append(f"line {row.line}: {error}")
+            continue
+        if taken := [name for name in costs if name in row.cells]:
+            raise ValueError(f"expected {path} without columns that are to be written; rename {taken}")
+        priced.append({**row.cells, **costs})
+    if problems:
+        raise bad_rows(path, problems)
+    return priced
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, object]]) -> None:

@@ -23,6 +23,7 @@ EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 NAMES = tuple(f"edge_{source}_{target}" for source, target in EDGES)
 CHANNELS = (16, 32, 64)
 CELLS_PER_STAGE = 5
+USUAL_TASK = ((3, 32, 32), 10)
 CELL = re.compile(r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+)~2\|")
 
 

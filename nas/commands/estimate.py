@@ -1,9 +1,11 @@
-"""nas estimate: what an architecture costs on a device."""
+"""nas estimate: what an architecture, or a table of them, costs on a device."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Annotated
 from typing import Any
 
@@ -17,36 +19,146 @@ from nas.commands.options import console
 from nas.commands.options import say
 from nas.commands.options import shape
 
+if TYPE_CHECKING:
+    from estimators.device import Device
+    from search_spaces.graph import Architecture
+
 
 def estimate(
     architecture: Annotated[
-        str | None, typer.Argument(help="JSON of parameters, a file of it, or RUN:NUMBER [the space's reference].")
+        str | None,
+        typer.Argument(help="JSON of parameters, a file of it, RUN:NUMBER, or an nb201 cell [the space's reference]."),
     ] = None,
     *,
-    space: Annotated[str, typer.Option(help="Space of the parameters.")] = "conv",
-    input_shape: InputShape = "1,8,8",
-    classes: Classes = 10,
+    space: Annotated[str | None, typer.Option(help="Space of the parameters [conv].")] = None,
+    input_shape: InputShape = None,
+    classes: Classes = None,
     device: Annotated[str, typer.Option(help="Device, a TOML of your own, or all.")] = "stm32h747",
+    engine: Annotated[str | None, typer.Option(help="Refuse if the device was measured with another one.")] = None,
+    by_layer: Annotated[bool, typer.Option("--by-layer", help="A row for each layer, and what would help.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Write a roofline plot, .png or .svg.")] = None,
+    table: Annotated[Path | None, typer.Option("--from", help="CSV with a column 'architecture'.")] = None,
+    output: Annotated[Path | None, typer.Option(help="CSV to write, with --from.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Count with fvcore, thop and PyTorch too.")] = False,
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Price one architecture on one device or all, without training."""
+    """Price one architecture on one device or all, or a table of them on one, without training."""
+    from estimators.device_files import load_device
     from nas import pricing
-    from nas import report
+    from nas import tables
 
-    network = pricing.read_architecture(architecture, space, shape(input_shape), classes, runs)
-    by_device = pricing.price_on(network, device)
-    checked = pricing.check(network) if check else None
-    if as_json:
-        numbers = {name: report.flat(estimates) for name, estimates in by_device.items()}
-        body: dict[str, Any] = {"devices": numbers} if device == "all" else next(iter(numbers.values()))
-        about = {"space": network.space, "key": network.key, "bits": report.bits_of(network), "device": device}
-        architecture_row = {"architecture": dict(network.params), **({"check": checked} if checked else {})}
-        typer.echo(json.dumps({**about, **architecture_row, **body}))
+    _check_flags(device, engine, one={"--by-layer": by_layer, "--plot": plot, "--from": table})
+    if table or output:
+        others = {"ARCHITECTURE": architecture, "--by-layer": by_layer, "--plot": plot, "--check": check}
+        source, target = _check_table(table, output, others)
+        chip = load_device(device)
+        rows = tables.read_architectures(source, space, shape(input_shape), classes)
+        tables.write_table(target, tables.price_table(rows, chip, source))
+        _say_priced(chip, len(rows), target, as_json=as_json)
         return
-    console().print(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
-    for tool, counted in (checked or {}).items():
+    network = pricing.read_architecture(architecture, space or "conv", shape(input_shape), classes, runs)
+    checked = pricing.check(network) if check else {}
+    if plot:
+        _plot(plot, network, device)
+    body = (_layers if by_layer else _costs)(network, device, as_json=as_json)
+    if as_json:
+        typer.echo(json.dumps({**_about(network, device), **({"check": checked} if checked else {}), **body}))
+        return
+    for tool, counted in checked.items():
         say(f"{tool}: {counted['macs']:,} MACs, {counted['params']:,} parameters")
     if checked:
         say("all counts agree")
+    if plot:
+        say(f"written to {plot}")
+
+
+def _check_flags(device: str, engine: str | None, one: Mapping[str, object]) -> None:
+    """Refuse another engine than the one measured, and all devices where one is meant."""
+    from estimators.device_files import load_device
+    from estimators.device_files import require_engine
+
+    if device == "all" and (wanted := [flag for flag, given in {**one, "--engine": engine}.items() if given]):
+        raise ValueError(f"expected one device with {' and '.join(wanted)}; got all")
+    if engine is not None:
+        require_engine(load_device(device), engine)
+
+
+def _check_table(table: Path | None, output: Path | None, others: Mapping[str, object]) -> tuple[Path, Path]:
+    if table is None or output is None:
+        raise ValueError(f"expected --from and --output together; got {'--from' if table else '--output'} alone")
+    if given := [flag for flag, value in others.items() if value]:
+        raise ValueError(f"expected --from without {' and '.join(given)}: it prices what the table holds")
+    return table, output
+
+
+def _say_priced(device: Device, rows: int, output: Path, *, as_json: bool) -> None:
+    from nas import report
+
+    if as_json:
+        typer.echo(json.dumps({"device": device.name, "rows": rows, "output": str(output)}))
+        return
+    say(report.basis(device))
+    say(f"{rows} architectures priced on {device.name}, written to {output}")
+
+
+def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
+    """Print all costs, or return them for JSON."""
+    from nas import pricing
+    from nas import report
+
+    by_device, refused = pricing.price_on(network, device)
+    if as_json:
+        numbers = {name: report.flat(estimates) for name, estimates in by_device.items()}
+        return {"devices": numbers, "refused": refused} if device == "all" else next(iter(numbers.values()))
+    console().print(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
+    for name, reason in refused.items():
+        say(f"{name} cannot run it: {reason}")
+    return {}
+
+
+def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
+    """Print a row for each layer and what would help, or return them for JSON."""
+    from dataclasses import asdict
+
+    from estimators.device_files import load_device
+    from estimators.layers import by_layer
+    from nas import report
+    from nas.advice import advice
+
+    chip = load_device(device)
+    layers = by_layer(network, chip)
+    told = advice(layers, network, chip)
+    if as_json:
+        return {"basis": _basis(chip), "layers": [asdict(layer) for layer in layers], "advice": told}
+    console().print(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"))
+    for line in (report.basis(chip), *told):
+        say(line)
+    return {}
+
+
+def _plot(path: Path, network: Architecture, device: str) -> None:
+    from estimators.device_files import load_device
+    from estimators.layers import by_layer
+    from estimators.layers import roofs
+    from nas import plot
+
+    plot.check_format(path)
+    chip = load_device(device)
+    layers = by_layer(network, chip)
+    total_ms = sum(layer.latency_ms for layer in layers)
+    title = f"{network.space} {network.key} on {chip.name} ({chip.engine}, {chip.precision}): {total_ms:.3g} ms"
+    plot.roofline(path, layers, roofs(network, chip), title)
+
+
+def _basis(device: Device) -> dict[str, Any]:
+    from nas import report
+
+    return {key: value for key, value in report.device_row(device).items() if key != "description"}
+
+
+def _about(network: Architecture, device: str) -> dict[str, Any]:
+    from nas import report
+
+    about = {"space": network.space, "key": network.key, "bits": report.bits_of(network), "device": device}
+    return {**about, "architecture": dict(network.params)}

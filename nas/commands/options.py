@@ -18,8 +18,8 @@ WIDTH = 140
 Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Storage = Annotated[str | None, typer.Option(help="Optuna storage URL, if not the run's own file.")]
-InputShape = Annotated[str, typer.Option(help="Shape of one record, comma-separated.")]
-Classes = Annotated[int, typer.Option(help="Number of classes.")]
+InputShape = Annotated[str | None, typer.Option(help="Shape of one record, comma-separated [the space's usual one].")]
+Classes = Annotated[int | None, typer.Option(help="Number of classes [the usual number].")]
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -84,8 +84,8 @@ def span(text: str) -> int | dict[str, int]:
     raise ValueError(f"expected --epochs NUMBER or LOW:HIGH; got {text!r}")
 
 
-def shape(text: str) -> tuple[int, ...]:
-    """Read the lengths of one record's axes.
+def shape(text: str | None) -> tuple[int, ...] | None:
+    """Read the lengths of one record's axes, None where nothing is said.
 
     Raises:
         ValueError: If they are no whole numbers.
@@ -94,7 +94,7 @@ def shape(text: str) -> tuple[int, ...]:
     (3, 32, 32)
     """
     try:
-        return tuple(int(part) for part in text.split(","))
+        return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"expected --input-shape with whole numbers, like 3,32,32; got {text!r}") from None
 

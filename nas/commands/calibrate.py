@@ -1,0 +1,124 @@
+"""nas calibrate: from measurements to a device file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Annotated
+
+import typer
+
+from nas.commands.options import Classes
+from nas.commands.options import InputShape
+from nas.commands.options import Json
+from nas.commands.options import say
+from nas.commands.options import shape
+
+if TYPE_CHECKING:
+    from nas.measurements import Findings
+
+NAMED_LINES = 8
+ENOUGH_REPEATED = 20
+
+
+def calibrate(
+    *,
+    device: Annotated[
+        str, typer.Option(help="Name of the device file: devices/NAME.toml; host measures this machine.")
+    ],
+    measurements: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="CSV with space, architecture, latency_ms [energy_mj, ram_kib, flash_kib, engine]."
+        ),
+    ] = None,
+    space: Annotated[str | None, typer.Option(help="Space of rows that name none.")] = None,
+    input_shape: InputShape = None,
+    classes: Classes = None,
+    core: Annotated[str, typer.Option(help="Processor core.")] = "unknown core",
+    clock_mhz: Annotated[float, typer.Option(help="Its clock.", min=1e-3)] = 1000.0,
+    engine: Annotated[str | None, typer.Option(help="Engine and version that measured.")] = None,
+    precision: Annotated[str, typer.Option(help="float32, or int8: float networks are converted.")] = "float32",
+    like: Annotated[str | None, typer.Option(help="Device with the same bit-widths, memory rules and limits.")] = None,
+    latency_unit: Annotated[str | None, typer.Option(help="ms, s or us [ms, if it can be].")] = None,
+    source: Annotated[str, typer.Option(help="Where the measurements come from.")] = "own measurements",
+    force: Annotated[bool, typer.Option("--force", help="Replace devices/NAME.toml.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a table of measured networks into a device, or measure this machine (--device host)."""
+    from nas import calibrating
+    from nas import device_text
+    from nas.measurements import About
+    from nas.tables import read_architectures
+
+    path = device_text.path_of(device, force=force)
+    if measurements is None:
+        _host(device, path, as_json=as_json)
+        return
+    rows = read_architectures(measurements, space, shape(input_shape), classes)
+    about = About(
+        name=device,
+        core=core,
+        clock_mhz=clock_mhz,
+        engine=engine,
+        precision=precision,
+        like=like,
+        latency_unit=latency_unit,
+        source=source,
+    )
+    text, findings = calibrating.calibrate(rows, about)
+    device_text.write(text, path)
+    if as_json:
+        typer.echo(json.dumps({"device": device, "file": str(path), **asdict(findings)}))
+        return
+    for line in describe(findings):
+        say(line)
+    say(f"written to {path}: nas estimate --device {device}")
+
+
+def describe(findings: Findings) -> list[str]:
+    """Say in lines what a calibration found."""
+    lines = [f"{findings.rows} rows of {findings.networks} different networks"]
+    for what, numbers in (("without a usable latency", findings.missing), ("that repeat another", findings.duplicates)):
+        if numbers:
+            lines.append(f"left out, {what}: {_lines(list(map(str, numbers)))}")
+    if findings.outliers:
+        named = [f"{line} ({ratio:.2g} times the prediction)" for line, ratio in findings.outliers]
+        lines.append(f"left out, far from all others: {_lines(named)}")
+    errors = f"mean error {findings.error_mean:.1%}, median {findings.error_median:.1%}"
+    lines += [
+        f"predicted without themselves: {findings.close:.0%} within 10 %, {errors}, largest {findings.error_max:.0%}",
+        f"90 % interval: +-{findings.interval:.0%} around a prediction",
+        _ceiling(findings),
+    ]
+    if findings.prunes is not None:
+        lines.append(
+            f"operators whose result nobody needs {'cost nothing' if findings.prunes else 'run'} on this engine"
+        )
+    trees = f", corrected by {findings.trees} trees" if findings.trees else ""
+    lines.append(
+        f"model: cycles by operator type{trees}; where the rows say little, proportions of {findings.relative!r}"
+    )
+    lines += ["measure next (they would teach most):", *(f"  {text}" for text in findings.next_to_measure)]
+    return lines
+
+
+def _ceiling(findings: Findings) -> str:
+    if findings.ceiling is None or findings.repeated < ENOUGH_REPEATED:
+        return f"{findings.repeated} rows measure a network again: too few to tell how much of the error is noise"
+    return (
+        f"noise: of {findings.repeated} rows that measure a network again, {findings.ceiling:.0%} agree with the others "
+        "within 10 %; no model can do much better"
+    )
+
+
+def _lines(named: list[str]) -> str:
+    rest = len(named) - NAMED_LINES
+    more = f" and {rest} more" if rest > 0 else ""
+    return f"line{'s' if len(named) > 1 else ''} {', '.join(named[:NAMED_LINES])}{more}"
+
+
+def _host(device: str, path: Path, *, as_json: bool) -> None:
+    raise NotImplementedError

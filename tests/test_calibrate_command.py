@@ -1,0 +1,108 @@
+"""nas calibrate, and nas estimate with what it wrote, as a user calls them."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search_spaces.nb201 import make_space
+from search_spaces.nb201 import parse
+from search_spaces.pruning import prune
+
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+
+def cells(count, seed=0):
+    draws = np.random.default_rng(seed)
+    form = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
+    return [form.format(*draws.choice(OPS[1:], 6)) for _ in range(count)]
+
+
+def latency_ms(cell):
+    network = prune(make_space((3, 32, 32), 10).decode(parse(cell)))
+    return 0.5 + 1e-6 * sum(kernel.macs for kernel in network.kernels)
+
+
+def write(path, rows):
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"space": "nb201", "architecture": cell, "latency_ms": latency_ms(cell)} for cell in cells(14)]
+    write("measured.csv", rows)
+    return rows
+
+
+def test_a_table_becomes_a_device_that_prices_a_table(nas, measured):
+    done = nas(
+        "calibrate", "--device", "bench", "--from", "measured.csv", "--clock-mhz", "1500", "--engine", "Engine 2"
+    )
+    assert done.code == 0
+    assert "14 rows of 14 different networks" in done.out
+    assert "100% within 10 %" in done.out
+    assert "devices/bench.toml" in done.out
+    new = cells(5, seed=3)
+    write("new.csv", [{"space": "nb201", "architecture": cell, "team": "a"} for cell in new])
+    done = nas("estimate", "--device", "bench", "--from", "new.csv", "--output", "predicted.csv")
+    assert done.code == 0
+    with Path("predicted.csv").open(encoding="utf-8") as file:
+        predicted = list(csv.DictReader(file))
+    assert [row["architecture"] for row in predicted] == new
+    assert {row["team"] for row in predicted} == {"a"}
+    for row in predicted:
+        low, value, high = (float(row[name]) for name in ("latency_ms_low", "latency_ms", "latency_ms_high"))
+        assert low < value < high
+        assert value == pytest.approx(latency_ms(row["architecture"]), rel=0.15)
+    assert "bench" in nas("list", "devices").out
+
+
+def test_what_was_found_is_json_too(nas, measured):
+    found = json.loads(nas("calibrate", "--device", "bench", "--from", "measured.csv", "--json").out)
+    assert (found["rows"], found["networks"], found["device"]) == (14, 14, "bench")
+    assert found["close"] == 1
+    assert len(found["next_to_measure"]) == 5
+
+
+def test_a_device_file_is_not_replaced_unasked(nas, measured):
+    assert nas("calibrate", "--device", "bench", "--from", "measured.csv").code == 0
+    before = Path("devices/bench.toml").read_text(encoding="utf-8")
+    refused = nas("calibrate", "--device", "bench", "--from", "measured.csv", "--core", "Other")
+    assert (refused.code, "--force" in refused.err) == (2, True)
+    assert Path("devices/bench.toml").read_text(encoding="utf-8") == before
+    assert nas("calibrate", "--device", "bench", "--from", "measured.csv", "--core", "Other", "--force").code == 0
+    assert 'core = "Other"' in Path("devices/bench.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "message"),
+    [
+        (lambda rows: rows[:3], [], "at least 8 different networks"),
+        (lambda rows: [row | {"latency_ms": row["latency_ms"] / 1e4} for row in rows], [], "--latency-unit s"),
+        (lambda rows: [row | {"engine": f"E{index % 2}"} for index, row in enumerate(rows)], [], "of one engine"),
+        (lambda rows: [row | {"engine": "TVM"} for row in rows], ["--engine", "TFLM"], "the rows are of 'TVM'"),
+        (lambda rows: [row | {"architecture": "|x|"} for row in rows], [], "line 2: expected a cell like"),
+        (lambda rows: rows, ["--precision", "int4"], "expected as precision one of"),
+        (lambda rows: rows, ["--like", "nothing"], "no device 'nothing'"),
+        (lambda rows: rows, ["--latency-unit", "h"], "expected as latency unit one of"),
+        (lambda rows: [{"space": "nb201", "architecture": row["architecture"]} for row in rows], [], "'latency_ms'"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_write_nothing(nas, measured, change, flags, message):
+    write("wrong.csv", change(measured))
+    done = nas("calibrate", "--device", "bench", "--from", "wrong.csv", *flags)
+    assert done.code == 2
+    assert message in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not Path("devices").exists()
+
+
+def test_a_name_that_is_no_file_name_is_refused(nas, measured):
+    refused = nas("calibrate", "--device", "../bench", "--from", "measured.csv")
+    assert (refused.code, "as the name of a device" in refused.err) == (2, True)
