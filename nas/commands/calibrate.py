@@ -109,8 +109,8 @@ def _ceiling(findings: Findings) -> str:
     if findings.ceiling is None or findings.repeated < ENOUGH_REPEATED:
         return f"{findings.repeated} rows measure a network again: too few to tell how much of the error is noise"
     return (
-        f"noise: of {findings.repeated} rows that measure a network again, {findings.ceiling:.0%} agree with the others "
-        "within 10 %; no model can do much better"
+        f"noise: of {findings.repeated} rows that measure a network again, {findings.ceiling:.0%} agree with the "
+        "others within 10 %; no model can do much better"
     )
 
 
