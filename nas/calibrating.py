@@ -119,9 +119,9 @@ def _fit(table: Prepared, like: str | None) -> tuple[Prepared, CycleModel, tuple
 
 def _prepared(found: Sequence[Measured], device: Device) -> Prepared:
     running = [deployed(row.architecture, device) for row in found]
-    groups = np.unique([structure_of(network) for network in running], return_inverse=True)[1]
+    structures = tuple(structure_of(network) for network in running)
     cycles = np.array([row.latency_ms for row in found]) * device.clock_mhz * 1e3
-    return Prepared(found, device, _counts(running, device), cycles, groups)
+    return Prepared(found, device, structures, _counts(running, device), cycles)
 
 
 def _counts(running: Iterable[Architecture], device: Device) -> Floats:
@@ -134,8 +134,8 @@ def _next_to_measure(table: Prepared, model: CycleModel) -> tuple[str, ...]:
     space_name = Counter(row.architecture.space for row in table.rows).most_common(1)[0][0]
     known = next(row.architecture for row in table.rows if row.architecture.space == space_name)
     space = plugins.load("search_spaces", space_name, "make_space")(known.input_shape, known.num_classes)
-    seen = {structure_of(deployed(row.architecture, table.device)) for row in table.rows}
-    candidates = [network for network in _random_points(space, table.device) if structure_of(network) not in seen]
+    drawn = _random_points(space, table.device)
+    candidates = [network for structure, network in drawn.items() if structure not in set(table.structures)]
     shares = _shares(table.counts, model)
     offered = _shares(_counts(candidates, table.device), model)
     precision = shares.T @ shares + 1e-3 * np.eye(shares.shape[1])
@@ -148,15 +148,15 @@ def _next_to_measure(table: Prepared, model: CycleModel) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _random_points(space: Any, device: Device) -> list[Architecture]:
-    """Draw networks as they run on a device, each once; one that computes nothing is left out."""
+def _random_points(space: Any, device: Device) -> dict[str, Architecture]:
+    """Draw networks as they run on a device, by structure; one that computes nothing is left out."""
     import optuna  # noqa: PLC0415 - takes half a second
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     points = (study.ask(dict(space.distributions)).params for _ in range(CANDIDATES))
-    drawn = {structure_of(network): network for network in (deployed(space.decode(p), device) for p in points)}
-    return [network for network in drawn.values() if any(kernel.macs for kernel in network.kernels)]
+    drawn = (deployed(space.decode(point), device) for point in points)
+    return {structure_of(network): network for network in drawn if any(kernel.macs for kernel in network.kernels)}
 
 
 def _shares(counts: Floats, model: CycleModel) -> Floats:

@@ -85,21 +85,27 @@ class Prepared:
     Attributes:
         rows: The rows.
         device: The device without its coefficients.
+        structures: The structure of each row's network as it runs on the device.
         counts: `(rows, columns)` of the cycle model.
         cycles: `(rows,)` measured.
-        groups: `(rows,)`, equal for rows of one network as it runs on the device.
     """
 
     rows: Sequence[Measured]
     device: Device
+    structures: tuple[str, ...]
     counts: Floats
     cycles: Floats
-    groups: NDArray[np.int_]
+
+    @property
+    def groups(self) -> NDArray[np.int_]:
+        """`(rows,)`, equal for rows of one network."""
+        return np.unique(self.structures, return_inverse=True)[1]
 
     def without(self, out: NDArray[np.bool_]) -> Prepared:
         """Return the table without some of its rows."""
-        rows = [row for row, leave in zip(self.rows, out, strict=True) if not leave]
-        return replace(self, rows=rows, counts=self.counts[~out], cycles=self.cycles[~out], groups=self.groups[~out])
+        kept = [int(index) for index in np.flatnonzero(~out)]
+        rows, structures = [self.rows[i] for i in kept], tuple(self.structures[i] for i in kept)
+        return replace(self, rows=rows, structures=structures, counts=self.counts[kept], cycles=self.cycles[kept])
 
     def fit(self, relatives: Mapping[str, Floats]) -> CycleModel:
         """Fit the device's cycle model."""
