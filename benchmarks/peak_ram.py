@@ -24,6 +24,7 @@ from reference_networks import ST_NETWORKS
 from report import write_results
 from shared_data import SHARED
 
+from estimators.calibration import interval_of
 from estimators.cost import flash_kib
 from estimators.cost import peak_ram_kib
 from estimators.counts import Floats
@@ -252,6 +253,8 @@ def main() -> None:
             grouping: {key: error(figures, measured.column(key)) for key, figures in predicted.items()}
             for grouping, predicted in found.items()
         },
+        # What the device files state: the larger of the two ways of leaving out.
+        intervals={key: max(interval_of(measured.column(key) / one[key]) for one in found.values()) for key in TOTALS},
         device_file=in_file,
         fitted=fit_engine(measured),
         bytes_per_scale=bytes_per_scale(measured),

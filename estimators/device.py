@@ -257,6 +257,8 @@ class Memory:
         bytes_per_scale: Bytes of one output channel's scale (and zero point) where weights are integers.
         ram_kib_per_kernel: Memory for the description of one kernel, views counted.
         flash_kib_per_kernel: Flash for it, and for code that comes with kernels.
+        ram_interval: Relative half-width of the 90 % interval of peak RAM; 0 where the rules are exact or untested.
+        flash_interval: The same for flash.
     """
 
     in_place: Kinds = ()
@@ -264,6 +266,8 @@ class Memory:
     bytes_per_scale: Annotated[int, Ge(0)] = 4
     ram_kib_per_kernel: NotNegative = 0.0
     flash_kib_per_kernel: NotNegative = 0.0
+    ram_interval: NotNegative = 0.0
+    flash_interval: NotNegative = 0.0
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -10,6 +10,7 @@ from estimators.device import deployed
 from estimators.device import no_rule
 from estimators.device import stored_width
 from estimators.estimate import Estimate
+from estimators.timing import around
 from search_spaces.graph import Architecture
 from search_spaces.graph import Kernel
 
@@ -31,7 +32,7 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     running = deployed(architecture, device)
     size = sum(kernel_bytes(kernel, running, device) for kernel in running.kernels)
     engine = device.engine_flash_kib + device.memory.flash_kib_per_kernel * len(running.kernels)
-    return Estimate.exact(size / BYTES_PER_KIB + engine)
+    return around(size / BYTES_PER_KIB + engine, device.memory.flash_interval)
 
 
 def kernel_bytes(kernel: Kernel, architecture: Architecture, device: Device) -> int:

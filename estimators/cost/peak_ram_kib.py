@@ -10,6 +10,7 @@ from estimators.estimate import Estimate
 from estimators.schedule import WRITERS
 from estimators.schedule import best_order
 from estimators.schedule import tensor_bytes
+from estimators.timing import around
 from search_spaces.graph import Architecture
 
 BYTES_PER_KIB = 1024
@@ -31,7 +32,7 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
         peak = best_order(running, device)[1]
     memory = device.memory
     engine = device.engine_ram_kib + memory.ram_kib_per_kernel * len(running.kernels)
-    return Estimate.exact(peak * memory.arena_factor / BYTES_PER_KIB + engine)
+    return around(peak * memory.arena_factor / BYTES_PER_KIB + engine, memory.ram_interval)
 
 
 def _chain_peak(architecture: Architecture, device: Device) -> int | None:
