@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from operator import itemgetter
 from typing import Literal
 from typing import TypeAlias
 
@@ -130,6 +132,53 @@ def by_layer(architecture: Architecture, device: Device) -> list[Layer]:
             )
         )
     return layers
+
+
+@dataclass(frozen=True)
+class Roofs:
+    """The most that a device's cycle model allows the layers of a network.
+
+    Attributes:
+        macs_per_s: At the fastest of its types and bits; None where MACs take no time.
+        bytes_per_s: Moving data; None where that takes no time.
+        memory_kinds: The types of layers that the memory's roof holds for.
+        counts_weights: Whether the bytes include weights: a model that prices elements does not see theirs.
+    """
+
+    macs_per_s: float | None
+    bytes_per_s: float | None
+    memory_kinds: frozenset[str]
+    counts_weights: bool
+
+
+def roofs(architecture: Architecture, device: Device) -> Roofs:
+    """Return the roofs (Williams et al., 2009) above the layers of a network that multiply.
+
+    Raises:
+        ValueError: If the device has no rule for an operator or its bits.
+    """
+    running, latency = deployed(architecture, device), device.latency
+    kernels = [kernel for kernel in running.kernels if kernel.macs]
+    per_mac = [
+        latency.cycles_per_mac[kernel.kind] * latency.relative_by_bits[kernel.weight_bits, kernel.input_bits]
+        for kernel in kernels
+    ]
+    per_byte = {
+        kernel.kind: min(latency.cycles_per_byte[kernel.kind], latency.cycles_per_weight_byte.get(kernel.kind, inf))
+        for kernel in kernels
+        if kernel.kind in latency.cycles_per_byte
+    }
+    if not per_byte:
+        moved = [(kernel, cycle_parts(kernel, device)[1] / moved_bytes(kernel, device)[1]) for kernel in kernels]
+        per_byte = {kernel.kind: cycles for kernel, cycles in sorted(moved, key=itemgetter(1), reverse=True) if cycles}
+    per_second = device.clock_mhz * 1e6 / _correction(running, device)
+    fastest = min(filter(None, per_mac), default=None)
+    return Roofs(
+        macs_per_s=per_second / fastest if fastest else None,
+        bytes_per_s=per_second / min(per_byte.values()) if per_byte else None,
+        memory_kinds=frozenset(per_byte),
+        counts_weights=bool(latency.cycles_per_byte),
+    )
 
 
 def _engine(running: Architecture, device: Device, ram_kib: float) -> Layer:

@@ -225,6 +225,7 @@ def device_table(devices: Mapping[str, Device], own: Collection[str]) -> Table:
     table = plain_table(*columns, "90 %", title="devices")
     for column in (table.columns[2], *table.columns[6:]):
         column.justify = "right"
+    table.columns[0].no_wrap = True
     table.columns[5].overflow = "fold"
     for name, device in devices.items():
         found = device.calibration

@@ -768,12 +768,14 @@ def test_an_estimate_by_hand(nas):
 
 def test_an_estimate_on_all_devices(nas):
     told = json.loads(nas("estimate", "--device", "all", "--json").out)
-    assert list(told["devices"]) == available_devices()
+    assert sorted([*told["devices"], *told["refused"]]) == available_devices()
+    assert "for 32 bits" in told["refused"]["bitfusion_like"]
     assert told["devices"]["stm32l4r5"]["energy_mj"] > 0
     assert "energy_mj" not in told["devices"]["host"]
     printed = nas("estimate", "--device", "all", "--check")
     assert (printed.code, printed.err) == (0, "")
     assert all(name in printed.out for name in (*available_devices(), "fvcore: ", "thop: ", "torch: "))
+    assert re.search(r"\nbitfusion_like cannot run it: [^\n]*for 32 bits[^\n]*\n", printed.out)
     assert printed.out.endswith("all counts agree\n")
 
 

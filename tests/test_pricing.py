@@ -67,11 +67,20 @@ def test_a_run_gives_the_network_of_a_trial(trained_run):
 
 def test_one_device_or_all():
     architecture = read(None)
-    assert list(price_on(architecture, "all")) == available_devices()
-    for name, estimates in price_on(architecture, "all").items():
+    priced, refused = price_on(architecture, "all")
+    assert sorted([*priced, *refused]) == available_devices()
+    assert "host" in priced
+    for name, estimates in priced.items():
         assert estimates == screen(architecture, load_device(name))
         assert list(estimates) == list(cost_metrics(load_device(name)))
-    assert price_on(architecture, "host") == {"host": screen(architecture, load_device("host"))}
+    assert price_on(architecture, "host") == ({"host": screen(architecture, load_device("host"))}, {})
+
+
+def test_a_device_that_cannot_run_a_network_says_why():
+    refused = price_on(read(None), "all")[1]
+    assert "for 32 bits" in refused["bitfusion_like"]
+    with pytest.raises(ValueError, match="for 32 bits"):
+        price_on(read(None), "bitfusion_like")
 
 
 WRONG = {

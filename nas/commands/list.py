@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
+from typing import TYPE_CHECKING
 from typing import Annotated
+from typing import Any
 
 import typer
 
 from nas.commands.options import Json
 from nas.commands.options import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # What `nas list metrics` adds to the cost metrics, which are files with a description of their own.
 MEASURED = {
@@ -19,6 +24,14 @@ MEASURED = {
     "loss_auc": "AUC of the plain loss threshold, the baseline of the attack.",
     "accuracy_gap": "Accuracy on members minus accuracy on as many others.",
 }
+PACKAGES = {
+    "spaces": ("search_spaces", "make_space"),
+    "datasets": ("nas.data", "load"),
+    "attacks": ("estimators.leakage.attacks", "attack"),
+    "defences": ("nas.defences", "defend"),
+    "metrics": ("estimators.cost", "estimate"),
+}
+KNOWN = [*PACKAGES, "devices"]
 
 
 def list_(
@@ -27,42 +40,51 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """Show what there is: spaces, devices, data sets, attacks, defences, metrics."""
-    from nas import report
-
-    known = _descriptions()
-    if what is not None and what not in known:
-        raise ValueError(f"no list of {what!r}; there are {list(known)}")
-    chosen = known if what is None else {what: known[what]}
+    if what is not None and what not in KNOWN:
+        raise ValueError(f"no list of {what!r}; there are {KNOWN}")
+    chosen = KNOWN if what is None else [what]
     if as_json:
-        typer.echo(json.dumps(chosen))
+        typer.echo(json.dumps({title: _devices() if title == "devices" else _plugins(title) for title in chosen}))
         return
     screen = console()
-    for title, entries in chosen.items():
-        table = report.plain_table("name", "what it is", title=title)
-        for entry, description in entries.items():
-            table.add_row(entry, description)
-        screen.print(table, "")
+    for title in chosen:
+        screen.print(_device_table() if title == "devices" else _plugin_table(title), "")
 
 
-def _descriptions() -> dict[str, dict[str, str]]:
+def _devices() -> dict[str, Any]:
     from estimators.device_files import available_devices
     from estimators.device_files import load_device
+    from estimators.device_files import own_devices
+    from nas import report
+
+    own = own_devices()
+    return {name: {**report.device_row(load_device(name)), "own": name in own} for name in available_devices()}
+
+
+def _device_table() -> Table:
+    from estimators.device_files import available_devices
+    from estimators.device_files import load_device
+    from estimators.device_files import own_devices
+    from nas import report
+
+    return report.device_table({name: load_device(name) for name in available_devices()}, own_devices())
+
+
+def _plugins(title: str) -> dict[str, str]:
     from nas import plugins
 
-    packages = {
-        "spaces": ("search_spaces", "make_space"),
-        "datasets": ("nas.data", "load"),
-        "attacks": ("estimators.leakage.attacks", "attack"),
-        "defences": ("nas.defences", "defend"),
-        "metrics": ("estimators.cost", "estimate"),
-    }
-    known = {
-        title: {name: _first_sentence(f"{package}.{name}") for name in plugins.available(package, attribute)}
-        for title, (package, attribute) in packages.items()
-    }
-    known["metrics"] |= MEASURED
-    known["devices"] = {name: load_device(name).description for name in available_devices()}
-    return known
+    package, attribute = PACKAGES[title]
+    found = {name: _first_sentence(f"{package}.{name}") for name in plugins.available(package, attribute)}
+    return found | MEASURED if title == "metrics" else found
+
+
+def _plugin_table(title: str) -> Table:
+    from nas import report
+
+    table = report.plain_table("name", "what it is", title=title)
+    for name, description in _plugins(title).items():
+        table.add_row(name, description)
+    return table
 
 
 def _first_sentence(module: str) -> str:
