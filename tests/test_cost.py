@@ -30,6 +30,8 @@ from search_spaces.network import build
 METRICS = available("estimators.cost", "estimate")
 CONDITIONAL = available("estimators.cost", "applies")
 BITS = (1, 2, 4, 8, 32)
+# No empty edge: other tools count what an engine leaves out.
+CELL = "|nor_conv_3x3~0|+|skip_connect~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|avg_pool_3x3~2|"
 
 SERVER = Device(
     name="server",
@@ -138,8 +140,9 @@ def every_kind():
 
 
 def points():
-    """Points of both spaces, each distribution drawn uniformly, and the network with every kind."""
-    found = {"every kind": every_kind(), "one layer": one_layer()}
+    """Points of the spaces, each distribution drawn uniformly, and the network with every kind."""
+    cells = load("search_spaces", "nb201", "make_space")((3, 8, 8), 10)
+    found = {"every kind": every_kind(), "one layer": one_layer(), "cell": cells.decode(cells.parse(CELL))}
     generator = np.random.default_rng(0)
     for name, shape in (("conv", (3, 16, 16)), ("conv", (1, 8, 8)), ("mlp", (30,))):
         space = load("search_spaces", name, "make_space")(shape, 10)
@@ -186,6 +189,19 @@ def widest(device):
     return max(device.weight_bits)
 
 
+def networks_for(device):
+    """The networks of whose kernels all have a rule, by name: some devices were calibrated without depthwise layers."""
+    rules = device.latency.coefficients.keys()
+    found = {name: net for name, net in NETWORKS.items() if {kernel.kind for kernel in net.kernels} <= rules}
+    assert "cell" in found
+    return found
+
+
+def kinds_for(device):
+    """The network with every kind, or one with the kinds that the device has rules for."""
+    return networks_for(device).get("every kind", at_bits(NETWORKS["cell"], 8, 8))
+
+
 def runnable(network, device):
     """The same network, what is wider than the device computes narrowed to its widest."""
     wide = widest(device)
@@ -196,7 +212,7 @@ def runnable(network, device):
 @pytest.mark.parametrize(("metric", "device"), PAIRS)
 def test_a_price_is_positive_and_finite(metric, device):
     chip = load_device(device)
-    for name, network in NETWORKS.items():
+    for name, network in networks_for(chip).items():
         estimate = price(metric, runnable(network, chip), chip)
         assert estimate.value > 0, name
         assert math.isfinite(estimate.high), name
@@ -207,7 +223,7 @@ def test_a_price_is_positive_and_finite(metric, device):
 def test_a_price_never_falls_when_bits_grow(metric, device):
     chip = load_device(device)
     widths = [bits for bits in BITS if bits <= widest(chip)]
-    for name, network in NETWORKS.items():
+    for name, network in networks_for(chip).items():
         prices = [price(metric, at_bits(network, bits, bits), chip).value for bits in widths]
         assert prices == sorted(prices), (name, prices)
         weights = [price(metric, at_bits(network, bits, 8), chip).value for bits in widths]
@@ -225,7 +241,7 @@ def at_bits(network, weight_bits, bits):
 def test_one_operator_with_more_bits_makes_nothing_cheaper(metric, device):
     chip = load_device(device)
     wide = widest(chip)
-    network = runnable(every_kind(), chip) if wide > 8 else at_bits(every_kind(), 4, 4)
+    network = runnable(kinds_for(chip), chip) if wide > 8 else at_bits(kinds_for(chip), 4, 4)
     before = price(metric, network, chip).value
     for index, op in enumerate(network.ops):
         for wider in (replace(op, bits=wide), replace(op, weight_bits=wide)):
@@ -242,10 +258,10 @@ def test_an_operator_without_a_rule_is_refused_by_name(metric, device):
 
 @pytest.mark.parametrize(("metric", "device"), PAIRS)
 def test_a_price_depends_on_the_graph_alone_and_changes_nothing(metric, device):
-    network = every_kind()
-    first = price(metric, network, load_device(device))
+    network = kinds_for(load_device(device))
+    first, before = price(metric, network, load_device(device)), replace(network)
     assert price(metric, network, load_device(device)) == first
-    assert network == every_kind()
+    assert network == before
 
 
 def test_every_metric_says_in_its_first_line_what_it_is():
