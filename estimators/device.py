@@ -7,6 +7,8 @@ device names both.
 
 from __future__ import annotations
 
+import math
+import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import field
@@ -31,9 +33,13 @@ from pydantic import PlainValidator
 from pydantic.dataclasses import dataclass
 
 from estimators.estimate import Estimate
+from estimators.kernel_features import FEATURES
+from estimators.trees import Tree
 from estimators.trees import read_tree
+from estimators.trees import value_of
 from search_spaces.graph import Architecture
 from search_spaces.graph import Pair
+from search_spaces.merging import merge
 from search_spaces.pruning import prune
 
 MAC_KINDS = frozenset({"conv", "pointwise", "depthwise", "linear"})
@@ -125,6 +131,40 @@ class Residual:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class KernelTrees:
+    """What counts miss of a single kernel: its cycles are multiplied by `exp` of the sum of the trees of its type.
+
+    Attributes:
+        features: What the trees look at, out of `estimators.kernel_features.FEATURES`.
+        trees: By type: each a number, or `[feature, threshold, tree if at most, tree if above]`, counted from 0.
+    """
+
+    features: Annotated[tuple[str, ...], MinLen(1), AfterValidator(partial(_only, known=frozenset(FEATURES)))]
+    trees: Annotated[
+        Mapping[str, tuple[Annotated[Any, PlainValidator(read_tree)], ...]],
+        AfterValidator(partial(_only, known=KERNEL_KINDS)),
+    ]
+
+    @cached_property
+    def _columns(self) -> tuple[int, ...]:
+        return tuple(FEATURES.index(name) for name in self.features)
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, tuple[float, ...]], float]:
+        return {}
+
+    def factor(self, kind: str, features: tuple[float, ...]) -> float:
+        """Return the factor of a kernel with these `FEATURES`; a type without trees keeps its cycles."""
+        # A search meets the same kernels over and over.
+        factor = self._known.get((kind, features))
+        if factor is None:
+            values = [features[column] for column in self._columns]
+            trees: tuple[Tree, ...] = self.trees.get(kind, ())
+            factor = self._known[kind, features] = math.exp(sum(value_of(tree, values) for tree in trees))
+        return factor
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Latency:
     """Cycles by kernel type, at the device's clock.
 
@@ -150,6 +190,7 @@ class Latency:
         cycles_per_streamed_byte: What each of these weights' bytes costs.
         other_widths: What happens to bits that are not listed: priced as the `next` that hold them, or `refuse`.
         residual: A learned correction of the whole; None where cross-validation says that it does not pay.
+        kernels: A learned correction of each kernel; None where counts tell enough.
     """
 
     cycles_per_mac: PerMac
@@ -166,6 +207,7 @@ class Latency:
     cycles_per_streamed_byte: NotNegative = 0.0
     other_widths: Literal["next", "refuse"] = "next"
     residual: Residual | None = None
+    kernels: KernelTrees | None = None
 
     @cached_property
     def coefficients(self) -> Mapping[str, tuple[float, float, float]]:
@@ -279,12 +321,22 @@ class Calibration:
         networks: How many networks were measured.
         error_mean: Mean relative error on networks left out of the fit.
         error_max: Largest of these errors.
+        within_10_percent: Share of networks left out that are predicted within 10 %; None where nobody counted.
+        fastest_ms: Time of the fastest network measured; a prediction far below it is an extrapolation.
+        slowest_ms: The same for the slowest and far above.
     """
 
     source: Text
     networks: Annotated[int, Ge(1)]
     error_mean: NotNegative
     error_max: NotNegative
+    within_10_percent: Annotated[float, Ge(0), Le(1)] | None = None
+    fastest_ms: Positive | None = None
+    slowest_ms: Positive | None = None
+
+    def covers(self, latency_ms: float) -> bool:
+        """Tell whether networks about as fast as this one were measured, within a factor of two."""
+        return (self.fastest_ms or 0.0) / 2 <= latency_ms <= (self.slowest_ms or math.inf) * 2
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -365,6 +417,7 @@ class Device:
         calibration: What the cycle model stands on.
         prune_dead_ops: Whether the engine leaves out operators whose result nobody needs, as converters do and eager
             execution does not.
+        merge_repeated_ops: Whether it computes once what the graph has twice.
         float_becomes_bits: Width that the engine's converter gives to what is in float; None: it stays float.
         energy: Power, None where nobody measured it.
         memory: How the engine uses memory and flash.
@@ -390,6 +443,7 @@ class Device:
     latency: Latency
     calibration: Calibration
     prune_dead_ops: bool = True
+    merge_repeated_ops: bool = False
     float_becomes_bits: Width | None = None
     energy: Energy | None = None
     memory: Memory = field(default_factory=Memory)
@@ -403,7 +457,9 @@ def deployed(architecture: Architecture, device: Device) -> Architecture:
     """Return the network as it runs on a device: what its converter leaves of it, in the widths it gives."""
     if device.float_becomes_bits is not None:
         architecture = architecture.without_float(device.float_becomes_bits)
-    return prune(architecture) if device.prune_dead_ops else architecture
+    if device.prune_dead_ops:
+        architecture = prune(architecture)
+    return merge(architecture) if device.merge_repeated_ops else architecture
 
 
 @lru_cache(maxsize=1024)

@@ -77,6 +77,8 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, Findings]:
         error_median=float(np.median(errors)),
         error_max=float(errors.max()),
         interval=model.interval,
+        fastest_ms=min(row.latency_ms for row in table.rows),
+        slowest_ms=max(row.latency_ms for row in table.rows),
         ceiling=ceiling,
         repeated=repeated,
         relative=model.relative,

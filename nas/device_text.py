@@ -110,6 +110,9 @@ def _calibration(about: About, findings: Findings | None = None) -> Data:
         "networks": findings.networks,
         "error_mean": _short(findings.error_mean),
         "error_max": _short(findings.error_max),
+        "within_10_percent": _short(findings.close),
+        "fastest_ms": _short(findings.fastest_ms),
+        "slowest_ms": _short(findings.slowest_ms),
     }
 
 

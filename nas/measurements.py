@@ -127,6 +127,8 @@ class Findings:
         error_median: Median of these errors.
         error_max: Largest of them.
         interval: Relative half-width of the 90 % interval.
+        fastest_ms: Time of the fastest network.
+        slowest_ms: Time of the slowest.
         ceiling: Share of repeated networks within 10 % of their other measurements: no model can do better. None where
             no network was measured twice.
         repeated: Rows whose network was measured more than once.
@@ -146,6 +148,8 @@ class Findings:
     error_median: float
     error_max: float
     interval: float
+    fastest_ms: float
+    slowest_ms: float
     ceiling: float | None
     repeated: int
     relative: str

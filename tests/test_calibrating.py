@@ -89,6 +89,17 @@ def test_a_clean_table_gives_the_machine_back():
     )
 
 
+def test_what_was_measured_bounds_what_is_no_extrapolation():
+    rows = rows_of(20)
+    device, _ = device_of(rows)
+    times = sorted(float(row.cells["latency_ms"]) for row in rows)
+    assert device.calibration.fastest_ms == pytest.approx(times[0], rel=1e-3)
+    assert device.calibration.slowest_ms == pytest.approx(times[-1], rel=1e-3)
+    asked = [times[0] / 3, times[0] / 1.5, times[-1] * 1.5, times[-1] * 3]
+    assert [device.calibration.covers(time_ms) for time_ms in asked] == [False, True, True, False]
+    assert device.calibration.within_10_percent == 1
+
+
 def test_the_interval_holds_nine_of_ten_measurements_of_new_networks():
     device, _ = device_of(rows_of(60, noise=0.08))
     new = rows_of(200, seed=50, noise=0.08)
