@@ -89,15 +89,17 @@ class Compared:
         return None if self.predicted is None else self.predicted.value / self.timing.latency_ms - 1
 
 
-def find(text: str | None, space: str, input_shape: Shape, classes: int, runs: Path, *, seed: int = 0) -> Found:
+def find(
+    text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path, *, seed: int = 0
+) -> Found:
     """Find the network that a user means.
 
     Args:
         text: Folder written by `nas pick`, for its trained weights; or anything `nas.pricing.read_architecture` takes,
             for random ones.
         space: Space of the parameters, where the text does not say.
-        input_shape: Shape of one record, where the text does not say.
-        classes: Number of classes, where the text does not say.
+        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
+        classes: Number of classes, where the text does not say; None: the usual number.
         runs: Folder of all runs.
         seed: Seed of random weights and records.
 
@@ -114,12 +116,21 @@ def find(text: str | None, space: str, input_shape: Shape, classes: int, runs: P
     return Found(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
 
 
-def write(found: Found, precision: str, path: Path) -> Exported:
+def write(found: Found, precision: str, path: Path, *, least: float | None = None) -> Exported:
     """Write a network as an ONNX file; a trained one must agree with PyTorch on 99 % of the check records.
+
+    Args:
+        found: The network.
+        precision: `float32` or `int8`.
+        path: The file.
+        least: Another smallest share of records on which it agrees.
 
     Raises:
         ValueError: If it does not agree; nothing is written.
     """
+    if least is None:
+        # Logits of random weights lie too close together for 8 bits to keep their order.
+        least = AGREEMENT if found.trained else 0.0
     share = export(
         path,
         found.architecture,
@@ -127,8 +138,7 @@ def write(found: Found, precision: str, path: Path) -> Exported:
         precision,
         calibration=found.calibration,
         check=found.check,
-        # Logits of random weights lie too close together for 8 bits to keep their order.
-        least=AGREEMENT if found.trained else 0.0,
+        least=least,
     )
     return Exported(path, precision, share, path.stat().st_size / 1024)
 

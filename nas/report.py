@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from itertools import groupby
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import TypeAlias
 
@@ -29,6 +30,9 @@ from nas.storage import TASK
 from search_spaces.graph import WEIGHTED
 from search_spaces.graph import Architecture
 from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:  # deploying prices through this module
+    from nas.deploying import Compared
 
 Row: TypeAlias = dict[str, Any]
 # Columns of the front's table, in this order, where the study has them; everything else is in the JSON.
@@ -178,6 +182,20 @@ def _layer_cells(layer: Layer, total_ms: float, *, with_energy: bool, with_dataf
 
 def _short(value: float) -> str:
     return f"{value:.3g}" if value else ""
+
+
+def timing_table(compared: Sequence[Compared]) -> Table:
+    """Lay out what was timed, each precision with its slowest and fastest round, beside what was predicted."""
+    table = plain_table("precision", "measured\nms", "predicted\nms", "prediction\noff by", "drift")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in compared:
+        timing = one.timing
+        measured = _interval(Estimate(timing.latency_ms, timing.low, timing.high))
+        predicted = "-" if one.predicted is None else _interval(one.predicted)
+        error = "-" if one.error is None else f"{one.error:+.0%}"
+        table.add_row(one.precision, measured, predicted, error, f"{timing.drift:.1%}")
+    return table
 
 
 def basis(device: Device) -> str:

@@ -20,6 +20,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Storage = Annotated[str | None, typer.Option(help="Optuna storage URL, if not the run's own file.")]
 InputShape = Annotated[str | None, typer.Option(help="Shape of one record, comma-separated [the space's usual one].")]
 Classes = Annotated[int | None, typer.Option(help="Number of classes [the usual number].")]
+Space = Annotated[str, typer.Option(help="Space of the parameters (nas list spaces).")]
+Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be repeated [both].")]
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -97,6 +99,19 @@ def shape(text: str | None) -> tuple[int, ...] | None:
         return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"expected --input-shape with whole numbers, like 3,32,32; got {text!r}") from None
+
+
+def precisions(texts: list[str] | None) -> tuple[str, ...]:
+    """Return the precisions asked for, both where nothing is said.
+
+    Raises:
+        ValueError: If there is no such precision.
+    """
+    from nas.export import PRECISIONS
+
+    if unknown := [text for text in texts or [] if text not in PRECISIONS]:
+        raise ValueError(f"no precision {unknown[0]!r}; there are {list(PRECISIONS)}")
+    return tuple(dict.fromkeys(texts or PRECISIONS))
 
 
 def open_run(run: str, runs: Path, storage: str | None) -> tuple[optuna.Study, Path]:

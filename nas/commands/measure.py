@@ -1,0 +1,82 @@
+"""nas measure: how long a network takes on this machine, beside what a device file predicts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Annotated
+from typing import Any
+
+import typer
+
+from nas.commands.options import Classes
+from nas.commands.options import InputShape
+from nas.commands.options import Json
+from nas.commands.options import Precision
+from nas.commands.options import Runs
+from nas.commands.options import Space
+from nas.commands.options import console
+from nas.commands.options import precisions
+from nas.commands.options import say
+from nas.commands.options import shape
+
+if TYPE_CHECKING:
+    from estimators.device import Device
+    from nas.deploying import Compared
+
+ENGINE = "ONNX Runtime"
+
+
+def measure(
+    architecture: Annotated[
+        str | None, typer.Argument(help="Folder that nas pick wrote, or what nas estimate takes [the reference].")
+    ] = None,
+    *,
+    device: Annotated[str, typer.Option(help="Device whose prediction is held against it.")] = "host",
+    precision: Precision = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Undisturbed rounds to reach.")] = 7,
+    space: Space = "conv",
+    input_shape: InputShape = None,
+    classes: Classes = None,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Time a network here: ONNX Runtime, one thread on one core, float32 and int8, beside a device's prediction."""
+    from importlib.metadata import version
+
+    from estimators.device_files import load_device
+    from nas import deploying
+    from nas import report
+
+    chosen, chip = precisions(precision), load_device(device)
+    found = deploying.find(architecture, space, shape(input_shape), classes, runs)
+    compared = deploying.compare(found, chip, precisions=chosen, rounds=rounds)
+    engine = f"{ENGINE} {version('onnxruntime')}"
+    if as_json:
+        about = {"key": found.architecture.key, "engine": engine, "device": chip.name, "device_engine": chip.engine}
+        typer.echo(json.dumps({**about, "timings": [_row(one) for one in compared]}))
+        return
+    network = found.architecture
+    say(f"{network.space} {network.key} on this machine, {engine}, one thread on one core")
+    console().print(report.timing_table(compared))
+    for line in _notes(chip, compared):
+        say(line)
+
+
+def _row(one: Compared) -> dict[str, Any]:
+    predicted = None if one.predicted is None else asdict(one.predicted)
+    return {"precision": one.precision, **asdict(one.timing), "predicted": predicted, "error": one.error}
+
+
+def _notes(device: Device, compared: list[Compared]) -> list[str]:
+    """Say what the prediction stands on, and where it is one of something else."""
+    from estimators.device_files import same_engine
+    from nas import report
+
+    if all(one.predicted is None for one in compared):
+        return [f"no prediction: {device.name} was measured in {device.precision}"]
+    if same_engine(device, ENGINE):
+        return [report.basis(device)]
+    return [report.basis(device), f"that is another engine than {ENGINE}: the difference says nothing of its error"]
