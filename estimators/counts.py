@@ -8,10 +8,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.device import KERNEL_KINDS
-from estimators.device import MAC_KINDS
-from estimators.device import VIEW_KINDS
-from estimators.device import no_rule
+from estimators.fields import KERNEL_KINDS
+from estimators.fields import MAC_KINDS
+from estimators.fields import VIEW_KINDS
+from estimators.fields import no_rule
 from search_spaces.graph import Architecture
 from search_spaces.graph import Pair
 

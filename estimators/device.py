@@ -8,163 +8,46 @@ device names both.
 from __future__ import annotations
 
 import math
-import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import field
 from functools import cached_property
 from functools import lru_cache
-from functools import partial
-from itertools import product
 from typing import Annotated
-from typing import Any
 from typing import Literal
 from typing import TypeAlias
-from typing import TypeVar
 
 from annotated_types import Ge
-from annotated_types import Gt
 from annotated_types import Le
 from annotated_types import MaxLen
 from annotated_types import MinLen
-from pydantic import AfterValidator
-from pydantic import ConfigDict
-from pydantic import PlainValidator
 from pydantic.dataclasses import dataclass
 
+from estimators.corrections import KernelTrees
+from estimators.corrections import Residual
 from estimators.estimate import Estimate
-from estimators.kernel_features import FEATURES
-from estimators.trees import Tree
-from estimators.trees import read_tree
-from estimators.trees import value_of
+from estimators.fields import ELEMENT_KINDS
+from estimators.fields import STRICT
+from estimators.fields import VIEW_KINDS
+from estimators.fields import Kinds
+from estimators.fields import NotNegative
+from estimators.fields import PerKind
+from estimators.fields import PerMac
+from estimators.fields import PerWidths
+from estimators.fields import Positive
+from estimators.fields import Text
+from estimators.fields import Width
+from estimators.fields import Widths
+from estimators.fields import cheapest_holding
 from search_spaces.graph import Architecture
 from search_spaces.graph import Pair
 from search_spaces.merging import merge
 from search_spaces.pruning import prune
 
-MAC_KINDS = frozenset({"conv", "pointwise", "depthwise", "linear"})
-ELEMENT_KINDS = frozenset({"pool", "norm", "activation", "add", "concat", "zero"})
-VIEW_KINDS = frozenset({"flatten"})
-KERNEL_KINDS = MAC_KINDS | ELEMENT_KINDS
-
 CostMetric: TypeAlias = Callable[["Architecture", "Device"], Estimate]
-_Names = TypeVar("_Names", Mapping[str, float], tuple[str, ...])
 
 
-def no_rule(kind: str, where: str) -> ValueError:
-    """Return the error for a kernel that nothing prices: an unknown operator is never free."""
-    return ValueError(f"no rule for the operator {kind!r} in {where}")
-
-
-def _only(names: _Names, known: frozenset[str]) -> _Names:
-    strangers = sorted(set(names) - known)
-    if strangers:
-        raise ValueError(f"no operator {strangers}; there are {sorted(known)}")
-    return names
-
-
-def _ascending(widths: tuple[int, ...]) -> tuple[int, ...]:
-    if list(widths) != sorted(set(widths)):
-        raise ValueError(f"expected ascending widths; got {list(widths)}")
-    return widths
-
-
-def _width_pair(key: object) -> Pair:
-    """Read `8` (weights and activations of 8 bits) or `"4/8"` (weights of 4, activations of 8)."""
-    texts = str(key).split("/") if isinstance(key, str | int) else [str(width) for width in key]  # type: ignore[attr-defined]
-    if not (1 <= len(texts) <= 2 and all(text.isdecimal() and 1 <= int(text) <= 32 for text in texts)):
-        raise ValueError("expected weight/activation bits such as 8 or 4/8, each an integer from 1 to 32")
-    return int(texts[0]), int(texts[-1])
-
-
-def _never_cheaper_wide(table: Mapping[Pair, float]) -> Mapping[Pair, float]:
-    for narrow in table:
-        for wide in table:
-            if narrow[0] <= wide[0] and narrow[1] <= wide[1] and table[narrow] > table[wide]:
-                raise ValueError(f"expected figures that do not fall as bits grow, but {narrow} exceeds {wide}")
-    return {pair: table[pair] for pair in sorted(table)}
-
-
-def cheapest_holding(table: Mapping[Pair, float]) -> Mapping[Pair, float]:
-    """Return the figure of every pair of weight and activation bits: that of the cheapest pair listed that holds both.
-
-    >>> cheapest_holding({(2, 2): 0.5, (2, 4): 0.7, (4, 2): 0.6})[1, 3]
-    0.7
-    """
-    found: dict[Pair, float] = {}
-    for pair in sorted(table, key=lambda pair: -table[pair]):
-        found |= dict.fromkeys(product(range(1, pair[0] + 1), range(1, pair[1] + 1)), table[pair])
-    return found
-
-
-Positive: TypeAlias = Annotated[float, Gt(0)]
-NotNegative: TypeAlias = Annotated[float, Ge(0)]
-Width: TypeAlias = Annotated[int, Ge(1), Le(32)]
-Widths: TypeAlias = Annotated[tuple[Width, ...], MinLen(1), AfterValidator(_ascending)]
-Text: TypeAlias = Annotated[str, MinLen(1)]
-Kinds: TypeAlias = Annotated[tuple[str, ...], AfterValidator(partial(_only, known=KERNEL_KINDS))]
-PerMac: TypeAlias = Annotated[Mapping[str, NotNegative], AfterValidator(partial(_only, known=MAC_KINDS))]
-PerKind: TypeAlias = Annotated[Mapping[str, NotNegative], AfterValidator(partial(_only, known=KERNEL_KINDS))]
-WidthPair: TypeAlias = Annotated[Pair, PlainValidator(_width_pair)]
-PerWidths: TypeAlias = Annotated[Mapping[WidthPair, Positive], MinLen(1), AfterValidator(_never_cheaper_wide)]
-
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-_COLUMNS = frozenset(f"cycles_per_mac.{kind}" for kind in MAC_KINDS) | frozenset(
-    f"{table}.{kind}" for table in ("cycles_per_element", "cycles_per_kernel") for kind in KERNEL_KINDS
-)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Residual:
-    """What the sum over kernels misses: a network's time is multiplied by `exp` of the sum of the trees.
-
-    Attributes:
-        columns: The counts that the trees look at, by the table and type whose coefficient each is multiplied by:
-            `cycles_per_mac.conv` is MACs of convolutions, `cycles_per_kernel.add` the number of additions.
-        trees: Each a number, or `[column, threshold, tree if at most, tree if above]`, columns counted from 0.
-    """
-
-    columns: Annotated[tuple[str, ...], MinLen(1), AfterValidator(partial(_only, known=_COLUMNS))]
-    trees: Annotated[tuple[Annotated[Any, PlainValidator(read_tree)], ...], MinLen(1)]
-
-
-@dataclass(frozen=True, config=_STRICT)
-class KernelTrees:
-    """What counts miss of a single kernel: its cycles are multiplied by `exp` of the sum of the trees of its type.
-
-    Attributes:
-        features: What the trees look at, out of `estimators.kernel_features.FEATURES`.
-        trees: By type: each a number, or `[feature, threshold, tree if at most, tree if above]`, counted from 0.
-    """
-
-    features: Annotated[tuple[str, ...], MinLen(1), AfterValidator(partial(_only, known=frozenset(FEATURES)))]
-    trees: Annotated[
-        Mapping[str, tuple[Annotated[Any, PlainValidator(read_tree)], ...]],
-        AfterValidator(partial(_only, known=KERNEL_KINDS)),
-    ]
-
-    @cached_property
-    def _columns(self) -> tuple[int, ...]:
-        return tuple(FEATURES.index(name) for name in self.features)
-
-    @cached_property
-    def _known(self) -> dict[tuple[str, tuple[float, ...]], float]:
-        return {}
-
-    def factor(self, kind: str, features: tuple[float, ...]) -> float:
-        """Return the factor of a kernel with these `FEATURES`; a type without trees keeps its cycles."""
-        # A search meets the same kernels over and over.
-        factor = self._known.get((kind, features))
-        if factor is None:
-            values = [features[column] for column in self._columns]
-            trees: tuple[Tree, ...] = self.trees.get(kind, ())
-            factor = self._known[kind, features] = math.exp(sum(value_of(tree, values) for tree in trees))
-        return factor
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Latency:
     """Cycles by kernel type, at the device's clock.
 
@@ -225,7 +108,7 @@ class Latency:
         return self.relative_cycles if self.other_widths == "refuse" else cheapest_holding(self.relative_cycles)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class LevelEnergies:
     """Picojoules to move one bit out of each level of an accelerator's memory (or across its array)."""
 
@@ -235,7 +118,7 @@ class LevelEnergies:
     dram: NotNegative
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Hierarchy:
     """An accelerator's processing elements and memories.
 
@@ -267,7 +150,7 @@ class Hierarchy:
         return cheapest_holding(self.mac_pj)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Energy:
     """Power while computing, or a hierarchy of memories: one of the two.
 
@@ -289,7 +172,7 @@ class Energy:
             raise ValueError("expected either 'active_power_mw' or 'hierarchy'")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Memory:
     """How the engine uses memory and flash. What is left out costs nothing, save a scale: four bytes.
 
@@ -312,7 +195,7 @@ class Memory:
     flash_interval: NotNegative = 0.0
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Calibration:
     """What the coefficients stand on.
 
@@ -339,7 +222,7 @@ class Calibration:
         return (self.fastest_ms or 0.0) / 2 <= latency_ms <= (self.slowest_ms or math.inf) * 2
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class LinkPower:
     """Power of the whole device while its link is in use.
 
@@ -356,7 +239,7 @@ class LinkPower:
     interval: NotNegative
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Link:
     """An edge server and the way to it.
 
@@ -377,7 +260,7 @@ class Link:
     power: LinkPower | None = None
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Enclave:
     """A trusted world beside the normal one.
 
@@ -398,7 +281,7 @@ class Enclave:
     interval: NotNegative
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Device:
     """One chip, one engine, one precision.
 

@@ -16,13 +16,13 @@ from types import MappingProxyType
 from typing import NamedTuple
 from typing import TypeAlias
 
-from estimators.device import ELEMENT_KINDS
-from estimators.device import MAC_KINDS
-from estimators.device import VIEW_KINDS
 from estimators.device import Device
 from estimators.device import Hierarchy
-from estimators.device import no_rule
 from estimators.device import stored_width
+from estimators.fields import ELEMENT_KINDS
+from estimators.fields import MAC_KINDS
+from estimators.fields import VIEW_KINDS
+from estimators.fields import no_rule
 from estimators.timing import kernel_cycles
 from search_spaces.graph import Architecture
 from search_spaces.graph import Kernel

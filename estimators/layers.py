@@ -9,9 +9,9 @@ from typing import Literal
 from typing import TypeAlias
 
 from estimators.cost.flash_kib import kernel_bytes
-from estimators.device import VIEW_KINDS
 from estimators.device import Device
 from estimators.device import deployed
+from estimators.fields import VIEW_KINDS
 from estimators.hierarchy import layer_energies
 from estimators.schedule import Moment
 from estimators.schedule import schedule

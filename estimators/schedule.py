@@ -11,12 +11,12 @@ from itertools import count
 from typing import NamedTuple
 from typing import TypeAlias
 
-from estimators.device import ELEMENT_KINDS
-from estimators.device import MAC_KINDS
-from estimators.device import VIEW_KINDS
 from estimators.device import Device
-from estimators.device import no_rule
 from estimators.device import stored_width
+from estimators.fields import ELEMENT_KINDS
+from estimators.fields import MAC_KINDS
+from estimators.fields import VIEW_KINDS
+from estimators.fields import no_rule
 from search_spaces.graph import Architecture
 
 WRITERS = MAC_KINDS | ELEMENT_KINDS

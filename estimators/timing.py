@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 
+from estimators.corrections import Residual
 from estimators.counts import COLUMNS
 from estimators.counts import counts_of
 from estimators.device import Device
-from estimators.device import Residual
 from estimators.device import deployed
-from estimators.device import no_rule
 from estimators.device import stored_width
 from estimators.estimate import Estimate
+from estimators.fields import no_rule
+from estimators.kernel_features import features_of
 from estimators.trees import value_of
 from search_spaces.graph import Architecture
 from search_spaces.graph import Kernel
 
 
 def kernel_cycles(kernel: Kernel, device: Device) -> float:
-    """Price one kernel in cycles of the device's clock.
+    """Price one kernel by its counts, in cycles of the device's clock; what is learned of its neighbours is not in it.
 
     Raises:
         ValueError: If the device has no rule for this type of kernel or for its bits.
@@ -56,6 +57,27 @@ def cycle_parts(kernel: Kernel, device: Device) -> tuple[float, float, float]:
         else:
             memory = 0.0
     return compute, memory + (kernel.input_size + kernel.output_size) * per_element, per_kernel
+
+
+def cycles_of_kernels(architecture: Architecture, device: Device) -> list[float]:
+    """Price each of a network's kernels in cycles of the device's clock, in order.
+
+    Args:
+        architecture: The network as it runs (`estimators.device.deployed`).
+        device: The device.
+
+    Raises:
+        ValueError: If the device has no rule for an operator or its bits.
+    """
+    cycles = [kernel_cycles(kernel, device) for kernel in architecture.kernels]
+    learned = device.latency.kernels
+    if learned is None:
+        return cycles
+    kinds = [kernel.kind for kernel in architecture.kernels]
+    return [
+        price * learned.factor(kind, features)
+        for price, kind, features in zip(cycles, kinds, features_of(architecture), strict=True)
+    ]
 
 
 def occupied_macs(kernel: Kernel, array: tuple[int, ...]) -> int:
@@ -107,7 +129,7 @@ def inference_ms(architecture: Architecture, device: Device) -> Estimate:
         ValueError: If the device has no rule for an operator or its bits.
     """
     running = deployed(architecture, device)
-    cycles = sum([kernel_cycles(kernel, device) for kernel in running.kernels])
+    cycles = sum(cycles_of_kernels(running, device))
     cycles += streamed_cycles(running, device)
     # A megahertz is a thousand cycles per millisecond.
     time_ms = device.latency.overhead_ms + cycles / (device.clock_mhz * 1e3)

@@ -18,11 +18,11 @@ from estimators.counts import COLUMNS
 from estimators.counts import Floats
 from estimators.cycle_model import ALL_COLUMNS
 from estimators.cycle_model import CycleModel
-from estimators.device import ELEMENT_KINDS
-from estimators.device import MAC_KINDS
 from estimators.device import Device
 from estimators.device_files import load_device
 from estimators.device_files import parse_device
+from estimators.fields import ELEMENT_KINDS
+from estimators.fields import MAC_KINDS
 from nas import files
 from nas import plugins
 from nas.measurements import MIN_NETWORKS

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from estimators.corrections import Residual
 from estimators.cost import energy_mj
 from estimators.cost import flash_kib
 from estimators.cost import latency_ms
 from estimators.cost import peak_ram_kib
 from estimators.device import Memory
-from estimators.device import Residual
 from estimators.device import deployed
 from estimators.device_files import available_devices
 from estimators.device_files import load_device

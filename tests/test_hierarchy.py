@@ -14,7 +14,7 @@ from estimators.device import Energy
 from estimators.device import Hierarchy
 from estimators.device import Latency
 from estimators.device import LevelEnergies
-from estimators.device import cheapest_holding
+from estimators.fields import cheapest_holding
 from estimators.hierarchy import DATAFLOWS
 from estimators.hierarchy import LEVELS
 from estimators.hierarchy import accessed_bits

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from estimators.device import ELEMENT_KINDS
-from estimators.device import MAC_KINDS
-from estimators.device import VIEW_KINDS
 from estimators.device import Device
 from estimators.device import deployed
-from estimators.device import no_rule
 from estimators.device import stored_width
 from estimators.estimate import Estimate
+from estimators.fields import ELEMENT_KINDS
+from estimators.fields import MAC_KINDS
+from estimators.fields import VIEW_KINDS
+from estimators.fields import no_rule
 from estimators.timing import around
 from search_spaces.graph import Architecture
 from search_spaces.graph import Kernel

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from estimators.device import VIEW_KINDS
 from estimators.device import Device
 from estimators.device import deployed
-from estimators.device import no_rule
 from estimators.estimate import Estimate
+from estimators.fields import VIEW_KINDS
+from estimators.fields import no_rule
 from estimators.schedule import WRITERS
 from estimators.schedule import best_order
 from estimators.schedule import tensor_bytes

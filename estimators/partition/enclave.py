@@ -24,11 +24,11 @@ from scipy.optimize import Bounds
 from scipy.optimize import LinearConstraint
 from scipy.optimize import milp
 
-from estimators.device import MAC_KINDS
 from estimators.device import Device
 from estimators.device import Enclave
 from estimators.device import stored_width
 from estimators.estimate import Estimate
+from estimators.fields import MAC_KINDS
 from estimators.partition.flow import Tensor
 from estimators.partition.flow import computing
 from estimators.partition.flow import kernel_times_ms

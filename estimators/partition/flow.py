@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from estimators.device import VIEW_KINDS
 from estimators.device import Device
-from estimators.timing import kernel_cycles
+from estimators.fields import VIEW_KINDS
+from estimators.timing import cycles_of_kernels
 from estimators.timing import streamed_cycles
 from search_spaces.graph import Architecture
 
@@ -66,5 +66,6 @@ def kernel_times_ms(architecture: Architecture, device: Device) -> tuple[float, 
     # A megahertz is a thousand cycles per millisecond.
     cycles_per_ms = device.clock_mhz * 1e3
     return tuple(
-        (kernel_cycles(kernel, device) + kernel.weights * per_weight) / cycles_per_ms for kernel in architecture.kernels
+        (cycles + kernel.weights * per_weight) / cycles_per_ms
+        for kernel, cycles in zip(architecture.kernels, cycles_of_kernels(architecture, device), strict=True)
     )

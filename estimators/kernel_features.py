@@ -1,0 +1,107 @@
+"""What the time of one kernel on a processor with a cache and vectors depends on, as plain numbers.
+
+Counts of operations explain a microcontroller. A library for servers also pads channels to its vectors, fuses a sum
+into the convolution before it, and stores tensors in blocks of channels where its neighbours do: so the numbers below
+describe sizes, remainders and neighbours.
+"""
+
+from __future__ import annotations
+
+from search_spaces.graph import FUNCTIONS
+from search_spaces.graph import Architecture
+from search_spaces.graph import Kernel
+
+VECTOR = 16
+KINDS = ("input", "conv", "pointwise", "depthwise", "linear", "pool", "norm", "activation", "add", "concat", "zero")
+CONVOLUTIONS = ("conv", "pointwise", "depthwise")
+FEATURES = (
+    "macs",
+    "padded_macs",
+    "weights",
+    "elements",
+    "channels",
+    "in_channels",
+    "positions",
+    "width",
+    "window",
+    "stride",
+    "inputs",
+    "channels_in_last_vector",
+    "in_channels_in_last_vector",
+    "folded",
+    "norm",
+    "function",
+    "source",
+    "source_readers",
+    "readers",
+    "added_to",
+    "fusible",
+)
+"""Names of what `features_of` returns.
+
+- `macs`, `weights`, `elements` (read and written), `channels`, `in_channels`, `positions` (height times width of the
+  output), `width`, `window` (height times width of the kernel), `stride`, `inputs` (tensors read).
+- `padded_macs`: MACs were the channels read and written multiples of 16; `..._in_last_vector`: their remainders.
+- `folded`: norms and activations behind the anchor; `norm`: whether one is a norm; `function`: place in
+  `graph.FUNCTIONS` of the pooling or of the last activation, counted from 1.
+- `source`: place in `KINDS` of what made the (first) tensor read, views looked through; `source_readers` and `readers`:
+  kernels that read the tensor this kernel reads and writes; `added_to`: whether a sum is the only reader; `fusible`:
+  how many of the tensors read a convolution made for this kernel alone.
+"""
+
+
+def features_of(architecture: Architecture) -> list[tuple[float, ...]]:
+    """Return the features of each of `architecture.kernels`, in the order of `FEATURES`; of views they mean nothing."""
+    made_by = {0: "input"}
+    reading: dict[int, list[str]] = {}
+    for kernel in architecture.kernels:
+        made_by[kernel.output] = made_by[kernel.inputs[0]] if kernel.kind == "flatten" else kernel.kind
+        for source in kernel.inputs:
+            reading.setdefault(source, []).append(kernel.kind)
+    return [(*_own(architecture, kernel), *_neighbours(kernel, made_by, reading)) for kernel in architecture.kernels]
+
+
+def _own(architecture: Architecture, kernel: Kernel) -> tuple[float, ...]:
+    ops = architecture.ops
+    anchor, folded = ops[kernel.ops[0]], [ops[index] for index in kernel.ops[1:]]
+    channels, in_channels = anchor.shape[0], ops[kernel.inputs[0]].shape[0]
+    padding = _up(channels) / channels
+    if kernel.kind != "depthwise":
+        padding *= _up(in_channels) / in_channels
+    functions = [op.function for op in (anchor, *folded) if op.function]
+    return (
+        kernel.macs,
+        kernel.macs * padding,
+        kernel.weights,
+        kernel.input_size + kernel.output_size,
+        channels,
+        in_channels,
+        anchor.size // channels,
+        anchor.shape[-1] if len(anchor.shape) > 1 else 1,
+        anchor.kernel[0] * anchor.kernel[1],
+        anchor.stride[0] * anchor.stride[1],
+        len(kernel.inputs),
+        channels % VECTOR,
+        in_channels % VECTOR,
+        len(folded),
+        any(op.kind == "norm" for op in (anchor, *folded)),
+        _CODES[functions[-1]] if functions else 0,
+    )
+
+
+def _neighbours(kernel: Kernel, made_by: dict[int, str], reading: dict[int, list[str]]) -> tuple[float, ...]:
+    readers = reading.get(kernel.output, [])
+    return (
+        KINDS.index(made_by[kernel.inputs[0]]),
+        len(reading[kernel.inputs[0]]),
+        len(readers),
+        readers == ["add"],
+        sum(made_by[source] in CONVOLUTIONS and len(reading[source]) == 1 for source in kernel.inputs),
+    )
+
+
+def _up(channels: int) -> int:
+    return -(-channels // VECTOR) * VECTOR
+
+
+_CODES = {name: number for kind in ("activation", "pool") for number, name in enumerate(FUNCTIONS[kind], start=1)}
