@@ -7,6 +7,8 @@ import json
 import re
 import resource
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -815,3 +817,14 @@ def test_a_list_of_something_else(nas):
     assert result.err == (
         "nas: no list of 'engines'; there are ['spaces', 'datasets', 'attacks', 'defences', 'metrics', 'devices']\n"
     )
+
+
+def test_help_is_quick_because_it_imports_neither_torch_nor_scipy():
+    code = (
+        "import sys; from nas.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'scipy', 'matplotlib', 'onnx'}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,259 @@
+"""`nas estimate` and `nas list devices` as a user calls them: layers, plots, tables, engines, devices of one's own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import pytest
+
+from estimators.device_files import available_devices
+from estimators.device_files import load_device
+
+CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
+IMAGES = ("--input-shape", "3,16,16")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A current folder of one's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def refused(nas, here):
+    """Run a command that must be refused and leave nothing behind; returns its one line."""
+
+    def run(*arguments):
+        before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+        result = nas(*arguments)
+        assert (result.code, result.out) == (2, "")
+        assert re.fullmatch(r"nas: [^\n]+\n", result.err)
+        assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
+        return result.err[len("nas: ") : -1]
+
+    return run
+
+
+def told(nas, *arguments):
+    result = nas(*arguments, "--json")
+    assert (result.code, result.err) == (0, "")
+    return json.loads(result.out)
+
+
+def written(path, *lines):
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def rows_of(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+# Layers.
+
+
+@pytest.mark.parametrize("device", ["stm32l4r5", "host"])
+def test_layers_add_up_to_what_estimate_says_without_them(nas, device):
+    whole = told(nas, "estimate", "--device", device, *IMAGES)
+    split = told(nas, "estimate", "--device", device, "--by-layer", *IMAGES)
+    layers = split["layers"]
+    assert sum(layer["latency_ms"] for layer in layers) == pytest.approx(whole["latency_ms"])
+    assert sum(layer["flash_kib"] for layer in layers) == pytest.approx(whole["flash_kib"])
+    assert max(layer["ram_kib"] for layer in layers) == pytest.approx(whole["peak_ram_kib"])
+    assert sum(layer["macs"] for layer in layers) == whole["macs"]
+    if device == "host":
+        assert all(layer["energy_mj"] is None for layer in layers)
+    else:
+        assert sum(layer["energy_mj"] for layer in layers) == pytest.approx(whole["energy_mj"])
+    assert (split["key"], split["device"]) == (whole["key"], device)
+
+
+def test_layers_say_what_the_latency_stands_on_and_what_would_help(nas):
+    device = load_device("stm32l4r5")
+    split = told(nas, "estimate", "--device", "stm32l4r5", "--by-layer", *IMAGES)
+    assert {name: split["basis"][name] for name in ("engine", "precision", "error_mean", "error_max", "interval")} == {
+        "engine": device.engine,
+        "precision": device.precision,
+        "error_mean": device.calibration.error_mean,
+        "error_max": device.calibration.error_max,
+        "interval": device.latency.interval,
+    }
+    printed = nas("estimate", "--device", "stm32l4r5", "--by-layer", *IMAGES).out
+    assert printed.splitlines()[-3:] == split["advice"]
+    assert [line.split(":")[0] for line in split["advice"]] == ["time", "RAM", "flash"]
+    basis = printed.splitlines()[-4]
+    errors = f"3 left out in turn err by {device.calibration.error_mean:.1%} on average"
+    interval = f"90 % interval {device.latency.interval:.1%} either way"
+    assert all(text in basis for text in (device.engine, "int8", "Arm Cortex-M4 at 120 MHz", errors, interval))
+    assert max(map(len, printed.splitlines()[:-4])) <= 140
+
+
+def test_an_accelerators_layers_state_their_dataflow(nas):
+    bits = {f"block{n}_{what}_bits": 8 for n in range(1, 5) for what in ("weight", "activation")}
+    point = json.dumps({**bits, "first_bits": 8, "last_bits": 8})
+    printed = nas("estimate", point, "--device", "bitfusion_like", "--by-layer")
+    assert "weight_stationary" in printed.out
+
+
+# Plots.
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.png", PNG), ("b.SVG", b"<?xml")])
+def test_a_plot_is_written(nas, here, name, start):
+    result = nas("estimate", CELL, "--space", "nb201", "--device", "host", "--plot", here / name)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.endswith(f"written to {here / name}\n")
+    assert (here / name).read_bytes().startswith(start)
+    assert [path.name for path in here.iterdir()] == [name]
+
+
+def test_an_svg_names_the_layers_and_the_roofs(nas, here):
+    nas("estimate", "--device", "stm32l4r5", "--plot", here / "a.svg", *IMAGES)
+    text = (here / "a.svg").read_text()
+    assert "conv 3x3, op 1" in text
+    assert "compute" in text
+
+
+def test_a_plot_of_another_kind_is_refused(refused, here):
+    assert refused("estimate", "--plot", here / "a.pdf") == (
+        f"expected --plot with a file ending in .png or .svg; got '{here / 'a.pdf'}'"
+    )
+
+
+# Engines and flags.
+
+
+def test_the_engine_that_was_measured_is_priced_and_another_is_refused(nas, refused):
+    assert nas("estimate", "--device", "stm32l4r5", "--engine", "X-CUBE-AI").code == 0
+    line = refused("estimate", "--device", "stm32l4r5", "--engine", "TensorFlow Lite Micro")
+    assert line.startswith("the device 'stm32l4r5' was measured with 'X-CUBE-AI 9.0.0', and that says nothing about ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--by-layer",), "--by-layer"),
+        (("--plot", "a.png"), "--plot"),
+        (("--engine", "X-CUBE-AI"), "--engine"),
+        (("--from", "a.csv", "--output", "b.csv"), "--from"),
+        (("--by-layer", "--plot", "a.png"), "--by-layer and --plot"),
+    ],
+)
+def test_what_needs_one_device_is_refused_for_all(refused, flags, named):
+    assert refused("estimate", "--device", "all", *flags) == f"expected one device with {named}; got all"
+
+
+def test_a_cell_is_an_architecture(nas):
+    assert told(nas, "estimate", CELL, "--space", "nb201")["architecture"]["edge_2_3"] == "avg_pool_3x3"
+
+
+# Tables.
+
+
+def test_a_table_is_priced_row_by_row(nas, here):
+    table = written(
+        here / "in.csv", "id,space,architecture", f"a,nb201,{CELL}", '"b, twice",conv,{}', '"b, again",conv,{}'
+    )
+    result = nas("estimate", "--device", "stm32l4r5", "--from", table, "--output", here / "out.csv")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.endswith(f"3 architectures priced on stm32l4r5, written to {here / 'out.csv'}\n")
+    assert "X-CUBE-AI 9.0.0" in result.out
+    cell, first, again = rows_of(here / "out.csv")
+    assert [row["id"] for row in (cell, first, again)] == ["a", "b, twice", "b, again"]
+    assert list(cell)[:3] == ["id", "space", "architecture"]
+    assert cell["architecture"] == CELL
+    one = told(nas, "estimate", "{}", "--device", "stm32l4r5")
+    for name in ("latency_ms", "latency_ms_low", "latency_ms_high", "energy_mj", "energy_mj_low", "peak_ram_kib"):
+        assert float(first[name]) == pytest.approx(one[name])
+        assert first[name] == again[name]
+    assert float(first["flash_kib"]) == pytest.approx(one["flash_kib"])
+    assert float(cell["latency_ms"]) > float(first["latency_ms"])
+
+
+def test_a_table_without_energy_on_a_device_without_a_power(nas, here):
+    table = written(here / "in.csv", "architecture", CELL)
+    arguments = ("--space", "nb201", "--device", "host", "--from", table, "--output", here / "new" / "out.csv")
+    assert told(nas, "estimate", *arguments) == {"device": "host", "rows": 1, "output": str(here / "new" / "out.csv")}
+    (row,) = rows_of(here / "new" / "out.csv")
+    assert "latency_ms_high" in row
+    assert "energy_mj" not in row
+
+
+def test_wrong_rows_are_named_and_nothing_is_written(refused, here):
+    lines = ("space,architecture", "conv,{}", "conv,[]", 'conv,"{""depth"": 99}"')
+    common = ("--from", written(here / "in.csv", *lines), "--output", here / "out.csv")
+    line = refused("estimate", *common)
+    assert line.startswith(f"2 rows of {here / 'in.csv'} are wrong: line 3: ")
+    assert "; line 4: not a point of the space 'conv': depth=99, expected 1 to 4; " in line
+    float_rows = written(here / "in.csv", "space,architecture", "conv,{}")
+    line = refused("estimate", "--device", "bitfusion_like", "--from", float_rows, "--output", here / "out.csv")
+    assert re.match(rf"1 row of {float_rows} is wrong: line 2: [^\n]*for 32 bits", line)
+
+
+def test_columns_that_would_be_overwritten_are_refused(refused, here):
+    table = written(here / "in.csv", "space,architecture,latency_ms", "conv,{},3.5")
+    assert refused("estimate", "--from", table, "--output", here / "out.csv") == (
+        f"expected {table} without columns that are to be written; rename ['latency_ms']"
+    )
+
+
+def test_half_of_what_a_table_needs_is_refused(refused, here):
+    table = written(here / "in.csv", "space,architecture", "conv,{}")
+    both = "expected --from and --output together; got "
+    assert refused("estimate", "--from", table) == f"{both}--from alone"
+    assert refused("estimate", "--output", here / "out.csv") == f"{both}--output alone"
+    assert refused("estimate", "{}", "--by-layer", "--from", table, "--output", here / "out.csv") == (
+        "expected --from without ARCHITECTURE and --by-layer: it prices what the table holds"
+    )
+    assert "there is no such path" in refused("estimate", "--from", here / "no.csv", "--output", here / "out.csv")
+    none = written(here / "none.csv", "architecture", CELL)
+    assert refused("estimate", "--from", none, "--output", here / "out.csv") == (
+        f"expected a column 'space' in {none}, or --space; there are ['architecture']"
+    )
+
+
+# Devices.
+
+
+def test_devices_are_listed_with_what_they_stand_on(nas):
+    devices = told(nas, "list", "devices")["devices"]
+    assert list(devices) == available_devices()
+    device = load_device("stm32l4r5")
+    assert devices["stm32l4r5"] == {
+        "description": device.description,
+        "core": "Arm Cortex-M4",
+        "clock_mhz": 120.0,
+        "engine": "X-CUBE-AI 9.0.0",
+        "precision": "int8",
+        "weight_bits": [1, 8, 32],
+        "activation_bits": [8, 32],
+        "ram_kib": 640.0,
+        "flash_kib": 2048.0,
+        "energy": True,
+        "source": device.calibration.source,
+        "networks": 3,
+        "error_mean": device.calibration.error_mean,
+        "error_max": device.calibration.error_max,
+        "interval": device.latency.interval,
+        "own": False,
+    }
+    assert devices["eyeriss_like"]["source"].startswith("built from published constants")
+    printed = nas("list", "devices").out
+    assert all(re.search(rf"^{name} ", printed, flags=re.MULTILINE) for name in devices)
+    assert max(map(len, printed.splitlines())) <= 140
+    assert "(own)" not in printed
+
+
+def test_ones_own_devices_are_listed_marked_and_priced_by_their_name(nas, here):
+    (here / "devices").mkdir()
+    (here / "devices" / "mine.toml").write_text('base = "stm32l4r5"\nclock_mhz = 60.0\n')
+    devices = told(nas, "list", "devices")["devices"]
+    assert [name for name, row in devices.items() if row["own"]] == ["mine"]
+    assert re.search(r"^\(own\)", nas("list", "devices").out, flags=re.MULTILINE)
+    half = told(nas, "estimate", "--device", "mine")
+    assert half["latency_ms"] == pytest.approx(2 * told(nas, "estimate", "--device", "stm32l4r5")["latency_ms"])

@@ -1,0 +1,142 @@
+"""`nas export` and `nas measure` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+
+from estimators.device_files import load_device
+from nas import deploying
+from nas.measuring import Timing
+
+
+@pytest.fixture(scope="module")
+def pick(trained_run, nas, tmp_path_factory):
+    """A folder that `nas pick` wrote, in a copy of its run."""
+    runs = shutil.copytree(trained_run.runs, tmp_path_factory.mktemp("picked") / "runs")
+    result = nas("pick", trained_run.name, "--runs", runs, "--json")
+    return Path(json.loads(result.out)["folder"])
+
+
+@pytest.fixture
+def own_pick(pick, tmp_path):
+    """The same in a folder that a test may change."""
+    run = shutil.copytree(pick.parents[1], tmp_path / "runs" / "small")
+    return run / "picks" / pick.name
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Stand in for the timing, 0.5 ms for any model; returns the models that were timed."""
+    seen = []
+
+    def measure(models, *, rounds):
+        seen.extend(models)
+        return [Timing(0.5, 0.4, 0.75, 0.01, rounds)] * len(models)
+
+    monkeypatch.setattr(deploying, "measure", measure)
+    return seen
+
+
+def test_a_pick_is_exported_into_its_folder_with_its_agreement(nas, own_pick):
+    result = nas("export", own_pick)
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    for line, name in zip(lines, ("float32", "int8"), strict=True):
+        assert line.startswith(f"written to {own_pick / name}.onnx: ")
+        assert line.endswith(" records get PyTorch's class")
+        onnx.checker.check_model(onnx.load(own_pick / f"{name}.onnx"))
+
+
+def test_one_precision_into_another_folder_as_json(nas, own_pick, tmp_path):
+    result = nas("export", own_pick, "--precision", "int8", "--output", tmp_path / "out", "--json")
+    assert (result.code, result.err) == (0, "")
+    told = json.loads(result.out)
+    described = json.loads((own_pick / "architecture.json").read_text())
+    (exported,) = told["files"]
+    path = tmp_path / "out" / "int8.onnx"
+    assert (told["key"], told["trained"]) == (described["key"], True)
+    assert told["records"] >= 100
+    assert (exported["path"], exported["precision"]) == (str(path), "int8")
+    assert 0.99 <= exported["agreement"] <= 1
+    assert exported["size_kib"] == path.stat().st_size / 1024
+    assert not (own_pick / "float32.onnx").exists()
+
+
+def test_a_file_that_does_not_agree_is_refused_unless_told(nas, own_pick, monkeypatch):
+    monkeypatch.setattr("nas.export.agreement", lambda *_: 0.97)
+    result = nas("export", own_pick, "--precision", "int8")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("nas: expected the int8 model to name PyTorch's class for 99% of ")
+    assert result.err.endswith("got 97.0%: not written\n")
+    assert not list(own_pick.glob("*.onnx"))
+    result = nas("export", own_pick, "--precision", "int8", "--least", "0.95")
+    assert (result.code, result.err) == (0, "")
+    assert "97.0% of " in result.out
+    assert [path.name for path in own_pick.glob("*.onnx")] == ["int8.onnx"]
+
+
+def test_random_weights_are_said_to_be_random(nas, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = nas("export", '{"depth": 2}', "--precision", "float32")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("written to float32.onnx: ")
+    assert result.out.endswith("; random weights, good for timing only\n")
+    assert (tmp_path / "float32.onnx").exists()
+
+
+@pytest.mark.parametrize("command", ["export", "measure"])
+def test_what_cannot_be_exported_or_measured_is_one_line(nas, tmp_path, timed, command):
+    for arguments, line in (
+        (("{}", "--precision", "int4"), "no precision 'int4'; there are ['float32', 'int8']"),
+        ((tmp_path,), "expected a folder that nas pick wrote, with architecture.json and weights.safetensors; got "),
+        (("nothing",), "expected JSON, a file or RUN:NUMBER; got 'nothing', and there is no such file"),
+    ):
+        result = nas(command, *arguments, "--runs", tmp_path)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith(f"nas: {line}")
+        assert result.err.count("\n") == 1
+    assert not timed
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_is_timed_and_held_against_the_device(nas, timed):
+    result = nas("measure", '{"depth": 2}', "--device", "host", "--rounds", "3", "--json")
+    assert (result.code, result.err) == (0, "")
+    told = json.loads(result.out)
+    host = load_device("host")
+    assert (told["device"], told["device_engine"]) == ("host", host.engine)
+    assert told["engine"].startswith("ONNX Runtime 1.")
+    by_precision = {timing["precision"]: timing for timing in told["timings"]}
+    assert list(by_precision) == ["float32", "int8"]
+    assert len(timed) == 2
+    for timing in by_precision.values():
+        assert (timing["latency_ms"], timing["low"], timing["high"], timing["repetitions"]) == (0.5, 0.4, 0.75, 3)
+    predicted = by_precision[host.precision]
+    estimated = json.loads(nas("estimate", '{"depth": 2}', "--device", "host", "--json").out)
+    assert predicted["predicted"]["value"] == pytest.approx(estimated["latency_ms"])
+    assert predicted["error"] == pytest.approx(estimated["latency_ms"] / 0.5 - 1)
+    (other,) = by_precision.keys() - {host.precision}
+    assert (by_precision[other]["predicted"], by_precision[other]["error"]) == (None, None)
+
+
+def test_what_was_timed_is_printed_with_what_the_prediction_stands_on(nas, timed):
+    host = load_device("host")
+    printed = nas("measure", "--device", "host", "--precision", host.precision).out
+    assert len(timed) == 1
+    assert "on this machine, ONNX Runtime 1." in printed.splitlines()[0]
+    assert "0.500" in printed
+    assert "0.400-0.750" in printed
+    assert f"latency on host: {host.engine}, " in printed
+    # A prediction for another engine is not passed off as an error.
+    assert ("another engine than ONNX Runtime" in printed) == (not host.engine.startswith("ONNX Runtime"))
+
+
+def test_a_device_of_neither_precision_predicts_nothing(nas, timed):
+    printed = nas("measure", "--device", "stm32h747", "--precision", "float32").out
+    assert printed.endswith("no prediction: stm32h747 was measured in int8\n")
+    assert len(timed) == 1
