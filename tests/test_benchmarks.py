@@ -45,3 +45,12 @@ def test_screening_times_every_network_beside_both_peers(run):
         assert row["thop count"] == pytest.approx(row["thop_ms"] / row["priced_ms"])
     assert len(found["metrics"]) == 7
     assert found["machine"]["processor"]
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_measured_cells_are_predicted_better_than_by_flops(run):
+    found = run("latency_nb201", "--short")
+    assert {row["device"] for row in found["rows"]} >= {"raspi4", "pixel3", "gold_6226"}
+    for row in found["rows"]:
+        assert row["within 10 %"] > row["FLOPs line within 10 %"]
+        assert row["rho"] > 0.85
