@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from nas import cli
 from nas import workers
 from nas.plan import resolve
 from nas.storage import open_study
+from tests.small_search import snapshot
 
 os.environ["COLUMNS"] = "140"
 torch.set_num_threads(1)
@@ -106,3 +109,54 @@ def own_run(trained_run, tmp_path) -> Run:
     """A copy of `trained_run` that a test may change."""
     runs = shutil.copytree(trained_run.runs, tmp_path / "runs")
     return Run(runs, trained_run.name, trained_run.printed)
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Fail a test in which anything is trained or a worker started."""
+
+    def fail(*_):
+        raise AssertionError("a training was started")
+
+    for place in ("nas.workers.run", "nas.evaluate.train", "nas.bank.train", "nas.search.assess"):
+        monkeypatch.setattr(place, fail)
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Press Ctrl-C where the workers would start, and keep the settings they were to get."""
+    seen = []
+
+    def stop(config, *_):
+        seen.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nas.workers.run", stop)
+    return seen
+
+
+@pytest.fixture
+def refused(nas, tmp_path, no_training):
+    """Run a command that must be refused; returns its one line."""
+
+    def run(*arguments, runs=tmp_path / "runs"):
+        before = snapshot(tmp_path)
+        result = nas(*arguments, "--runs", runs)
+        assert (result.code, result.out) == (2, "")
+        assert re.fullmatch(r"nas: [^\n]+\n", result.err)
+        assert snapshot(tmp_path) == before
+        return result.err[len("nas: ") : -1]
+
+    return run
+
+
+@pytest.fixture
+def picked(nas, own_run):
+    """Pick from a run of one's own; returns what was printed as JSON."""
+
+    def pick(*flags):
+        result = nas("pick", "small", *flags, "--json", "--runs", own_run.runs)
+        assert (result.code, result.err) == (0, "")
+        return json.loads(result.out)
+
+    return pick

@@ -17,6 +17,9 @@ from nas.plan import Plan
 from nas.plan import resolve
 from nas.storage import open_study
 
+# The command line's own small search.
+SMALL = ("--space", "mlp", "--members", "120", "--references", "2", "--trials", "5", "--epochs", "3", "--workers", "1")
+
 # A space of three networks, as a module of the user's own.
 TINY_SPACE = textwrap.dedent(
     '''
@@ -38,6 +41,11 @@ TINY_SPACE = textwrap.dedent(
         return SearchSpace("tiny_space", input_shape, num_classes, distributions, describe, {"width": 8})
     '''
 )
+
+
+def snapshot(folder):
+    """Every file with its content. The folders of a run and of its locks may be there, empty."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
 def settings(**changes) -> SearchConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,49 @@ def written(path, *lines):
 def rows_of(path):
     with path.open(newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+# One network.
+
+
+def test_an_estimate_by_hand(nas):
+    # 64 inputs, 16 hidden, 10 classes: 64 * 16 + 16 * 10 MACs; with a norm, 2 * 16 + 10 parameters more.
+    result = nas("estimate", '{"layer1_width": 16}', "--space", "mlp", "--json", "--check")
+    assert (result.code, result.err) == (0, "")
+    told = json.loads(result.out)
+    assert (told["macs"], told["params"]) == (1184, 1184 + 42)
+    assert told["bit_operations"] == 1184 * 32 * 32
+    assert (told["space"], told["device"], told["bits"]) == ("mlp", "stm32h747", "W 32x2 A 32x2")
+    assert told["latency_ms_low"] < told["latency_ms"] < told["latency_ms_high"]
+    assert told["architecture"]["layer1_width"] == 16
+    expected = {"macs": 1184, "params": 1226}
+    assert told["check"] == {"fvcore": expected, "thop": expected, "torch": expected}
+
+
+def test_an_estimate_on_all_devices(nas):
+    told = json.loads(nas("estimate", "--device", "all", "--json").out)
+    assert sorted([*told["devices"], *told["refused"]]) == available_devices()
+    assert "for 32 bits" in told["refused"]["bitfusion_like"]
+    assert told["devices"]["stm32l4r5"]["energy_mj"] > 0
+    assert "energy_mj" not in told["devices"]["host"]
+    printed = nas("estimate", "--device", "all", "--check")
+    assert (printed.code, printed.err) == (0, "")
+    assert all(name in printed.out for name in (*available_devices(), "fvcore: ", "thop: ", "torch: "))
+    assert re.search(r"\nbitfusion_like cannot run it: [^\n]*for 32 bits[^\n]*\n", printed.out)
+    assert printed.out.endswith("all counts agree\n")
+
+
+def test_what_was_searched_what_was_picked_and_what_is_written_by_hand_cost_the_same(nas, own_run, picked):
+    chosen = picked()
+    row = chosen["picked"]
+    common = ("--json", "--runs", own_run.runs)
+    by_run = json.loads(nas("estimate", f"small:{row['number']}", *common).out)
+    by_file = json.loads(nas("estimate", Path(chosen["folder"]) / "architecture.json", *common).out)
+    by_hand = json.loads(nas("estimate", json.dumps(row["architecture"]), "--space", "mlp", *common).out)
+    assert by_run == by_file == by_hand
+    assert {name: by_run[name] for name in ("macs", "params", "latency_ms", "flash_kib", "peak_ram_kib")} == {
+        name: row[name] for name in ("macs", "params", "latency_ms", "flash_kib", "peak_ram_kib")
+    }
 
 
 # Layers.
