@@ -139,12 +139,12 @@ def far(ratios: Floats) -> float:
     return float(np.mean(squares / (squares + CLOSE**2)))
 
 
-def folds_of(groups: NDArray[np.int_]) -> Iterator[NDArray[np.bool_]]:
-    """Deal groups to at most ten folds, and yield `(rows,)` which rows each leaves out."""
+def folds_of(groups: NDArray[np.int_], folds: int = FOLDS) -> Iterator[NDArray[np.bool_]]:
+    """Deal groups to at most so many folds, and yield `(rows,)` which rows each leaves out."""
     different, index = np.unique(groups, return_inverse=True)
-    folds = np.random.default_rng(0).permutation(len(different)) % FOLDS
-    for fold in np.unique(folds):
-        yield folds[index] == fold
+    dealt = np.random.default_rng(0).permutation(len(different)) % folds
+    for fold in np.unique(dealt):
+        yield dealt[index] == fold
 
 
 def _linear_models(
@@ -155,12 +155,12 @@ def _linear_models(
             ratios = np.empty(len(cycles))
             for out in folds_of(groups):
                 ratios[out] = cycles[out] / _at_least(
-                    counts[out] @ _solve(counts[~out], cycles[~out], relative, strength)
+                    counts[out] @ fit_robustly(counts[~out], cycles[~out], relative, strength)
                 )
-            yield CycleModel(_solve(counts, cycles, relative, strength), (), ratios, name, strength)
+            yield CycleModel(fit_robustly(counts, cycles, relative, strength), (), ratios, name, strength)
 
 
-def _solve(counts: Floats, cycles: Floats, relative: Floats, strength: float) -> Floats:
+def fit_robustly(counts: Floats, cycles: Floats, relative: Floats, strength: float) -> Floats:
     """Fit by weights that fall with the error (Geman and McClure, 1987): far rows do not move the fit.
 
     It starts from the relative, scaled to the median row, and narrows what counts as far.
@@ -182,7 +182,7 @@ def _corrected(
     relative = relatives[model.relative]
     ratios = np.empty(len(cycles))
     for out in folds_of(groups):
-        coefficients = _solve(counts[~out], cycles[~out], relative, model.strength)
+        coefficients = fit_robustly(counts[~out], cycles[~out], relative, model.strength)
         trees = _trees(counts[~out], cycles[~out], coefficients)
         ratios[out] = cycles[out] / (_at_least(counts[out] @ coefficients) * _factors(trees, counts[out]))
     return replace(model, trees=_trees(counts, cycles, model.coefficients), ratios=ratios)

@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Literal
 from typing import TypeAlias
 
-from estimators.cost.flash_kib import kernel_bytes
+from estimators.constants import kernel_bytes
 from estimators.device import Device
 from estimators.device import deployed
 from estimators.fields import VIEW_KINDS
@@ -18,6 +18,7 @@ from estimators.schedule import schedule
 from estimators.schedule import tensor_bytes
 from estimators.timing import correction
 from estimators.timing import cycle_parts
+from estimators.timing import learned_factors
 from estimators.timing import moved_bytes
 from estimators.timing import streamed_cycles
 from search_spaces.graph import Architecture
@@ -214,8 +215,9 @@ def _times_ms(running: Architecture, device: Device) -> list[tuple[float, Bound]
     per_byte = streamed / sum(stored) if streamed else 0.0
     ms_per_cycle = _correction(running, device) / (device.clock_mhz * 1e3)
     times: list[tuple[float, Bound]] = []
-    for kernel, weights in zip(running.kernels, stored, strict=True):
-        compute, memory, overhead = cycle_parts(kernel, device)
+    factors = learned_factors(running, device)
+    for kernel, weights, factor in zip(running.kernels, stored, factors, strict=True):
+        compute, memory, overhead = (part * factor for part in cycle_parts(kernel, device))
         parts: dict[Bound, float] = {"compute": compute, "memory": memory + weights * per_byte, "overhead": overhead}
         cycles = sum(parts.values())
         times.append((cycles * ms_per_cycle, max(parts, key=lambda part: parts[part]) if cycles else "nothing"))

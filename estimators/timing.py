@@ -69,15 +69,19 @@ def cycles_of_kernels(architecture: Architecture, device: Device) -> list[float]
     Raises:
         ValueError: If the device has no rule for an operator or its bits.
     """
-    cycles = [kernel_cycles(kernel, device) for kernel in architecture.kernels]
+    factors = learned_factors(architecture, device)
+    return [
+        kernel_cycles(kernel, device) * factor for kernel, factor in zip(architecture.kernels, factors, strict=True)
+    ]
+
+
+def learned_factors(architecture: Architecture, device: Device) -> list[float]:
+    """Return what each kernel's cycles are multiplied by: 1 where the device has learned nothing of kernels."""
     learned = device.latency.kernels
     if learned is None:
-        return cycles
-    kinds = [kernel.kind for kernel in architecture.kernels]
-    return [
-        price * learned.factor(kind, features)
-        for price, kind, features in zip(cycles, kinds, features_of(architecture), strict=True)
-    ]
+        return [1.0] * len(architecture.kernels)
+    described = zip(architecture.kernels, features_of(architecture), strict=True)
+    return [learned.factor(kernel.kind, features) for kernel, features in described]
 
 
 def occupied_macs(kernel: Kernel, array: tuple[int, ...]) -> int:
