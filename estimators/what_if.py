@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from estimators.cost import peak_ram_kib
-from estimators.cost.flash_kib import BYTES_PER_KIB
-from estimators.cost.flash_kib import kernel_bytes
+from estimators.constants import BYTES_PER_KIB
+from estimators.constants import kernel_bytes
 from estimators.device import Device
 from estimators.layers import INPUT
+from estimators.schedule import best_order
 from estimators.timing import kernel_cycles
 from search_spaces.graph import Architecture
 
@@ -74,4 +74,5 @@ def ram_with_half_the_channels(running: Architecture, tensor: int, device: Devic
         ops[index] = replace(ops[index], shape=(max(1, shape[0] // 2), *shape[1:]))
     # What reads the tensor stays as it is: a graph good for counting memory only.
     halved = Architecture(running.space, running.params, tuple(ops))
-    return peak_ram_kib.estimate(running, device).value - peak_ram_kib.estimate(halved, device).value
+    before, after = best_order(running, device)[1], best_order(halved, device)[1]
+    return (before - after) * device.memory.arena_factor / BYTES_PER_KIB

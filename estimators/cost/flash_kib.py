@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
+from estimators.constants import BYTES_PER_KIB
+from estimators.constants import kernel_bytes
 from estimators.device import Device
 from estimators.device import deployed
-from estimators.device import stored_width
 from estimators.estimate import Estimate
-from estimators.fields import ELEMENT_KINDS
-from estimators.fields import MAC_KINDS
-from estimators.fields import VIEW_KINDS
-from estimators.fields import no_rule
 from estimators.timing import around
 from search_spaces.graph import Architecture
-from search_spaces.graph import Kernel
-
-BYTES_PER_KIB = 1024
-BYTES_PER_BIAS = 4
-BYTES_PER_NORM = 8
-WITHOUT_WEIGHTS = ELEMENT_KINDS | VIEW_KINDS
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:
@@ -33,20 +24,3 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     size = sum(kernel_bytes(kernel, running, device) for kernel in running.kernels)
     engine = device.engine_flash_kib + device.memory.flash_kib_per_kernel * len(running.kernels)
     return around(size / BYTES_PER_KIB + engine, device.memory.flash_interval)
-
-
-def kernel_bytes(kernel: Kernel, architecture: Architecture, device: Device) -> int:
-    """Count the bytes of one kernel's constants, the weights rounded up to whole bytes.
-
-    Raises:
-        ValueError: If the kernel's type has no rule, or the device stores no width wide enough.
-    """
-    if kernel.kind in MAC_KINDS:
-        width = stored_width(kernel.weight_bits, device.weight_bits)
-        per_channel = (device.memory.bytes_per_scale if width < 32 else 0) + (BYTES_PER_BIAS if kernel.bias else 0)
-        return (kernel.weights * width + 7) // 8 + kernel.channels * per_channel
-    if kernel.kind not in WITHOUT_WEIGHTS:
-        raise no_rule(kernel.kind, "flash_kib")
-    # A norm that follows no weights cannot be folded: it keeps a scale and a shift per channel, four bytes each.
-    norms = (architecture.ops[index] for index in kernel.ops if architecture.ops[index].kind == "norm")
-    return sum(op.shape[0] * BYTES_PER_NORM for op in norms)

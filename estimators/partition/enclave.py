@@ -24,11 +24,10 @@ from scipy.optimize import Bounds
 from scipy.optimize import LinearConstraint
 from scipy.optimize import milp
 
+from estimators.constants import kernel_bytes
 from estimators.device import Device
 from estimators.device import Enclave
-from estimators.device import stored_width
 from estimators.estimate import Estimate
-from estimators.fields import MAC_KINDS
 from estimators.partition.flow import Tensor
 from estimators.partition.flow import computing
 from estimators.partition.flow import kernel_times_ms
@@ -36,7 +35,6 @@ from estimators.partition.flow import tensors
 from estimators.schedule import tensor_bytes
 from estimators.timing import around
 from search_spaces.graph import Architecture
-from search_spaces.graph import Kernel
 
 BYTES_PER_KIB = 1024
 BYTES_PER_BIAS = 4
@@ -184,7 +182,7 @@ class _World:
             enclave=device.enclave,
             steps=computing(architecture),
             times_ms=kernel_times_ms(architecture, device),
-            constants=tuple(_constants(kernel, architecture, device) for kernel in kernels),
+            constants=tuple(kernel_bytes(kernel, architecture, device) for kernel in kernels),
             values=tuple(float(value) for value in values),
             tensors=found,
             sizes=tuple(tensor_bytes(op.size, op.bits, device) for op in made),
@@ -264,16 +262,6 @@ class _World:
                 for index in kernels:
                     live[index] += size if start <= index <= last else 0
         return max(live.values()), copied
-
-
-def _constants(kernel: Kernel, architecture: Architecture, device: Device) -> int:
-    """Count the bytes of a kernel's weights, scales and biases, as they lie in flash."""
-    if kernel.kind in MAC_KINDS:
-        width = stored_width(kernel.weight_bits, device.weight_bits)
-        per_channel = (device.memory.bytes_per_scale if width < 32 else 0) + (BYTES_PER_BIAS if kernel.bias else 0)
-        return (kernel.weights * width + 7) // 8 + kernel.channels * per_channel
-    norms = (architecture.ops[index] for index in kernel.ops if architecture.ops[index].kind == "norm")
-    return sum(op.shape[0] * BYTES_PER_NORM for op in norms)
 
 
 def _rules(visits: list[_Visit], world: _World) -> list[LinearConstraint]:

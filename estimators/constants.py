@@ -1,0 +1,34 @@
+"""What a network keeps in flash: weights, scales, biases, kernel by kernel."""
+
+from __future__ import annotations
+
+from estimators.device import Device
+from estimators.device import stored_width
+from estimators.fields import ELEMENT_KINDS
+from estimators.fields import MAC_KINDS
+from estimators.fields import VIEW_KINDS
+from estimators.fields import no_rule
+from search_spaces.graph import Architecture
+from search_spaces.graph import Kernel
+
+BYTES_PER_KIB = 1024
+BYTES_PER_BIAS = 4
+BYTES_PER_NORM = 8
+WITHOUT_WEIGHTS = ELEMENT_KINDS | VIEW_KINDS
+
+
+def kernel_bytes(kernel: Kernel, architecture: Architecture, device: Device) -> int:
+    """Count the bytes of one kernel's constants, the weights rounded up to whole bytes.
+
+    Raises:
+        ValueError: If the kernel's type has no rule, or the device stores no width wide enough.
+    """
+    if kernel.kind in MAC_KINDS:
+        width = stored_width(kernel.weight_bits, device.weight_bits)
+        per_channel = (device.memory.bytes_per_scale if width < 32 else 0) + (BYTES_PER_BIAS if kernel.bias else 0)
+        return (kernel.weights * width + 7) // 8 + kernel.channels * per_channel
+    if kernel.kind not in WITHOUT_WEIGHTS:
+        raise no_rule(kernel.kind, "flash_kib")
+    # A norm that follows no weights cannot be folded: it keeps a scale and a shift per channel, four bytes each.
+    norms = (architecture.ops[index] for index in kernel.ops if architecture.ops[index].kind == "norm")
+    return sum(op.shape[0] * BYTES_PER_NORM for op in norms)
