@@ -208,6 +208,18 @@ def basis(device: Device) -> str:
     )
 
 
+def beyond(latency_ms: float, device: Device) -> str | None:
+    """Say that a time lies beyond all that were measured, None where it does not."""
+    found = device.calibration
+    if found.covers(latency_ms):
+        return None
+    ends = [f"{end:.3g}" if end else "?" for end in (found.fastest_ms, found.slowest_ms)]
+    return (
+        f"{latency_ms:.3g} ms lies far from what was measured on {device.name}, {ends[0]} to {ends[1]} ms: "
+        "the interval may not hold"
+    )
+
+
 def device_row(device: Device) -> Row:
     """Describe a device for JSON: what it is, what it stores, and what its latency stands on."""
     return {
@@ -225,6 +237,9 @@ def device_row(device: Device) -> Row:
         "networks": device.calibration.networks,
         "error_mean": device.calibration.error_mean,
         "error_max": device.calibration.error_max,
+        "within_10_percent": device.calibration.within_10_percent,
+        "fastest_ms": device.calibration.fastest_ms,
+        "slowest_ms": device.calibration.slowest_ms,
         "interval": device.latency.interval,
     }
 

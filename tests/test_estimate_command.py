@@ -144,6 +144,18 @@ def test_an_accelerators_layers_state_their_dataflow(nas):
     assert "weight_stationary" in printed.out
 
 
+@pytest.mark.parametrize("flags", [(), ("--by-layer",)])
+def test_a_time_far_from_all_that_were_measured_is_said_to_be(nas, flags):
+    device = load_device("raspi4")
+    printed = nas("estimate", CELL, "--space", "nb201", "--device", "raspi4", *flags).out
+    assert f"latency on raspi4: {device.engine}, " in printed
+    assert "far from what was measured" not in printed
+    small = ("--space", "nb201", "--device", "raspi4", "--input-shape", "3,4,4")
+    printed = nas("estimate", "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|", *small, *flags).out
+    measured = f"{device.calibration.fastest_ms:.3g} to {device.calibration.slowest_ms:.3g} ms"
+    assert f" ms lies far from what was measured on raspi4, {measured}: the interval may not hold\n" in printed
+
+
 # Plots.
 
 
@@ -283,6 +295,9 @@ def test_devices_are_listed_with_what_they_stand_on(nas):
         "networks": 3,
         "error_mean": device.calibration.error_mean,
         "error_max": device.calibration.error_max,
+        "within_10_percent": None,
+        "fastest_ms": device.calibration.fastest_ms,
+        "slowest_ms": device.calibration.slowest_ms,
         "interval": device.latency.interval,
         "own": False,
     }

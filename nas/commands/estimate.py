@@ -114,7 +114,20 @@ def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, An
     console().print(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
     for name, reason in refused.items():
         say(f"{name} cannot run it: {reason}")
+    for name, costs in by_device.items() if device != "all" else ():
+        _say_basis(name, costs["latency_ms"].value)
     return {}
+
+
+def _say_basis(device: str, latency_ms: float) -> None:
+    """Say what a latency stands on, and whether it is one like those measured."""
+    from estimators.device_files import load_device
+    from nas import report
+
+    chip = load_device(device)
+    for line in (report.basis(chip), report.beyond(latency_ms, chip)):
+        if line:
+            say(line)
 
 
 def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
@@ -132,7 +145,8 @@ def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, A
     if as_json:
         return {"basis": _basis(chip), "layers": [asdict(layer) for layer in layers], "advice": told}
     console().print(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"))
-    for line in (report.basis(chip), *told):
+    _say_basis(device, sum(layer.latency_ms for layer in layers))
+    for line in told:
         say(line)
     return {}
 
