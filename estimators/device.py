@@ -29,6 +29,7 @@ from estimators.estimate import Estimate
 from estimators.fields import ELEMENT_KINDS
 from estimators.fields import STRICT
 from estimators.fields import VIEW_KINDS
+from estimators.fields import CannotRun
 from estimators.fields import Kinds
 from estimators.fields import NotNegative
 from estimators.fields import PerKind
@@ -350,7 +351,7 @@ def stored_width(bits: int, widths: tuple[int, ...]) -> int:
     """Return the narrowest width a device stores that holds `bits`.
 
     Raises:
-        ValueError: If all its widths are narrower.
+        CannotRun: If all its widths are narrower.
 
     >>> stored_width(4, (1, 8, 32)), stored_width(8, (1, 8, 32))
     (8, 8)
@@ -358,4 +359,4 @@ def stored_width(bits: int, widths: tuple[int, ...]) -> int:
     for width in widths:
         if width >= bits:
             return width
-    raise ValueError(f"no width for {bits} bits; there are {list(widths)}")
+    raise CannotRun(f"no width for {bits} bits; there are {list(widths)}")

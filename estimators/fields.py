@@ -27,9 +27,13 @@ VIEW_KINDS = frozenset({"flatten"})
 KERNEL_KINDS = MAC_KINDS | ELEMENT_KINDS
 
 
-def no_rule(kind: str, where: str) -> ValueError:
+class CannotRun(ValueError):  # noqa: N818 - an outcome, like Diverged
+    """A network has an operator or a bit-width that a device, or a metric, has no rule for."""
+
+
+def no_rule(kind: str, where: str) -> CannotRun:
     """Return the error for a kernel that nothing prices: an unknown operator is never free."""
-    return ValueError(f"no rule for the operator {kind!r} in {where}")
+    return CannotRun(f"no rule for the operator {kind!r} in {where}")
 
 
 def only(names: _Names, known: frozenset[str]) -> _Names:

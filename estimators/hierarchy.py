@@ -22,6 +22,7 @@ from estimators.device import stored_width
 from estimators.fields import ELEMENT_KINDS
 from estimators.fields import MAC_KINDS
 from estimators.fields import VIEW_KINDS
+from estimators.fields import CannotRun
 from estimators.fields import no_rule
 from estimators.timing import kernel_cycles
 from search_spaces.graph import Architecture
@@ -259,7 +260,7 @@ def _layer(index: int, kernel: Kernel, architecture: Architecture, device: Devic
 def _mac_pj(kernel: Kernel, device: Device, chip: Hierarchy) -> float:
     pj = chip.mac_pj_by_bits.get((kernel.weight_bits, kernel.input_bits))
     if pj is None:
-        raise ValueError(f"no rule for {kernel.weight_bits}/{kernel.input_bits} bits in the energy of {device.name!r}")
+        raise CannotRun(f"no rule for {kernel.weight_bits}/{kernel.input_bits} bits in the energy of {device.name!r}")
     return pj
 
 

@@ -11,6 +11,7 @@ from estimators.device import Device
 from estimators.device import deployed
 from estimators.device import stored_width
 from estimators.estimate import Estimate
+from estimators.fields import CannotRun
 from estimators.fields import no_rule
 from estimators.kernel_features import features_of
 from estimators.trees import value_of
@@ -120,10 +121,10 @@ def streamed_cycles(architecture: Architecture, device: Device) -> float:
     return max(0.0, bits / 8 - cache_kib * 1024) * device.latency.cycles_per_streamed_byte
 
 
-def _no_bits(kernel: Kernel, device: Device) -> ValueError:
+def _no_bits(kernel: Kernel, device: Device) -> CannotRun:
     bits = "/".join(map(str, dict.fromkeys((kernel.weight_bits, kernel.input_bits))))
     there = ["/".join(map(str, dict.fromkeys(pair))) for pair in device.latency.relative_cycles]
-    return ValueError(f"no rule for {bits} bits in the latency table of {device.name!r}; there are {there}")
+    return CannotRun(f"no rule for {bits} bits in the latency table of {device.name!r}; there are {there}")
 
 
 def inference_ms(architecture: Architecture, device: Device) -> Estimate:

@@ -17,6 +17,7 @@ from optuna.distributions import IntDistribution
 from estimators.device import Device
 from estimators.device_files import load_device
 from estimators.estimate import Estimate
+from estimators.fields import CannotRun
 from nas import plugins
 from nas.bank import BankSpec
 from nas.config import SearchConfig
@@ -135,6 +136,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         distributions=_distributions(config, space),
         teacher=teacher,
     )
+    _check_runs(plan)
     _check_budgets(plan)
     return plan
 
@@ -158,6 +160,25 @@ def price(plan: Plan, architecture: Architecture) -> dict[str, Estimate]:
     return {name: estimate(architecture, plan.device) for name, estimate in plan.metrics.items()}
 
 
+def _check_runs(plan: Plan) -> None:
+    """Refuse a device that none of many random points of the space runs on.
+
+    Raises:
+        ValueError: With what it has no rule for.
+    """
+    rng = np.random.default_rng(plan.config.seed)
+    for _ in range(POINTS_PRICED):
+        try:
+            price(plan, plan.space.describe(sample(plan.space.distributions, rng)))
+        except CannotRun as error:
+            reason = error
+        else:
+            return
+    raise ValueError(
+        f"no candidate of the space {plan.space.name!r} runs on {plan.device.name}: {POINTS_PRICED} screened; {reason}"
+    )
+
+
 def _check_budgets(plan: Plan) -> None:
     """Refuse cost budgets that none of many random points meets.
 
@@ -171,7 +192,10 @@ def _check_budgets(plan: Plan) -> None:
     smallest = dict.fromkeys(limits, float("inf"))
     for _ in range(POINTS_PRICED):
         architecture = plan.space.describe(sample(plan.space.distributions, rng))
-        estimates = {name: plan.metrics[name](architecture, plan.device) for name in limits}
+        try:
+            estimates = {name: plan.metrics[name](architecture, plan.device) for name in limits}
+        except CannotRun:
+            continue
         if not over_budget(estimates, limits):
             return
         smallest = {name: min(value, estimates[name].value) for name, value in smallest.items()}

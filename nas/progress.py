@@ -32,7 +32,7 @@ class Counts:
     Attributes:
         screened: Candidates priced.
         trained: Trained to the end and attacked.
-        rejected: Over budget before training.
+        rejected: Before training: over budget, or with layers that the device cannot run.
         duplicates: Seen before.
         diverged: Training broke off.
         running: Under way.
@@ -56,7 +56,7 @@ def count(trials: list[FrozenTrial]) -> Counts:
     return Counts(
         screened=sum("key" in trial.user_attrs for trial in trials),
         trained=sum(trial.state == TrialState.COMPLETE for trial in trials),
-        rejected=sum(refusal.startswith("over budget") for refusal in refusals),
+        rejected=sum(refusal.startswith(("over budget", "cannot run")) for refusal in refusals),
         duplicates=sum(refusal.startswith("duplicate") for refusal in refusals),
         diverged=sum(refusal.startswith("diverged") for refusal in refusals),
         running=sum(trial.state == TrialState.RUNNING for trial in trials),

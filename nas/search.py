@@ -48,6 +48,7 @@ from optuna.trial import create_trial
 from torch import Tensor
 
 from estimators.estimate import Estimate
+from estimators.fields import CannotRun
 from nas import files
 from nas.bank import build_bank
 from nas.bank import cached_logits
@@ -71,6 +72,8 @@ from search_spaces.graph import ParamValue
 
 # Candidates refused in a row (over budget or seen before) after which a space counts as exhausted.
 REFUSALS_IN_A_ROW = 500
+CAN_RUN = "can_run"
+"""Constraint of candidates that have an operator or bits that the device has no rule for."""
 # How long a trial may take to say which candidate it is, before the others stop waiting for it.
 SECONDS_TO_NAME_A_CANDIDATE = 60
 
@@ -332,7 +335,12 @@ def _suggest_one(trial: Trial, name: str, distribution: BaseDistribution) -> Par
 
 def _refusal(plan: Plan, study: optuna.Study, trial: Trial, candidate: Candidate) -> str | None:
     """Price a candidate and say why it is not to be trained, or None."""
-    costs = price(plan, candidate.architecture)
+    try:
+        costs = price(plan, candidate.architecture)
+    except CannotRun as error:
+        # Nothing was priced; without a violated constraint samplers would take the trial for feasible.
+        trial.set_constraint(CAN_RUN, 1.0)
+        return f"cannot run on {plan.device.name}: {error}"
     _note(plan, trial, costs)
     if excess := over_budget(costs, plan.config.budgets):
         return f"over budget: {', '.join(excess)}"

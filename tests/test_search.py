@@ -602,3 +602,29 @@ def test_a_lap_gives_every_second_to_one_phase(tmp_path, monkeypatch):
         "attack": 2.0,
         "saving": 6.0,
     }
+
+
+# Candidates that a device has no rule for.
+
+
+def test_a_candidate_that_the_device_cannot_run_is_rejected_with_the_reason(tmp_path):
+    plan = planned(tmp_path, space="conv", device="raspi4", trials=3)
+    study = open_study(plan)
+    kept = []
+    while len(kept) < 3:
+        kept.append(search.propose(plan, study))
+        search.reject(study, kept[-1], "enough")
+    refused = [trial for trial in study.trials if "cannot run" in trial.user_attrs["rejected"]]
+    assert refused
+    for trial in refused:
+        assert trial.state == TrialState.PRUNED
+        assert trial.user_attrs["rejected"].startswith("cannot run on raspi4: no rule for the operator 'depthwise'")
+        assert "latency_ms" not in trial.user_attrs
+        assert trial.constraints == {"can_run": 1.0}
+    kinds = {kernel.kind for proposal in kept for kernel in proposal.candidate.architecture.kernels}
+    assert "depthwise" not in kinds
+
+
+def test_a_space_that_does_not_run_on_the_device_at_all_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no candidate of the space 'nb201' runs on coral_edgetpu: .* 32 bits"):
+        planned(tmp_path, space="nb201", device="coral_edgetpu")
