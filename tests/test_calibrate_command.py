@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from estimators.device_files import load_device
+from nas import hosting
 from search_spaces.nb201 import make_space
 from search_spaces.nb201 import parse
 from search_spaces.pruning import prune
@@ -106,3 +108,26 @@ def test_mistakes_end_in_one_line_and_write_nothing(nas, measured, change, flags
 def test_a_name_that_is_no_file_name_is_refused(nas, measured):
     refused = nas("calibrate", "--device", "../bench", "--from", "measured.csv")
     assert (refused.code, "as the name of a device" in refused.err) == (2, True)
+
+
+def test_only_this_machine_measures_itself(nas, measured):
+    refused = nas("calibrate", "--device", "bench")
+    assert (refused.code, "expected --from" in refused.err) == (2, True)
+
+
+def test_this_machine_becomes_two_devices(nas, measured, monkeypatch):
+    """Few networks and times made up from their size: that the pieces fit together, not how well they predict."""
+    monkeypatch.setattr(hosting, "_patiently", lambda models: [0.01 + 1e-6 * model.ByteSize() for model in models])
+    real = hosting.calibrate_host
+    few = {"operators": 16, "points": 4}
+    monkeypatch.setattr(hosting, "calibrate_host", lambda path, report: real(path, report=report, **few))
+    found = nas("calibrate", "--device", "host", "--json")
+    assert found.code == 0, found.err
+    written = json.loads(found.out)
+    assert set(written) == {"host", "host_int8"}
+    for name, precision in (("host", "float32"), ("host_int8", "int8")):
+        device = load_device(name)
+        assert (device.precision, device.calibration.networks) == (precision, written[name]["networks"])
+        assert "ONNX Runtime" in device.engine
+    assert Path("devices/host-measurements.csv").exists()
+    assert "--force" in nas("calibrate", "--device", "host").err

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from typing import Annotated
 
 import typer
+from rich.progress import Progress
 
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
+from nas.commands.options import console
 from nas.commands.options import say
 from nas.commands.options import shape
 
@@ -53,10 +55,12 @@ def calibrate(
     from nas.measurements import About
     from nas.tables import read_architectures
 
-    path = device_text.path_of(device, force=force)
     if measurements is None:
-        _host(device, path, as_json=as_json)
+        if device != "host":
+            raise ValueError(f"expected --from with the measurements of {device!r}; only host measures itself")
+        _host(force=force, as_json=as_json)
         return
+    path = device_text.path_of(device, force=force)
     rows = read_architectures(measurements, space, shape(input_shape), classes)
     about = About(
         name=device,
@@ -120,5 +124,29 @@ def _lines(named: list[str]) -> str:
     return f"line{'s' if len(named) > 1 else ''} {', '.join(named[:NAMED_LINES])}{more}"
 
 
-def _host(device: str, path: Path, *, as_json: bool) -> None:
-    raise NotImplementedError
+def _host(*, force: bool, as_json: bool) -> None:
+    """Measure this machine, write both of its devices, and keep the measurements beside them."""
+    from nas import device_text
+    from nas.hosting import DEVICES
+    from nas.hosting import calibrate_host
+
+    paths = {name: device_text.path_of(name, force=force) for name in DEVICES}
+    with Progress(console=console(stderr=True)) as progress:
+        task = progress.add_task("starting", total=1)
+
+        def report(what: str, done: int, of: int) -> None:
+            progress.update(task, description=what, completed=done, total=of)
+
+        found = calibrate_host(device_text.FOLDER / "host-measurements.csv", report=report)
+    for one in found:
+        device_text.write(one.text, paths[one.name])
+    if as_json:
+        numbers = {one.name: {**asdict(one), "file": str(paths[one.name])} for one in found}
+        typer.echo(json.dumps({name: {k: v for k, v in row.items() if k != "text"} for name, row in numbers.items()}))
+        return
+    for one in found:
+        say(
+            f"{one.name}: {one.networks} networks measured; predicted without themselves {one.close:.0%} within 10 %, "
+            f"mean error {one.error_mean:.1%}, largest {one.error_max:.0%}; 90 % interval +-{one.interval:.0%}; "
+            f"written to {paths[one.name]}"
+        )
