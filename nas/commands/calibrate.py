@@ -32,9 +32,7 @@ def calibrate(
     ],
     measurements: Annotated[
         Path | None,
-        typer.Option(
-            "--from", help="CSV with space, architecture, latency_ms [energy_mj, ram_kib, flash_kib, engine]."
-        ),
+        typer.Option("--from", help="CSV with space, architecture, latency_ms; energy_mj, ram_kib, flash_kib, engine."),
     ] = None,
     space: Annotated[str | None, typer.Option(help="Space of rows that name none.")] = None,
     input_shape: InputShape = None,
@@ -44,7 +42,7 @@ def calibrate(
     engine: Annotated[str | None, typer.Option(help="Engine and version that measured.")] = None,
     precision: Annotated[str, typer.Option(help="float32, or int8: float networks are converted.")] = "float32",
     like: Annotated[str | None, typer.Option(help="Device with the same bit-widths, memory rules and limits.")] = None,
-    latency_unit: Annotated[str | None, typer.Option(help="ms, s or us [ms, if it can be].")] = None,
+    latency_unit: Annotated[str | None, typer.Option(help="ms, s or us (default: ms, if it can be).")] = None,
     source: Annotated[str, typer.Option(help="Where the measurements come from.")] = "own measurements",
     force: Annotated[bool, typer.Option("--force", help="Replace devices/NAME.toml.")] = False,
     as_json: Json = False,

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 def estimate(
     architecture: Annotated[
         str | None,
-        typer.Argument(help="JSON of parameters, a file of it, RUN:NUMBER, or an nb201 cell [the space's reference]."),
+        typer.Argument(help="JSON of parameters, a file of it, RUN:NUMBER, or an nb201 cell (default: the reference)."),
     ] = None,
     *,
-    space: Annotated[str | None, typer.Option(help="Space of the parameters [conv].")] = None,
+    space: Annotated[str | None, typer.Option(help="Space of the parameters (default: conv).")] = None,
     input_shape: InputShape = None,
     classes: Classes = None,
     device: Annotated[str, typer.Option(help="Device, a TOML of your own, or all.")] = "stm32h747",

@@ -27,10 +27,14 @@ def export(
     ],
     *,
     precision: Precision = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the files [the pick's own; else here].")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the files (default: the pick's own, else here).")
+    ] = None,
     least: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Least share of records given PyTorch's class [0.99; random weights: 0]."),
+        typer.Option(
+            min=0, max=1, help="Least share of records given PyTorch's class (default 0.99; random weights 0)."
+        ),
     ] = None,
     space: Space = "conv",
     input_shape: InputShape = None,

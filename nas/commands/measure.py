@@ -31,7 +31,8 @@ ENGINE = "ONNX Runtime"
 
 def measure(
     architecture: Annotated[
-        str | None, typer.Argument(help="Folder that nas pick wrote, or what nas estimate takes [the reference].")
+        str | None,
+        typer.Argument(help="Folder that nas pick wrote, or what nas estimate takes (default: the reference)."),
     ] = None,
     *,
     device: Annotated[str, typer.Option(help="Device whose prediction is held against it.")] = "host",

@@ -18,10 +18,10 @@ WIDTH = 140
 Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Storage = Annotated[str | None, typer.Option(help="Optuna storage URL, if not the run's own file.")]
-InputShape = Annotated[str | None, typer.Option(help="Shape of one record, comma-separated [the space's usual one].")]
-Classes = Annotated[int | None, typer.Option(help="Number of classes [the usual number].")]
+InputShape = Annotated[str | None, typer.Option(help="Shape of one record, comma-separated (default: the usual).")]
+Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the usual).")]
 Space = Annotated[str, typer.Option(help="Space of the parameters (nas list spaces).")]
-Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be repeated [both].")]
+Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be repeated (default: both).")]
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -21,7 +21,9 @@ def pick(
     run: str,
     *,
     maximum: Annotated[list[str] | None, typer.Option("--max", help="Limit, METRIC=NUMBER; may be repeated.")] = None,
-    prefer: Annotated[str | None, typer.Option(help="Metric to minimise within the limits [the knee].")] = None,
+    prefer: Annotated[
+        str | None, typer.Option(help="Metric to minimise within the limits (default: the knee).")
+    ] = None,
     storage: Storage = None,
     runs: Runs = Path("runs"),
     as_json: Json = False,

@@ -44,7 +44,7 @@ def search(
     references: Annotated[int | None, typer.Option(help="Networks in the reference bank.")] = None,
     trials: Annotated[int | None, typer.Option(help="Networks to train.")] = None,
     epochs: Annotated[str | None, typer.Option(help="Epochs, a number or LOW:HIGH to search.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes, one thread each [one per core].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, one thread each (default: one per core).")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes split, sampling and trainings.")] = None,
     sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random.")] = None,
     engine: Annotated[str | None, typer.Option(help="optuna, nni or nni-service.")] = None,
