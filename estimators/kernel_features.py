@@ -13,6 +13,7 @@ from search_spaces.graph import Kernel
 
 VECTOR = 16
 KINDS = ("input", "conv", "pointwise", "depthwise", "linear", "pool", "norm", "activation", "add", "concat", "zero")
+READERS = (*KINDS, "flatten", "nobody")
 CONVOLUTIONS = ("conv", "pointwise", "depthwise")
 FEATURES = (
     "macs",
@@ -36,6 +37,11 @@ FEATURES = (
     "readers",
     "added_to",
     "fusible",
+    "other_source",
+    "reader",
+    "blocked",
+    "unblocked",
+    "reader_blocks",
 )
 """Names of what `features_of` returns.
 
@@ -47,6 +53,9 @@ FEATURES = (
 - `source`: place in `KINDS` of what made the (first) tensor read, views looked through; `source_readers` and `readers`:
   kernels that read the tensor this kernel reads and writes; `added_to`: whether a sum is the only reader; `fusible`:
   how many of the tensors read a convolution made for this kernel alone.
+- `other_source`: the same as `source`, of the last tensor read; `reader`: place in `READERS` of a kernel that reads the
+  tensor written; `reader_blocks`: whether a convolution does.
+- `blocked`, `unblocked`: how many of the tensors read are stored in blocks of channels, and how many are not.
 """
 
 
@@ -54,11 +63,23 @@ def features_of(architecture: Architecture) -> list[tuple[float, ...]]:
     """Return the features of each of `architecture.kernels`, in the order of `FEATURES`; of views they mean nothing."""
     made_by = {0: "input"}
     reading: dict[int, list[str]] = {}
+    blocked = {0: False}
     for kernel in architecture.kernels:
         made_by[kernel.output] = made_by[kernel.inputs[0]] if kernel.kind == "flatten" else kernel.kind
+        blocked[kernel.output] = _blocks(kernel, blocked)
         for source in kernel.inputs:
             reading.setdefault(source, []).append(kernel.kind)
-    return [(*_own(architecture, kernel), *_neighbours(kernel, made_by, reading)) for kernel in architecture.kernels]
+    return [
+        (*_own(architecture, kernel), *_neighbours(kernel, made_by, reading, blocked))
+        for kernel in architecture.kernels
+    ]
+
+
+def _blocks(kernel: Kernel, blocked: dict[int, bool]) -> bool:
+    """Tell whether a kernel's output is stored in blocks of channels: a convolution's is, others keep what they get."""
+    if kernel.kind in CONVOLUTIONS:
+        return True
+    return kernel.kind not in ("zero", "flatten", "linear") and all(blocked[source] for source in kernel.inputs)
 
 
 def _own(architecture: Architecture, kernel: Kernel) -> tuple[float, ...]:
@@ -89,7 +110,9 @@ def _own(architecture: Architecture, kernel: Kernel) -> tuple[float, ...]:
     )
 
 
-def _neighbours(kernel: Kernel, made_by: dict[int, str], reading: dict[int, list[str]]) -> tuple[float, ...]:
+def _neighbours(
+    kernel: Kernel, made_by: dict[int, str], reading: dict[int, list[str]], blocked: dict[int, bool]
+) -> tuple[float, ...]:
     readers = reading.get(kernel.output, [])
     return (
         KINDS.index(made_by[kernel.inputs[0]]),
@@ -97,6 +120,11 @@ def _neighbours(kernel: Kernel, made_by: dict[int, str], reading: dict[int, list
         len(readers),
         readers == ["add"],
         sum(made_by[source] in CONVOLUTIONS and len(reading[source]) == 1 for source in kernel.inputs),
+        KINDS.index(made_by[kernel.inputs[-1]]),
+        READERS.index(min(readers, default="nobody")),
+        sum(blocked[source] for source in kernel.inputs),
+        sum(not blocked[source] for source in kernel.inputs),
+        any(reader in CONVOLUTIONS for reader in readers),
     )
 
 

@@ -70,10 +70,10 @@ def cycles_of_kernels(architecture: Architecture, device: Device) -> list[float]
     Raises:
         ValueError: If the device has no rule for an operator or its bits.
     """
-    factors = learned_factors(architecture, device)
-    return [
-        kernel_cycles(kernel, device) * factor for kernel, factor in zip(architecture.kernels, factors, strict=True)
-    ]
+    cycles = [kernel_cycles(kernel, device) for kernel in architecture.kernels]
+    if device.latency.kernels is None:
+        return cycles
+    return [price * factor for price, factor in zip(cycles, learned_factors(architecture, device), strict=True)]
 
 
 def learned_factors(architecture: Architecture, device: Device) -> list[float]:

@@ -41,7 +41,7 @@ from search_spaces.structure import structure_of
 
 DEVICES: Mapping[str, str] = {"host": "float32", "host_int8": "int8"}
 BITS: Mapping[str, int] = {"float32": 32, "int8": 8}
-OPERATORS, POINTS = 240, 300
+OPERATORS, POINTS = 200, 300
 """Chains of operators, and random points of each space."""
 SEED = 1
 TOGETHER = 96
