@@ -248,7 +248,8 @@ def _live(running: Architecture, moments: tuple[Moment, ...]) -> list[tuple[int,
     last_use = {makers[len(running.ops) - 1]: len(moments)}
     for step, moment in enumerate(moments):
         kernel = running.kernels[moment.kernel]
-        for op in (*kernel.inputs, kernel.output):
+        # What pruning leaves of a zero reads nothing.
+        for op in (*(kernel.inputs if kernel.kind != "zero" else ()), kernel.output):
             last_use[makers[op]] = max(step, last_use.get(makers[op], 0))
     held = {INPUT}
     found = []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 from typing import TypeAlias
@@ -55,9 +57,20 @@ def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, .
         ValueError: If an operator has no rule, or the device stores no width wide enough.
     """
     memory = _memory_of(architecture, device)
+    order, peak = _by_pieces(memory, _pieces(memory))
+    if peak == memory.least or not _unread(memory):
+        return order, peak
+    # A result that nobody reads may be computed in any piece. Leaving its kernels out needs no more memory: where that
+    # needs as much, the pieces were right.
+    if peak == best_order(_without_unread(architecture), device)[1]:
+        return order, peak
+    return _by_pieces(memory, [_Piece(0, len(memory.steps), memory.sizes[0], peak)])
+
+
+def _by_pieces(memory: _Memory, pieces: Iterable[_Piece]) -> tuple[tuple[int, ...], int]:
     peak = memory.least
     order: list[int] = []
-    for piece in _pieces(memory):
+    for piece in pieces:
         found, best = tuple(range(piece.start, piece.stop)), piece.peak
         if piece.peak > peak:
             if not _is_forced(piece, memory):
@@ -65,6 +78,23 @@ def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, .
             peak = max(peak, best)
         order += found
     return tuple(order), peak
+
+
+def _unread(memory: _Memory) -> bool:
+    return any(memory.last_use[step.writes] == index for index, step in enumerate(memory.steps))
+
+
+def _without_unread(architecture: Architecture) -> Architecture:
+    """Return the graph without what its logits do not depend on."""
+    needed = {0, len(architecture.ops) - 1}
+    for index in range(len(architecture.ops) - 1, 0, -1):
+        if index in needed:
+            needed.update(architecture.ops[index].inputs)
+    kept = sorted(needed)
+    place = {index: position for position, index in enumerate(kept)}
+    ops = [architecture.ops[index] for index in kept]
+    ops = [replace(op, inputs=tuple(place[source] for source in op.inputs)) for op in ops]
+    return Architecture(architecture.space, architecture.params, tuple(ops))
 
 
 def schedule(architecture: Architecture, device: Device, order: Sequence[int] | None = None) -> tuple[Moment, ...]:
@@ -88,7 +118,7 @@ def schedule(architecture: Architecture, device: Device, order: Sequence[int] | 
         raise ValueError(f"expected each of {len(memory.steps)} kernels once; got {list(order)}")
     if not memory.steps:
         return ()
-    search = _Search.over(_Piece(0, len(memory.steps), 0), memory)
+    search = _Search.over(_Piece(0, len(memory.steps), memory.sizes[0], 0), memory)
     done, live, moments = 0, memory.sizes[0], []
     for step in order:
         if search.after[step] & ~done:
@@ -139,10 +169,11 @@ class _Memory(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Steps between two moments at which a single tensor is live; `peak` is that of the order as listed."""
+    """Steps between two moments at which a single tensor is live, of `live` bytes before; `peak` is that as listed."""
 
     start: int
     stop: int
+    live: int
     peak: int
 
 
@@ -159,17 +190,20 @@ def _memory_of(architecture: Architecture, device: Device) -> _Memory:
         if len(kernel.inputs) > 1:
             reads = tuple({roots[source] for source in kernel.inputs})
         writes, takes = reads[0], 0
-        if kernel.kind in WRITERS:
+        if kernel.kind == "zero" and device.prune_dead_ops:
+            # What pruning leaves of a zero is a constant: it waits in flash and reads nothing.
+            reads, writes, sizes[output] = (), output, 0
+        elif kernel.kind in WRITERS:
             writes = output
             takes = sizes[output] = tensor_bytes(kernel.output_size, kernel.output_bits, device)
         elif kernel.kind not in VIEW_KINDS:
             raise no_rule(kernel.kind, "peak_ram_kib")
         roots[output] = writes
-        follows = tuple([makers[op] for op in kernel.inputs if op in makers])
+        follows = tuple([makers[op] for op in kernel.inputs if op in makers and reads])
         in_place = kernel.kind in kinds
         steps.append(_Step(reads, writes, takes, follows, in_place))
         read = [sizes[tensor] for tensor in reads]
-        least = max(least, sum(read) + takes - (min(takes, max(read)) if in_place else 0))
+        least = max(least, sum(read) + takes - (min(takes, max(read)) if in_place and read else 0))
         makers[output] = index
         for tensor in (*reads, writes):
             last_use[tensor] = index
@@ -180,9 +214,7 @@ def _memory_of(architecture: Architecture, device: Device) -> _Memory:
 def _pieces(memory: _Memory) -> Iterator[_Piece]:
     last_use = memory.last_use
     start, alive = 0, 1
-    live = peak = memory.sizes[0]
-    # A result that nobody reads may be computed at any time, in any piece: then there is one piece only.
-    whole = any(last_use[step.writes] == index for index, step in enumerate(memory.steps))
+    live = before = peak = memory.sizes[0]
     for index, (reads, writes, takes, _, in_place) in enumerate(memory.steps):
         during, largest = live + takes, 0
         live = during
@@ -191,13 +223,13 @@ def _pieces(memory: _Memory) -> Iterator[_Piece]:
             if last_use[tensor] == index:
                 size = memory.sizes[tensor]
                 live -= size
-                alive -= 1
+                alive -= size > 0
                 if size > largest and tensor != writes:
                     largest = size
         peak = max(peak, during - min(takes, largest) if in_place else during)
-        if index == len(memory.steps) - 1 or (alive == 1 and not whole):
-            yield _Piece(start, index + 1, peak)
-            start, peak = index + 1, live
+        if index == len(memory.steps) - 1 or alive == 1:
+            yield _Piece(start, index + 1, before, peak)
+            start, before, peak = index + 1, live, live
 
 
 def _is_forced(piece: _Piece, memory: _Memory) -> bool:
@@ -241,13 +273,11 @@ class _Search:
         for tensor in readers:
             if memory.last_use[tensor] >= piece.stop:  # read after the piece: no set of its steps sets it free
                 readers[tensor] |= 1 << len(steps)
-        # Only one tensor is live before a piece: the one that its first step reads.
-        live = memory.sizes[steps[0].reads[0]]
         # What ran before the piece is done already.
         after = tuple(sum(1 << made - piece.start for made in {*s.follows} if made >= piece.start) for s in steps)
         _, writes, takes, _, in_place = zip(*steps, strict=True)
         touched = tuple(frozenset((*step.reads, step.writes)) for step in steps)
-        return cls(piece.start, live, after, takes, writes, in_place, touched, readers, memory.sizes)
+        return cls(piece.start, piece.live, after, takes, writes, in_place, touched, readers, memory.sizes)
 
     def run(self) -> tuple[tuple[int, ...], int]:
         """Return the best order of the steps and its peak in bytes."""

@@ -19,6 +19,7 @@ from estimators.device_files import load_device
 from estimators.schedule import Moment
 from estimators.schedule import best_order
 from estimators.schedule import schedule
+from nas.plugins import load
 from search_spaces.graph import GraphBuilder
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -295,3 +296,21 @@ def test_st_networks_are_the_ones_measured_and_their_memory_is_predicted(monkeyp
         assert getattr(chip if hasattr(chip, name) else chip.memory, name) == pytest.approx(figure, rel=0.01), name
     assert found["device_file"]["total_ram_kib"]["mean"] < 0.1
     assert found["device_file"]["total_flash_kib"]["mean"] < 0.02
+
+
+def test_constants_and_unread_results_leave_the_pieces_of_a_network_apart():
+    """Searched as one piece, such a cell takes minutes."""
+    space = load("search_spaces", "nb201", "make_space")((3, 32, 32), 10)
+    cell = "|none~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_1x1~1|skip_connect~2|"
+    device = replace(HAND, prune_dead_ops=True)
+    # Four float tensors of 16 channels of 32x32; the zeros that 1-2 and 1-3 compute with lie in flash.
+    assert peak_bytes(space.decode(space.parse(cell)), device) == 4 * 16 * 32 * 32 * 4
+
+
+def test_an_unread_result_is_computed_where_it_costs_least():
+    graph = GraphBuilder((1, 10, 10), bits=8)  # 100 bytes
+    wide = graph.activation(graph.conv(0, 8, weight_bits=8), bits=8)  # 800
+    graph.activation(graph.conv(0, 3, weight_bits=8), bits=8)  # 300, for nobody
+    graph.activation(graph.conv(wide, 1, weight_bits=8), bits=8)  # 100
+    # Before the wide one: 100 + 300. As listed, it would be 100 + 800 + 300.
+    assert best_order(graph.architecture("unread", {}), HAND) == ((1, 0, 2), 900)
