@@ -148,7 +148,7 @@ def report(what: str, done: int, of: int) -> None:
     CONSOLE.print(f"{what}: {done} of {of}", highlight=False)
 
 
-def run(size: Size, measurements: Path, *, write: bool) -> None:
+def run(name_of_results: str, size: Size, measurements: Path, *, write: bool) -> None:
     """Calibrate, predict, measure, report."""
     load = os.getloadavg()[1]
     calibration = calibration_networks(size.operators, size.points)
@@ -178,7 +178,7 @@ def run(size: Size, measurements: Path, *, write: bool) -> None:
         facts |= {f"{name}_noise_{key}": value for key, value in judged(first, second).items()}
     chains = sum(network.space == SPACE for network in calibration)
     facts |= {"calibration_networks": len(calibration), "of_them_chains_of_operators": chains, "bits": dict(BITS)}
-    write_results("latency_host", rows, **facts, load_average_5_min=[load, os.getloadavg()[1]])
+    write_results(name_of_results, rows, **facts, load_average_5_min=[load, os.getloadavg()[1]])
 
 
 def main() -> None:
@@ -191,7 +191,8 @@ def main() -> None:
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     size = Size(20, 20, 10, 4) if arguments.short else Size(networks=arguments.networks)
-    run(size, arguments.measurements, write=arguments.write)
+    name = "latency_host_short" if arguments.short else "latency_host"
+    run(name, size, arguments.measurements, write=arguments.write)
 
 
 if __name__ == "__main__":

@@ -54,3 +54,23 @@ def test_measured_cells_are_predicted_better_than_by_flops(run):
     for row in found["rows"]:
         assert row["within 10 %"] > row["FLOPs line within 10 %"]
         assert row["rho"] > 0.85
+
+
+def test_the_host_is_predicted_better_than_by_macs(run, monkeypatch, tmp_path):
+    hosting = importlib.import_module("nas.hosting")
+    monkeypatch.setattr(importlib.import_module("estimators.kernel_model"), "STAGES", 15)
+    # No test depends on how busy this machine is: each kernel takes a made-up time.
+    monkeypatch.setattr(hosting, "_written", lambda network, _precision: network)
+    monkeypatch.setattr(hosting, "fastest_ms", lambda networks: [_made_up_ms(network) for network in networks])
+    found = run("latency_host", "--short", "--measurements", str(tmp_path / "measured.csv"))
+    rows = {(row["device"], row["model"], row["space"]): row for row in found["rows"]}
+    assert {space for _, _, space in rows} == {"all", "conv", "mlp", "nb201"}
+    for device in ("host", "host_int8"):
+        of = {model: rows[device, model, "all"] for model in ("kernel by kernel", "MACs and a constant")}
+        assert of["kernel by kernel"]["mape"] < of["MACs and a constant"]["mape"]
+        # The same times again: nothing is noise.
+        assert found[f"{device}_noise_within_10_percent"] == 1.0
+
+
+def _made_up_ms(network):
+    return 0.01 + sum(0.01 + 1e-7 * kernel.output_size for kernel in network.kernels)
