@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import t as student_t
@@ -24,6 +26,8 @@ def residual():
 
 def test_counts_times_coefficients_are_the_latency_of_the_device():
     device = load_device("host")
+    # By counts alone: what is learned of single kernels is another matter (tests/test_hosting.py).
+    device = replace(device, latency=replace(device.latency, kernels=None))
     tables = {
         "cycles_per_mac": device.latency.cycles_per_mac,
         "cycles_per_element": device.latency.cycles_per_element,
