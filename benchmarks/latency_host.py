@@ -7,7 +7,7 @@ that learned from the same calibration networks against each other: the device f
 constant, and a random forest on counts per kind. Some networks are timed again at the end: how often a measurement
 agrees with itself is the most that any prediction could reach. `--write` renews `estimators/devices/host*.toml`.
 The kernels' features were chosen while looking at the networks of seed 2, so its figures flatter; `--seed 3` draws
-networks that nothing was chosen on. Measurements are kept in the CSV as they come in (about fifteen minutes in all); delete it to measure anew.
+networks that nothing was chosen on. Measurements are kept in the CSV as they come in; delete it to measure anew.
 """
 
 from __future__ import annotations
