@@ -45,6 +45,8 @@ from search_spaces.graph import Pair
 from search_spaces.merging import merge
 from search_spaces.pruning import prune
 
+PLAIN = (None, True, False)
+"""Nothing converted, dead operators left out, repeated ones not merged: what most engines do."""
 CostMetric: TypeAlias = Callable[["Architecture", "Device"], Estimate]
 
 
@@ -338,7 +340,21 @@ class Device:
 
 
 def deployed(architecture: Architecture, device: Device) -> Architecture:
-    """Return the network as it runs on a device: what its converter leaves of it, in the widths it gives."""
+    """Return the network as it runs on a device: what its converter leaves of it, in the widths it gives.
+
+    Every metric asks for it, so an architecture keeps its forms; what runs on a device runs there as it is.
+    """
+    form = (device.float_becomes_bits, device.prune_dead_ops, device.merge_repeated_ops)
+    if form == PLAIN and not architecture.has_dead_ops:
+        return architecture
+    running = architecture.forms.get(form)
+    if running is None:
+        running = architecture.forms[form] = _deployed(architecture, device)
+        running.forms[form] = running
+    return running
+
+
+def _deployed(architecture: Architecture, device: Device) -> Architecture:
     if device.float_becomes_bits is not None:
         architecture = architecture.without_float(device.float_becomes_bits)
     if device.prune_dead_ops:

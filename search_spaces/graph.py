@@ -181,6 +181,11 @@ class Architecture:
         return tuple(counts)
 
     @cached_property
+    def forms(self) -> dict[object, Architecture]:
+        """The forms in which engines run this network, kept by who makes them."""
+        return {}
+
+    @cached_property
     def has_dead_ops(self) -> bool:
         """Whether an engine that simplifies graphs would leave operators out (`search_spaces.pruning.prune`)."""
         return 0 in self.consumers[:-1] or any(op.kind == "zero" for op in self.ops)

@@ -19,6 +19,7 @@ from estimators.device import Energy
 from estimators.device import Latency
 from estimators.device import Link
 from estimators.device import LinkPower
+from estimators.device import deployed
 from estimators.device_files import available_devices
 from estimators.device_files import load_device
 from nas.plugins import available
@@ -251,9 +252,10 @@ def test_one_operator_with_more_bits_makes_nothing_cheaper(metric, device):
 
 @pytest.mark.parametrize(("metric", "device"), PAIRS)
 def test_an_operator_without_a_rule_is_refused_by_name(metric, device):
-    strange = with_kernels(one_layer(), lambda kernel: kernel._replace(kind="attention"))
+    chip = load_device(device)
+    strange = with_kernels(deployed(one_layer(), chip), lambda kernel: kernel._replace(kind="attention"))
     with pytest.raises(ValueError, match="attention"):
-        price(metric, strange, load_device(device))
+        price(metric, strange, chip)
 
 
 @pytest.mark.parametrize(("metric", "device"), PAIRS)

@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from estimators.device import deployed
 from estimators.device import stored_width
 from estimators.device_files import DEVICES
 from estimators.device_files import available_devices
 from estimators.device_files import load_device
 from estimators.device_files import own_devices
+from nas.plugins import load
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -187,3 +189,16 @@ def test_a_base_may_be_a_device_of_ones_own(here):
     (here / "chip.toml").write_text(GOOD)
     (here / "slow.toml").write_text('base = "chip"\nclock_mhz = 50.0\n')
     assert (load_device("slow").clock_mhz, load_device("slow").engine) == (50.0, "e 1.0")
+
+
+def test_a_network_is_converted_once_and_runs_as_it_runs():
+    space = load("search_spaces", "nb201", "make_space")((3, 8, 8), 10)
+    network = space.decode(space.parse("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"))
+    first, second = load_device("raspi4"), load_device("pixel2")
+    running = deployed(network, first)
+    assert running is deployed(network, first)
+    assert running is deployed(running, first)
+    assert deployed(network, second) is network
+    assert len(running.ops) < len(network.ops)
+    converted = deployed(network, dataclasses.replace(first, float_becomes_bits=8))
+    assert {op.bits for op in converted.ops} == {8}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from estimators.device import Device
+from estimators.device import deployed
 from estimators.estimate import Estimate
 from estimators.partition.enclave import best_tail
 from search_spaces.graph import Architecture
@@ -21,4 +22,4 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     Raises:
         ValueError: If the device has no enclave, or no rule for an operator or its bits.
     """
-    return Estimate.exact(best_tail(architecture, device).exposed_percent)
+    return Estimate.exact(best_tail(deployed(architecture, device), device).exposed_percent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from estimators.device import Device
+from estimators.device import deployed
 from estimators.estimate import Estimate
 from estimators.partition.split import best_split
 from estimators.partition.split import energy_known
@@ -23,7 +24,7 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     Raises:
         ValueError: If a power is not known, the device has no link, or it or its server has no rule for an operator.
     """
-    energy_mj = best_split(architecture, device).energy_mj
+    energy_mj = best_split(deployed(architecture, device), device).energy_mj
     if energy_mj is None:
         raise ValueError(f"the device {device.name!r} has no measured power of itself and of its link, so no energy")
     return energy_mj

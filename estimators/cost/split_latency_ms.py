@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from estimators.device import Device
+from estimators.device import deployed
 from estimators.estimate import Estimate
 from estimators.partition.split import best_split
 from search_spaces.graph import Architecture
@@ -22,4 +23,4 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     Raises:
         ValueError: If the device has no link, or it or its server has no rule for an operator or its bits.
     """
-    return best_split(architecture, device).latency_ms
+    return best_split(deployed(architecture, device), device).latency_ms
