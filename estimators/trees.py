@@ -45,6 +45,15 @@ def read_tree(data: Any) -> Tree:
     raise ValueError(f"expected a number or [column, threshold, tree, tree]; got {data!r}")
 
 
+def as_lists(tree: Tree) -> Any:
+    """Return a tree as `read_tree` takes it from a file.
+
+    >>> as_lists((0, 2.5, -0.1, (1, 10.0, 0.2, 0.3)))
+    [0, 2.5, -0.1, [1, 10.0, 0.2, 0.3]]
+    """
+    return [*tree[:2], as_lists(tree[2]), as_lists(tree[3])] if isinstance(tree, tuple) else tree
+
+
 def grow(features: NDArray[np.float64], targets: NDArray[np.float64], seed: int = 0) -> tuple[Tree, ...]:
     """Boost small trees (Friedman, 2001) whose sum approaches the targets.
 

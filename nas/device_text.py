@@ -23,6 +23,7 @@ from estimators.device_files import load_device
 from estimators.device_files import parse_device
 from estimators.fields import ELEMENT_KINDS
 from estimators.fields import MAC_KINDS
+from estimators.trees import as_lists
 from nas import files
 from nas import plugins
 from nas.measurements import MIN_NETWORKS
@@ -65,12 +66,30 @@ def device_text(table: Prepared, model: CycleModel, about: About, findings: Find
         if offset := _offset(found, template, key, plugins.load("estimators.cost", metric, "estimate")):
             data[f"engine_{key}"] = offset
     data["calibration"] = _calibration(about, findings)
-    parse_device(about.name, data)  # what is written can be read
+    return toml_of(about.name, data, about.written_by)
+
+
+def toml_of(name: str, data: Data, written_by: str) -> str:
+    """Return a device's TOML, tables last.
+
+    Raises:
+        ValueError: If it could not be read back.
+    """
+    parse_device(name, data)
     document = tomlkit.document()
-    document.add(tomlkit.comment(f"Written by {about.written_by}."))
+    document.add(tomlkit.comment(f"Written by {written_by}."))
     for key, value in sorted(data.items(), key=lambda item: isinstance(item[1], dict)):
         document[key] = value
     return tomlkit.dumps(document)
+
+
+def short(number: float) -> float:
+    """Round to four digits: a device file is for people too.
+
+    >>> short(0.123456)
+    0.1235
+    """
+    return float(f"{number:.4g}")
 
 
 def path_of(name: str, *, force: bool = False) -> Path:
@@ -108,11 +127,11 @@ def _calibration(about: About, findings: Findings | None = None) -> Data:
     return {
         "source": f"{about.source}; errors from cross-validation grouped by identical graphs",
         "networks": findings.networks,
-        "error_mean": _short(findings.error_mean),
-        "error_max": _short(findings.error_max),
-        "within_10_percent": _short(findings.close),
-        "fastest_ms": _short(findings.fastest_ms),
-        "slowest_ms": _short(findings.slowest_ms),
+        "error_mean": short(findings.error_mean),
+        "error_max": short(findings.error_max),
+        "within_10_percent": short(findings.close),
+        "fastest_ms": short(findings.fastest_ms),
+        "slowest_ms": short(findings.slowest_ms),
     }
 
 
@@ -149,12 +168,12 @@ def _latency(model: CycleModel, counts: Floats, template: Device) -> Data:
             table == "cycles_per_element" and kind in ELEMENT_KINDS
         )
         if kind in seen and (needed or value > 0):
-            tables[table][kind] = _short(float(value))
+            tables[table][kind] = short(float(value))
     overhead_ms = float(model.coefficients[ALL_COLUMNS.index(("overhead", ""))]) / (template.clock_mhz * 1e3)
-    latency: Data = {"overhead_ms": _short(overhead_ms), "interval": _short(model.interval), **tables}
+    latency: Data = {"overhead_ms": short(overhead_ms), "interval": short(model.interval), **tables}
     if model.trees:
         columns = [f"{table}.{kind}" for table, kind in COLUMNS]
-        latency["residual"] = {"columns": columns, "trees": [_listed(tree) for tree in model.trees]}
+        latency["residual"] = {"columns": columns, "trees": [as_lists(tree) for tree in model.trees]}
     return latency
 
 
@@ -163,7 +182,7 @@ def _power(found: Sequence[Measured]) -> Data | None:
     if len(powers) < MIN_NETWORKS:
         return None
     power = float(np.median(powers))
-    return {"active_power_mw": _short(power), "interval": _short(interval_of(powers / power))}
+    return {"active_power_mw": short(power), "interval": short(interval_of(powers / power))}
 
 
 def _offset(
@@ -174,16 +193,8 @@ def _offset(
     measured = [(row.architecture, getattr(row, key)) for row in found if getattr(row, key) is not None]
     if len(measured) < MIN_NETWORKS:
         return None
-    return _short(max(0.0, float(np.median([kib - metric(network, bare).value for network, kib in measured]))))
-
-
-def _listed(tree: Any) -> Any:
-    return [tree[0], tree[1], _listed(tree[2]), _listed(tree[3])] if isinstance(tree, tuple) else tree
+    return short(max(0.0, float(np.median([kib - metric(network, bare).value for network, kib in measured]))))
 
 
 def _plain(memory: Any) -> Data:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(memory).items()}
-
-
-def _short(number: float) -> float:
-    return float(f"{number:.4g}")

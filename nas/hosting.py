@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import psutil
-import tomlkit
 import torch
 
 from estimators.counts import COLUMNS
@@ -29,7 +28,10 @@ from estimators.fields import MAC_KINDS
 from estimators.kernel_features import FEATURES
 from estimators.kernel_model import KernelModel
 from estimators.kernel_model import fit_kernel_model
+from estimators.trees import as_lists
 from nas import environment
+from nas.device_text import short
+from nas.device_text import toml_of
 from nas.export import to_onnx
 from nas.host_networks import random_operators
 from nas.host_networks import random_points
@@ -44,6 +46,7 @@ BITS: Mapping[str, int] = {"float32": 32, "int8": 8}
 OPERATORS, POINTS = 200, 300
 """Chains of operators, and random points of each space."""
 SEED = 1
+WRITTEN_BY = "nas calibrate --device host"
 TOGETHER = 96
 ATTEMPTS = 5
 
@@ -193,13 +196,13 @@ def hosted(name: str, networks: Sequence[Architecture], latency_ms: Floats) -> H
     about = {
         "source": "random networks timed on this machine by nas calibrate; errors from cross-validation",
         "networks": len(networks),
-        "error_mean": _short(float(errors.mean())),
-        "error_max": _short(float(errors.max())),
-        "within_10_percent": _short(model.close),
-        "fastest_ms": _short(float(latency_ms.min())),
-        "slowest_ms": _short(float(latency_ms.max())),
+        "error_mean": short(float(errors.mean())),
+        "error_max": short(float(errors.max())),
+        "within_10_percent": short(model.close),
+        "fastest_ms": short(float(latency_ms.min())),
+        "slowest_ms": short(float(latency_ms.max())),
     }
-    text = _text(template, _data(name, clock) | {"latency": _latency(model, template), "calibration": about})
+    text = toml_of(name, _data(name, clock) | {"latency": _latency(model, template), "calibration": about}, WRITTEN_BY)
     return Hosted(name, text, len(networks), model.close, float(errors.mean()), float(errors.max()), model.interval)
 
 
@@ -234,32 +237,15 @@ def _latency(model: KernelModel, template: Device) -> dict[str, Any]:
     tables: dict[str, dict[str, float]] = {"cycles_per_mac": {}, "cycles_per_element": {}, "cycles_per_kernel": {}}
     for (table, kind), value in zip(COLUMNS, model.coefficients, strict=False):
         if table != "cycles_per_mac" or kind in MAC_KINDS:
-            tables[table][kind] = _short(float(value))
+            tables[table][kind] = short(float(value))
     overhead_ms = float(model.coefficients[-1]) / (template.clock_mhz * 1e3)
     relative = {str(template.weight_bits[0]): 1.0}
-    latency = {"overhead_ms": _short(overhead_ms), "interval": _short(model.interval), "relative_cycles": relative}
-    trees = {kind: [_listed(tree) for tree in grown] for kind, grown in sorted(model.trees.items())}
+    latency = {"overhead_ms": short(overhead_ms), "interval": short(model.interval), "relative_cycles": relative}
+    trees = {kind: [as_lists(tree) for tree in grown] for kind, grown in sorted(model.trees.items())}
     return {**latency, **tables, "kernels": {"features": list(FEATURES), "trees": trees}}
-
-
-def _text(template: Device, data: dict[str, Any]) -> str:
-    parse_device(template.name, data)  # what is written can be read
-    document = tomlkit.document()
-    document.add(tomlkit.comment("Written by nas calibrate --device host."))
-    for key, value in sorted(data.items(), key=lambda item: isinstance(item[1], dict)):
-        document[key] = value
-    return tomlkit.dumps(document)
 
 
 def _clock_mhz() -> float:
     """Return the clock the system reports: only the unit that coefficients are written in."""
     frequency = psutil.cpu_freq()
     return float(round(frequency.max or frequency.current)) if frequency else 1000.0
-
-
-def _listed(tree: Any) -> Any:
-    return [tree[0], tree[1], _listed(tree[2]), _listed(tree[3])] if isinstance(tree, tuple) else tree
-
-
-def _short(number: float) -> float:
-    return float(f"{number:.4g}")
