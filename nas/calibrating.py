@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from estimators.cycle_model import with_overhead
 from estimators.device import Device
 from estimators.device import deployed
 from estimators.device_files import load_device
-from nas import plugins
+from nas import report
 from nas.device_text import device_text
 from nas.device_text import template_of
 from nas.measurements import About
@@ -34,8 +33,10 @@ from nas.measurements import check_unit
 from nas.measurements import engine_of
 from nas.measurements import noise_ceiling
 from nas.measurements import usable
+from nas.plan import sample
 from nas.tables import TableRow
 from search_spaces.graph import Architecture
+from search_spaces.space import SearchSpace
 from search_spaces.structure import structure_of
 
 OUTLIER = 5.0
@@ -135,7 +136,7 @@ def _next_to_measure(table: Prepared, model: CycleModel) -> tuple[str, ...]:
     """Choose networks whose mix of operators the rows know least about: each is the one with the largest variance."""
     space_name = Counter(row.architecture.space for row in table.rows).most_common(1)[0][0]
     known = next(row.architecture for row in table.rows if row.architecture.space == space_name)
-    space = plugins.load("search_spaces", space_name, "make_space")(known.input_shape, known.num_classes)
+    space = report.space_named(space_name, known.input_shape, known.num_classes)
     drawn = _random_points(space, table.device)
     candidates = [network for structure, network in drawn.items() if structure not in set(table.structures)]
     shares = _shares(table.counts, model)
@@ -150,13 +151,10 @@ def _next_to_measure(table: Prepared, model: CycleModel) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _random_points(space: Any, device: Device) -> dict[str, Architecture]:
+def _random_points(space: SearchSpace, device: Device) -> dict[str, Architecture]:
     """Draw networks as they run on a device, by structure; one that computes nothing is left out."""
-    import optuna  # noqa: PLC0415 - takes half a second
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    points = (study.ask(dict(space.distributions)).params for _ in range(CANDIDATES))
+    rng = np.random.default_rng(0)
+    points = (sample(space.distributions, rng) for _ in range(CANDIDATES))
     drawn = (deployed(space.decode(point), device) for point in points)
     return {structure_of(network): network for network in drawn if any(kernel.macs for kernel in network.kernels)}
 
