@@ -43,7 +43,7 @@ from search_spaces.structure import structure_of
 
 DEVICES: Mapping[str, str] = {"host": "float32", "host_int8": "int8"}
 BITS: Mapping[str, int] = {"float32": 32, "int8": 8}
-OPERATORS, POINTS = 200, 300
+OPERATORS, POINTS = 200, 500
 """Chains of operators, and random points of each space."""
 SEED = 1
 WRITTEN_BY = "nas calibrate --device host"
@@ -84,7 +84,7 @@ def calibrate_host(
     points: int = POINTS,
     report: Report = lambda what, done, of: None,  # noqa: ARG005
 ) -> list[Hosted]:
-    """Measure this machine and fit both of its devices; about seven minutes on two quiet cores.
+    """Measure this machine and fit both of its devices; about eleven minutes on two quiet cores.
 
     Args:
         measurements: CSV that measurements are kept in; what is in it already is not measured again.
