@@ -1,6 +1,6 @@
 """Predict this machine: networks of every space timed in ONNX Runtime against the device files fitted to others.
 
-    python benchmarks/latency_host.py [--networks 200] [--seed 2] [--measurements CSV] [--write] [--short]
+    python benchmarks/latency_host.py [--networks 200] [--points 500] [--seed 3] [--seed 2] [--measurements CSV] [--write] [--short]
 
 Calibrates as `nas calibrate --device host` does, then times other random networks of every space and holds three models
 that learned from the same calibration networks against each other: the device file's, milliseconds per MAC and a
@@ -189,13 +189,18 @@ def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=int, default=NETWORKS, help="networks of each space to test on")
+    parser.add_argument("--points", type=int, default=POINTS, help="of each space, to calibrate with")
     parser.add_argument("--seed", type=int, default=SEED, help="which networks are drawn for the test")
     parser.add_argument("--measurements", type=Path, default=MEASUREMENTS, help="where measurements are kept")
     parser.add_argument("--write", action="store_true", help="renew the shipped device files")
     parser.add_argument("--short", action="store_true", help="a tiny run that shows that it runs")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    size = Size(20, 20, 10, 4) if arguments.short else Size(networks=arguments.networks, seed=arguments.seed)
+    size = (
+        Size(20, 20, 10, 4)
+        if arguments.short
+        else Size(points=arguments.points, networks=arguments.networks, seed=arguments.seed)
+    )
     name = "latency_host_short" if arguments.short else "latency_host"
     run(name, size, arguments.measurements, write=arguments.write)
 
