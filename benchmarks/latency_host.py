@@ -1,6 +1,6 @@
 """Predict this machine: networks of every space timed in ONNX Runtime against the device files fitted to others.
 
-    python benchmarks/latency_host.py [--networks 200] [--points 500] [--seed 3] [--measurements CSV] [--write] [--short]
+    python benchmarks/latency_host.py [--networks 200] [--points 500] [--seed 3] [--write] [--short]
 
 Calibrates as `nas calibrate --device host` does, then times other random networks of every space and holds three models
 that learned from the same calibration networks against each other: the device file's, milliseconds per MAC and a
