@@ -1,4 +1,4 @@
-"""What a network says about the true label, in float64, as every attack reads it.
+"""What networks say about a record, in float64, as every attack reads it.
 
 Trained networks are sure of their members: probabilities round to 1 in float32, and a score made of them has ties where
 the ranking matters most. The formulas here start from logits, never from probabilities.
@@ -6,11 +6,19 @@ the ranking matters most. The formulas here start from logits, never from probab
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.leakage.evidence import Bank
+from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Labels
+from estimators.leakage.evidence import Mask
+
+# Carlini et al. (2022) estimate a variance per record from this many networks on, and one for all records below.
+OWN_VARIANCE_FROM = 64
 
 
 def scaled_logit(logits: Floats, labels: Labels, temperature: float = 1.0) -> NDArray[np.float64]:
@@ -60,3 +68,86 @@ def log_probabilities(logits: Floats, labels: Labels, temperature: float = 1.0) 
     [-3.720075976020836e-44, -20000.0]
     """
     return np.asarray(-np.logaddexp(0.0, -scaled_logit(logits, labels, temperature)))
+
+
+def log_odds(logits: Floats) -> NDArray[np.float64]:
+    """Compute `(records, classes)` log odds of every class, each as `scaled_logit` does for the true one.
+
+    With s the odds of a class, its probability is expit(s), log p is -logaddexp(0, -s) and log(1 - p) is
+    -logaddexp(0, s): nothing cancels for a class that is certain, or certainly wrong.
+
+    Args:
+        logits: `(records, classes)`.
+
+    >>> log_odds(np.array([[3.0, 1.0], [0.0, 1e4]])).tolist()
+    [[2.0, -2.0], [-10000.0, 10000.0]]
+    """
+    rows, top = np.arange(len(logits)), logits.argmax(axis=1)
+    odds = logits - logits[rows, top, None].astype(np.float64)
+    shares = np.exp(odds)
+    # The others of any class but the top one hold the top one's share of 1, so nothing is lost in this difference.
+    others = shares.sum(axis=1, keepdims=True) - shares
+    others[rows, top] = 1.0
+    odds -= np.log(others)
+    odds[rows, top] = scaled_logit(logits, top)
+    return np.asarray(odds)
+
+
+def bank_of(evidence: Evidence, attack: str) -> Bank:
+    """Return the evidence's reference networks.
+
+    Args:
+        evidence: What the attack was given.
+        attack: Its name, for the message.
+
+    Raises:
+        ValueError: If the evidence has no bank.
+    """
+    if evidence.bank is None:
+        raise ValueError(f"attack {attack!r} compares with reference networks: expected evidence with a bank; got none")
+    return evidence.bank
+
+
+def log_mean(log_p: NDArray[np.float64], among: Mask) -> NDArray[np.float64]:
+    """Compute `(records,)` logarithms of the mean probability over some references, others for each record.
+
+    In logarithms throughout: a probability of exp(-5000) is 0 in float64.
+
+    Args:
+        log_p: `(references, records)` log probabilities.
+        among: `(references, records)`; true where that reference counts for that record.
+
+    >>> np.exp(log_mean(np.log([[0.2, 0.5], [0.6, 0.9]]), np.array([[True, True], [True, False]]))).round(3).tolist()
+    [0.4, 0.5]
+    """
+    kept = np.where(among, log_p, -np.inf)
+    return np.asarray(np.logaddexp.reduce(kept, axis=0) - np.log(among.sum(axis=0)))
+
+
+def reference_normal(values: NDArray[np.float64], among: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit each record's normal distribution over some references: mean and standard deviation, both `(records,)`.
+
+    Below 64 references the deviation is pooled: one for all records, from every reference's distance to its record's
+    own mean. It is centred record by record, for the spread of hard and easy records is not that of one record over
+    networks; and divided by the degrees of freedom, without which records with fewer references would count for too
+    little. Where no record has two references nothing is known of the spread, and it is 1.
+
+    Args:
+        values: `(references, records)`.
+        among: `(references, records)`; true where that reference counts for that record; at least one for each record.
+
+    >>> values, among = np.array([[1.0, 4.0], [3.0, 8.0]]), np.array([[True, True], [True, True]])
+    >>> [part.round(3).tolist() for part in reference_normal(values, among)]  # variance (1 + 1 + 4 + 4) / (1 + 1)
+    [[2.0, 6.0], [2.236, 2.236]]
+    """
+    count = among.sum(axis=0)
+    mean = np.where(among, values, 0.0).sum(axis=0) / count
+    squares = (np.where(among, values - mean, 0.0) ** 2).sum(axis=0)
+    if len(values) >= OWN_VARIANCE_FROM and count.min() > 1:
+        variance = squares / (count - 1)
+    else:
+        degrees = int(count.sum()) - len(count)
+        # Summed exactly, so that the order of the records does not matter.
+        variance = np.full(len(count), math.fsum(squares) / degrees if degrees else 1.0)
+    # References that all agree: any difference from them is beyond all measure, yet its square is a number.
+    return mean, np.maximum(np.sqrt(variance), 1e-30)

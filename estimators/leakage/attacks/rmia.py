@@ -12,8 +12,8 @@ Published RMIA then counts the population records z with LR(x) > gamma LR(z). Wi
 grows with LR(x) and with nothing else, so AUC and TPR are those of LR(x), up to ties that a finite population makes;
 the logarithm of LR(x) is the score here. The population would add thresholds known in advance; a ranking needs none.
 
-What is *not* done: the Taylor softmax and the trimmed mean over references of the authors' code, augmented queries, and
-the online form.
+What is *not* done: the Taylor softmax and the trimmed mean over references of the authors' code, and augmented queries.
+The online form is `rmia_online`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
-from estimators.leakage.evidence import Mask
+from estimators.leakage.scores import bank_of
+from estimators.leakage.scores import log_mean
 from estimators.leakage.scores import log_probabilities
 
 NEEDS_BANK = True
@@ -44,25 +45,17 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     Raises:
         ValueError: If the evidence has no bank.
     """
-    if evidence.bank is None:
-        raise ValueError("attack 'rmia' compares with reference networks: expected evidence with a bank; got none")
-    own = log_probabilities(evidence.logits, evidence.labels, TEMPERATURE)
-    return np.asarray(own - _log_expected(evidence.bank))
+    expected = _log_expected(bank_of(evidence, "rmia"))
+    return np.asarray(log_probabilities(evidence.logits, evidence.labels, TEMPERATURE) - expected)
 
 
 @lru_cache(maxsize=4)
 def _log_expected(bank: Bank) -> NDArray[np.float64]:
     """Return `(records,)` log Pr(x). Cached by identity, for a few banks, because the key keeps its bank alive."""
     log_p = np.stack([log_probabilities(logits, bank.labels, TEMPERATURE) for logits in bank.logits])
-    return _log_mixture(_log_mean_out(log_p, bank.trained_on), SLOPE)
+    return _log_mixture(log_mean(log_p, ~bank.trained_on), SLOPE)
 
 
 def _log_mixture(log_out: NDArray[np.float64], slope: float) -> NDArray[np.float64]:
     constant = math.log1p(-slope) if slope < 1 else -math.inf
     return np.asarray(np.logaddexp(math.log1p(slope) + log_out, constant) - math.log(2))
-
-
-def _log_mean_out(log_p: NDArray[np.float64], trained_on: Mask) -> NDArray[np.float64]:
-    """Return `(records,)` log P_out. In logarithms: a probability of exp(-5000) is 0 in float64."""
-    out = np.where(trained_on, -np.inf, log_p)
-    return np.asarray(np.logaddexp.reduce(out, axis=0) - np.log((~trained_on).sum(axis=0)))
