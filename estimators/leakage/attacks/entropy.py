@@ -1,0 +1,32 @@
+"""The entropy threshold: a network's answer about a member is nearly a single class.
+
+Salem et al., 2019, "ML-Leaks" (NDSS), after Shokri et al., 2017, who saw that members' posteriors are less spread:
+
+    score(x) = sum over c of p_c log p_c
+
+the negative entropy of the softmax. Like `confidence` it reads no label, and takes a sure mistake for a member;
+`modified_entropy` mends that.
+
+What is *not* done: a threshold for each class (Song and Mittal, 2021), which shadow networks would have to provide.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from estimators.leakage.evidence import Evidence
+from estimators.leakage.scores import log_odds
+
+NEEDS_BANK = False
+
+
+def attack(evidence: Evidence) -> NDArray[np.float64]:
+    """Score `(records,)` by the negative entropy, in nats: from -log(classes) to 0; higher means member.
+
+    >>> attack(Evidence(np.array([[0.0, 0.0], [100.0, 0.0]]), np.array([0, 0]))).round(3).tolist()
+    [-0.693, -0.0]
+    """
+    odds = log_odds(evidence.logits)
+    return np.asarray(-(expit(odds) * np.logaddexp(0.0, -odds)).sum(axis=1))
