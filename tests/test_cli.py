@@ -31,7 +31,7 @@ def own(what, package, attribute):
 UNKNOWN = {
     ("--space", "cube"): own("cube", "search_spaces", "make_space"),
     ("--dataset", "mnist"): own("mnist", "nas.data", "load"),
-    ("--attack", "lira"): own("lira", "estimators.leakage.attacks", "attack"),
+    ("--attack", "guess"): own("guess", "estimators.leakage.attacks", "attack"),
     ("--defences", "none,dp"): own("dp", "nas.defences", "defend"),
     (
         "--device",
