@@ -8,7 +8,9 @@ from scipy.stats import norm
 
 from estimators.leakage.statistics import accuracy_gap
 from estimators.leakage.statistics import auc
+from estimators.leakage.statistics import auc_difference
 from estimators.leakage.statistics import auc_interval
+from estimators.leakage.statistics import check_tpr_records
 from estimators.leakage.statistics import proportion_interval
 from estimators.leakage.statistics import tpr_at_fpr
 from estimators.leakage.statistics import tpr_at_fpr_interval
@@ -122,6 +124,69 @@ def test_one_record_in_a_group_says_next_to_nothing(members, others):
     assert estimate.high - estimate.low > 0.9
 
 
+def paired(rng, records, first_shift, second_shift, shared=0.8):
+    """Draw two scores that find the same records easy."""
+    is_member = np.arange(2 * records) < records
+    easy = shared**0.5 * rng.normal(size=2 * records)
+    noise = (1 - shared) ** 0.5 * rng.normal(size=(2, 2 * records))
+    return easy + noise[0] + first_shift * is_member, easy + noise[1] + second_shift * is_member, is_member
+
+
+def test_paired_delong_by_hand():
+    is_member = np.array([True, True, True, False, False, False])
+    first, second = np.array([5.0, 4, 1, 3, 0, 2]), np.array([2.0, 1, 4, 3, 0, 5])
+    # Members' placements 1, 1, 1/3 and 1/3, 1/3, 2/3; non-members' 2/3, 1, 2/3 and 1/3, 1, 0. Variances of their
+    # differences: 1/3 and 1/9, over three records each: 4/27.
+    found = auc_difference(first, second, is_member)
+    spread = (4 / 27) ** 0.5
+    assert found.estimate.value == pytest.approx(1 / 3)
+    assert found.estimate.high - found.estimate.value == pytest.approx(min(norm.ppf(0.975) * spread, 2 / 3))
+    assert found.estimate.value - found.estimate.low == pytest.approx(norm.ppf(0.975) * spread)
+    assert found.p_value == pytest.approx(2 * norm.sf(1 / 3 / spread))
+
+
+@few
+@given(seed=st.integers(0, 2**32 - 1))
+def test_paired_delong_equals_the_pairwise_definition(seed):
+    rng = np.random.default_rng(seed)
+    is_member = rng.permutation(np.arange(20) < 8)
+    first, second = rng.integers(0, 5, (2, 20)).astype(float)
+    tables = [wins(scores[is_member], scores[~is_member]) for scores in (first, second)]
+    table = tables[0] - tables[1]
+    spread = (table.mean(1).var(ddof=1) / 8 + table.mean(0).var(ddof=1) / 12) ** 0.5
+    found = auc_difference(first, second, is_member).estimate
+    assert found.value == pytest.approx(table.mean(), abs=1e-12)
+    assert found.low == pytest.approx(max(table.mean() - norm.ppf(0.975) * spread, -1), abs=1e-9)
+    back = auc_difference(second, first, is_member).estimate
+    assert (back.value, back.low, back.high) == pytest.approx((-found.value, -found.high, -found.low), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("first_shift", "second_shift", "rejected"), [(0.0, 0.0, (0.02, 0.08)), (1.0, 0.6, (0.6, 1.0))]
+)
+def test_paired_delong_covers_the_truth_and_is_narrower_than_two_intervals(first_shift, second_shift, rejected):
+    rng = np.random.default_rng(8)
+    draws = [paired(rng, 80, first_shift, second_shift) for _ in range(600)]
+    found = [auc_difference(*draw) for draw in draws]
+    truth = norm.cdf(first_shift / 2**0.5) - norm.cdf(second_shift / 2**0.5)
+    assert 0.92 <= np.mean([f.estimate.low <= truth <= f.estimate.high for f in found]) <= 0.98
+    assert rejected[0] <= np.mean([f.p_value < 0.05 for f in found]) <= rejected[1]
+    first, second, is_member = draws[0]
+    unpaired = np.hypot(*(standard_error(auc_interval(scores, is_member)) for scores in (first, second)))
+    half = (found[0].estimate.high - found[0].estimate.low) / 2
+    assert half < 0.7 * norm.ppf(0.975) * unpaired
+
+
+def test_paired_delong_of_two_perfect_attacks_is_not_certainty():
+    is_member = np.arange(80) < 40
+    found = auc_difference(is_member.astype(float), 2.0 * is_member, is_member)
+    half = (2 * np.log(40) / 40) ** 0.5
+    assert (found.estimate.low, found.estimate.value, found.estimate.high) == pytest.approx((-half, 0, half))
+    assert found.p_value == 1.0
+    opposed = auc_difference(is_member.astype(float), -1.0 * is_member, is_member)
+    assert (opposed.estimate.value, opposed.p_value) == pytest.approx((1.0, 2 * np.exp(-20)))
+
+
 def test_tpr_by_hand():
     members, others = [9, 7, 5, 3, 1], [8, 6, 4, 2, 0, -1, -2, -3, -4, -5]
     by_fpr = {0.0: 0.2, 0.05: 0.2, 0.1: 0.4, 0.2: 0.6, 0.3: 0.8, 0.4: 1.0, 1.0: 1.0}
@@ -229,7 +294,28 @@ def test_accuracy_gap_of_equals_is_zero(correct):
     assert gap.high > 0.2
 
 
-MEASURES = [auc, auc_interval, tpr_at_fpr, lambda scores, is_member: tpr_at_fpr_interval(scores, is_member, seed=0)]
+@pytest.mark.parametrize(("fpr", "needed"), [(0.1, 100), (0.01, 1000), (0.001, 10_000), (0.003, 3334), (1.0, 10)])
+def test_tpr_needs_ten_false_positives_among_non_members(fpr, needed):
+    # Members do not count: a thousand of them say nothing of the threshold.
+    check_tpr_records(np.arange(needed + 1) < 1, fpr)
+    with pytest.raises(ValueError, match=f"at least {needed:,} non-members .* got {needed - 1:,}$"):
+        check_tpr_records(np.arange(needed + 999) < 1000, fpr)
+
+
+def test_ten_false_positives_fix_the_rate_to_a_factor_of_two():
+    rng = np.random.default_rng(9)
+    # The rate above the 11th highest of 10,000 uniform scores, whose expectation is 11 / 10,001.
+    rates = rng.beta(11, 9990, 20_000)
+    assert np.mean((rates > 0.0005) & (rates < 0.002)) > 0.95
+
+
+MEASURES = [
+    lambda s, m: auc_difference(s, s, m),
+    auc,
+    auc_interval,
+    tpr_at_fpr,
+    lambda scores, is_member: tpr_at_fpr_interval(scores, is_member, seed=0),
+]
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -256,12 +342,15 @@ def test_every_measure_refuses_bad_scores_in_one_line(measure, scores, is_member
     [
         (lambda s, m: auc_interval(s, m, 1.0), "confidence between 0 and 1; got 1.0"),
         (lambda s, m: auc_interval(s, m, 95), "confidence between 0 and 1; got 95"),
+        (lambda s, m: auc_difference(s, s, m, 95), "confidence between 0 and 1; got 95"),
+        (lambda s, m: auc_difference(s, s[:1], m), "expected scores"),
+        (lambda _, m: check_tpr_records(m, 0.0), "above 0 and at most 1; got 0.0"),
         (lambda s, m: tpr_at_fpr(s, m, 1.01), "rate from 0 to 1; got 1.01"),
         (lambda s, m: tpr_at_fpr(s, m, float("nan")), "rate from 0 to 1; got nan"),
         (lambda s, m: tpr_at_fpr_interval(s, m, -0.1, seed=0), "rate from 0 to 1; got -0.1"),
         (lambda s, m: tpr_at_fpr_interval(s, m, seed=0, resamples=0), "at least one resample; got 0"),
         (lambda s, m: tpr_at_fpr_interval(s, m, seed=0, confidence=0.0), "confidence between 0 and 1; got 0.0"),
-        (accuracy_gap, "is_correct as booleans; got float64"),
+        (accuracy_gap, "booleans to count; got float64"),
         (lambda s, m: accuracy_gap(m, m[:1]), "expected scores"),
         (lambda s, m: proportion_interval(3, 2), "got 3 of 2"),
         (lambda s, m: proportion_interval(-1, 2), "got -1 of 2"),
