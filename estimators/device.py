@@ -43,6 +43,7 @@ from estimators.fields import cheapest_holding
 from search_spaces.graph import Architecture
 from search_spaces.graph import Pair
 from search_spaces.merging import merge
+from search_spaces.pruning import is_constant
 from search_spaces.pruning import prune
 
 PLAIN = (None, True, False)
@@ -343,6 +344,9 @@ def deployed(architecture: Architecture, device: Device) -> Architecture:
     """Return the network as it runs on a device: what its converter leaves of it, in the widths it gives.
 
     Every metric asks for it, so an architecture keeps its forms; what runs on a device runs there as it is.
+
+    Raises:
+        CannotRun: If nothing would be left of it.
     """
     form = (device.float_becomes_bits, device.prune_dead_ops, device.merge_repeated_ops)
     if form == PLAIN and not architecture.has_dead_ops:
@@ -358,6 +362,8 @@ def _deployed(architecture: Architecture, device: Device) -> Architecture:
     if device.float_becomes_bits is not None:
         architecture = architecture.without_float(device.float_becomes_bits)
     if device.prune_dead_ops:
+        if is_constant(architecture):
+            raise CannotRun("its output does not depend on its input, so nothing of it would run")
         architecture = prune(architecture)
     return merge(architecture) if device.merge_repeated_ops else architecture
 

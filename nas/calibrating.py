@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from estimators.counts import COLUMNS
 from estimators.counts import Floats
 from estimators.counts import counts_of
 from estimators.cycle_model import CycleModel
@@ -21,6 +22,7 @@ from estimators.cycle_model import with_overhead
 from estimators.device import Device
 from estimators.device import deployed
 from estimators.device_files import load_device
+from estimators.fields import KERNEL_KINDS
 from nas import report
 from nas.device_text import device_text
 from nas.device_text import template_of
@@ -83,6 +85,7 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, Findings]:
         ceiling=ceiling,
         repeated=repeated,
         relative=model.relative,
+        unpriced=_unpriced(table),
         trees=len(model.trees),
         prunes=prunes,
         next_to_measure=_next_to_measure(table, model),
@@ -130,6 +133,11 @@ def _prepared(found: Sequence[Measured], device: Device) -> Prepared:
 def _counts(running: Iterable[Architecture], device: Device) -> Floats:
     relative = device.latency.relative_by_bits
     return with_overhead(np.array([counts_of(network, relative) for network in running]))
+
+
+def _unpriced(table: Prepared) -> tuple[str, ...]:
+    seen = {kind for (_, kind), count in zip(COLUMNS, table.counts.sum(axis=0), strict=False) if count > 0}
+    return tuple(sorted(KERNEL_KINDS - seen - ({"zero"} if table.device.prune_dead_ops else set())))
 
 
 def _next_to_measure(table: Prepared, model: CycleModel) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from estimators.trees import as_lists
 from nas import files
 from nas import plugins
 from nas.measurements import MIN_NETWORKS
+from nas.measurements import UNKNOWN_CLOCK_MHZ
 from nas.measurements import About
 from nas.measurements import Findings
 from nas.measurements import Measured
@@ -99,8 +100,11 @@ def path_of(name: str, *, force: bool = False) -> Path:
         ValueError: If the name is no file name, or the file exists and may not be replaced.
     """
     path = FOLDER / f"{name}.toml"
-    if not re.fullmatch(r"[\w][\w.-]*", name):
-        raise ValueError(f"expected letters, digits, '_', '-' or '.' as the name of a device; got {name!r}")
+    if not re.fullmatch(r"[\w][\w.-]*", name) or name.endswith(".toml") or name == "all":
+        raise ValueError(
+            "expected letters, digits, '_', '-' or '.' as the name of a device, not 'all' and without '.toml'; "
+            f"got {name!r}"
+        )
     if path.exists() and not force:
         raise ValueError(f"{path} exists: choose another name, or --force to replace it")
     return path
@@ -115,7 +119,7 @@ def _identity(about: About) -> Data:
     return {
         "description": about.description or f"{about.core}, {about.engine} {about.precision}",
         "core": about.core,
-        "clock_mhz": float(about.clock_mhz),
+        "clock_mhz": float(about.clock_mhz or UNKNOWN_CLOCK_MHZ),
         "engine": about.engine,
         "precision": about.precision,
     }
@@ -169,6 +173,9 @@ def _latency(model: CycleModel, counts: Floats, template: Device) -> Data:
         )
         if kind in seen and (needed or value > 0):
             tables[table][kind] = short(float(value))
+    if template.prune_dead_ops:  # what is left of zeros are constants, whether a row has one or not
+        tables["cycles_per_element"]["zero"] = 0.0
+        tables["cycles_per_kernel"].pop("zero", None)
     overhead_ms = float(model.coefficients[ALL_COLUMNS.index(("overhead", ""))]) / (template.clock_mhz * 1e3)
     latency: Data = {"overhead_ms": short(overhead_ms), "interval": short(model.interval), **tables}
     if model.trees:

@@ -19,11 +19,13 @@ from estimators.device_files import load_device
 from nas import plugins
 from nas.tables import TableRow
 from search_spaces.graph import Architecture
+from search_spaces.pruning import is_constant
 
 MIN_NETWORKS = 8
 GOOD_NETWORKS = 30
 # Beyond these no engine is known: vector units of servers reach 30, reference kernels on microcontrollers 0.02.
-MACS_PER_CYCLE = (5e-4, 100.0)
+MACS_PER_CYCLE = (4e-3, 100.0)
+UNKNOWN_CLOCK_MHZ = 1000.0
 UNKNOWN_ENGINE = "unknown engine"
 UNITS_MS = {"ms": 1.0, "s": 1e3, "us": 1e-3}
 
@@ -35,7 +37,7 @@ class About:
     Attributes:
         name: Name of the device file.
         core: Processor core.
-        clock_mhz: Clock that the cycles are counted at.
+        clock_mhz: Clock that the cycles are counted at; None: unknown, taken as 1,000.
         engine: Engine and version the rows were measured with; None: what the rows' own column says, or unknown.
         precision: `float32` or `int8`; what is in float is converted to it.
         like: A known device that shares bit-widths, memory rules and limits; None: whole bytes, no limits.
@@ -47,7 +49,7 @@ class About:
 
     name: str
     core: str = "unknown core"
-    clock_mhz: float = 1000.0
+    clock_mhz: float | None = None
     engine: str | None = None
     precision: str = "float32"
     like: str | None = None
@@ -133,6 +135,7 @@ class Findings:
             no network was measured twice.
         repeated: Rows whose network was measured more than once.
         relative: The known device whose proportions filled in for what the rows do not tell.
+        unpriced: Types of operators that no row has: networks with one will be refused.
         trees: Trees of the learned residual, 0 where it does not pay.
         prunes: Whether the engine leaves dead operators out; None where no network has any.
         next_to_measure: Networks that would teach most, as text that a table of measurements takes.
@@ -153,13 +156,16 @@ class Findings:
     ceiling: float | None
     repeated: int
     relative: str
+    unpriced: tuple[str, ...]
     trees: int
     prunes: bool | None
     next_to_measure: tuple[str, ...]
 
 
 def usable(rows: Sequence[TableRow], about: About) -> tuple[list[Measured], tuple[int, ...], tuple[int, ...]]:
-    """Return the rows to fit, the lines without a latency, and those that repeat another line word for word.
+    """Return the rows to fit, the lines without a usable latency, and those that repeat another line word for word.
+
+    A network whose output ignores its input has none: what is measured is an engine that skips it.
 
     Raises:
         ValueError: If there is no column of latencies, or a text in it is no number.
@@ -175,7 +181,7 @@ def usable(rows: Sequence[TableRow], about: About) -> tuple[list[Measured], tupl
     for row in rows:
         numbers = {name: _number(row, name) for name in ("latency_ms", "energy_mj", "ram_kib", "flash_kib")}
         same = (row.architecture.key, *map(str, numbers.values()))
-        if numbers["latency_ms"] is None:
+        if numbers["latency_ms"] is None or is_constant(row.architecture):
             missing.append(row.line)
         elif same in seen:
             duplicates.append(row.line)
@@ -231,14 +237,15 @@ def check_unit(found: Sequence[Measured], about: About) -> None:
     """Refuse latencies that no chip reaches: most likely they are in another unit."""
     if about.latency_unit is not None:
         return
+    clock_mhz = about.clock_mhz or UNKNOWN_CLOCK_MHZ
     macs, template = plugins.load("estimators.cost", "macs", "estimate"), load_device("stm32h747")
-    rates = [macs(row.architecture, template).value / (row.latency_ms * about.clock_mhz * 1e3) for row in found]
+    rates = [macs(row.architecture, template).value / (row.latency_ms * clock_mhz * 1e3) for row in found]
     rate, (least, most) = float(np.median(rates)), MACS_PER_CYCLE
     if least <= rate <= most:
         return
     unit, name = ("s", "seconds") if rate > most else ("us", "microseconds")
     raise ValueError(
-        f"latency_ms cannot be milliseconds: {rate:.3g} MACs per cycle at {about.clock_mhz:g} MHz, where engines do "
+        f"latency_ms cannot be milliseconds: {rate:.3g} MACs per cycle at {clock_mhz:g} MHz, where engines do "
         f"{least:g} to {most:g}; they look like {name} (--latency-unit {unit}; --latency-unit ms keeps them)"
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from estimators.device_files import available_devices
 from estimators.device_files import load_device
 from estimators.estimate import Estimate
+from estimators.fields import CannotRun
 from nas import crosscheck
 from nas import files
 from nas import plugins
@@ -75,12 +76,16 @@ def price_on(architecture: Architecture, device: str) -> tuple[dict[str, dict[st
         ValueError: If the one device cannot run it.
     """
     if device != "all":
-        return {device: screen(architecture, load_device(device))}, {}
+        chip = load_device(device)
+        try:
+            return {device: screen(architecture, chip)}, {}
+        except CannotRun as error:
+            raise ValueError(f"{chip.name} cannot run it: {error}") from None
     priced, refused = {}, {}
     for name in available_devices():
         try:
             priced[name] = screen(architecture, load_device(name))
-        except ValueError as error:
+        except CannotRun as error:
             refused[name] = str(error)
     return priced, refused
 

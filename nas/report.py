@@ -52,7 +52,9 @@ def space_named(name: str, input_shape: tuple[int, ...] | None = None, num_class
     """Return a space for a task; what is left out is the space's usual task, small grey images where it has none."""
     usual_shape, usual_classes = plugins.find("search_spaces", name, "USUAL_TASK") or ((1, 8, 8), 10)
     make_space = plugins.load("search_spaces", name, "make_space")
-    space: SearchSpace = make_space(input_shape or usual_shape, num_classes or usual_classes)
+    space: SearchSpace = make_space(
+        usual_shape if input_shape is None else input_shape, usual_classes if num_classes is None else num_classes
+    )
     return space
 
 
@@ -123,7 +125,9 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     """Lay out candidates, two lines each: an interval stands under its value, the tensors' bits under the weights'."""
     trials = list(trials)
     measured = [name for name in COLUMNS if trials and name in trials[0].user_attrs]
-    extra = [name for name in study.user_attrs[CONFIG]["objectives"] if name not in measured]
+    config = study.user_attrs[CONFIG]
+    wanted = dict.fromkeys([*config["objectives"], *config["budgets"]])
+    extra = [name for name in wanted if name not in measured]
     names = [*measured, *extra]
     table = plain_table("no.", *map(_heading, names), "bits", "defence")
     for column in table.columns[: len(names) + 1]:

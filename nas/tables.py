@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from estimators.device import Device
+from estimators.fields import CannotRun
 from nas import files
 from nas import pricing
 from nas import report
@@ -25,6 +26,7 @@ Cells: TypeAlias = Mapping[str, str]
 
 EXPECTED = "a CSV file of architectures"
 NAMED_PROBLEMS = 5
+NOTE = "note"
 
 
 @dataclass(frozen=True)
@@ -92,27 +94,33 @@ def bad_rows(path: Path, problems: Sequence[str]) -> ValueError:
 def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[dict[str, object]]:
     """Add to each row what its network costs on a device, `NAME_low` and `NAME_high` beside what has an interval.
 
+    The column `note`, where there is one, says that the device cannot run a network, or that it lies far from what was
+    measured.
+
     Args:
         rows: What `read_architectures` gave.
         device: The device.
         path: Where they were read, for the message.
 
     Raises:
-        ValueError: If the device cannot run a row's network, or the table has columns of these names already.
+        ValueError: If the device can run none of the networks, or the table has columns of these names already.
     """
     priced: list[dict[str, object]] = []
-    problems = []
+    refused = []
     for row in rows:
         try:
-            costs = report.flat(screen(row.architecture, device))
-        except ValueError as error:
-            problems.append(f"line {row.line}: {error}")
-            continue
+            costs: dict[str, object] = report.flat(estimates := screen(row.architecture, device))
+        except CannotRun as error:
+            refused.append(f"line {row.line}: {device.name} cannot run it: {error}")
+            costs = {NOTE: refused[-1].partition(": ")[2]}
+        else:
+            note = report.beyond(estimates["latency_ms"].value, device)
+            costs |= {NOTE: note} if note else {}
         if taken := [name for name in costs if name in row.cells]:
             raise ValueError(f"expected {path} without columns that are to be written; rename {taken}")
         priced.append({**row.cells, **costs})
-    if problems:
-        raise bad_rows(path, problems)
+    if len(refused) == len(rows):
+        raise bad_rows(path, refused)
     return priced
 
 

@@ -49,6 +49,13 @@ def prune(architecture: Architecture) -> Architecture:
     return Architecture(architecture.space, architecture.params, simplified.needed_by(last))
 
 
+def is_constant(architecture: Architecture) -> bool:
+    """Tell whether a network's output ignores its input: an engine that simplifies graphs leaves nothing of it."""
+    if not architecture.has_dead_ops:
+        return False
+    return len(architecture.ops) - 1 in _Simplified(architecture.ops).constant
+
+
 @dataclass
 class _Simplified:
     """A graph without its zeros.

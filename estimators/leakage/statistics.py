@@ -126,7 +126,7 @@ def auc_difference(first: Scores, second: Scores, is_member: Mask, confidence: f
     variance = members.var(ddof=1) / len(members) + others.var(ddof=1) / len(others) if pairs > 1 else 0.0
     if variance > 1e-30:
         spread = math.sqrt(variance)
-        half, p_value = norm.ppf((1 + confidence) / 2) * spread, 2 * norm.sf(abs(value) / spread)
+        half, p_value = float(norm.ppf((1 + confidence) / 2)) * spread, 2 * norm.sf(abs(value) / spread)
     else:
         half, p_value = math.sqrt(2 * math.log(2 / (1 - confidence)) / pairs), 2 * math.exp(-pairs * value**2 / 2)
     return Difference(Estimate(value, max(value - half, -1.0), min(value + half, 1.0)), min(float(p_value), 1.0))

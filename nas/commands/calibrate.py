@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NAMED_LINES = 8
 ENOUGH_REPEATED = 20
+FEW_NETWORKS = 100
+POOR = 0.3
 
 
 def calibrate(
@@ -38,7 +40,7 @@ def calibrate(
     input_shape: InputShape = None,
     classes: Classes = None,
     core: Annotated[str, typer.Option(help="Processor core.")] = "unknown core",
-    clock_mhz: Annotated[float, typer.Option(help="Its clock.", min=1e-3)] = 1000.0,
+    clock_mhz: Annotated[float | None, typer.Option(help="Its clock.", min=1e-3)] = None,
     engine: Annotated[str | None, typer.Option(help="Engine and version that measured.")] = None,
     precision: Annotated[str, typer.Option(help="float32, or int8: float networks are converted.")] = "float32",
     like: Annotated[str | None, typer.Option(help="Device with the same bit-widths, memory rules and limits.")] = None,
@@ -48,6 +50,7 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Turn a table of measured networks into a device, or measure this machine (--device host)."""
+    from estimators.device_files import DEVICES
     from nas import calibrating
     from nas import device_text
     from nas.measurements import About
@@ -77,6 +80,10 @@ def calibrate(
         return
     for line in describe(findings):
         say(line)
+    if clock_mhz is None:
+        say("no --clock-mhz: 1,000 MHz assumed, which only the check of the unit depends on")
+    if (DEVICES / f"{device}.toml").exists():
+        say(f"from now on, in this folder, {device} is this device and not the shipped one")
     say(f"written to {path}: nas estimate --device {device}")
 
 
@@ -103,6 +110,12 @@ def describe(findings: Findings) -> list[str]:
     lines.append(
         f"model: cycles by operator type{trees}; where the rows say little, proportions of {findings.relative!r}"
     )
+    if findings.unpriced:
+        lines.append(f"no row has {', '.join(findings.unpriced)}: networks with one will be refused")
+    if findings.networks < FEW_NETWORKS:
+        lines.append(f"from {findings.networks} networks the interval is itself uncertain: a hundred make it firm")
+    if findings.close < POOR:
+        lines.append("this is a poor fit: check the rows before planning with it")
     lines += ["measure next (they would teach most):", *(f"  {text}" for text in findings.next_to_measure)]
     return lines
 

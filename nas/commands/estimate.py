@@ -89,6 +89,8 @@ def _check_table(table: Path | None, output: Path | None, others: Mapping[str, o
         raise ValueError(f"expected --from and --output together; got {'--from' if table else '--output'} alone")
     if given := [flag for flag, value in others.items() if value]:
         raise ValueError(f"expected --from without {' and '.join(given)}: it prices what the table holds")
+    if table.resolve() == output.resolve():
+        raise ValueError(f"expected another file as --output than --from; got {output} twice")
     return table, output
 
 
@@ -104,6 +106,7 @@ def _say_priced(device: Device, rows: int, output: Path, *, as_json: bool) -> No
 
 def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
     """Print all costs, or return them for JSON."""
+    from estimators.device_files import load_device
     from nas import pricing
     from nas import report
 
@@ -114,7 +117,12 @@ def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, An
     console().print(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
     for name, reason in refused.items():
         say(f"{name} cannot run it: {reason}")
-    for name, costs in by_device.items() if device != "all" else ():
+    if device == "all":
+        far = [name for name, costs in by_device.items() if report.beyond(costs["latency_ms"].value, load_device(name))]
+        if far:
+            say(f"far from what was measured there, so the interval may not hold: {', '.join(far)}")
+        return {}
+    for name, costs in by_device.items():
         _say_basis(name, costs["latency_ms"].value)
     return {}
 
