@@ -8,6 +8,7 @@ from scipy.stats import beta
 from scipy.stats import binom
 from scipy.stats import norm
 
+from estimators.leakage.calibrated import calibration_half
 from estimators.leakage.epsilon import at_threshold
 from estimators.leakage.epsilon import by_splitting
 from estimators.leakage.epsilon import one_run
@@ -128,6 +129,48 @@ def test_bound_reaches_four_fifths_of_a_gaussian_mechanisms_epsilon(search, shif
     assert 0.8 * epsilon <= bound <= epsilon
 
 
+def test_counts_reach_as_far_as_documented():
+    shares = {}
+    for delta in (1e-2, 1e-5):
+        bound = over_thresholds(*gaussian(np.random.default_rng(0), 1.0, 100_000), delta=delta).epsilon
+        shares[delta] = bound / gaussian_epsilon(1.0, delta)
+    assert shares == pytest.approx({1e-2: 0.9, 1e-5: 0.63}, abs=0.03)
+
+
+def test_splitting_measures_on_the_half_that_did_not_choose():
+    scores, is_member = gaussian(np.random.default_rng(7), 2.0, 200)
+    first = calibration_half(is_member, 5)
+    # Of these, some threshold in either direction: the chosen one is among them, and gives the bound on the other half.
+    found = by_splitting(scores, is_member, delta=1e-3, seed=5).epsilon
+    per_half = {
+        half: [at_threshold(scores[mask], is_member[mask], cut, delta=1e-3).epsilon for cut in scores[first]]
+        for half, mask in (("chose", first), ("measured", ~first))
+    }
+    assert np.isclose(per_half["measured"], found, rtol=1e-12).any()
+    assert not np.isclose(per_half["chose"], found, rtol=1e-12).any()
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_searches_find_a_tail_on_either_side(search, sign):
+    # A third of one group lies beyond all of the other: of the members above, or of the non-members below.
+    rng = np.random.default_rng(8)
+    in_tail_group = np.arange(1200) < 600
+    scores = sign * np.where(np.arange(1200) < 200, 9.0, rng.normal(size=1200))
+    is_member = in_tail_group if sign > 0 else ~in_tail_group
+    # At most log((1/3) / 0.006) = 4 for 600 records; the correction and the halving take their part.
+    assert 2.5 < search(scores, is_member, delta=0.0).epsilon < 4
+
+
+def test_a_tie_is_charged_at_its_rank():
+    # 10 of 100 non-members score 1, the others 0; ranks 0, 6 and 49. Above 0 lie 90 members and 10 non-members, but the
+    # threshold was picked as rank 49, so 49 false positives are charged, in either direction.
+    scores, is_member = counted(90, 100, 10, 100)
+    low, high = beta.ppf(0.1 / 12, 90, 11), beta.isf(0.1 / 12, 50, 51)
+    found = over_thresholds(scores, is_member, delta=0.0, confidence=0.9, thresholds=3).epsilon
+    assert found == pytest.approx(np.log((1 - high) / (1 - low)))
+
+
 @pytest.mark.parametrize("search", [*SEARCHES, lambda s, m, delta: one_run(s, m, guesses=60, delta=delta)])
 def test_bound_falls_with_delta_and_does_not_read_the_order_of_records(search):
     rng = np.random.default_rng(4)
@@ -234,6 +277,11 @@ def test_one_run_counts_by_hand():
     tied = np.where(scores == 6, 7, scores)
     assert one_run(tied, is_member, guesses=5, delta=0.0, confidence=0.2) == one_run_bound(
         8, 5, 2, delta=0.0, confidence=0.2
+    )
+    # So does that of 4 and 3. Of 9 and 8 guessed in, one is right; of 2 and the tied one that is in, guessed out, one.
+    tied = np.where(scores == 4, 3, scores)
+    assert one_run(tied, is_member, guesses=4, delta=0.0, confidence=0.2) == one_run_bound(
+        8, 4, 2, delta=0.0, confidence=0.2
     )
 
 
