@@ -105,9 +105,46 @@ def test_mistakes_end_in_one_line_and_write_nothing(nas, measured, change, flags
     assert not Path("devices").exists()
 
 
-def test_a_name_that_is_no_file_name_is_refused(nas, measured):
-    refused = nas("calibrate", "--device", "../bench", "--from", "measured.csv")
+@pytest.mark.parametrize("name", ["../bench", "bench.toml", "all", ""])
+def test_a_name_that_is_no_devices_is_refused(nas, measured, name):
+    refused = nas("calibrate", "--device", name, "--from", "measured.csv")
     assert (refused.code, "as the name of a device" in refused.err) == (2, True)
+    assert not Path("devices").exists()
+
+
+def test_what_the_rows_cannot_tell_is_said(nas, measured):
+    said = nas("calibrate", "--device", "raspi4", "--from", "measured.csv").out
+    assert "no row has concat, depthwise" in said
+    assert "zero" not in said
+    assert "from 14 networks the interval is itself uncertain" in said
+    assert "1,000 MHz assumed" in said
+    assert "raspi4 is this device and not the shipped one" in said
+    clocked = nas("calibrate", "--device", "other", "--from", "measured.csv", "--clock-mhz", "900").out
+    assert "MHz assumed" not in clocked
+    assert "not the shipped one" not in clocked
+
+
+def test_a_table_with_networks_a_device_cannot_run_says_which(nas, measured):
+    assert nas("calibrate", "--device", "bench", "--from", "measured.csv").code == 0
+    constant = "|nor_conv_1x1~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+    skips = "|skip_connect~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+    write("new.csv", [{"space": "nb201", "architecture": cell} for cell in (cells(1, seed=4)[0], constant, skips)])
+    assert nas("estimate", "--device", "bench", "--from", "new.csv", "--output", "out.csv").code == 0
+    with Path("out.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["latency_ms"] != "" for row in rows] == [True, False, True]
+    assert "does not depend on its input" in rows[1]["note"]
+    assert "far from what was measured" in rows[2]["note"]
+    assert rows[0]["note"] == ""
+    again = nas("estimate", "--device", "bench", "--from", "new.csv", "--output", "new.csv")
+    assert (again.code, "another file as --output" in again.err) == (2, True)
+
+
+def test_a_network_that_ignores_its_input_is_no_measurement(nas, measured):
+    constant = {"space": "nb201", "architecture": "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|", "latency_ms": 0.01}
+    write("constant.csv", [*measured, constant])
+    found = json.loads(nas("calibrate", "--device", "bench", "--from", "constant.csv", "--json").out)
+    assert (found["missing"], found["rows"]) == ([16], 14)
 
 
 def test_only_this_machine_measures_itself(nas, measured):
