@@ -113,6 +113,11 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
             raise ValueError(f"no {what} {unknown[0]!r} on {device.name}; there are {sorted(known)}")
     attack = plugins.load("estimators.leakage.attacks", config.attack, "attack")
     needs_bank = plugins.load("estimators.leakage.attacks", config.attack, "NEEDS_BANK")
+    fewest = plugins.find("estimators.leakage.attacks", config.attack, "MIN_REFERENCES") or 0
+    if needs_bank and config.references < fewest:
+        raise ValueError(
+            f"expected at least {fewest} references for the attack {config.attack!r}; got {config.references}"
+        )
     defences = {name: plugins.load("nas.defences", name, "defend") for name in config.defences}
     source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
     records = load_records(source)

@@ -628,3 +628,9 @@ def test_a_candidate_that_the_device_cannot_run_is_rejected_with_the_reason(tmp_
 def test_a_space_that_does_not_run_on_the_device_at_all_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no candidate of the space 'nb201' runs on coral_edgetpu: .* 32 bits"):
         planned(tmp_path, space="nb201", device="coral_edgetpu")
+
+
+def test_too_few_references_for_an_attack_are_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match="at least 4 references for the attack 'lira_online'; got 2"):
+        planned(tmp_path, attack="lira_online", references=2)
+    assert planned(tmp_path, attack="lira_online", references=4).needs_bank

@@ -30,6 +30,8 @@ from estimators.leakage.scores import reference_normal
 from estimators.leakage.scores import scaled_logit
 
 NEEDS_BANK = True
+MIN_REFERENCES = 4
+"""Two trained on each record, and two not: a bank trains half of its references on it."""
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:
