@@ -67,8 +67,10 @@ def test_advantage_covers_the_truth_of_the_threshold_it_found(shift):
     assert 0.93 <= np.mean(covered) <= 0.985
 
 
-def test_balanced_accuracy_is_advantage_on_another_scale():
+@pytest.mark.parametrize("decimals", [9, 0])
+def test_balanced_accuracy_is_advantage_on_another_scale(decimals):
     scores, is_member = binormal(np.random.default_rng(3), 1.0, 300, 200)
+    scores = scores.round(decimals)
     gain, accuracy = (measure(scores, is_member, seed=4) for measure in (advantage, balanced_accuracy))
     ends = [(1 + x) / 2 for x in (gain.low, gain.value, gain.high)]
     assert [accuracy.low, accuracy.value, accuracy.high] == pytest.approx(ends)
