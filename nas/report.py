@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING
 from typing import Any
 from typing import TypeAlias
 
@@ -30,9 +29,6 @@ from nas.storage import TASK
 from search_spaces.graph import WEIGHTED
 from search_spaces.graph import Architecture
 from search_spaces.space import SearchSpace
-
-if TYPE_CHECKING:  # deploying prices through this module
-    from nas.deploying import Compared
 
 Row: TypeAlias = dict[str, Any]
 # Columns of the front's table, in this order, where the study has them; everything else is in the JSON.
@@ -148,7 +144,7 @@ def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) 
         column.justify = "right"
         column.no_wrap = True
     for device, estimates in by_device.items():
-        cells = [_interval(estimates[name]) if name in estimates else "-" for name in names]
+        cells = [interval_text(estimates[name]) if name in estimates else "-" for name in names]
         table.add_row(device, *cells)
     return table
 
@@ -186,20 +182,6 @@ def _layer_cells(layer: Layer, total_ms: float, *, with_energy: bool, with_dataf
 
 def _short(value: float) -> str:
     return f"{value:.3g}" if value else ""
-
-
-def timing_table(compared: Sequence[Compared]) -> Table:
-    """Lay out what was timed, each precision with its slowest and fastest round, beside what was predicted."""
-    table = plain_table("precision", "measured\nms", "predicted\nms", "prediction\noff by", "drift")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for one in compared:
-        timing = one.timing
-        measured = _interval(Estimate(timing.latency_ms, timing.low, timing.high))
-        predicted = "-" if one.predicted is None else _interval(one.predicted)
-        error = "-" if one.error is None else f"{one.error:+.0%}"
-        table.add_row(one.precision, measured, predicted, error, f"{timing.drift:.1%}")
-    return table
 
 
 def basis(device: Device) -> str:
@@ -342,14 +324,14 @@ def _heading(name: str) -> str:
 def _cell(trial: FrozenTrial, name: str) -> str:
     value, attrs = trial.user_attrs[name], trial.user_attrs
     if name not in WITH_INTERVAL:
-        return _interval(Estimate.exact(value))
-    return _interval(Estimate(value, attrs.get(f"{name}_low", value), attrs.get(f"{name}_high", value)))
+        return interval_text(Estimate.exact(value))
+    return interval_text(Estimate(value, attrs.get(f"{name}_low", value), attrs.get(f"{name}_high", value)))
 
 
-def _interval(estimate: Estimate) -> str:
+def interval_text(estimate: Estimate) -> str:
     """Write a value, and under it its interval where it has one.
 
-    >>> print(_interval(Estimate.exact(1234567)), _interval(Estimate(0.5123, 0.45, 0.57)))
+    >>> print(interval_text(Estimate.exact(1234567)), interval_text(Estimate(0.5123, 0.45, 0.57)))
     1,234,567 0.512
     0.450-0.570
     """

@@ -23,6 +23,8 @@ from nas.commands.options import say
 from nas.commands.options import shape
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from estimators.device import Device
     from nas.deploying import Compared
 
@@ -49,7 +51,6 @@ def measure(
 
     from estimators.device_files import load_device
     from nas import deploying
-    from nas import report
 
     chosen, chip = precisions(precision), load_device(device)
     found = deploying.find(architecture, space, shape(input_shape), classes, runs)
@@ -61,9 +62,26 @@ def measure(
         return
     network = found.architecture
     say(f"{network.space} {network.key} on this machine, {engine}, one thread on one core")
-    console().print(report.timing_table(compared))
+    console().print(_table(compared))
     for line in _notes(chip, compared):
         say(line)
+
+
+def _table(compared: list[Compared]) -> Table:
+    """Lay out what was timed, each precision with its slowest and fastest round, beside what was predicted."""
+    from estimators.estimate import Estimate
+    from nas import report
+
+    table = report.plain_table("precision", "measured\nms", "predicted\nms", "prediction\noff by", "drift")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in compared:
+        timing = one.timing
+        measured = report.interval_text(Estimate(timing.latency_ms, timing.low, timing.high))
+        predicted = "-" if one.predicted is None else report.interval_text(one.predicted)
+        error = "-" if one.error is None else f"{one.error:+.0%}"
+        table.add_row(one.precision, measured, predicted, error, f"{timing.drift:.1%}")
+    return table
 
 
 def _row(one: Compared) -> dict[str, Any]:
