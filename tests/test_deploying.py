@@ -69,15 +69,17 @@ def test_a_network_is_held_against_a_devices_prediction(monkeypatch):
     monkeypatch.setattr(deploying, "measure", measure)
     found = find('{"block1_weight_bits": 4, "block1_activation_bits": 4}')
     host = load_device("host")
-    plain, integer = deploying.compare(found, host, rounds=3)
+    plain, integer = deploying.compare(found, [host], rounds=3)
     assert (plain.precision, integer.precision) == ("float32", "int8")
     assert plain.timing.repetitions == 3
     twin = deploying.screen(found.architecture.as_float(), host)["latency_ms"]
     assert plain.predicted == twin
-    assert plain.error == pytest.approx(twin.value / 0.02 - 1)
+    assert plain.error == pytest.approx(twin.value / 0.01 - 1)
     # host is a float32 device: it says nothing about int8.
     assert integer.predicted is None
     assert integer.error is None
+    both = deploying.compare(found, [host, load_device("host_int8")], rounds=3)
+    assert both[1].predicted == deploying.screen(found.architecture, load_device("host_int8"))["latency_ms"]
     kinds = [{node.op_type for node in model.graph.node} for model in seen]
     assert "Round" not in kinds[0]
     assert "QuantizeLinear" in kinds[1]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nas.deploying import Compared
 
 ENGINE = "ONNX Runtime"
+HOST, INT8_HOST = "host", "host_int8"
 
 
 def measure(
@@ -37,7 +38,7 @@ def measure(
         typer.Argument(help="Folder that nas pick wrote, or what nas estimate takes (default: the reference)."),
     ] = None,
     *,
-    device: Annotated[str, typer.Option(help="Device whose prediction is held against it.")] = "host",
+    device: Annotated[str, typer.Option(help="Device whose prediction is held against it.")] = HOST,
     precision: Precision = None,
     rounds: Annotated[int, typer.Option(min=1, help="Undisturbed rounds to reach.")] = 7,
     space: Space = "conv",
@@ -53,8 +54,10 @@ def measure(
     from nas import deploying
 
     chosen, chip = precisions(precision), load_device(device)
+    # This machine is two devices, one for each precision.
+    chips = [chip, load_device(INT8_HOST)] if device == HOST else [chip]
     found = deploying.find(architecture, space, shape(input_shape), classes, runs)
-    compared = deploying.compare(found, chip, precisions=chosen, rounds=rounds)
+    compared = deploying.compare(found, chips, precisions=chosen, rounds=rounds)
     engine = f"{ENGINE} {version('onnxruntime')}"
     if as_json:
         about = {"key": found.architecture.key, "engine": engine, "device": chip.name, "device_engine": chip.engine}
@@ -63,8 +66,9 @@ def measure(
     network = found.architecture
     say(f"{network.space} {network.key} on this machine, {engine}, one thread on one core")
     console().print(_table(compared))
-    for line in _notes(chip, compared):
-        say(line)
+    for one in chips:
+        for line in _notes(one, compared):
+            say(line)
 
 
 def _table(compared: list[Compared]) -> Table:
