@@ -55,7 +55,7 @@ def make_space(input_shape: Shape, num_classes: int) -> SearchSpace:
         num_classes=num_classes,
         distributions=dict.fromkeys(NAMES, CategoricalDistribution(OPERATORS)),
         describe=partial(_describe, input_shape, num_classes),
-        reference=dict.fromkeys(NAMES, "skip_connect") | {"edge_0_1": "nor_conv_3x3", "edge_1_3": "nor_conv_1x1"},
+        reference=dict.fromkeys(NAMES, "skip_connect") | {"edge_0_1": "nor_conv_1x1"},
         parse=parse,
     )
 

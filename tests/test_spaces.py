@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import assume
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -168,7 +169,10 @@ def test_every_tensor_and_weight_has_the_levels_of_its_bits(space, data):
 @examples(10)
 @given(data=st.data())
 def test_training_reaches_every_parameter_and_lowers_the_loss(space, data):
-    network = build(space.decode(data.draw(points_of(space))), seed=1)
+    architecture = space.decode(data.draw(points_of(space)))
+    # Zeros let no gradient through, and what nobody reads gets none.
+    assume(not architecture.has_dead_ops)
+    network = build(architecture, seed=1)
     batch, classes = records(space, 32), labels(32)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     losses = []
@@ -235,7 +239,8 @@ def test_every_bit_width_appears(space):
         tensors.update(op.bits for op in ops if op.kind == "activation")
 
     collect()
-    assert weights == tensors == set(BIT_WIDTHS)
+    has_bits = any(name.endswith("_bits") for name in space.distributions)
+    assert weights == tensors == (set(BIT_WIDTHS) if has_bits else {32})
 
 
 @every_space
@@ -252,6 +257,9 @@ def test_strangers_are_refused_all_named_together(space):
 
 @every_space
 def test_a_number_of_another_type_is_refused(space):
+    if "depth" not in space.distributions:
+        assert all(isinstance(d, CategoricalDistribution) for d in space.distributions.values())
+        return
     for wrong in (True, 1.0, None, 2.5, "1"):
         with pytest.raises(ValueError, match=f"depth={wrong!r}, expected 1 to 4"):
             space.decode(dict(space.reference) | {"depth": wrong})
