@@ -58,6 +58,10 @@ SETTINGS = {
 NUMBERS = {**dict.fromkeys(MEASURED, 0.5), "error_low": 0.4, "error_high": 0.6, "seconds_training": 2.0}
 
 
+# NNI's manager has one port: two processes that test side by side must not both start it.
+pytestmark = pytest.mark.xdist_group("nni")
+
+
 def start(runs, name, **settings):
     """Resolve a small search and open its study."""
     plan = resolve(parse_config({**SETTINGS, "name": name, **settings}), runs)
