@@ -20,6 +20,7 @@ from importlib import metadata
 
 import psutil
 import pytest
+from filelock import FileLock
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
@@ -56,10 +57,6 @@ SETTINGS = {
     "workers": 3,
 }
 NUMBERS = {**dict.fromkeys(MEASURED, 0.5), "error_low": 0.4, "error_high": 0.6, "seconds_training": 2.0}
-
-
-# NNI's manager has one port: two processes that test side by side must not both start it.
-pytestmark = pytest.mark.xdist_group("nni")
 
 
 def start(runs, name, **settings):
@@ -480,7 +477,9 @@ def served(runs, reference, tmp_path_factory):
     folder = plan.folder / "nni"
     settings = plan.folder / "settings.toml"
     settings.write_text(to_toml(plan.config))
-    with pytest.MonkeyPatch.context() as patch:
+    # NNI's manager has one port: processes that test side by side must not have one each at a time.
+    alone = FileLock(tmp_path_factory.getbasetemp().parent / "nni-manager.lock")
+    with alone, pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         command = [sys.executable, "-c", "from nas.cli import main; main()", "search", str(settings)]
         killed = subprocess.Popen([*command, "--runs", str(runs), "--yes"], stdout=subprocess.DEVNULL)
