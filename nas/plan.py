@@ -112,7 +112,13 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"no {what} {unknown[0]!r} on {device.name}; there are {sorted(known)}")
     attack = plugins.load("estimators.leakage.attacks", config.attack, "attack")
-    needs_bank = plugins.load("estimators.leakage.attacks", config.attack, "NEEDS_BANK")
+    needs = plugins.load("estimators.leakage.attacks", config.attack, "NEEDS")
+    needs_bank = "bank" in needs
+    if more := [name for name in needs if name != "bank"]:
+        raise ValueError(
+            f"expected an attack that reads logits alone, with references or without: a search has nothing else; "
+            f"{config.attack!r} needs {more} (nas audit has them)"
+        )
     fewest = plugins.find("estimators.leakage.attacks", config.attack, "MIN_REFERENCES") or 0
     if needs_bank and config.references < fewest:
         raise ValueError(

@@ -70,7 +70,7 @@ def test_says_whether_it_needs_a_bank_and_keeps_to_it(name):
     evidence, _ = draw(0, 1.0)
     alone = replace(evidence, bank=None)
     assert list(signature(load_attack(name)).parameters) == ["evidence"]
-    if load(FOLDER, name, "NEEDS_BANK"):
+    if "bank" in load(FOLDER, name, "NEEDS"):
         with pytest.raises(ValueError, match=f"'{name}'.*expected evidence with a bank; got none"):
             load_attack(name)(alone)
     else:
@@ -126,7 +126,7 @@ def test_batches_scored_apart_rank_as_they_do_together(name):
         bank = Bank(evidence.bank.logits[:, rows], evidence.bank.trained_on[:, rows], evidence.labels[rows])
         parts.append(load_attack(name)(Evidence(evidence.logits[rows], evidence.labels[rows], bank)))
     whole = load_attack(name)(evidence)
-    if not load(FOLDER, name, "NEEDS_BANK"):
+    if "bank" not in load(FOLDER, name, "NEEDS"):
         np.testing.assert_array_equal(np.concatenate(parts), whole)
     # Constants tuned on half a bank may differ a little.
     assert auc(np.concatenate(parts), is_member) == pytest.approx(auc(whole, is_member), abs=0.01)

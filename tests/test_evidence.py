@@ -4,8 +4,11 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from estimators.leakage.evidence import NEEDS
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
+from estimators.leakage.evidence import Oracle
+from estimators.leakage.evidence import Population
 
 LOGITS = np.array([[1.0, 0.0, -1.0], [0.0, 2.0, 0.0], [0.5, 0.5, 3.0]])
 LABELS = np.array([0, 1, 2])
@@ -20,7 +23,8 @@ def with_value(array, index, value):
 
 
 def test_evidence_cannot_say_who_is_a_member():
-    assert [field.name for field in fields(Evidence)] == ["logits", "labels", "bank"]
+    names = [field.name for field in fields(Evidence)]
+    assert names == ["logits", "labels", "bank", "features", "oracle", "population", "exits"]
 
 
 def test_both_are_frozen_and_equal_to_themselves_alone():
@@ -86,3 +90,62 @@ def test_the_bank_describes_the_same_records_and_classes():
         Evidence(LOGITS[:2], LABELS[:2], bank)
     with pytest.raises(ValueError, match=r"got \(3, 3\) and \(3, 4\)"):
         Evidence(np.zeros((3, 4)), LABELS, bank)
+
+
+def answer(features):
+    return features @ np.ones((features.shape[1], 2), np.float32)
+
+
+SOMETHING = np.zeros((2, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, set()),
+        ({"features": SOMETHING}, set()),
+        ({"features": SOMETHING, "oracle": Oracle(answer)}, {"queries"}),
+        ({"features": SOMETHING, "oracle": Oracle(answer, answer)}, {"queries", "activations"}),
+        ({"exits": np.array([0, 1])}, {"exits"}),
+        ({"population": Population(SOMETHING, np.array([0, 1]), np.zeros((2, 2)))}, {"population"}),
+    ],
+)
+def test_evidence_says_what_it_holds(more, expected):
+    assert Evidence(np.zeros((2, 2)), np.array([0, 1]), **more).holds == expected
+
+
+@pytest.mark.parametrize(
+    ("of_references", "expected"),
+    [
+        ({}, {"bank"}),
+        ({"oracles": (Oracle(answer),) * 2}, {"bank", "queries"}),
+        ({"oracles": (Oracle(answer, answer),) * 2, "exits": np.zeros((2, 2), int)}, {"bank", *NEEDS} - {"population"}),
+    ],
+)
+def test_what_references_do_not_show_cannot_be_compared(of_references, expected):
+    labels, out = np.array([0, 1]), np.array([[True, False], [False, True]])
+    bank = Bank(np.zeros((2, 2, 2)), out, labels, **of_references)
+    evidence = Evidence(
+        np.zeros((2, 2)), labels, bank, features=SOMETHING, oracle=Oracle(answer, answer), exits=np.array([0, 1])
+    )
+    assert evidence.holds == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"features": SOMETHING[:1]}, r"expected features \(2, \.\.\.\)"),
+        ({"features": SOMETHING * np.nan}, "expected finite features"),
+        ({"exits": np.array([0, -1])}, r"expected exits \(2,\)"),
+        ({"exits": np.array([0.0, 1.0])}, r"expected exits \(2,\)"),
+    ],
+)
+def test_evidence_refuses_what_does_not_fit(more, message):
+    with pytest.raises(ValueError, match=message):
+        Evidence(np.zeros((2, 2)), np.array([0, 1]), **more)
+
+
+def test_a_bank_has_an_oracle_for_each_reference_or_none():
+    labels, out = np.array([0, 1]), np.array([[True, False], [False, True]])
+    with pytest.raises(ValueError, match="expected an oracle for each of 2 references; got 1"):
+        Bank(np.zeros((2, 2, 2)), out, labels, oracles=(Oracle(answer),))

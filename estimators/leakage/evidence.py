@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,6 +12,47 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.floating]
 Labels: TypeAlias = NDArray[np.integer]
 Mask: TypeAlias = NDArray[np.bool_]
+Query: TypeAlias = Callable[[Floats], Floats]
+
+NEEDS = ("bank", "queries", "activations", "population", "exits")
+"""What an attack may need beyond logits and labels; `Evidence.holds` says which of them there are."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Oracle:
+    """A network that answers for any records it is given, in eval mode and as deployed.
+
+    Attributes:
+        query: Features `(records, ...)` to logits `(records, classes)`: all that a black box shows.
+        activations: Features `(records, ...)` to what the last linear layer reads, `(records, units)`; None where
+            nobody can look inside. With the logits and the label it gives the gradient of the loss by the last layer's
+            deployed weights: the outer product of softmax less one-hot label, and this.
+    """
+
+    query: Query
+    activations: Query | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Population:
+    """Records that no network was trained on, neither the attacked one nor a reference.
+
+    Attributes:
+        features: `(records, ...)`.
+        labels: `(records,)`, true classes.
+        logits: `(records, classes)`, the attacked network's.
+
+    Raises:
+        ValueError: If shapes or types disagree, a logit is not finite, or a label is out of range.
+    """
+
+    features: Floats
+    labels: Labels
+    logits: Floats
+
+    def __post_init__(self) -> None:
+        check_logits(self.logits, self.labels, "the network, on the population,")
+        _check_features(self.features, len(self.labels))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +67,8 @@ class Bank:
         logits: `(references, records, classes)`, taken as the candidates' logits are: eval mode, no augmentation.
         trained_on: `(references, records)`; true where that reference was trained on that record.
         labels: `(records,)`, true classes.
+        oracles: The references themselves, one each; empty where only their logits are known.
+        exits: `(references, records)`, the exit that answered, from 0; None for networks with a single one.
 
     Raises:
         ValueError: If shapes or types disagree, a logit is not finite, a label is out of range, or a record was left
@@ -34,6 +78,8 @@ class Bank:
     logits: Floats
     trained_on: Mask
     labels: Labels
+    oracles: tuple[Oracle, ...] = ()
+    exits: Labels | None = None
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 3 or self.trained_on.shape != self.logits.shape[:2] or not len(self.logits):
@@ -53,6 +99,10 @@ class Bank:
                 f"expected every record to be left out by at least one reference; {everywhere} of "
                 f"{len(self.labels)} were trained on by all {len(self.logits)}"
             )
+        if len(self.oracles) not in (0, len(self.logits)):
+            raise ValueError(f"expected an oracle for each of {len(self.logits)} references; got {len(self.oracles)}")
+        if self.exits is not None:
+            _check_exits(self.exits, self.trained_on.shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +113,10 @@ class Evidence:
         logits: `(records, classes)`, from the network as deployed, in eval mode, without augmentation.
         labels: `(records,)`, true classes.
         bank: Reference networks on the same records in the same order, for attacks that use them.
+        features: `(records, ...)`, the records themselves, for attacks that query changed copies.
+        oracle: The network itself, for the same attacks; it takes features as they stand here.
+        population: Records known to be non-members of every network.
+        exits: `(records,)`, the exit that answered, from 0: what a network with early exits betrays by its latency.
 
     Raises:
         ValueError: If shapes or types disagree, a logit is not finite, a label is out of range, or the bank describes
@@ -72,9 +126,17 @@ class Evidence:
     logits: Floats
     labels: Labels
     bank: Bank | None = None
+    features: Floats | None = None
+    oracle: Oracle | None = None
+    population: Population | None = None
+    exits: Labels | None = None
 
     def __post_init__(self) -> None:
         check_logits(self.logits, self.labels, "the network")
+        if self.features is not None:
+            _check_features(self.features, len(self.labels))
+        if self.exits is not None:
+            _check_exits(self.exits, self.labels.shape)
         if self.bank is None:
             return
         if self.bank.logits.shape[1:] != self.logits.shape:
@@ -84,6 +146,24 @@ class Evidence:
             )
         if not np.array_equal(self.bank.labels, self.labels):
             raise ValueError("expected the bank's records to be the evidence's records; their labels differ")
+
+    @property
+    def holds(self) -> frozenset[str]:
+        """What there is of `NEEDS`; queries, activations and exits only if references, where there are any, have them.
+
+        >>> sorted(Evidence(np.zeros((2, 3)), np.array([0, 1]), exits=np.array([0, 0])).holds)
+        ['exits']
+        """
+        oracles = [self.oracle, *(self.bank.oracles or [None] if self.bank else [])]
+        queries = self.features is not None and all(oracle is not None for oracle in oracles)
+        found = {
+            "bank": self.bank is not None,
+            "queries": queries,
+            "activations": queries and all(oracle is not None and oracle.activations is not None for oracle in oracles),
+            "population": self.population is not None,
+            "exits": self.exits is not None and (self.bank is None or self.bank.exits is not None),
+        }
+        return frozenset(name for name, is_there in found.items() if is_there)
 
 
 def check_logits(logits: Floats, labels: Labels, source: str = "the network") -> None:
@@ -110,3 +190,17 @@ def check_logits(logits: Floats, labels: Labels, source: str = "the network") ->
         raise ValueError(f"expected finite logits; {source} gave NaN or infinity: its training diverged")
     if not (labels.min() >= 0 and labels.max() < logits.shape[1]):
         raise ValueError(f"expected labels from 0 to {logits.shape[1] - 1}; got {labels.min()} to {labels.max()}")
+
+
+def _check_features(features: Floats, records: int) -> None:
+    if features.ndim < 2 or len(features) != records or features.dtype.kind != "f":
+        raise ValueError(
+            f"expected features ({records}, ...) of floats, for as many labels; got {features.shape} {features.dtype}"
+        )
+    if not np.isfinite(features).all():
+        raise ValueError("expected finite features; got NaN or infinity")
+
+
+def _check_exits(exits: Labels, shape: tuple[int, ...]) -> None:
+    if exits.shape != shape or exits.dtype.kind not in "iu" or exits.min() < 0:
+        raise ValueError(f"expected exits {shape} of integers from 0; got {exits.shape} {exits.dtype}")

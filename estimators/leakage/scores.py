@@ -16,6 +16,7 @@ from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Labels
 from estimators.leakage.evidence import Mask
+from estimators.leakage.evidence import Oracle
 
 # Carlini et al. (2022) estimate a variance per record from this many networks on, and one for all records below.
 OWN_VARIANCE_FROM = 64
@@ -106,6 +107,21 @@ def bank_of(evidence: Evidence, attack: str) -> Bank:
     if evidence.bank is None:
         raise ValueError(f"attack {attack!r} compares with reference networks: expected evidence with a bank; got none")
     return evidence.bank
+
+
+def oracle_of(evidence: Evidence, attack: str) -> tuple[Floats, Oracle]:
+    """Return the records' features and the network that answers for them.
+
+    Args:
+        evidence: What the attack was given.
+        attack: Its name, for the message.
+
+    Raises:
+        ValueError: If the evidence has logits alone.
+    """
+    if evidence.features is None or evidence.oracle is None:
+        raise ValueError(f"attack {attack!r} asks the network: expected evidence with features and an oracle; got none")
+    return evidence.features, evidence.oracle
 
 
 def log_mean(log_p: NDArray[np.float64], among: Mask) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import bank_of
 from estimators.leakage.scores import log_probabilities
 
-NEEDS_BANK = True
+NEEDS = ("bank",)
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:

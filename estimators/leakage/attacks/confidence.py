@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import scaled_logit
 
-NEEDS_BANK = False
+NEEDS = ()
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:

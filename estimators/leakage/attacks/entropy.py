@@ -19,7 +19,7 @@ from scipy.special import expit
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_odds
 
-NEEDS_BANK = False
+NEEDS = ()
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:

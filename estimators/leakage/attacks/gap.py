@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from estimators.leakage.evidence import Evidence
 
-NEEDS_BANK = False
+NEEDS = ()
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:

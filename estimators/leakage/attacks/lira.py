@@ -31,7 +31,7 @@ from estimators.leakage.scores import bank_of
 from estimators.leakage.scores import reference_normal
 from estimators.leakage.scores import scaled_logit
 
-NEEDS_BANK = True
+NEEDS = ("bank",)
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:

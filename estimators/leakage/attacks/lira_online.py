@@ -29,7 +29,7 @@ from estimators.leakage.scores import bank_of
 from estimators.leakage.scores import reference_normal
 from estimators.leakage.scores import scaled_logit
 
-NEEDS_BANK = True
+NEEDS = ("bank",)
 MIN_REFERENCES = 4
 """Two trained on each record, and two not: a bank trains half of its references on it."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_probabilities
 
-NEEDS_BANK = False
+NEEDS = ()
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ from estimators.leakage.scores import bank_of
 from estimators.leakage.scores import log_mean
 from estimators.leakage.scores import log_probabilities
 
-NEEDS_BANK = True
+NEEDS = ("bank",)
 TEMPERATURE = 2.0
 # Zarifzadeh et al. on CIFAR-10. Tuned on the bank instead, it follows how far the references overfit, and candidates
 # overfit differently: benchmarks/rmia_slope.py has the rank correlations.

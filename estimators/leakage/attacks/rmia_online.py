@@ -29,7 +29,7 @@ from estimators.leakage.scores import bank_of
 from estimators.leakage.scores import log_mean
 from estimators.leakage.scores import log_probabilities
 
-NEEDS_BANK = True
+NEEDS = ("bank",)
 TEMPERATURE = 2.0
 
 
