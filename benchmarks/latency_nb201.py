@@ -53,8 +53,6 @@ SIZES = {10: 20, 30: 20, 100: 10, 300: 5, 900: 3}
 WRITTEN_NETWORKS = 900
 CYCLES_PER_MS = 1e6
 """A clock of 1 GHz: predictions do not depend on it."""
-CONSTANT_MS = 1.0
-"""Cells without a path from input to output are constants to a converter; the tables have up to 1 ms for them."""
 
 
 @dataclass(frozen=True)

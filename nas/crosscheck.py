@@ -13,8 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from search_spaces.graph import Architecture
 from search_spaces.network import build
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-
 
 def counts(architecture: Architecture) -> dict[str, dict[str, int]]:
     """Count MACs and parameters of an architecture's float twin with other people's tools.
