@@ -12,6 +12,7 @@ from scipy.stats import t as student_t
 from estimators.counts import Floats
 
 STRENGTHS = (0.0, 1e-3, 1e-2, 1e-1, 1.0)
+CLOSE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,18 @@ def interval_of(ratios: Floats) -> float:
     if rank <= count:
         return float(np.sort(deviations)[rank - 1])
     return float(student_t.ppf(0.95, count) * np.sqrt(np.mean(deviations**2)))
+
+
+def close_of(ratios: Floats) -> float:
+    """Return the share of networks predicted within 10 % of the measurement (1 best).
+
+    Args:
+        ratios: `(networks,)`, measured over predicted, each network left out of the fit that predicts it.
+
+    >>> close_of(np.array([1.0, 1 / 1.09, 1 / 0.91, 1 / 0.89]))  # predictions 0, 9, -9 and -11 % off
+    0.75
+    """
+    return float(np.mean(np.abs(1 / ratios - 1) <= CLOSE))
 
 
 def fit_cycles(counts: Floats, cycles: Floats, prior: Floats | None = None, *, folds: int | None = None) -> Fit:

@@ -1,8 +1,8 @@
 """From a table of measured networks to a device's cycle model, whatever is wrong with some of its rows.
 
-Phones and small computers are noisy: on a Raspberry Pi 4 one network in ten is measured more than 31 % away from what the
-others predict, while three in four are within 10 % (estimators/devices/raspi4.toml). What counts here is therefore how
-many networks are predicted within 10 %, the measure of nn-Meter (Zhang et al., 2021), not how badly the others are
+Phones and small computers are noisy: on a Raspberry Pi 4 one network in ten is measured more than 31 % away from what
+the others predict, while three in four are within 10 % (estimators/devices/raspi4.toml). What counts here is therefore
+how many networks are predicted within 10 %, the measure of nn-Meter (Zhang et al., 2021), not how badly the others are
 missed.
 """
 
@@ -16,6 +16,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.calibration import CLOSE
+from estimators.calibration import close_of
 from estimators.calibration import interval_of
 from estimators.calibration import solve
 from estimators.counts import COLUMNS
@@ -25,7 +27,6 @@ from estimators.trees import Tree
 from estimators.trees import grow
 from estimators.trees import value_of
 
-CLOSE = 0.1
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 FOLDS = 10
 ROUNDS = 12
@@ -71,7 +72,7 @@ class CycleModel:
     @property
     def close(self) -> float:
         """Share of left-out rows predicted within 10 % of the measurement."""
-        return float(np.mean(np.abs(1 / self.ratios - 1) <= CLOSE))
+        return close_of(self.ratios)
 
     def predict(self, counts: Floats) -> Floats:
         """Return `(rows,)` cycles for counts `(rows, columns)`."""

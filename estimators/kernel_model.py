@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.calibration import close_of
 from estimators.calibration import interval_of
 from estimators.counts import COLUMNS
 from estimators.counts import Floats
 from estimators.counts import counts_of
-from estimators.cycle_model import CLOSE
 from estimators.cycle_model import fit_robustly
 from estimators.cycle_model import folds_of
 from estimators.cycle_model import generic_relative
@@ -81,7 +81,7 @@ class KernelModel:
     @property
     def close(self) -> float:
         """Share of left-out networks predicted within 10 % of the measurement."""
-        return float(np.mean(np.abs(1 / self.ratios - 1) <= CLOSE))
+        return close_of(self.ratios)
 
     def predict(self, architectures: Sequence[Architecture]) -> Floats:
         """Return `(networks,)` cycles of networks as they run (`estimators.device.deployed`)."""
