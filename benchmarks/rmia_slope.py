@@ -3,7 +3,7 @@
 Location-30, 2,000 members and 2,000 others, 12 multilayer perceptrons that differ in width, epochs and weight decay.
 Each is attacked by offline RMIA against a bank of eight small references, once trained as long as an average candidate
 and once stopped early, for every slope; the yardstick is online LiRA with ten shadow networks of the candidate's own
-architecture and recipe (pooled variance). Tuned means: the slope by which the references betray each other most.
+architecture and recipe. Tuned means: the slope by which the references betray each other most.
 
     python benchmarks/rmia_slope.py
 """
@@ -19,10 +19,11 @@ from report import write_results
 from scipy.stats import kendalltau
 from shared_data import SHARED
 
+from estimators.leakage.attacks import lira_online
 from estimators.leakage.attacks import rmia
 from estimators.leakage.evidence import Bank
+from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_probabilities
-from estimators.leakage.scores import scaled_logit
 from estimators.leakage.statistics import auc
 from nas.bank import halves
 from nas.records import Source
@@ -114,17 +115,11 @@ def tune(bank: Bank) -> float:
 
 
 def online_lira(pool: Pool, setting: tuple[int, int, float], logits: Floats, is_member: NDArray[np.bool_]) -> float:
-    """Return the AUC of online LiRA with pooled variance (Carlini et al., 2022)."""
+    """Return the AUC of online LiRA against shadow networks of the candidate's own architecture and recipe."""
     masks = np.stack([halves(len(pool.labels), shadow, 11) for shadow in range(SHADOWS)])
-    shadows = np.stack(
-        [scaled_logit(pool.logits(mask, *setting, seed=500 + i), pool.labels) for i, mask in enumerate(masks)]
-    )
-    inside = (shadows * masks).sum(axis=0) / masks.sum(axis=0)
-    outside = (shadows * ~masks).sum(axis=0) / (~masks).sum(axis=0)
-    residual = shadows - np.where(masks, inside, outside)
-    own = scaled_logit(logits, pool.labels)
-    score = (own - outside) ** 2 / residual[~masks].var() - (own - inside) ** 2 / residual[masks].var()
-    return auc(score, is_member)
+    shadows = np.stack([pool.logits(mask, *setting, seed=500 + i) for i, mask in enumerate(masks)])
+    bank = Bank(shadows, masks, pool.labels)
+    return auc(lira_online.attack(Evidence(logits, pool.labels, bank)), is_member)
 
 
 if __name__ == "__main__":
