@@ -150,11 +150,12 @@ def _draw_roofs(axes: Axes, points: Sequence[Point], roofs: Roofs) -> None:
     partial = not {point.layers[0].kind for point in points} <= roofs.memory_kinds
     if memory:
         end = (knee or [high])[0]
-        ends, middle = np.array([low, end]), sqrt(low * end)
+        ends = np.array([low, end])
         axes.plot(ends, ends * memory, color=GREY, linewidth=1.2, linestyle="--" if partial else "-", zorder=2)
         only = f" ({', '.join(sorted(roofs.memory_kinds))} only)" if partial else ""
         text = f"memory {EngFormatter('B/s', places=1)(memory)}{only}"
-        axes.annotate(text, (middle, middle * memory), (-6, 4), ha="right", **style)
+        # Above the slope, where no layer can be; beside it a long text would leave the axes.
+        axes.annotate(text, (0, 1), (6, -6), xycoords="axes fraction", va="top", **style)
     if compute:
         axes.plot([low if partial or not knee else knee[0], high], [compute] * 2, color=GREY, linewidth=1.2, zorder=2)
         text = f"compute {EngFormatter('MAC/s', places=1)(compute)}"

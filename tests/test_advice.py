@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from matplotlib.figure import Figure
 
 from estimators.cost import flash_kib
 from estimators.cost import latency_ms
@@ -16,8 +17,10 @@ from estimators.layers import roofs
 from estimators.what_if import flash_with_fewer_bits
 from estimators.what_if import ram_with_half_the_channels
 from estimators.what_if import time_with_fewer_bits
+from nas import plugins
 from nas.advice import advice
 from nas.plot import points_of
+from nas.plot import roofline
 from search_spaces.graph import GraphBuilder
 
 M4 = replace(load_device("stm32l4r5"), memory=Memory(), engine_ram_kib=2.0, engine_flash_kib=0.5)
@@ -150,6 +153,24 @@ def test_no_layer_is_above_its_roof(device):
         assert point.macs_per_s <= found.macs_per_s * (1 + 1e-9)
         if point.layers[0].kind in found.memory_kinds:
             assert point.macs_per_s <= point.intensity * found.bytes_per_s * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", ["raspi4", "host"])
+def test_what_is_said_of_the_roofs_stands_inside_the_axes(tmp_path, monkeypatch, name):
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *to, **how: (drawn.append(figure), save(figure, *to, **how)))
+    device, space = load_device(name), plugins.load("search_spaces", "nb201", "make_space")((3, 32, 32), 10)
+    network = space.decode(space.reference)
+    roofline(tmp_path / "a.png", by_layer(network, device), roofs(network, device), "title")
+    (axes,) = drawn[0].axes
+    said = [text for text in axes.texts if text.get_text().startswith(("memory", "compute"))]
+    assert len(said) == 2
+    for text in said:
+        box = text.get_window_extent()
+        assert axes.bbox.x0 <= box.x0 < box.x1 <= axes.bbox.x1
+        assert axes.bbox.y0 <= box.y0 < box.y1 <= axes.bbox.y1
+    assert not said[0].get_window_extent().overlaps(said[1].get_window_extent())
 
 
 def test_layers_in_one_place_are_one_point_with_their_whole_share():
