@@ -108,6 +108,21 @@ def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
         raise unreadable(path, expected, error) from None
 
 
+def check_commas(header: Sequence[str], path: Path) -> None:
+    """Refuse a CSV whose only column is several, divided by something else than commas.
+
+    >>> check_commas(["a;label"], Path("x.csv"))
+    Traceback (most recent call last):
+    ValueError: expected commas between the columns of x.csv; got semicolons: 'a;label'
+
+    Raises:
+        ValueError: If there are semicolons or tabs in a single column's name.
+    """
+    for separator, called in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and separator in header[0]:
+            raise ValueError(f"expected commas between the columns of {path}; got {called}: {header[0][:80]!r}")
+
+
 def unreadable(path: Path, expected: str, error: BaseException) -> ValueError:
     """Say in one line that a file is not what was expected."""
     reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

@@ -17,6 +17,7 @@ from nas import files
 from nas import pricing
 from nas import report
 from nas.evaluate import screen
+from nas.reading import check_commas
 from nas.reading import existing
 from nas.reading import unreadable
 from search_spaces.graph import Architecture
@@ -141,6 +142,8 @@ def _read(path: Path, *, optional_space: bool) -> list[tuple[int, Cells]]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream, strict=True)
             header = [name.strip() for name in next(reader, [])]
+            # Before the rows: the commas of an architecture's JSON would be the first thing found wrong.
+            check_commas(header, path)
             found = [(reader.line_num, row) for row in reader if row]
     except (csv.Error, OSError, UnicodeDecodeError) as error:
         raise unreadable(path, EXPECTED, error) from None

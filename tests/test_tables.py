@@ -95,6 +95,11 @@ def test_wrong_rows_are_named_together_by_their_lines(tmp_path):
             ["space,architecture,space", "conv,{},conv"],
             "expected each column once in {path}; there are several ['space']",
         ),
+        (
+            ["space;architecture", 'conv;"{""depth"": 2, ""width"": 8}"'],
+            "expected commas between the columns of {path}; got semicolons: 'space;architecture'",
+        ),
+        (["space\tarchitecture"], "expected commas between the columns of {path}; got tabs: 'space\\tarchitecture'"),
         (["space,architecture"], "expected one architecture or more in {path}; got none"),
         ([""], "expected a column 'architecture' in {path}; there are []"),
         (["space,architecture", "conv,{},5"], "1 row of {path} is wrong: line 2: expected 2 values; got 3"),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.reading import FLOAT32_MAX
+from nas.reading import check_commas
 from nas.reading import existing
 from nas.reading import unreadable
 from nas.records import Records
@@ -54,6 +55,7 @@ def _read(stream: TextIO, source: Source, path: Path) -> tuple[NDArray[np.float6
     """Read the numbers `(records, columns)`, the labels and the groups."""
     reader = csv.reader(stream, strict=True)
     header = next(reader, [])
+    check_commas(header, path)
     label = _position(header, source.label_column, path)
     group = label if source.group_column is None else _position(header, source.group_column, path)
     columns = [name for place, name in enumerate(header) if place not in (label, group)]
