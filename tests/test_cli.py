@@ -11,6 +11,8 @@ import pytest
 
 from estimators.device_files import available_devices
 from nas import plugins
+from nas import report
+from nas.commands.options import show_table
 from nas.evaluate import MEASURED
 
 
@@ -135,6 +137,31 @@ def test_help_is_quick_because_it_imports_neither_torch_nor_scipy():
     )
     run = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+# Tables.
+
+
+def test_a_table_of_many_figures_is_whole_where_there_is_no_terminal(capsys):
+    figures = [str(1_234_567_890_123 + column) for column in range(20)]
+    table = report.plain_table("name", *figures, "bits")
+    for column in table.columns[1:-1]:
+        column.no_wrap = True
+    bits = "W 8 2x2 8x3 A 8x4 4x2"
+    table.add_row("a", *figures, bits)
+    show_table(table)
+    heading, _, row = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["name", *figures, "bits"]
+    assert row.split() == ["a", *figures, *bits.split()]
+
+
+def test_a_table_that_can_break_its_text_stays_within_140_columns(capsys):
+    table = report.plain_table("name", "text")
+    table.add_row("a", "word " * 100)
+    show_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 140
+    assert sum(line.count("word") for line in lines) == 100
 
 
 # Lists.

@@ -15,9 +15,9 @@ from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
 from nas.commands.options import Runs
-from nas.commands.options import console
 from nas.commands.options import say
 from nas.commands.options import shape
+from nas.commands.options import show_table
 
 if TYPE_CHECKING:
     from estimators.device import Device
@@ -114,7 +114,7 @@ def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, An
     if as_json:
         numbers = {name: report.flat(estimates) for name, estimates in by_device.items()}
         return {"devices": numbers, "refused": refused} if device == "all" else next(iter(numbers.values()))
-    console().print(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
+    show_table(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
     for name, reason in refused.items():
         say(f"{name} cannot run it: {reason}")
     if device == "all":
@@ -152,7 +152,7 @@ def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, A
     told = advice(layers, network, chip)
     if as_json:
         return {"basis": _basis(chip), "layers": [asdict(layer) for layer in layers], "advice": told}
-    console().print(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"))
+    show_table(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"))
     _say_basis(device, sum(layer.latency_ms for layer in layers))
     for line in told:
         say(line)

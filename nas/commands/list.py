@@ -11,7 +11,8 @@ from typing import Any
 import typer
 
 from nas.commands.options import Json
-from nas.commands.options import console
+from nas.commands.options import say
+from nas.commands.options import show_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,9 +47,9 @@ def list_(
     if as_json:
         typer.echo(json.dumps({title: _devices() if title == "devices" else _plugins(title) for title in chosen}))
         return
-    screen = console()
     for title in chosen:
-        screen.print(_device_table() if title == "devices" else _plugin_table(title), "")
+        show_table(_device_table() if title == "devices" else _plugin_table(title))
+        say("")
 
 
 def _devices() -> dict[str, Any]:

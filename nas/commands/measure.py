@@ -17,10 +17,10 @@ from nas.commands.options import Json
 from nas.commands.options import Precision
 from nas.commands.options import Runs
 from nas.commands.options import Space
-from nas.commands.options import console
 from nas.commands.options import precisions
 from nas.commands.options import say
 from nas.commands.options import shape
+from nas.commands.options import show_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,7 +65,7 @@ def measure(
         return
     network = found.architecture
     say(f"{network.space} {network.key} on this machine, {engine}, one thread on one core")
-    console().print(_table(compared))
+    show_table(_table(compared))
     for one in chips:
         for line in _notes(one, compared):
             say(line)

@@ -12,8 +12,12 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     import optuna
+    from rich.table import Table
 
 WIDTH = 140
+ROOM = 30
+"""Characters that a table wider than that leaves to text beyond its longest words."""
+NO_LIMIT = 10_000
 
 Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -25,9 +29,18 @@ Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may 
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console; where no terminal sets the width, wide enough for the front's table."""
+    """Return a console; where no terminal sets the width, wide enough for the usual tables."""
     found = Console(stderr=stderr)
     return found if found.is_terminal else Console(stderr=stderr, width=WIDTH)
+
+
+def show_table(table: Table) -> None:
+    """Print a table; where no terminal sets the width, as wide as it takes to cut nothing."""
+    screen = console()
+    if not screen.is_terminal:
+        needed = screen.measure(table, options=screen.options.update(max_width=NO_LIMIT)).minimum
+        screen.width = max(WIDTH, needed + ROOM)
+    screen.print(table)
 
 
 def say(text: str) -> None:

@@ -11,10 +11,10 @@ import typer
 from nas.commands.options import Json
 from nas.commands.options import Runs
 from nas.commands.options import Storage
-from nas.commands.options import console
 from nas.commands.options import limits
 from nas.commands.options import open_run
 from nas.commands.options import say
+from nas.commands.options import show_table
 
 
 def pick(
@@ -48,5 +48,5 @@ def pick(
         typer.echo(json.dumps(picked))
         return
     say(f"candidate {choice.trial.number}: {choice.reason}")
-    console().print(report.front_table(study, [choice.trial]))
+    show_table(report.front_table(study, [choice.trial]))
     say(f"written to {written}")

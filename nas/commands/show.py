@@ -12,8 +12,9 @@ import typer
 from nas.commands.options import Json
 from nas.commands.options import Runs
 from nas.commands.options import Storage
-from nas.commands.options import console
 from nas.commands.options import open_run
+from nas.commands.options import say
+from nas.commands.options import show_table
 
 if TYPE_CHECKING:
     import optuna
@@ -36,6 +37,8 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
         rows = [report.row(study, trial) for trial in best]
         typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), "front": rows}))
         return
-    screen = console()
-    screen.print(f"{study.study_name}: {counts.trained} trained, {counts}", highlight=False)
-    screen.print(report.front_table(study, best) if best else "no candidate was trained to the end yet")
+    say(f"{study.study_name}: {counts.trained} trained, {counts}")
+    if best:
+        show_table(report.front_table(study, best))
+    else:
+        say("no candidate was trained to the end yet")
