@@ -20,6 +20,7 @@ from report import write_results
 from rich.console import Console
 from shared_data import cifar10
 
+from nas import processes
 from nas import workers
 from nas.config import SearchConfig
 from nas.config import parse_config
@@ -55,7 +56,7 @@ def main(*, short: bool) -> None:
         "first_search_short" if short else "first_search",
         rows,
         wall_seconds=wall,
-        workers=workers.cores(),
+        workers=processes.cores(),
         training_percent=groups["training"],
         bank_percent=groups["bank"],
         everything_else_percent=groups["everything else"],

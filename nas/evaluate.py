@@ -159,15 +159,8 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
     if candidate.defence not in bench.defences:
         raise ValueError(f"no defence {candidate.defence!r} on this bench; there are {sorted(bench.defences)}")
     clock = _Clock()
-    place = compute_device()
     members = bench.data.members
-    setup = plain_setup(
-        candidate.architecture,
-        torch.from_numpy(members.features).to(place),
-        torch.from_numpy(members.labels).to(place),
-        candidate.recipe,
-        seed_from(bench.seed, candidate.key),
-    )
+    setup = set_up(candidate, members.features, members.labels, seed_from(bench.seed, candidate.key))
     setup = bench.defences[candidate.defence](setup, bench.teach)
     clock.lap("teacher")
     network = train(setup)
@@ -175,6 +168,13 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
     measures = measure(network, bench)
     clock.lap("attack")
     return Assessment(measures, network, clock.seconds)
+
+
+def set_up(candidate: Candidate, features: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> TrainSetup:
+    """Set up a candidate's training on some records, without its defence."""
+    place = compute_device()
+    records, targets = torch.from_numpy(features).to(place), torch.from_numpy(labels).to(place)
+    return plain_setup(candidate.architecture, records, targets, candidate.recipe, seed)
 
 
 def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:

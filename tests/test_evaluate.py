@@ -8,7 +8,6 @@ import torch
 from estimators.device_files import load_device
 from estimators.estimate import Estimate
 from estimators.leakage.attacks import rmia
-from estimators.leakage.evidence import Evidence
 from nas import evaluate
 from nas.bank import BankSpec
 from nas.bank import build_bank
@@ -316,7 +315,3 @@ def test_random_membership_cannot_be_told(noise, seed):
     measures = measure(train(setup), Bench(shuffled, rmia.attack, shuffled_bank, NO_DEFENCE, 0))
     for name, nothing in {"leakage": 0.5, "loss_auc": 0.5, "accuracy_gap": 0.0}.items():
         assert measures[name].low < nothing < measures[name].high
-
-
-def test_evidence_does_not_say_who_is_a_member():
-    assert set(Evidence.__dataclass_fields__) == {"logits", "labels", "bank"}

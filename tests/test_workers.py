@@ -14,6 +14,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from nas import processes
 from nas import workers
 from nas.storage import JOURNAL
 from tests.small_search import planned
@@ -203,4 +204,4 @@ def test_what_ends_a_worker_ends_the_search(tmp_path, monkeypatch, space, error,
 
 
 def test_cores_are_those_this_process_may_use():
-    assert workers.cores() == len(os.sched_getaffinity(0))
+    assert processes.cores() == len(os.sched_getaffinity(0))

@@ -32,7 +32,7 @@ from nas import search
 from nas.nni import job
 from nas.nni.check import check
 from nas.plan import Plan
-from nas.workers import cores
+from nas.processes import cores
 
 LOG = "manager.log"
 # NNI waits this long and longer for its own processes to end.
