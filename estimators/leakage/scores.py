@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
@@ -92,6 +93,37 @@ def log_odds(logits: Floats) -> NDArray[np.float64]:
     odds -= np.log(others)
     odds[rows, top] = scaled_logit(logits, top)
     return np.asarray(odds)
+
+
+def entropy(logits: Floats) -> NDArray[np.float64]:
+    """Compute `(records,)` entropies of the softmax, in nats: from 0, sure of one class, to log(classes).
+
+    Args:
+        logits: `(records, classes)`.
+
+    >>> entropy(np.array([[0.0, 0.0], [100.0, 0.0]])).round(3).tolist()
+    [0.693, 0.0]
+    """
+    odds = log_odds(logits)
+    return np.asarray((expit(odds) * np.logaddexp(0.0, -odds)).sum(axis=1))
+
+
+def modified_entropy(logits: Floats, labels: Labels) -> NDArray[np.float64]:
+    """Compute `(records,)` modified entropies: 0 for a network sure of the true label, large for one sure of another.
+
+    Song and Mittal (2021): -(1 - p_y) log p_y - sum over c != y of p_c log(1 - p_c).
+
+    Args:
+        logits: `(records, classes)`.
+        labels: `(records,)`, true classes.
+
+    >>> modified_entropy(np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]]), np.array([0, 0, 0])).round(3).tolist()
+    [0.693, 0.0, 17.998]
+    """
+    # Odds against what is right: with q = 1 - p_y for the true label and q = p_c for others, each term is q log(1 - q).
+    against = log_odds(logits)
+    against[np.arange(len(labels)), labels] *= -1
+    return np.asarray((expit(against) * np.logaddexp(0.0, against)).sum(axis=1))
 
 
 def bank_of(evidence: Evidence, attack: str) -> Bank:

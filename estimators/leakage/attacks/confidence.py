@@ -7,7 +7,7 @@ wrong. The confidence in the *true* label ranks as the loss does: attack `loss`.
 The score is the log odds of that posterior, log(p / (1 - p)). It ranks the same, and sure records do not tie.
 
 What is *not* done: the threshold itself, which the authors take from the posteriors of random inputs. A ranking needs
-none.
+none. With a threshold for each class, and of the true label: `confidence_by_class`.
 """
 
 from __future__ import annotations
