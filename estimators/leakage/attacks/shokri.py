@@ -1,0 +1,84 @@
+"""Shadow models: networks that learn, class by class, what posteriors of members look like.
+
+Shokri et al., 2017, "Membership Inference Attacks Against Machine Learning Models" (S&P). The references are the
+shadows: their posterior vectors on records that each was, or was not, trained on teach one attack network for each
+class. Its answer about the candidate's posterior vector is the score,
+
+    score(x) = log odds of "member" by the attack network of class y
+
+The attack network has one hidden layer of 64 units. A class with fewer than 50 members, or others, among the rows to
+learn from asks a network of all classes; the posterior of the true label comes first in every vector, so that this
+network knows it too. Records are judged by networks that learned from other records: see `estimators.leakage.learned`.
+
+When to use: as the classical baseline. It compares no record with itself and learns from members of the references, so
+those should be of the candidate's architecture and recipe; `modified_entropy_by_class` is as strong and learns less.
+
+What is *not* done: shadow records made up by hill climbing or from marginals. The bank's references were trained on
+real records of the attacked network's own pool, which makes the attacker stronger than the published one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.neural_network import MLPClassifier
+
+from estimators.leakage.evidence import Bank
+from estimators.leakage.evidence import Evidence
+from estimators.leakage.evidence import Floats
+from estimators.leakage.evidence import Labels
+from estimators.leakage.evidence import Mask
+from estimators.leakage.learned import Judge
+from estimators.leakage.learned import by_class
+from estimators.leakage.learned import cross_fit
+from estimators.leakage.scores import bank_of
+
+NEEDS = ("bank",)
+UNITS = 64
+# Of each network, whatever the size of its class. Few: with 400 it knows the references' members by heart.
+STEPS = 100
+BATCH = 100
+
+
+def attack(evidence: Evidence) -> NDArray[np.float64]:
+    """Score `(records,)` by the attack networks' log odds of membership; higher means member.
+
+    Whatever depends on the bank alone is learned once per bank.
+
+    Raises:
+        ValueError: If the evidence has no bank, or all its records are the same one.
+    """
+    judge = _learned(bank_of(evidence, "shokri"))
+    return judge(_posteriors(evidence.logits, evidence.labels))
+
+
+@lru_cache(maxsize=4)
+def _learned(bank: Bank) -> Callable[[Floats], NDArray[np.float64]]:
+    """Learn from all references. Cached by identity, as in `rmia`."""
+    features = np.stack([_posteriors(logits, bank.labels) for logits in bank.logits])
+    return cross_fit(bank, features, by_class(_fit))
+
+
+def _posteriors(logits: Floats, labels: Labels) -> NDArray[np.float64]:
+    """Return `(records, classes)` posteriors, the true label's first and the next classes' after it."""
+    classes = logits.shape[1]
+    turned = (labels[:, None] + np.arange(classes)) % classes
+    return np.asarray(np.take_along_axis(softmax(logits.astype(np.float64), axis=1), turned, axis=1))
+
+
+def _fit(features: Floats, _labels: Labels, is_member: Mask) -> Judge:
+    network = MLPClassifier((UNITS,), batch_size=min(BATCH, len(features)), learning_rate_init=0.003, random_state=0)
+    # Epoch by epoch: their number is fixed, and no warning that it ended before it converged.
+    for _ in range(-(-STEPS * BATCH // len(features))):
+        network.partial_fit(features, is_member, classes=[False, True])
+    (hidden, out), (hidden_bias, out_bias) = network.coefs_, network.intercepts_
+
+    def judge(attacked: Floats, _: Labels) -> NDArray[np.float64]:
+        # Log odds, not the probabilities that scikit-learn gives: those round to 1.
+        return np.asarray((np.maximum(attacked @ hidden + hidden_bias, 0.0) @ out + out_bias)[:, 0])
+
+    return judge
