@@ -24,7 +24,7 @@ def oracle_for(network):
     return Oracle(lambda features: logits_of(network, torch.from_numpy(np.asarray(features, np.float32))))
 
 
-def overfit(space="conv", references=4, epochs=25):
+def overfit(space="conv", references=4, epochs=50):
     """Train a network on a random half of 1,000 digits; returns evidence, and who was a member."""
     rng = np.random.default_rng(0)
     digits = load_digits()
@@ -33,26 +33,19 @@ def overfit(space="conv", references=4, epochs=25):
     labels = np.where(rng.random(len(order)) < WRONG, rng.integers(0, CLASSES, len(order)), digits.target[order])
     if space == "mlp":
         features = features.reshape(len(features), -1)
-    make = {"conv": conv, "mlp": mlp}[space].make_space
-    made = make(features.shape[1:], CLASSES)
+    made = {"conv": conv, "mlp": mlp}[space].make_space(features.shape[1:], CLASSES)
+    architecture, recipe = made.decode(made.reference), Recipe(epochs=epochs, weight_decay=0.0)
     halves = [rng.permutation(POOL) < POOL // 2 for _ in range(1 + references // 2)]
     trained_on = np.stack([halves[0], *(mask for half in halves[1:] for mask in (half, ~half))])
     inputs, targets = torch.from_numpy(features), torch.from_numpy(labels)
     oracles = []
     for seed, mask in enumerate(trained_on):
         rows = torch.from_numpy(np.flatnonzero(mask))
-        recipe = Recipe(epochs=epochs, weight_decay=0.0)
-        oracles.append(
-            oracle_for(train(plain_setup(made.decode(made.reference), inputs[rows], targets[rows], recipe, seed)))
-        )
+        oracles.append(oracle_for(train(plain_setup(architecture, inputs[rows], targets[rows], recipe, seed))))
     logits = np.stack([oracle.query(features) for oracle in oracles])
-    bank = Bank(logits[1:, :POOL], trained_on[1:], labels[:POOL], tuple(oracles[1:]))
-    evidence = Evidence(
-        logits[0, :POOL],
-        labels[:POOL],
-        bank,
-        features[:POOL],
-        oracles[0],
-        Population(features[POOL:], labels[POOL:], logits[0, POOL:]),
-    )
-    return evidence, trained_on[0]
+    pool, rest = slice(0, POOL), slice(POOL, None)
+    bank = None
+    if references:
+        bank = Bank(logits[1:, pool], trained_on[1:], labels[pool], tuple(oracles[1:]))
+    population = Population(features[rest], labels[rest], logits[0, rest])
+    return Evidence(logits[0, pool], labels[pool], bank, features[pool], oracles[0], population), trained_on[0]

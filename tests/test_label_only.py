@@ -171,7 +171,7 @@ def test_counts_right_copies_by_hand():
     # The corner stays in the first row, or is repeated into the third by a shift of two down.
     assert label_augment.attack(in_row).tolist() == [1 + 1 + 4, 1]
     on_the_left = by_rule(lambda x: x[:, 0, :, :2].max(axis=(1, 2)) > 0, images, np.array([1, 1]))
-    # The middle is there after one or two pixels to the left; the corner at first, and after moves down or to the right.
+    # The middle is there after one or two pixels to the left; the corner at first, and moved down or right.
     assert label_augment.attack(on_the_left).tolist() == [2, 1 + 2 + 2]
 
 
