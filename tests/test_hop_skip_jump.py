@@ -37,6 +37,12 @@ def test_more_queries_come_closer():
     assert near < 1.15 < 1.5 < far
 
 
+def test_no_query_leads_farther_away():
+    query, features, labels, _ = linear_case(50)
+    paths = [distances(query, features, labels, budget).distances for budget in range(100, 1000, 75)]
+    assert np.diff(paths, axis=0).max() <= 0
+
+
 def test_finds_the_distance_to_a_sphere():
     rng = np.random.default_rng(0)
     directions = rng.normal(size=(200, 10))
