@@ -272,6 +272,20 @@ def test_activations_that_are_always_one_length_tell_nothing():
     assert auc(attacked.attack(same), is_member) > black_box - 0.01
 
 
+def test_signals_are_the_four_of_the_formula():
+    logits, labels, activations = np.array([[2.0, 0.0]]), np.array([0]), np.array([[3.0, 4.0]])
+    log_p, residual = -np.log1p(np.exp(-1.0)), np.sqrt(2) / (1 + np.exp(2.0))
+    expected = [[2.0, log_p, np.log(5 * residual), np.log(5.0)]]
+    found = attacked._signals(logits, labels, np.zeros((1, 1)), lambda _: activations)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_means_of_one_number_are_that_number_however_many():
+    signals, trained_on = np.full((60, 30, 1), np.log(np.sqrt(30.0))), np.arange(60)[:, None] < 15 + np.arange(30)
+    means = [attacked._mean(*side) for side in attacked._sums(signals, trained_on)]
+    assert len(np.unique(means)) == 1
+
+
 def test_the_references_are_looked_into_once_for_all_candidates():
     evidence, _ = drawn(15, leak=2.0)
     calls = []
