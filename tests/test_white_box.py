@@ -263,6 +263,15 @@ def test_extreme_networks_get_finite_scores(scale):
     assert np.isfinite(scores).all()
 
 
+def test_a_few_records_beyond_measure_do_not_spoil_the_others():
+    evidence, is_member = drawn(18, leak=2.0)
+    plain = auc(attacked.attack(evidence), is_member)
+    logits = evidence.bank.logits.copy()
+    logits[:, :12] *= 1e6
+    odd = replace(evidence, bank=replace(evidence.bank, logits=logits))
+    assert auc(attacked.attack(odd)[12:], is_member[12:]) > plain - 0.03
+
+
 def test_activations_that_are_always_one_length_tell_nothing():
     # As behind 1-bit activations. The last bit of a mean of equal numbers depends on how many they are.
     evidence, is_member = drawn(14, leak=3.0, references=10)

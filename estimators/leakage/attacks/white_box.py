@@ -11,9 +11,9 @@ references trained on the record and over those that left it out, as LiRA and RM
 regression on these twelve numbers, their squares and products; its log odds are the score. It learns from the
 references themselves, each held against the others: what the attacker knows of them is who their members are.
 
-References must be of the network's architecture and recipe, as for `lira_online`. On five kinds of networks of up to 128
-units, trained on digits or on overlapping classes until they overfit, with 4 to 16 references, it had 1 to 4 points of
-AUC more than `lira_online`; on two that learned random labels both had .996 and more. Nearly all of that is the
+References must be of the network's architecture and recipe, as for `lira_online`. On five kinds of networks of up to
+128 units, trained on digits or on overlapping classes until they overfit, with 4 to 16 references, it had 1 to 4 points
+of AUC more than `lira_online`; on two that learned random labels both had .996 and more. Nearly all of that is the
 classifier's: the two signals from inside were worth between .9 of a point and -.6. Two normal distributions of s in its
 place lost up to two points to `lira_online`.
 
