@@ -125,7 +125,7 @@ def by_class(fit: Fit, fewest: int = FEWEST_ROWS) -> Fit:
     return fit_classes
 
 
-def class_thresholds(bank: Bank, signals: Floats, fewest: int = FEWEST_ROWS) -> NDArray[np.float64]:
+def class_thresholds(bank: Bank, signals: NDArray[np.float64], fewest: int = FEWEST_ROWS) -> NDArray[np.float64]:
     """Find `(classes,)` thresholds above which most references' members lie, and fewest others.
 
     Each is the threshold of the largest TPR minus FPR over all references and records of the class (Song and Mittal,
