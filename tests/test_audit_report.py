@@ -1,0 +1,416 @@
+"""The report of an audit: the same figures on the terminal, on a page and as JSON, each with its interval."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from estimators.estimate import Estimate
+from estimators.leakage.statistics import auc
+from estimators.leakage.statistics import tpr_at_fpr
+from nas import audit_figures
+from nas import audit_report
+from nas import audit_words
+from nas import files
+from nas.findings import ClassRisk
+from tests import audits
+
+HOSTILE = "<script>alert(1)</script> [red]x[/red] :smile: {{ 7 * 7 }} & \"'"
+ABOUT = {"network": "candidate 7", "seeds": "0, 1", HOSTILE: HOSTILE}
+AUDITS = (audits.with_bank, audits.without_bank)
+EMPTY = {"meta", "br"}
+
+
+class Page(HTMLParser):
+    """Reads a page: its text without figures, its cells, its ids, and what it would load."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.open, self.tags, self.ids, self.loads, self.text, self.rows = [], [], [], [], [], []
+        self.feed(path.read_text())
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in EMPTY:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag == "br":
+            self.handle_data("\n")
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action") or "url(" in (value or ""):
+                self.loads.append(value)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in EMPTY:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "svg" in self.open:
+            return
+        self.text.append(data)
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture(scope="module", params=AUDITS, ids=lambda make: make.__name__)
+def audit(request):
+    return request.param()
+
+
+@pytest.fixture(scope="module")
+def written(audit, tmp_path_factory):
+    path = tmp_path_factory.mktemp("audit") / "audit.html"
+    audit_report.write_html(path, audit, ABOUT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return Page(written)
+
+
+def shown(audit, width=200):
+    stream = io.StringIO()
+    audit_report.show(audit, ABOUT, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def words_of(text):
+    return " ".join(text.split())
+
+
+def numbers_in(text):
+    return set(re.findall(r"\d[\d.,]*\d|\d", text))
+
+
+def estimates_of(audit):
+    """Every estimate of an audit, by what it is."""
+    yield audit.leakage
+    for found in audit.findings:
+        yield from (found.auc, found.balanced_accuracy, found.advantage)
+        if found.attack != "gap":
+            yield found.over_gap.estimate
+    yield from (one.auc for one in (*audit.by_class[:5], *audit.released))
+    yield audit.records.agreement
+    yield from (risk.across_trainings for risk in audit.records.riskiest[:5] if risk.across_trainings)
+
+
+def every(value):
+    """Every leaf of JSON."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from every(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from every(inner)
+    else:
+        yield value
+
+
+def test_every_estimate_stands_on_terminal_and_page_with_its_interval(audit, page):
+    texts = numbers_in(shown(audit)), numbers_in(" ".join(page.text))
+    for estimate in estimates_of(audit):
+        for number in (estimate.value, estimate.low, estimate.high):
+            assert all(f"{abs(number):.3f}" in text for text in texts)
+    rates = [rate for found in audit.findings for rate in found.tpr.values() if rate]
+    for rate in [*rates, *(risk.found_at_fpr for risk in audit.records.riskiest[:5])]:
+        for number in (rate.value, rate.low, rate.high):
+            assert all(f"{100 * number:.3g}" in text for text in texts)
+
+
+def test_json_holds_what_was_found(audit):
+    report = audit_report.as_json(audit, ABOUT)
+    leakage = Estimate(report["leakage"], report["leakage_low"], report["leakage_high"])
+    assert (report["strongest"], leakage) == (audit.strongest.attack, audit.leakage)
+    for row, found in zip(report["findings"], audit.findings, strict=True):
+        assert row["attack"] == found.attack
+        for name in ("auc", "balanced_accuracy", "advantage"):
+            estimate = getattr(found, name)
+            assert (row[name], row[f"{name}_low"], row[f"{name}_high"]) == (
+                estimate.value,
+                estimate.low,
+                estimate.high,
+            )
+        assert row["epsilon_bound"] == found.epsilon.epsilon
+        assert row["over_gap"] == (None if found.attack == "gap" else found.over_gap.estimate.value)
+    assert [row["label"] for row in report["classes"]] == [risk.label for risk in audit.by_class]
+    assert [row["record"] for row in report["records"]] == [risk.record for risk in audit.records.riskiest]
+    assert report["other_trainings"] == audit.trainings.tolist()
+    assert report["about"] == ABOUT
+    assert list(report["about"]) == list(ABOUT)
+
+
+def test_the_table_says_what_the_json_says(audit, page):
+    report = audit_report.as_json(audit, ABOUT)
+    rows = {row[0].split()[0]: row for row in page.rows if row and row[0].strip()}
+    for found in report["findings"]:
+        row = rows[found["attack"]]
+        assert row[1].split() == [f"{found['auc']:.3f}", f"{found['auc_low']:.3f}", "to", f"{found['auc_high']:.3f}"]
+        assert row[6].split()[0] == f"{found['advantage']:+.3f}"
+        assert row[7].split() == [f"{found['epsilon_bound']:.2f}"]
+    for record in report["records"]:
+        row = rows[str(record["record"])]
+        assert row[2].split() == [f"{record['score']:.4g}"]
+        assert row[5].split() == [f"{record['shapr']:+.3f}"]
+
+
+def test_json_is_plain_and_round_trips(audit, tmp_path):
+    report = audit_report.as_json(audit, ABOUT)
+    files.write_json(tmp_path / "audit.json", report)
+    assert files.read_json(tmp_path / "audit.json") == report
+    assert {type(leaf) for leaf in every(report)} <= {str, int, float, bool, type(None)}
+    assert report == audit_report.as_json(audit, ABOUT)
+
+
+def test_shapr_of_a_record_is_its_own():
+    audit = audits.with_bank()
+    values = np.full(len(audit.is_member), np.nan)
+    values[audit.is_member] = audit.records.shapr
+    report = audit_report.as_json(audit, {})
+    assert [row["shapr"] for row in report["records"]] == [values[row["record"]] for row in report["records"]]
+    assert report["shapr_mean"] == pytest.approx(np.nanmean(values))
+
+
+def test_page_is_whole_and_needs_nothing_else(page):
+    assert page.open == []
+    assert all(re.fullmatch(r"#[\w-]+|url\(#[\w-]+\)|.*: url\(#[\w-]+\).*", load) for load in page.loads)
+    assert not {"script", "link", "img", "iframe", "object", "a", "form", "base"} & set(page.tags)
+    assert len(page.ids) == len(set(page.ids))
+    referred = {re.search(r"#([\w-]+)", load)[1] for load in page.loads}
+    assert referred <= set(page.ids)
+
+
+def test_page_loads_nothing_by_style(written):
+    text = written.read_text()
+    assert "@import" not in text
+    assert {found.split('"')[0] for found in re.findall(r"https?://[^\s<>]*", text)} <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+
+
+def test_what_a_user_names_is_text_and_nothing_else(audit, page):
+    named = replace(audit, warnings=(HOSTILE,), skipped={"own": HOSTILE})
+    assert "script" not in page.tags
+    assert "".join(page.text).count(HOSTILE) == 2
+    assert words_of(shown(named)).count(HOSTILE) == 4
+
+
+def test_hostile_warnings_and_names_of_versions_are_escaped(tmp_path):
+    audit = audits.with_bank()
+    renamed = (replace(audit.released[0], name=HOSTILE), *audit.released[1:])
+    audit_report.write_html(tmp_path / "a.html", replace(audit, released=renamed, warnings=(HOSTILE,)), {})
+    found = Page(tmp_path / "a.html")
+    assert "script" not in found.tags
+    assert "".join(found.text).count(HOSTILE) == 2
+    assert HOSTILE in shown(replace(audit, released=renamed))
+
+
+def test_everything_is_named_in_all_three(audit, page):
+    warned = replace(audit, warnings=("masking: first", "second & last"))
+    report, text = audit_report.as_json(audit, ABOUT), words_of("".join(page.text))
+    expected = [found.attack for found in audit.findings] + list(audit_words.skipped(audit))
+    expected += [*audit_words.not_tested(audit), *(one.name for one in audit.released)]
+    printed = words_of(shown(audit))
+    assert [name for name in expected if name not in text] == []
+    assert [name for name in expected if name not in printed] == []
+    assert [name for name in expected if name not in json.dumps(report)] == []
+    lines = shown(warned).splitlines()
+    assert [line for line in lines if line.startswith("warning")] == [
+        "warning: masking: first",
+        "warning: second & last",
+    ]
+    assert lines.index("warning: masking: first") < lines.index("attacks")
+    assert audit_report.as_json(warned, {})["warnings"] == list(warned.warnings)
+
+
+def test_warnings_stand_on_the_page_before_the_attacks(tmp_path):
+    audit_report.write_html(
+        tmp_path / "a.html", replace(audits.without_bank(), warnings=("first", "second & last")), {}
+    )
+    text = words_of("".join(Page(tmp_path / "a.html").text))
+    assert "Warnings first second & last Attacks" in text
+
+
+def test_attacks_that_nobody_asked_for_are_listed():
+    skipped = audit_words.skipped(audits.with_bank())
+    assert skipped["shokri"] == "was not asked for"
+    assert not set(skipped) & set(audits.OF_A_BANK)
+    reasons = audit_words.skipped(audits.without_bank())
+    assert reasons["lira_online"] == "needs bank"
+    assert "was not asked for" not in reasons.values()
+
+
+def test_where_records_are_too_few_the_report_says_how_many_it_takes(audit, page):
+    report, text = audit_report.as_json(audit, {}), words_of("".join(page.text))
+    few = audit.non_members < 1000
+    assert report["needed_non_members"] == ({"tpr_at_1pct_fpr": 1000} if few else {}) | {"tpr_at_0_1pct_fpr": 10_000}
+    for found in report["findings"]:
+        assert (found["tpr_at_1pct_fpr"] is None) == few
+        assert found["tpr_at_0_1pct_fpr"] is None
+    for shown_text in (text, shown(audit)):
+        assert "needs 10,000" in shown_text
+        assert ("needs 1,000" in shown_text) == few
+
+
+def test_without_shadows_nothing_is_said_about_other_trainings(tmp_path):
+    audit = audits.without_bank()
+    report = audit_report.as_json(audit, {})
+    assert report["other_trainings"] == []
+    assert [report[f"other_trainings_{name}"] for name in ("median", "min", "max")] == [None] * 3
+    assert {row["across_trainings"] for row in report["records"]} == {None}
+    assert report["classes"] == report["released"] == []
+    assert "other trainings" not in shown(audit)
+    audit_report.write_html(tmp_path / "a.html", audit, {})
+    text = words_of("".join(Page(tmp_path / "a.html").text))
+    assert "Not known: there were too few shadows" in text
+    assert "No class has 20 members" in text
+    assert "One version was audited" in text
+
+
+def test_other_trainings_are_summed_up():
+    audit = audits.with_bank()
+    report = audit_report.as_json(audit, {})
+    assert len(report["other_trainings"]) == 8
+    assert report["other_trainings_median"] == pytest.approx(np.median(audit.trainings))
+    own = audit.finding("lira_online").auc.value
+    cells = [f"{x:.3f}" for x in (np.median(audit.trainings), audit.trainings.min(), audit.trainings.max(), own)]
+    assert re.search(r"8\s+" + r"\s+".join(map(re.escape, cells)), shown(audit))
+
+
+def test_released_set_stands_beside_its_versions():
+    audit = audits.with_bank()
+    released = audit_report.as_json(audit, {})["released"]
+    assert [one["name"] for one in released] == ["as trained", "int8", "all together"]
+    assert [one["over_best"] is None for one in released] == [True, True, False]
+    assert released[-1]["over_best"] == audit.released[-1].over_best.estimate.value
+    assert released[-1]["over_best_p"] == audit.released[-1].over_best.p_value
+
+
+def test_the_same_audit_gives_the_same_bytes(audit, written, tmp_path):
+    audit_report.write_html(tmp_path / "again.html", audit, ABOUT)
+    assert (tmp_path / "again.html").read_bytes() == written.read_bytes()
+
+
+def test_headline_pays_for_the_choice():
+    audit = audits.with_bank()
+    found = audit.leakage
+    first = words_of(shown(audit)[:200])
+    assert f"AUC {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) by {audit.strongest.attack}" in first
+    assert found.low < audit.strongest.auc.low
+
+
+def test_three_sentences_say_whether_anything_was_found():
+    found, nothing = (audit_words.summary(make()) for make in AUDITS)
+    assert len(found) == len(nothing) == 3
+    assert found[0].startswith("Members can be told")
+    assert "surely above" in found[1]
+    assert "not surely" not in found[1]
+    assert "1 % false alarms" in found[1]
+    assert nothing[0].startswith("No attack told")
+    assert "overfitting" not in nothing[1]
+    assert "which takes 1,000" in nothing[1]
+
+
+def test_a_gap_that_won_is_overfitting_only_where_something_was_found():
+    audit = audits.with_bank()
+    only = replace(audit, findings=(audit.finding("gap"),))
+    assert "what was found is overfitting" in audit_words.summary(only)[1]
+
+
+def test_what_is_no_better_than_the_gap_is_said_so():
+    audit = audits.with_bank()
+    close = replace(audit.strongest.over_gap, p_value=0.2)
+    weak = replace(audit, findings=(replace(audit.strongest, over_gap=close), *audit.findings[1:]))
+    assert "not surely above" in audit_words.summary(weak)[1]
+    assert "p 0.200" in shown(weak)
+
+
+def test_exits_that_were_audited_are_no_untested_side_channel(monkeypatch):
+    audit = audits.without_bank()
+    assert audit_words.SIDE_CHANNELS in audit_words.not_tested(audit)
+    monkeypatch.setattr("estimators.leakage.attacks.gap.NEEDS", ("exits",))
+    assert audit_words.not_tested(audit)[-1] == audit_words.BEYOND_EXITS
+
+
+def test_narrow_terminals_break_no_number():
+    text = shown(audits.with_bank(), width=100)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 100
+    row = audits.with_bank().strongest
+    assert {f"{row.auc.low:.3f}", f"{row.over_gap.estimate.high:.3f}", f"{row.advantage.low:.3f}"} <= numbers_in(text)
+
+
+def roc_of(seed, ties):
+    rng = np.random.default_rng(seed)
+    is_member = rng.random(3000) < 0.5
+    scores = rng.normal(is_member, 1)
+    return (np.round(scores) if ties else scores), is_member
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_roc_points_are_what_a_threshold_reaches(ties):
+    scores, is_member = roc_of(0, ties)
+    points = audit_figures.roc_points(scores, is_member)
+    assert len(points) <= 200
+    assert points[0, 0] == 0
+    assert points[-1].tolist() == [1, 1]
+    assert (np.diff(points, axis=0) >= 0).all()
+    for fpr, tpr in points:
+        assert tpr == pytest.approx(tpr_at_fpr(scores, is_member, min(fpr + 1e-12, 1.0)))
+
+
+def test_roc_points_hold_the_area_between_them():
+    scores, is_member = roc_of(1, ties=False)
+    points = audit_figures.roc_points(scores, is_member)
+    assert np.trapezoid(points[:, 1], points[:, 0]) == pytest.approx(auc(scores, is_member), abs=0.002)
+    # Half of them lie where few non-members are called members.
+    assert (points[:, 0] < 0.1).mean() > 0.4
+
+
+def test_roc_points_of_few_records_are_all_there():
+    scores, is_member = np.array([4.0, 2.0, 3.0, 1.0, 0.0]), np.array([True, True, False, False, False])
+    points = audit_figures.roc_points(scores, is_member)
+    np.testing.assert_allclose(points, [[0, 0.5], [1 / 3, 1], [2 / 3, 1], [1, 1]])
+
+
+def test_json_thins_a_curve_and_draws_the_same(audit):
+    for row, found in zip(audit_report.as_json(audit, {})["findings"], audit.findings, strict=True):
+        assert len(row["roc"]) <= 200
+        np.testing.assert_allclose(row["roc"], audit_figures.roc_points(found.scores, audit.is_member), atol=1e-9)
+
+
+@pytest.mark.parametrize("scores", [np.zeros(60), np.arange(60.0), np.repeat([0.0, 1.0], 30)])
+def test_figures_stand_scores_of_any_shape(scores):
+    audit = audits.without_bank()
+    odd = replace(audit, findings=(replace(audit.strongest, attack="own", scores=scores), *audit.findings))
+    for draw in (audit_figures.roc, audit_figures.histogram):
+        assert draw(odd).startswith("<svg")
+
+
+def test_many_classes_are_all_in_the_table_and_the_worst_in_the_figure(tmp_path):
+    audit = audits.with_bank()
+    many = tuple(ClassRisk(label, 30, Estimate(0.9 - label / 500, 0.4, 0.95)) for label in range(100))
+    crowded = replace(audit, by_class=many)
+    audit_report.write_html(tmp_path / "a.html", crowded, {})
+    text = words_of("".join(Page(tmp_path / "a.html").text))
+    assert "the 30 most exposed of 100" in text
+    assert text.count("0.400 to 0.950") == 100
+    assert shown(crowded).count("0.400 to 0.950") == 5
