@@ -72,8 +72,8 @@ def perturb(
     """
     chosen = generator.random(bits.shape) < share
     noise = generator.normal(0.0, deviation, bits.shape)
-    copies = features + np.where(chosen & ~bits, noise, 0.0).astype(features.dtype)
-    turned = chosen & bits
+    copies = features + np.where(chosen, noise, 0.0).astype(features.dtype)
+    turned = chosen & bits  # and overwritten, noise and all
     values = features[:, turned]
     low, high = values.min(axis=0), values.max(axis=0)
     copies[:, turned] = np.where(values == low, high, low)
