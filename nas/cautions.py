@@ -43,6 +43,23 @@ def proxy_disagrees(proxy: Estimate, audited: Estimate) -> tuple[str, ...]:
     )
 
 
+def test_was_open(candidates: Sequence[int]) -> tuple[str, ...]:
+    """Warn where other candidates of the run were audited on these test records before.
+
+    Args:
+        candidates: Their numbers.
+    """
+    if not candidates:
+        return ()
+    named = ", ".join(str(number) for number in sorted(candidates))
+    return (
+        (
+            f"the test records were open before, for candidates {named} of this run: whoever chose among their "
+            "audits chose the lowest of several noisy numbers"
+        ),
+    )
+
+
 def _masking(findings: Sequence[Finding], is_member: Mask) -> tuple[str, ...]:
     """Warn where predicted classes betray what confidences hide (Choquette-Choo et al., 2021)."""
     labels = [found for found in findings if found.is_label_only]
@@ -66,13 +83,13 @@ def _set_leaks(released: Sequence[Released]) -> tuple[str, ...]:
     if not released:
         return ()
     joint = released[-1]
-    apart = joint.over_best
-    if apart is None or not (apart.estimate.value > 0 and apart.p_value < SURE):
+    if joint.over_best is None or not (joint.over_best.estimate.value > 0 and joint.over_best.p_value < SURE):
         return ()
+    more = joint.over_best.estimate
     return (
         (
             f"the released set leaks more than each version alone: AUC {joint.auc.value:.3f}, "
-            f"{apart.estimate.value:.3f} above the best single one ({apart.estimate.low:.3f} to {apart.estimate.high:.3f})"
+            f"{more.value:.3f} above the best single one ({more.low:.3f} to {more.high:.3f})"
         ),
     )
 

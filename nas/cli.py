@@ -1,4 +1,4 @@
-"""The command line: nas search | show | pick | export | estimate | measure | calibrate | list."""
+"""The command line: nas search | show | pick | audit | export | estimate | measure | calibrate | list."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import optuna
 import typer
 
 from nas import errors
+from nas.commands.audit import audit
 from nas.commands.calibrate import calibrate
 from nas.commands.estimate import estimate
 from nas.commands.export import export
 from nas.commands.list import list_
 from nas.commands.measure import measure
+from nas.commands.options import INTERRUPTED
 from nas.commands.pick import pick
-from nas.commands.search import INTERRUPTED
 from nas.commands.search import search
 from nas.commands.show import show
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, show, pick, export, estimate, measure, calibrate):
+for command in (search, show, pick, audit, export, estimate, measure, calibrate):
     app.command()(command)
 app.command(name="list")(list_)
 

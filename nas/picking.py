@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from nas import files
 from nas import pricing
@@ -34,7 +35,7 @@ def write(study: optuna.Study, choice: Choice, folder: Path) -> Path:
     config = parse_config(study.user_attrs[CONFIG])
     target = folder / "picks" / str(trial.number)
     architecture = report.architecture_of(study, trial)
-    weights = _weights(study, choice, folder)
+    weights = weights_of(study, trial, folder)
     task = {name: study.user_attrs[TASK][name] for name in ("input_shape", "num_classes")}
     described = {"space": config.space, **task, "params": dict(architecture.params)}
     with weights.open("rb") as stream:
@@ -66,16 +67,26 @@ def read(folder: Path) -> tuple[Architecture, Network]:
     return architecture, network.eval()
 
 
-def _weights(study: optuna.Study, choice: Choice, folder: Path) -> Path:
+def weights_of(study: optuna.Study, trial: FrozenTrial, folder: Path) -> Path:
+    """Return the file of a trained candidate's weights; where another machine trained it, train it again.
+
+    Args:
+        study: The run's.
+        trial: The candidate's.
+        folder: The run's.
+
+    Raises:
+        ValueError: If the weights are not here and the data or the program are no longer those of the search.
+    """
     from nas import search  # noqa: PLC0415 - only where a training is needed
     from nas.plan import resolve  # noqa: PLC0415 - only where a training is needed
 
-    key = choice.trial.user_attrs["key"]
+    key = trial.user_attrs["key"]
     path = search.weights_path(folder, key)
     if path.exists():
         return path
     plan = resolve(parse_config(study.user_attrs[CONFIG]), folder.parent)
-    candidate = plan.candidate(choice.trial.params)
+    candidate = plan.candidate(trial.params)
     if plan.data.fingerprint != study.user_attrs[TASK]["fingerprint"] or candidate.key != key:
         raise ValueError(f"expected the weights in {path}; they cannot be trained again: other data or another version")
     search.evaluate(plan, search.make_bench(plan), candidate)

@@ -134,12 +134,12 @@ def train_shadow(spec: ShadowSpec, shadow: int) -> None:
             files.write_weights(path, _trained(spec, shadow))
 
 
-def train_missing(spec: ShadowSpec, count: int, *, workers: int | None = None) -> Iterator[int]:
-    """Train what is missing of `count` shadows in processes, and yield the number of each when it is there.
+def train_missing(specs: Sequence[ShadowSpec], count: int, *, workers: int | None = None) -> Iterator[ShadowSpec]:
+    """Train what is missing of `count` shadows of each kind in processes, and yield a kind as one of it is there.
 
     Args:
-        spec: What the shadows are.
-        count: How many; an even number.
+        specs: What the shadows are: one kind for each audited network.
+        count: How many of each; an even number.
         workers: Processes with one thread each; None: one for each core.
 
     Raises:
@@ -148,14 +148,11 @@ def train_missing(spec: ShadowSpec, count: int, *, workers: int | None = None) -
     """
     if count < 2 or count % 2:
         raise ValueError(f"expected an even number of shadows, at least 2; got {count}")
-    missing = spec.missing(count)
-    crew = min(workers or processes.cores(), len(missing))
-    if crew == 1:
-        for shadow in missing:
-            train_shadow(spec, shadow)
-            yield shadow
-    elif crew:
-        yield from processes.share_out(train_shadow, spec, missing, workers=crew)
+    items = [(kind, shadow) for kind, spec in enumerate(specs) for shadow in spec.missing(count)]
+    crew = min(workers or processes.cores(), len(items))
+    done = processes.share_out(_train_one, list(specs), items, workers=crew) if crew > 1 else _here(specs, items)
+    for kind, _ in done:
+        yield specs[kind]
 
 
 def seconds_each(spec: ShadowSpec) -> float:
@@ -198,6 +195,17 @@ def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
     logits = np.stack([oracle.query(features) for oracle in oracles])
     trained_on = np.stack([halves(len(features), shadow, seed) for shadow in range(len(networks))])
     return Bank(logits, trained_on, pool.labels[pool.audited], oracles)
+
+
+def _train_one(specs: Sequence[ShadowSpec], item: tuple[int, int]) -> None:
+    kind, shadow = item
+    train_shadow(specs[kind], shadow)
+
+
+def _here(specs: Sequence[ShadowSpec], items: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for item in items:
+        _train_one(specs, item)
+        yield item
 
 
 def _trained(spec: ShadowSpec, shadow: int) -> torch.nn.Module:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 140
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells give it."""
 ROOM = 30
 """Characters that a table wider than that leaves to text beyond its longest words."""
 NO_LIMIT = 10_000

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nas.commands.options import INTERRUPTED
 from nas.commands.options import Json
 from nas.commands.options import Runs
 from nas.commands.options import Storage
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import optuna
 
     from nas.config import SearchConfig
-
-INTERRUPTED = 130
 
 
 def search(

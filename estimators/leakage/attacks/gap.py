@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from estimators.leakage.evidence import Evidence
 
 NEEDS = ()
+LABEL_ONLY = True
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:

@@ -42,6 +42,7 @@ from estimators.leakage.evidence import Oracle
 from estimators.leakage.scores import oracle_of
 
 NEEDS = ("queries",)
+LABEL_ONLY = True
 QUERIES = 9
 """Copies asked about for each record."""
 

@@ -27,6 +27,7 @@ from estimators.leakage.hop_skip_jump import distances
 from estimators.leakage.scores import oracle_of
 
 NEEDS = ("queries",)
+LABEL_ONLY = True
 EFFORT = "full"
 
 

@@ -30,6 +30,7 @@ from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import oracle_of
 
 NEEDS = ("queries",)
+LABEL_ONLY = True
 EFFORT = "standard"
 # Standard deviation of the noise, and share of the bits turned over.
 LEVELS = ((0.05, 0.005), (0.1, 0.01), (0.2, 0.02), (0.4, 0.05))

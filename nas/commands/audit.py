@@ -1,0 +1,202 @@
+"""nas audit: attack a candidate, or a network from elsewhere, as hard as the literature knows how."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Annotated
+
+import typer
+
+from nas.commands.options import INTERRUPTED
+from nas.commands.options import Json
+from nas.commands.options import Runs
+from nas.commands.options import Storage
+from nas.commands.options import console
+from nas.commands.options import open_run
+from nas.commands.options import say
+from nas.commands.options import show_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import optuna
+
+    from nas.auditing import Subject
+    from nas.findings import Audit
+
+
+def audit(
+    what: Annotated[str, typer.Argument(help="A run; or an .onnx file; or an .npz with a network's logits.")],
+    *,
+    pick: Annotated[
+        int | None, typer.Option(help="Number of the candidate (default: hold the proxy against 10 audits).")
+    ] = None,
+    effort: Annotated[
+        str, typer.Option(help="quick, standard or full: 4, 16 or 64 shadows, and slower attacks.")
+    ] = "standard",
+    bits: Annotated[
+        list[int] | None, typer.Option(help="Post-training version released with it, 8, 4, 2 or 1; may be repeated.")
+    ] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="Run this attack alone; may be repeated.")] = None,
+    data: Annotated[Path | None, typer.Option(help="For an .onnx file: the .npz with its records.")] = None,
+    shadow: Annotated[
+        list[Path] | None, typer.Option(help="For an .onnx file: one of its shadows; may be repeated.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the report (default: the run's own, else here).")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, one thread each (default: one per core).")] = None,
+    storage: Storage = None,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Audit a network: every attack, with intervals, and what was not tested; or a search's proxy against audits."""
+    import torch
+
+    from nas.audit import EFFORTS
+
+    torch.set_num_threads(1)  # as shadows are trained; small networks gain little from more
+    if effort not in EFFORTS:
+        raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
+    wanted = _Wanted(effort, tuple(bits or ()), attack, workers, output, as_json)
+    if Path(what).suffix in (".onnx", ".npz"):
+        _audit_files(Path(what), data, shadow or [], wanted)
+        return
+    study, folder = open_run(what, runs, storage)
+    if pick is None:
+        _audit_proxy(study, folder, wanted)
+    else:
+        _audit_candidate(study, folder, pick, wanted)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The options that all kinds of audits share."""
+
+    effort: str
+    bits: tuple[int, ...]
+    attacks: Sequence[str] | None
+    workers: int | None
+    output: Path | None
+    as_json: bool
+
+
+def _audit_candidate(study: optuna.Study, folder: Path, number: int, wanted: _Wanted) -> None:
+    from nas import auditing
+
+    plan = auditing.plan_of(study, folder)
+    subject = auditing.subject_of(plan, study, number)
+    auditing.check_bits(subject, wanted.bits)
+    _train([subject], wanted.effort, wanted.workers)
+    earlier = auditing.earlier(folder)
+    with console(stderr=True).status("attacking") as status:
+        found = auditing.audit_subject(
+            subject,
+            wanted.effort,
+            bits=wanted.bits,
+            attacks=wanted.attacks,
+            earlier=earlier,
+            look=lambda name: status.update(f"attack {name}"),
+        )
+    auditing.note(folder, number, wanted.effort)
+    about = auditing.about(subject, plan, found, earlier)
+    _report(found, about, wanted.output or folder / "audits" / str(number), as_json=wanted.as_json)
+
+
+def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted: _Wanted) -> None:
+    from nas import audit_input
+    from nas.audit import audit as attack_all
+
+    is_onnx = path.suffix == ".onnx"
+    if is_onnx and data is None:
+        raise ValueError("expected --data with the .npz of its records beside an .onnx file; got none")
+    evidence, is_member = audit_input.read(path if is_onnx else None, data or path, shadows)
+    with console(stderr=True).status("attacking") as status:
+        found = attack_all(
+            evidence,
+            is_member,
+            seed=0,
+            effort=wanted.effort,
+            attacks=wanted.attacks,
+            look=lambda name: status.update(f"attack {name}"),
+        )
+    about = {"network": path.name, "records": (data or path).name, "shadows": f"{found.shadows}, given with it"}
+    _report(found, about, (wanted.output or Path()) / f"{path.stem}-audit", as_json=wanted.as_json)
+
+
+def _audit_proxy(study: optuna.Study, folder: Path, wanted: _Wanted) -> None:
+    from nas import auditing
+    from nas import contract
+    from nas import files
+
+    plan = auditing.plan_of(study, folder)
+    trials = contract.stratified(study, seed=plan.config.seed)
+    subjects = [auditing.subject_of(plan, study, trial.number) for trial in trials]
+    _train(subjects, "standard", wanted.workers)
+    audited = []
+    with console(stderr=True).status("attacking") as status:
+        for subject in subjects:
+            status.update(f"attack candidate {subject.number}")
+            audited.append(auditing.audited_leakage(subject))
+            auditing.note(folder, subject.number, "contract")
+    found = contract.conclude(trials, plan.config.objectives, audited)
+    path = (wanted.output or folder / "audits") / "proxy.json"
+    written = contract.as_json(found)
+    files.write_json(path, written)
+    if wanted.as_json:
+        typer.echo(json.dumps(written))
+        return
+    show_table(contract.table(found))
+    for line in contract.summary(found):
+        say(line)
+    say(f"written to {path}")
+
+
+def _train(subjects: Sequence[Subject], effort: str, workers: int | None) -> None:
+    """Train the shadows that are missing, with an estimate first and a bar; Ctrl-C keeps what is trained."""
+    from rich.progress import Progress
+
+    from nas import auditing
+    from nas import shadows
+    from nas.audit import EFFORTS
+    from nas.progress import duration
+
+    count = EFFORTS[effort]
+    screen = console(stderr=True)
+    specs = [subject.spec for subject in subjects]
+    missing = sum(len(spec.missing(count)) for spec in specs)
+    kept = count * len(specs) - missing
+    if not missing:
+        screen.print(f"{kept} shadows, all kept from earlier audits", highlight=False)
+        return
+    seconds = auditing.seconds_to_train(specs, count, workers)
+    line = f"{missing} shadows to train, {kept} kept from earlier audits: about {duration(seconds)}"
+    screen.print(line, highlight=False)
+    try:
+        with Progress(console=screen, transient=True) as bar:
+            task = bar.add_task("shadows", total=missing)
+            for _ in shadows.train_missing(specs, count, workers=workers):
+                bar.advance(task)
+    except KeyboardInterrupt:
+        left = sum(len(spec.missing(count)) for spec in specs)
+        kept = count * len(specs) - left
+        screen.print(f"stopped; {kept} trained shadows are kept, {left} are missing: the same command goes on")
+        sys.exit(INTERRUPTED)
+
+
+def _report(found: Audit, about: dict[str, str], folder: Path, *, as_json: bool) -> None:
+    from nas import audit_report
+    from nas import files
+
+    written = audit_report.as_json(found, about)
+    files.write_json(folder / "audit.json", written)
+    audit_report.write_html(folder / "audit.html", found, about)
+    if as_json:
+        typer.echo(json.dumps(written))
+        return
+    audit_report.show(found, about, console())
+    say(f"written to {folder / 'audit.html'} and {folder / 'audit.json'}")
