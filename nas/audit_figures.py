@@ -45,9 +45,11 @@ CURVES = 6
 """The strongest attacks that the ROC plot draws, beside `gap` and `loss`."""
 ROC_POINTS, BINS, CLASSES = 200, 50, 30
 POINTS_PER_INCH = 72
-LETTER, LINE = 5.2, 11.0
+LETTER, LINE = 5.7, 11.0
 """Width of a letter and height of a line of a label, in points."""
 DISTANCES = (4.0, 12.0, 22.0, 36.0, 54.0, 78.0, 110.0)
+NEAR, SHARED = 4.0, 25.0
+"""Curves closer than that, in points, run along each other; a name there costs as much as one so much further away."""
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
@@ -203,14 +205,19 @@ def _name(axes: Axes, curves: Sequence[Curve], least: float, taken: list[Box]) -
     across = np.geomspace(least, 1, 240)
     lines = [np.column_stack([across, _at(curve.rates, across)]) for curve in curves]
     places = [axes.transData.transform(np.maximum(line, least)) for line in lines]
-    drawn = np.concatenate([*places, axes.transData.transform(np.column_stack([across, across]))])
+    drawn = np.concatenate([*map(_filled, places), axes.transData.transform(np.column_stack([across, across]))])
     for curve, line, own in zip(curves, lines, places, strict=True):
-        # Not at the upper end, where all curves meet.
+        # Not at the upper end, where all curves meet; best where no other runs along.
         visible = own[line[:, 1] > least][:-10:4]
-        spots = [(away, place, box) for place in visible for away, box in _around(axes, place, curve.name)]
+        shared = [sum(np.hypot(*(other - place).T).min() < NEAR for other in places) - 1 for place in visible]
+        spots = [
+            (away + SHARED * count, place, box)
+            for place, count in zip(visible, shared, strict=True)
+            for away, box in _around(axes, place, curve.name)
+        ]
         if not spots:
             continue
-        costs = [3 * away + 25 * box.covers(drawn) + 1e4 * sum(map(box.meets, taken)) for away, _, box in spots]
+        costs = [3 * away + 5 * box.covers(drawn) + 1e4 * sum(map(box.meets, taken)) for away, _, box in spots]
         _, place, box = spots[int(np.argmin(costs))]
         taken.append(box)
         thread = {"arrowstyle": "-", "color": curve.colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
@@ -218,6 +225,12 @@ def _name(axes: Axes, curves: Sequence[Curve], least: float, taken: list[Box]) -
         shift = (box.left - place[0], box.bottom - place[1] + 2)
         x, y = axes.transData.inverted().transform(place)
         axes.annotate(curve.name, (x, y), shift, arrowprops=thread, **style)
+
+
+def _filled(places: Points) -> Points:
+    """Put points between those of a curve, for where it rises steeply it has few."""
+    between = np.linspace(places[:-1], places[1:], 6)
+    return between.reshape(-1, 2)
 
 
 def _around(axes: Axes, place: Points, name: str) -> Iterator[tuple[float, Box]]:

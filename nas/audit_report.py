@@ -263,14 +263,14 @@ def _rate_name(fpr: float) -> str:
 
 
 def _say(console: Console, text: str) -> None:
-    """Print text as it is. Names are a user's: nothing in them is markup."""
-    console.print(Text(text))
+    """Print text as it is, broken on a terminal only. Names are a user's: nothing in them is markup."""
+    console.print(Text(text), soft_wrap=not console.is_terminal)
 
 
 def _list(console: Console, title: str, lines: Iterable[str]) -> None:
     _say(console, f"\n{title}")
     for line in lines:
-        console.print(Padding(Text(line), (0, 0, 0, 2)))
+        console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
 
 
 def _by_reason(audit: Audit) -> list[str]:

@@ -86,9 +86,9 @@ def page(written):
     return Page(written)
 
 
-def shown(audit, width=200):
+def shown(audit, width=200, about=ABOUT):
     stream = io.StringIO()
-    audit_report.show(audit, ABOUT, Console(file=stream, width=width))
+    audit_report.show(audit, about, Console(file=stream, width=width))
     return stream.getvalue()
 
 
@@ -220,7 +220,7 @@ def test_hostile_warnings_and_names_of_versions_are_escaped(tmp_path):
     found = Page(tmp_path / "a.html")
     assert "script" not in found.tags
     assert "".join(found.text).count(HOSTILE) == 2
-    assert HOSTILE in shown(replace(audit, released=renamed))
+    assert shown(replace(audit, released=renamed), about={}).count(HOSTILE) == 1
 
 
 def test_everything_is_named_in_all_three(audit, page):
@@ -351,7 +351,9 @@ def test_exits_that_were_audited_are_no_untested_side_channel(monkeypatch):
 
 
 def test_narrow_terminals_break_no_number():
-    text = shown(audits.with_bank(), width=100)
+    stream = io.StringIO()
+    audit_report.show(audits.with_bank(), ABOUT, Console(file=stream, width=100, force_terminal=True, no_color=True))
+    text = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 100
     row = audits.with_bank().strongest
@@ -395,6 +397,24 @@ def test_json_thins_a_curve_and_draws_the_same(audit):
     for row, found in zip(audit_report.as_json(audit, {})["findings"], audit.findings, strict=True):
         assert len(row["roc"]) <= 200
         np.testing.assert_allclose(row["roc"], audit_figures.roc_points(found.scores, audit.is_member), atol=1e-9)
+
+
+def test_roc_plot_names_the_strongest_and_what_everybody_knows():
+    audit = audits.with_bank()
+    names = [found.attack for found in audit.findings]
+    # The letters are outlines; the text that they spell stands in a comment.
+    drawn = set(re.findall("<!-- (.*?) -->", audit_figures.roc(audit)))
+    assert drawn & set(names) == {*names[:6], "loss", "gap"}
+    last = replace(
+        audit, findings=(*(found for found in audit.findings if found.attack != "loss"), audit.finding("loss"))
+    )
+    names.remove("loss")
+    assert set(re.findall("<!-- (.*?) -->", audit_figures.roc(last))) & {*names, "loss"} == {*names[:6], "loss", "gap"}
+
+
+def test_curves_hold_between_their_points():
+    rates = np.array([[0.0, 0.1], [0.5, 0.6], [1.0, 1.0]])
+    np.testing.assert_allclose(audit_figures._at(rates, np.array([0.01, 0.5, 0.7, 1.0])), [0.1, 0.6, 0.6, 1.0])
 
 
 @pytest.mark.parametrize("scores", [np.zeros(60), np.arange(60.0), np.repeat([0.0, 1.0], 30)])
