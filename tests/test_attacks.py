@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
+from functools import lru_cache
 from inspect import signature
 
 import numpy as np
@@ -11,9 +13,12 @@ import torch
 
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
+from estimators.leakage.evidence import Oracle
+from estimators.leakage.evidence import Population
 from estimators.leakage.statistics import auc
 from estimators.leakage.statistics import auc_interval
 from nas.plugins import available
+from nas.plugins import find
 from nas.plugins import load
 
 FOLDER = "estimators.leakage.attacks"
@@ -22,16 +27,59 @@ pytestmark = pytest.mark.parametrize("name", ATTACKS)
 
 # What an attack's published formula cannot do, and is not asked for.
 TWO_SCORES = ("gap",)
-WITHOUT_LABELS = ("confidence", "entropy")  # surer of the true label is not surer
+WITHOUT_LABELS = ("confidence", "entropy", "entropy_by_class")  # surer of the true label is not surer
 TWO_SIDED = ("lira_online",)  # of two normal distributions the wider wins at both ends
-# The AUC where the leak is plain, .9 for all others. Two thirds of the non-members are classified correctly; no loss
-# is below 0, so a member that the references get right too scores next to nothing.
-PLAIN_LEAK = {"gap": 0.6, "calibrated_loss": 0.8}
+# The AUC where the leak is plain, .9 for all others. Two thirds of the non-members are classified correctly, which is
+# all that some can see; no loss is below 0, so a member that the references get right too scores next to nothing.
+CLASS_ALONE = tuple(name for name in ATTACKS if name == "gap" or name.startswith("label_"))
+PLAIN_LEAK = dict.fromkeys(CLASS_ALONE, 0.6) | {"calibrated_loss": 0.8}
 MEMORISED = {"calibrated_loss": 0.85}  # .95 for all others; two references' losses of random labels are mostly noise
+# Of an attack that trains networks; .85 is then enough where labels were memorised.
+STEPS = 25
+WEIGHTS = np.random.default_rng(12).normal(0, 0.3, (6, 30)).astype(np.float32)
 
 
 def load_attack(name):
     return load(FOLDER, name, "attack")
+
+
+def needs(name):
+    return load(FOLDER, name, "NEEDS")
+
+
+def is_quick(name):
+    return (find(FOLDER, name, "EFFORT") or "quick") == "quick"
+
+
+def trains_networks(name):
+    return hasattr(load_module(name), "STEPS")
+
+
+def load_module(name):
+    return importlib.import_module(f"{FOLDER}.{name}")
+
+
+def learns(name):
+    """Say whether an attack trains a classifier or a regression; its scores are then no plain formula's."""
+    homes = [getattr(value, "__module__", None) or "" for value in vars(load_module(name)).values()]
+    return any(home.startswith(("sklearn", "torch")) for home in homes)
+
+
+def asks(name):
+    """Say whether an attack asks the network itself, beyond its logits on the records."""
+    return bool({"queries", "activations"} & set(needs(name)))
+
+
+def few(name, records=1000):
+    """Return a number of records, fewer for an attack that takes long over each."""
+    return records // 4 if find(FOLDER, name, "EFFORT") == "full" else records
+
+
+@pytest.fixture(autouse=True)
+def short_training(name, monkeypatch):
+    """Train attack networks for a few steps: the networks here leak plainly or not at all."""
+    if trains_networks(name):
+        monkeypatch.setattr(load_module(name), "STEPS", STEPS)
 
 
 def halves(rng, count, records):
@@ -47,17 +95,75 @@ def draw_logits(rng, trained_on, labels, difficulty, leak, classes):
     return logits.astype(np.float32)
 
 
+def draw_oracle(logits):
+    """Make a network that gives a record its logits, and near it logits that change with the distance."""
+
+    def query(features):
+        numbers = np.clip(np.rint(features[:, 0] / 10), 0, len(logits) - 1)
+        beside = features - 10 * numbers[:, None] * np.eye(1, 6, dtype=np.float32)
+        return (logits[numbers.astype(int)] + np.float32(beside) @ WEIGHTS[:, : logits.shape[1]]).astype(np.float32)
+
+    return Oracle(query, query)  # its last layer is the identity
+
+
+def exits_of(logits):
+    """Return exits as a confidence threshold gives them."""
+    return np.digitize(-(logits.max(axis=-1) - np.median(logits, axis=-1)), [-6.0, -3.0])
+
+
+@lru_cache
 def draw(seed, leak, *, records=1000, references=4, classes=5, weights=None):
-    """Return evidence and membership. Arrays cannot be written to, so an attack that does so fails."""
+    """Return evidence of every kind, and membership. Arrays cannot be written to, so an attack that does so fails."""
     rng = np.random.default_rng(seed)
-    labels = rng.choice(classes, records, p=weights)
-    difficulty = rng.normal(0, 1.5, records)
-    trained_on = halves(rng, references + 2, records)
+    every = 2 * records  # the second half is the population
+    labels = rng.choice(classes, every, p=weights)
+    difficulty = rng.normal(0, 1.5, every)
+    trained_on = np.zeros((references + 2, every), dtype=bool)
+    trained_on[:, :records] = halves(rng, references + 2, records)
     logits = np.stack([draw_logits(rng, mask, labels, difficulty, leak, classes) for mask in trained_on])
-    for array in (labels, logits, trained_on):
+    features = np.zeros((every, 6), np.float32)
+    features[:, 0] = 10 * np.arange(every)
+    for array in (labels, logits, trained_on, features):
         array.flags.writeable = False
-    bank = Bank(logits[2:], trained_on[2:], labels)
-    return Evidence(logits[0], labels, bank), trained_on[0]
+    oracles = [draw_oracle(network) for network in logits]
+    among = slice(0, records)
+    bank = Bank(
+        logits[2:, among], trained_on[2:, among], labels[among], tuple(oracles[2:]), exits_of(logits[2:, among])
+    )
+    population = Population(features[records:], labels[records:], logits[0, records:])
+    exits = exits_of(logits[0, among])
+    evidence = Evidence(logits[0, among], labels[among], bank, features[among], oracles[0], population, exits)
+    return evidence, trained_on[0, among]
+
+
+def rows_of(evidence, rows):
+    """Return the evidence on some records, in their order."""
+    bank = replace(
+        evidence.bank,
+        logits=evidence.bank.logits[:, rows],
+        trained_on=evidence.bank.trained_on[:, rows],
+        labels=evidence.labels[rows],
+        exits=evidence.bank.exits[:, rows],
+    )
+    return replace(
+        evidence,
+        logits=evidence.logits[rows],
+        labels=evidence.labels[rows],
+        bank=bank,
+        features=evidence.features[rows],
+        exits=evidence.exits[rows],
+    )
+
+
+def without(evidence, need):
+    """Return the evidence without one of `NEEDS`."""
+    if need == "bank":
+        return replace(evidence, bank=None)
+    if need == "queries":
+        return replace(evidence, features=None, oracle=None)
+    if need == "activations":
+        return replace(evidence, oracle=evidence.oracle and Oracle(evidence.oracle.query))
+    return replace(evidence, **{need: None})
 
 
 def null_error(is_member):
@@ -66,88 +172,108 @@ def null_error(is_member):
     return np.sqrt((members + others + 1) / (12 * members * others))
 
 
-def test_says_whether_it_needs_a_bank_and_keeps_to_it(name):
-    evidence, _ = draw(0, 1.0)
-    alone = replace(evidence, bank=None)
+def test_says_what_it_needs_and_refuses_less(name):
+    evidence, _ = draw(0, 1.0, records=few(name))
     assert list(signature(load_attack(name)).parameters) == ["evidence"]
-    if "bank" in load(FOLDER, name, "NEEDS"):
-        with pytest.raises(ValueError, match=f"'{name}'.*expected evidence with a bank; got none"):
-            load_attack(name)(alone)
-    else:
-        np.testing.assert_array_equal(load_attack(name)(alone), load_attack(name)(evidence))
+    assert set(needs(name)) <= evidence.holds
+    for need in needs(name):
+        with pytest.raises(ValueError, match=rf"'{name}'.*expected"):
+            load_attack(name)(without(evidence, need))
+
+
+def test_reads_nothing_that_it_does_not_need(name):
+    evidence, _ = draw(0, 1.0, records=few(name))
+    least = evidence
+    for need in evidence.holds - set(needs(name)) - ({"queries"} if asks(name) else set()):
+        least = without(least, need)
+    scores = load_attack(name)(least)
+    assert np.isfinite(scores).all()
+    if not asks(name):  # those may use the references where there are any
+        np.testing.assert_array_equal(scores, load_attack(name)(evidence))
 
 
 @pytest.mark.parametrize("classes", [2, 30])
 def test_gives_each_record_a_finite_double(name, classes):
-    scores = load_attack(name)(draw(1, 2.0, classes=classes)[0])
-    assert scores.shape == (1000,)
+    records = few(name)
+    scores = load_attack(name)(draw(1, 2.0, classes=classes, records=records)[0])
+    assert scores.shape == (records,)
     assert scores.dtype == np.float64
     assert np.isfinite(scores).all()
-    assert len(np.unique(scores)) > 990 or (name in TWO_SCORES and len(np.unique(scores)) == 2)
+    if asks(name):  # of some only predicted classes are counted
+        assert len(np.unique(scores)) > 2
+    else:
+        assert len(np.unique(scores)) > 0.99 * records or (name in TWO_SCORES and len(np.unique(scores)) == 2)
 
 
 @pytest.mark.parametrize("reference_scale", [1.0, 1e4])
 def test_stands_extreme_logits(name, reference_scale):
-    evidence, _ = draw(2, 0.0)
+    evidence, _ = draw(2, 0.0, records=few(name))
     rng = np.random.default_rng(2)
     bank = replace(evidence.bank, logits=evidence.bank.logits * np.float32(reference_scale))
     logits = rng.choice(np.float32([-1e4, 1e4]), evidence.logits.shape)
     logits[:2] = -1e4
     logits[0, evidence.labels[0]] = 1e4
-    scores = load_attack(name)(Evidence(logits, evidence.labels, bank))
+    scores = load_attack(name)(replace(evidence, logits=logits, bank=bank))
     assert np.isfinite(scores).all()
     logits[1], logits[0] = logits[0].copy(), -logits[0]
-    if name not in TWO_SIDED:
-        assert load_attack(name)(Evidence(logits, evidence.labels, bank))[0] < scores[0]
+    if name not in TWO_SIDED and not learns(name) and not asks(name):
+        assert load_attack(name)(replace(evidence, logits=logits, bank=bank))[0] < scores[0]
 
 
 def test_permuted_records_give_permuted_scores(name):
-    evidence, _ = draw(3, 2.0)
-    order = np.random.default_rng(3).permutation(1000)
-    bank = Bank(evidence.bank.logits[:, order], evidence.bank.trained_on[:, order], evidence.labels[order])
-    permuted = Evidence(evidence.logits[order], evidence.labels[order], bank)
-    np.testing.assert_array_equal(load_attack(name)(permuted), load_attack(name)(evidence)[order])
+    evidence, _ = draw(3, 2.0, records=few(name))
+    order = np.random.default_rng(3).permutation(few(name))
+    permuted, scores = load_attack(name)(rows_of(evidence, order)), load_attack(name)(evidence)
+    if learns(name) or asks(name):
+        np.testing.assert_allclose(permuted, scores[order], rtol=1e-6, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(permuted, scores[order])
 
 
 def test_a_record_is_scored_by_its_own_logits_alone(name):
-    evidence, _ = draw(4, 2.0)
-    half = np.arange(1000) < 500
+    if asks(name):
+        pytest.skip("asks the network, whose answers are not these logits")
+    evidence, _ = draw(4, 2.0, records=few(name))
+    half = np.arange(few(name)) < few(name) // 2
     logits = np.where(half[:, None], evidence.logits, -7 * evidence.logits)
     scores, changed = load_attack(name)(evidence), load_attack(name)(replace(evidence, logits=logits))
-    np.testing.assert_array_equal(changed[half], scores[half])
+    np.testing.assert_allclose(changed[half], scores[half], rtol=1e-9 if learns(name) else 0)
     # Of all predictions this turns round, those that were right become wrong.
     assert (changed[~half] != scores[~half]).mean() > (0.5 if name in TWO_SCORES else 0.999)
 
 
 def test_batches_scored_apart_rank_as_they_do_together(name):
-    evidence, is_member = draw(5, 3.0, records=4000)
-    parts = []
-    for rows in (slice(0, 2000), slice(2000, 4000)):
-        bank = Bank(evidence.bank.logits[:, rows], evidence.bank.trained_on[:, rows], evidence.labels[rows])
-        parts.append(load_attack(name)(Evidence(evidence.logits[rows], evidence.labels[rows], bank)))
+    records = few(name, 4000)
+    evidence, is_member = draw(5, 3.0, records=records)
+    parts = [load_attack(name)(rows_of(evidence, rows)) for rows in np.split(np.arange(records), 2)]
     whole = load_attack(name)(evidence)
-    if "bank" not in load(FOLDER, name, "NEEDS"):
+    if "bank" not in needs(name) and not asks(name):
         np.testing.assert_array_equal(np.concatenate(parts), whole)
-    # Constants tuned on half a bank may differ a little.
-    assert auc(np.concatenate(parts), is_member) == pytest.approx(auc(whole, is_member), abs=0.01)
+    # Constants tuned on half a bank may differ a little, and classifiers more.
+    tolerance = 0.03 if learns(name) else 0.01
+    assert auc(np.concatenate(parts), is_member) == pytest.approx(auc(whole, is_member), abs=tolerance)
 
 
 def test_single_and_double_precision_logits_score_the_same(name):
-    evidence, _ = draw(6, 2.0)
+    evidence, _ = draw(6, 2.0, records=few(name))
     bank = replace(evidence.bank, logits=evidence.bank.logits.astype(np.float64))
-    double = Evidence(evidence.logits.astype(np.float64), evidence.labels, bank)
+    double = replace(evidence, logits=evidence.logits.astype(np.float64), bank=bank)
     np.testing.assert_array_equal(load_attack(name)(double), load_attack(name)(evidence))
 
 
 def test_repeats_itself(name):
-    evidence, _ = draw(7, 2.0)
+    evidence, _ = draw(7, 2.0, records=few(name))
     scores = load_attack(name)(evidence)
     kept = scores.copy()
     scores += 1  # they belong to the caller
     np.testing.assert_array_equal(load_attack(name)(evidence), kept)
+    # Nor does it remember a bank wrongly.
+    np.testing.assert_array_equal(load_attack(name)(replace(evidence, bank=replace(evidence.bank))), kept)
 
 
 def test_a_surer_network_is_never_less_suspect(name):
+    if asks(name):
+        pytest.skip("asks the network, whose answers are not these logits")
     evidence, _ = draw(8, 1.0)
     surer = evidence.logits.copy()
     surer[np.arange(1000), evidence.labels] += 1
@@ -159,30 +285,31 @@ def test_a_surer_network_is_never_less_suspect(name):
         right = evidence.logits.argmax(axis=1) == evidence.labels
         assert (rise[right] > 0).all()
         assert (rise[~right] < 0).any()
-    elif name in TWO_SIDED:
+    elif name in TWO_SIDED or learns(name):
         assert (rise > 0).mean() > 0.5
     else:
         assert (rise > 0).all()
 
 
-@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("weights", [None, (0.9, 0.04, 0.03, 0.02, 0.01)])
-def test_finds_nothing_where_nothing_leaks(name, seed, weights):
-    evidence, is_member = draw(seed, 0.0, weights=weights)
-    assert auc(load_attack(name)(evidence), is_member) == pytest.approx(0.5, abs=4 * null_error(is_member))
+def test_finds_nothing_where_nothing_leaks(name, weights):
+    for seed in range(5 if is_quick(name) else 2):
+        evidence, is_member = draw(seed, 0.0, weights=weights, records=few(name))
+        assert auc(load_attack(name)(evidence), is_member) == pytest.approx(0.5, abs=4 * null_error(is_member))
 
 
 @pytest.mark.parametrize("weights", [None, (0.9, 0.04, 0.03, 0.02, 0.01)])
 def test_finds_what_leaks(name, weights):
-    evidence, is_member = draw(9, 6.0, weights=weights)
+    evidence, is_member = draw(9, 6.0, weights=weights, records=few(name))
     scores = load_attack(name)(evidence)
     assert auc(scores, is_member) > PLAIN_LEAK.get(name, 0.9)
     assert auc(scores, ~is_member) == pytest.approx(1 - auc(scores, is_member))
 
 
 def test_more_leak_is_more_auc(name):
-    aucs = [auc(load_attack(name)(evidence), m) for evidence, m in (draw(10, leak) for leak in (0.0, 1.0, 2.0, 4.0))]
-    assert np.diff(aucs).min() > 0.03
+    drawn = [draw(10, leak, records=few(name)) for leak in (0.0, 1.0, 2.0, 4.0)]
+    aucs = [auc(load_attack(name)(evidence), is_member) for evidence, is_member in drawn]
+    assert np.diff(aucs).min() > (0.02 if name in CLASS_ALONE else 0.03)
 
 
 def train_to_memorise(features, labels, classes, seed):
@@ -199,6 +326,14 @@ def train_to_memorise(features, labels, classes, seed):
     return network.eval()
 
 
+def answers(network):
+    def query(features):
+        with torch.no_grad():
+            return network(torch.from_numpy(np.ascontiguousarray(features, np.float32))).numpy()
+
+    return query
+
+
 @pytest.fixture(scope="module")
 def memorised():
     """A network that knows 400 random labels by heart, four references like it, and who was trained on what."""
@@ -207,34 +342,43 @@ def memorised():
     rng = np.random.default_rng(0)
     records, classes = 800, 20
     features = torch.from_numpy(rng.normal(0, 1, (records, 40)).astype(np.float32))
+    others = rng.normal(0, 1, (200, 40)).astype(np.float32)
     labels = rng.integers(0, classes, records)
     trained_on = halves(rng, 6, records)
-    logits = []
+    oracles = []
     for seed, mask in enumerate(trained_on[1:]):
         network = train_to_memorise(features[mask], torch.from_numpy(labels[mask]), classes, seed)
-        with torch.no_grad():
-            logits.append(network(features).numpy())
+        oracles.append(Oracle(answers(network), answers(network[:2])))
+    logits = np.stack([oracle.query(features.numpy()) for oracle in oracles])
     torch.set_num_threads(threads)
     is_member = trained_on[1]
     assert (logits[0].argmax(1) == labels)[is_member].all()
-    return Evidence(logits[0], labels, Bank(np.stack(logits[1:]), trained_on[2:], labels)), is_member
+    bank = Bank(logits[1:], trained_on[2:], labels, tuple(oracles[1:]), exits_of(logits[1:]))
+    population = Population(others, rng.integers(0, classes, 200), oracles[0].query(others))
+    return Evidence(logits[0], labels, bank, features.numpy(), oracles[0], population, exits_of(logits[0])), is_member
 
 
-def test_betrays_a_network_that_memorised_random_labels(name, memorised):
-    evidence, is_member = memorised
-    assert auc(load_attack(name)(evidence), is_member) > MEMORISED.get(name, 0.95)
+@pytest.fixture(scope="module")
+def scores_of_memorised(memorised):
+    """Score them once for each attack."""
+    return lru_cache(lambda name: load_attack(name)(memorised[0]))
 
 
-def test_finds_nothing_in_a_network_trained_on_other_records(name, memorised):
+def test_betrays_a_network_that_memorised_random_labels(name, memorised, scores_of_memorised):
+    _, is_member = memorised
+    assert auc(scores_of_memorised(name), is_member) > MEMORISED.get(name, 0.85 if trains_networks(name) else 0.95)
+
+
+def test_finds_nothing_in_a_network_trained_on_other_records(name, memorised, scores_of_memorised):
     evidence, _ = memorised
     # Members of another network, drawn without regard to the attacked one's.
     unrelated = evidence.bank.trained_on[0]
-    assert auc(load_attack(name)(evidence), unrelated) == pytest.approx(0.5, abs=4 * null_error(unrelated))
+    assert auc(scores_of_memorised(name), unrelated) == pytest.approx(0.5, abs=4 * null_error(unrelated))
 
 
-def test_random_membership_is_covered_as_often_as_promised(name, memorised):
-    evidence, is_member = memorised
+def test_random_membership_is_covered_as_often_as_promised(name, memorised, scores_of_memorised):
+    _, is_member = memorised
     rng = np.random.default_rng(11)
-    scores = load_attack(name)(evidence)
+    scores = scores_of_memorised(name)
     draws = [auc_interval(scores, rng.permutation(is_member)) for _ in range(1000)]
     assert 0.92 <= np.mean([draw.low <= 0.5 <= draw.high for draw in draws]) <= 0.98
