@@ -1,0 +1,48 @@
+"""What an audit of a run's candidate puts together: the records under attack, members and others."""
+
+import numpy as np
+import pytest
+
+from nas.auditing import pool_of
+from nas.records import Records
+
+
+def records(counts, start=0):
+    """Records of each class; the first feature tells them apart."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    labels = np.random.default_rng(start).permutation(labels)
+    features = np.stack([np.arange(start, start + len(labels)), labels], axis=1).astype(np.float32)
+    return Records(features, labels, tuple("abcd"[: len(counts)]))
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"), [((9, 7, 5), (4, 7, 6)), ((2, 3, 1), (9, 9, 9)), ((9, 9, 9), (2, 3, 1)), ((5, 5), (5, 5))]
+)
+def test_a_pool_has_as_many_members_as_others_of_each_class_and_all_members_once(inside, outside):
+    members, others = records(inside), records(outside, start=100)
+    pool = pool_of(members, others, seed=0)
+    ours, theirs = pool.labels[pool.audited][pool.is_member], pool.labels[pool.audited][~pool.is_member]
+    both = np.minimum(inside, outside)
+    assert np.bincount(ours, minlength=len(inside)).tolist() == np.bincount(theirs, minlength=len(inside)).tolist()
+    assert np.bincount(ours, minlength=len(inside)).tolist() == both.tolist()
+    names = pool.features[:, 0]
+    assert (names[pool.audited][pool.is_member] < 100).all()
+    assert (names[pool.audited][~pool.is_member] >= 100).all()
+    assert sorted(names[names < 100]) == list(range(sum(inside)))
+    assert (names[2 * both.sum() :] < 100).all()
+    assert len(set(names)) == len(names) == sum(inside) + both.sum()
+    np.testing.assert_array_equal(pool.features[:, 1], pool.labels)
+    # Every shadow then sees as many records as the network.
+    assert len(pool.rows(0, seed=0)) == len(members)
+
+
+def test_who_is_attacked_is_drawn_by_the_seed():
+    members, others = records((30, 30)), records((8, 8), start=100)
+    first, again, other = (pool_of(members, others, seed=seed) for seed in (0, 0, 1))
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_a_pool_without_a_class_in_common_is_refused():
+    members, others = records((4, 4, 0, 0)), records((0, 0, 2, 1), start=100)
+    with pytest.raises(ValueError, match="at least one class in common; there is none"):
+        pool_of(members, others, seed=0)
