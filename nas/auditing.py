@@ -140,7 +140,18 @@ def subject_of(plan: Plan, study: optuna.Study, number: int) -> Subject:
 
 
 def shadow_spec(plan: Plan, candidate: Candidate, pool: Pool) -> ShadowSpec:
-    """Say what the shadows of a run's candidate are."""
+    """Say what the shadows of a run's candidate are.
+
+    Raises:
+        ValueError: If the candidate learned from a teacher that all candidates shared.
+    """
+    if plan.teacher is not None and candidate.defence != "none":
+        # Each shadow has a teacher of its own records, of the candidate's own architecture and recipe.
+        raise ValueError(
+            f"expected a candidate that learned from no teacher or from its own float twin; the defence "
+            f"{candidate.defence!r} had the teacher {plan.teacher.architecture.key} of the settings: shadows would not "
+            "be trained as the candidate was"
+        )
     return ShadowSpec(pool, candidate, seed_from(plan.config.seed, "shadows"), plan.cache_folder)
 
 

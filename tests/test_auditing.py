@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from nas.auditing import pool_of
+from nas.auditing import shadow_spec
+from nas.evaluate import Candidate
 from nas.records import Records
+from tests.small_search import planned
 
 
 def records(counts, start=0):
@@ -46,3 +49,15 @@ def test_a_pool_without_a_class_in_common_is_refused():
     members, others = records((4, 4, 0, 0)), records((0, 0, 2, 1), start=100)
     with pytest.raises(ValueError, match="at least one class in common; there is none"):
         pool_of(members, others, seed=0)
+
+
+def test_what_learned_from_a_shared_teacher_is_refused_for_shadows_would_learn_from_another(tmp_path):
+    plan = planned(tmp_path, teacher={}, defences=["none", "gecko"])
+    architecture = plan.space.decode(plan.space.reference)
+    pool = pool_of(plan.data.members, plan.data.test, seed=0)
+    plain, distilled = (Candidate(architecture, plan.config.recipe.middle(), name) for name in ("none", "gecko"))
+    with pytest.raises(ValueError, match=r"or from its own float twin; the defence 'gecko' had the teacher [0-9a-f]+ "):
+        shadow_spec(plan, distilled, pool)
+    assert shadow_spec(plan, plain, pool).candidate is plain
+    own_twin = planned(tmp_path, defences=["none", "gecko"])
+    assert shadow_spec(own_twin, distilled, pool).candidate is distilled
