@@ -9,8 +9,8 @@ trained by Adam with a rate of 1e-3 on the binary cross-entropy. The authors tra
 own members; here it learns from the references, whose members are known, and the records it judges are others than
 those it learned from: see `estimators.leakage.learned`.
 
-When to use: to compare with figures that use this attacker. It compares no record with itself, and takes ten times as
-long as `shokri` for about the same.
+When to use: to compare with figures that use this attacker. It compares no record with itself, and takes thirty times
+as long as `shokri` for about the same.
 
 What is *not* done: initial weights from N(0, 0.01), which let nothing through all these layers and leave them as they
 were for thousands of steps; 100 epochs, of which about 6 are trained on 4,000 records and 8 references; the choice of
