@@ -23,6 +23,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from estimators.estimate import Estimate
 from estimators.leakage.calibrated import advantage
 from estimators.leakage.calibrated import balanced_accuracy
 from estimators.leakage.epsilon import over_thresholds
@@ -56,6 +57,7 @@ EFFORTS: Mapping[str, int] = {"quick": 4, "standard": 16, "full": 64}
 FPRS = (0.01, 0.001)
 # Below these a class has too few records for an AUC of its own, and a bank too few networks to spare one.
 LEAST_OF_A_CLASS, LEAST_TO_SPARE_ONE = 20, 8
+LEAST_TO_RANK = 5
 RISKIEST = 20
 Attack: TypeAlias = Callable[[Evidence], Scores]
 
@@ -84,13 +86,14 @@ def audit(
         look: Called with the name of each attack before it runs.
 
     Raises:
-        ValueError: If an attack or the effort is unknown, an attack asked for cannot run, or there are fewer than two
-            members or two non-members.
+        ValueError: If the effort is unknown, attacks are asked for and there are none, one is unknown or cannot run, or
+            there are fewer than two members or two non-members.
     """
     if effort not in EFFORTS:
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
     by_membership(np.zeros(len(evidence.labels)), is_member)
-    names, skipped = _allowed(evidence, effort, attacks)
+    references = 0 if evidence.bank is None else len(evidence.bank.logits)
+    names, skipped = runnable(effort, evidence.holds, references, attacks)
     of_gap = _load("gap")(evidence)
     findings = []
     for name in names:
@@ -114,13 +117,19 @@ def audit(
     )
 
 
-def runnable(effort: str, holds: Iterable[str], references: int) -> tuple[list[str], dict[str, str]]:
+def runnable(
+    effort: str, holds: Iterable[str], references: int, attacks: Sequence[str] | None = None
+) -> tuple[list[str], dict[str, str]]:
     """Tell which attacks run, and of the others why not.
 
     Args:
         effort: One of `EFFORTS`.
         holds: What the evidence holds, of `estimators.leakage.evidence.NEEDS`.
         references: Networks in its bank.
+        attacks: Names of those asked for, which are then all that run; None: all that can.
+
+    Raises:
+        ValueError: If none is asked for, or one that is unknown or cannot run.
     """
     names, skipped = [], {}
     for name in plugins.available(ATTACKS, "attack"):
@@ -135,7 +144,15 @@ def runnable(effort: str, holds: Iterable[str], references: int) -> tuple[list[s
             skipped[name] = f"needs --effort {asks}"
         else:
             names.append(name)
-    return names, skipped
+    if attacks is None:
+        return names, skipped
+    if not attacks:
+        raise ValueError(f"expected at least one attack; got none, there are {names}")
+    for name in attacks:
+        _load(name)
+        if name in skipped:
+            raise ValueError(f"the attack {name!r} cannot run here: it {skipped[name]}")
+    return list(dict.fromkeys(attacks)), {}
 
 
 def other_trainings(bank: Bank | None, attack: str) -> Scores:
@@ -154,18 +171,6 @@ def other_trainings(bank: Bank | None, attack: str) -> Scores:
 def needed_non_members(fpr: float) -> int:
     """Return how many non-members it takes to report TPR at a false positive rate."""
     return math.ceil(FALSE_POSITIVES_NEEDED / fpr - 1e-9)
-
-
-def _allowed(evidence: Evidence, effort: str, attacks: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
-    references = 0 if evidence.bank is None else len(evidence.bank.logits)
-    names, skipped = runnable(effort, evidence.holds, references)
-    if attacks is None:
-        return names, skipped
-    for name in attacks:
-        _load(name)
-        if name in skipped:
-            raise ValueError(f"the attack {name!r} cannot run here: it {skipped[name]}")
-    return list(dict.fromkeys(attacks)), {}
 
 
 def _load(name: str) -> Attack:
@@ -211,7 +216,14 @@ def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -
     order = np.argsort(-np.where(is_member, chosen.scores, -np.inf), kind="stable")[:RISKIEST]
     others = np.sort(chosen.scores[~is_member])
     riskiest = tuple(_risk(int(record), chosen.scores, others, evidence) for record in order if is_member[record])
-    return Records(chosen.attack, riskiest, values, spearman_rho(values, chosen.scores[is_member]))
+    return Records(chosen.attack, riskiest, values, _agreement(values, chosen.scores[is_member]))
+
+
+def _agreement(values: Scores, scores: Scores) -> Estimate:
+    """Correlate two risks of the members; nothing is known of those that are all equal, or of fewer than five."""
+    if len(values) < LEAST_TO_RANK or np.ptp(values) == 0 or np.ptp(scores) == 0:
+        return Estimate(0.0, -1.0, 1.0)
+    return spearman_rho(values, scores)
 
 
 def _risk(record: int, scores: Scores, others: Scores, evidence: Evidence) -> RecordRisk:

@@ -36,6 +36,7 @@ from nas import processes
 from nas import shadows
 from nas.audit import EFFORTS
 from nas.audit import audit
+from nas.audit import runnable
 from nas.bank import code_version
 from nas.cautions import proxy_disagrees
 from nas.cautions import test_was_open
@@ -220,6 +221,15 @@ def check_bits(subject: Subject, bits: Sequence[int]) -> None:
     """
     for width in bits:
         compressed(subject.network, width, subject.population.features[:1])
+
+
+def check_attacks(subject: Subject, effort: str, attacks: Sequence[str] | None) -> None:
+    """Refuse attacks that cannot run, before any shadow is trained.
+
+    Raises:
+        ValueError: As `nas.audit.runnable`.
+    """
+    runnable(effort, {"bank", *evidence_of(subject, []).holds}, EFFORTS[effort], attacks)
 
 
 def seconds_to_train(specs: Sequence[ShadowSpec], count: int, workers: int | None) -> float:

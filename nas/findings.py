@@ -92,7 +92,8 @@ class Records:
         riskiest: The members that stand out most, the first the most exposed.
         shapr: `(members,)`: Shapley value of each member for classifying the non-members; its mean is accuracy and no
             leakage.
-        agreement: Spearman's correlation of SHAPr and the attack's scores over members.
+        agreement: Spearman's correlation of SHAPr and the attack's scores over members; 0 (-1 to 1) where nothing is
+            known of it: fewer than five members, or all of them equal.
     """
 
     attack: str

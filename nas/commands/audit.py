@@ -91,6 +91,7 @@ def _audit_candidate(study: optuna.Study, folder: Path, number: int, wanted: _Wa
     plan = auditing.plan_of(study, folder)
     subject = auditing.subject_of(plan, study, number)
     auditing.check_bits(subject, wanted.bits)
+    auditing.check_attacks(subject, wanted.effort, wanted.attacks)
     _train([subject], wanted.effort, wanted.workers)
     earlier = auditing.earlier(folder)
     with console(stderr=True).status("attacking") as status:
