@@ -1,0 +1,217 @@
+"""Warnings of an audit: each where it belongs, and nowhere else."""
+
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from estimators.estimate import Estimate
+from estimators.leakage.evidence import Evidence
+from estimators.leakage.evidence import Oracle
+from estimators.leakage.statistics import auc_difference
+from estimators.leakage.statistics import auc_interval
+from nas import cautions
+from nas.audit import audit
+from nas.findings import Released
+from tests.audits import draw
+from tests.overfit import overfit
+
+RECORDS = 2000
+IS_MEMBER = np.arange(RECORDS) < RECORDS // 2
+
+
+@cache
+def overfit_network():
+    return overfit("mlp", references=0, epochs=50)
+
+
+def flattened(logits):
+    """What a defence of MemGuard's kind leaves: the same class, always as sure."""
+    return 3.0 * (np.arange(logits.shape[1]) == logits.argmax(axis=1)[:, None])
+
+
+def scores_with(value):
+    """Scores of just this AUC: so many members stand above all others, or so many others above all members."""
+    apart = round(abs(2 * value - 1) * RECORDS / 2)
+    scores = np.zeros(RECORDS)
+    scores[:apart] = 1.0
+    return scores if value >= 0.5 else scores[::-1].copy()
+
+
+def finding(attack, scores, *, is_label_only=False, of_gap=None):
+    return SimpleNamespace(
+        attack=attack,
+        is_label_only=is_label_only,
+        auc=auc_interval(scores, IS_MEMBER),
+        over_gap=auc_difference(scores, scores_with(0.5) if of_gap is None else of_gap, IS_MEMBER),
+        scores=scores,
+    )
+
+
+def masking(findings, is_member=IS_MEMBER):
+    ranked = sorted(findings, key=lambda found: -found.auc.value)
+    return [line for line in cautions.all_of(ranked, (), is_member) if line.startswith("masking")]
+
+
+# Masking.
+
+
+def test_flattened_confidences_are_flagged_while_labels_betray_the_members():
+    evidence, is_member = overfit_network()
+    hidden = Evidence(
+        flattened(evidence.logits),
+        evidence.labels,
+        features=evidence.features,
+        oracle=Oracle(lambda features: flattened(evidence.oracle.query(features))),
+    )
+    np.testing.assert_array_equal(hidden.logits.argmax(axis=1), evidence.logits.argmax(axis=1))
+    attacks = ["confidence", "entropy", "gap", "label_augment"]
+    found = audit(hidden, is_member, seed=0, effort="quick", attacks=attacks)
+    assert found.finding("confidence").auc.value == found.finding("entropy").auc.value == 0.5
+    assert found.strongest.is_label_only
+    assert found.strongest.auc.value >= 0.6
+    (line,) = [line for line in found.warnings if line.startswith("masking")]
+    assert line.startswith(f"masking: {found.strongest.attack} reads predicted classes alone and reaches AUC 0.")
+    assert "the best attack by confidences (confidence) 0.500" in line
+    # Every attack finds the same of labels as before.
+    plain = audit(evidence, is_member, seed=0, effort="quick", attacks=attacks)
+    for name in ("gap", "label_augment"):
+        assert found.finding(name).auc == plain.finding(name).auc
+
+
+def test_an_undefended_network_is_not_flagged():
+    evidence, is_member = overfit_network()
+    found = audit(evidence, is_member, seed=0, effort="quick")
+    assert found.finding("gap").auc.value >= cautions.UNMASKED
+    assert not found.strongest.is_label_only
+    assert not [line for line in found.warnings if line.startswith("masking")]
+
+
+@pytest.mark.parametrize(
+    ("by_confidence", "by_label", "flagged"),
+    [(0.5, 0.58, True), (0.65, 0.7, True), (0.6, 0.6, False), (0.7, 0.65, False), (0.5, 0.5, False)],
+)
+def test_what_labels_surely_betray_beyond_confidences_is_flagged(by_confidence, by_label, flagged):
+    found = [finding("loss", scores_with(by_confidence)), finding("gap", scores_with(by_label), is_label_only=True)]
+    assert bool(masking(found)) is flagged
+
+
+@pytest.mark.parametrize(
+    ("by_confidence", "by_label", "flagged"),
+    [(0.55, 0.6, True), (0.56, 0.6, False), (0.55, 0.59, False), (0.5, 0.6, True), (0.4, 0.7, True)],
+)
+def test_the_rule_decides_where_chance_could_have_done_it(by_confidence, by_label, flagged, monkeypatch):
+    unsure = SimpleNamespace(estimate=Estimate(0.05, -0.1, 0.2), p_value=0.5)
+    monkeypatch.setattr(cautions, "auc_difference", lambda *_: unsure)
+    found = [
+        SimpleNamespace(attack="loss", is_label_only=False, auc=Estimate(by_confidence, 0.3, 0.8), scores=None),
+        SimpleNamespace(attack="gap", is_label_only=True, auc=Estimate(by_label, 0.3, 0.8), scores=None),
+    ]
+    ranked = sorted(found, key=lambda one: -one.auc.value)
+    monkeypatch.setattr(cautions, "_no_better_than_gap", lambda _: ())
+    assert bool(masking(ranked)) is flagged
+
+
+def test_the_best_of_each_kind_are_compared():
+    low, high = scores_with(0.52), scores_with(0.7)
+    labels = finding("gap", scores_with(0.65), is_label_only=True)
+    assert masking([finding("entropy", low), labels])
+    assert not masking([finding("entropy", low), finding("loss", high), labels])
+    assert masking([finding("loss", low), finding("label_noise", low, is_label_only=True), labels])
+
+
+def test_one_kind_alone_cannot_be_masked():
+    assert not masking([finding("gap", scores_with(0.8), is_label_only=True)])
+    assert not masking([finding("loss", scores_with(0.8))])
+
+
+# No better than the gap.
+
+
+def no_better(findings):
+    return [line for line in cautions.all_of(findings, (), IS_MEMBER) if line.startswith("no attack is surely better")]
+
+
+def test_what_the_gap_finds_too_is_called_overfitting():
+    rng = np.random.default_rng(0)
+    same = rng.normal(size=RECORDS)
+    (line,) = no_better([finding("loss", same + 0.1 * IS_MEMBER, of_gap=same + 0.1 * IS_MEMBER)])
+    assert "(best: loss, AUC 0." in line
+    assert no_better([finding("loss", same, of_gap=rng.normal(size=RECORDS) + 2 * IS_MEMBER)])
+    assert not no_better([finding("loss", scores_with(0.8), of_gap=scores_with(0.6))])
+    assert not no_better([finding("gap", scores_with(0.8), is_label_only=True)])
+
+
+# The set.
+
+
+def released(value, p_value):
+    over = SimpleNamespace(estimate=Estimate(value, value - 0.01, value + 0.01), p_value=p_value)
+    alone = Released("as trained", Estimate(0.7, 0.6, 0.8))
+    return (
+        alone,
+        Released("8 bits", Estimate(0.69, 0.6, 0.8)),
+        Released("all together", Estimate(0.75, 0.7, 0.8), over),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "p_value", "warned"), [(0.05, 0.001, True), (0.05, 0.02, False), (-0.05, 0.001, False), (0.0, 1.0, False)]
+)
+def test_a_set_that_surely_leaks_more_is_flagged(value, p_value, warned):
+    found = [finding("loss", scores_with(0.8))]
+    lines = [line for line in cautions.all_of(found, released(value, p_value), IS_MEMBER) if "released set" in line]
+    assert bool(lines) is warned
+    if warned:
+        (line,) = lines
+        assert line.startswith("the released set leaks more than each version alone: AUC 0.750, 0.050 above the best ")
+        assert line.endswith("single one (0.040 to 0.060)")
+
+
+def noisy(evidence, seed):
+    """A version of a network, and of its shadows, that errs on its own."""
+    rng = np.random.default_rng(seed)
+    bank = replace(evidence.bank, logits=evidence.bank.logits + rng.normal(0, 2, evidence.bank.logits.shape))
+    return replace(evidence, logits=evidence.logits + rng.normal(0, 2, evidence.logits.shape), bank=bank)
+
+
+def test_versions_that_err_apart_are_flagged_in_an_audit_and_a_copy_is_not():
+    evidence, is_member = draw(0, 3.5)
+    first, second = noisy(evidence, 1), noisy(evidence, 2)
+    leaks = audit(first, is_member, seed=0, attacks=["loss"], versions={"other": second})
+    assert any(line.startswith("the released set leaks more") for line in leaks.warnings)
+    copied = audit(first, is_member, seed=0, attacks=["loss"], versions={"copy": first})
+    assert not any("released set" in line for line in copied.warnings)
+
+
+# The proxy, and test records.
+
+
+@pytest.mark.parametrize(
+    ("proxy", "audited", "warned"),
+    [
+        ((0.6, 0.58, 0.62), (0.7, 0.68, 0.72), True),
+        ((0.6, 0.58, 0.66), (0.7, 0.64, 0.72), False),  # intervals overlap
+        ((0.6, 0.58, 0.68), (0.7, 0.68, 0.72), False),  # they touch
+        ((0.8, 0.78, 0.82), (0.7, 0.68, 0.72), False),  # the proxy saw more
+    ],
+)
+def test_a_proxy_disagrees_beyond_both_intervals_only(proxy, audited, warned):
+    lines = cautions.proxy_disagrees(Estimate(*proxy), Estimate(*audited))
+    assert bool(lines) is warned
+    if warned:
+        assert lines == (
+            "the proxy that guided the search saw less: AUC 0.600 (0.580 to 0.620), the audit 0.700 (0.680 to 0.720)",
+        )
+
+
+def test_test_records_opened_before_are_told():
+    assert cautions.test_was_open([]) == ()
+    (line,) = cautions.test_was_open([12, 3])
+    assert line.startswith("the test records were open before, for candidates 3, 12 of this run: ")
+
+
+def test_nothing_to_warn_of_is_nothing():
+    assert cautions.all_of([finding("loss", scores_with(0.8))], (), IS_MEMBER) == ()
