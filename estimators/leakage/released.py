@@ -34,7 +34,8 @@ def together(versions: Sequence[Evidence]) -> NDArray[np.float64]:
             versions.
 
     Raises:
-        ValueError: If there is no version, one has no bank, or banks disagree about records or shadows.
+        ValueError: If there is no version, one has no bank, banks disagree about records or shadows, or a record has
+            fewer than two shadows trained on it, or than two that left it out.
     """
     if not versions:
         raise ValueError("expected at least one version; got none")
@@ -42,6 +43,12 @@ def together(versions: Sequence[Evidence]) -> NDArray[np.float64]:
     first = banks[0]
     if any(not np.array_equal(bank.trained_on, first.trained_on) for bank in banks):
         raise ValueError("expected banks of the same shadows for all versions; they were trained on other records")
+    fewer = np.minimum(first.trained_on.sum(axis=0), (~first.trained_on).sum(axis=0))
+    if fewer.min() < 2:
+        raise ValueError(
+            "expected two shadows or more trained on each record, and two that left it out; "
+            f"{int((fewer < 2).sum())} of {len(fewer)} records have fewer"
+        )
     own = np.stack([scaled_logit(version.logits, version.labels) for version in versions], axis=-1)
     shadows = np.stack([_phi(bank) for bank in banks], axis=-1)
     return _log_density(own, shadows, first.trained_on) - _log_density(own, shadows, ~first.trained_on)
