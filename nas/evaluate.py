@@ -40,6 +40,7 @@ from estimators.leakage.statistics import proportion_interval
 from estimators.leakage.statistics import tpr_at_fpr_interval
 from nas import plugins
 from nas.records import Splits
+from nas.training import BATCH_IN_CACHE
 from nas.training import Recipe
 from nas.training import TrainSetup
 from nas.training import compute_device
@@ -52,6 +53,8 @@ from search_spaces.graph import Architecture
 Attack: TypeAlias = Callable[[Evidence], NDArray[np.float64]]
 Teach: TypeAlias = Callable[[TrainSetup], Tensor]
 Defence: TypeAlias = Callable[[TrainSetup, Teach], TrainSetup]
+# Larger tensors leave a CPU's cache, smaller ones are all overhead; this many are 64 colour images of 32 x 32.
+VALUES_IN_CACHE = 64 * 3 * 32 * 32
 MEASURED = ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc", "accuracy_gap")
 
 
@@ -197,10 +200,10 @@ def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:
     data = bench.data
     labels = np.concatenate([data.members.labels, data.non_members.labels])
     is_member = np.arange(len(labels)) < len(data.members)
-    logits = np.concatenate([_outputs(network, part.features) for part in (data.members, data.non_members)])
+    logits = np.concatenate([outputs(network, part.features) for part in (data.members, data.non_members)])
     evidence = Evidence(logits, labels, bench.bank)
     scores = bench.attack(evidence)
-    wrong = int((_outputs(network, data.validation.features).argmax(axis=1) != data.validation.labels).sum())
+    wrong = int((outputs(network, data.validation.features).argmax(axis=1) != data.validation.labels).sum())
     correct = logits.argmax(axis=1) == labels
     return {
         "error": proportion_interval(wrong, len(data.validation)),
@@ -217,8 +220,10 @@ def train_teacher(setup: TrainSetup) -> Tensor:
     return torch.from_numpy(logits).to(setup.features.device)
 
 
-def _outputs(network: nn.Module, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    return logits_of(network, torch.from_numpy(features).to(compute_device()))
+def outputs(network: nn.Module, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a network's logits `(records, classes)` in eval mode, in batches that fit a CPU's cache."""
+    batch_size = max(BATCH_IN_CACHE, VALUES_IN_CACHE // features[0].size)
+    return logits_of(network, torch.from_numpy(features).to(compute_device()), batch_size)
 
 
 class _Clock:

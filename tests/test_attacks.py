@@ -70,6 +70,11 @@ def asks(name):
     return bool({"queries", "activations"} & set(needs(name)))
 
 
+def is_relative(name):
+    """Say whether an attack scores a record relative to the other audited ones."""
+    return bool(find(FOLDER, name, "TRANSDUCTIVE"))
+
+
 def few(name, records=1000):
     """Return a number of records, fewer for an attack that takes long over each."""
     return records // {"quick": 1, "standard": 2, "full": 5}[find(FOLDER, name, "EFFORT") or "quick"]
@@ -224,7 +229,7 @@ def test_permuted_records_give_permuted_scores(name):
     evidence, _ = draw(3, 2.0, records=few(name))
     order = np.random.default_rng(3).permutation(few(name))
     permuted, scores = load_attack(name)(rows_of(evidence, order)), load_attack(name)(evidence)
-    if learns(name) or asks(name):
+    if learns(name) or asks(name) or is_relative(name):
         np.testing.assert_allclose(permuted, scores[order], rtol=1e-6, atol=1e-6)
     else:
         np.testing.assert_array_equal(permuted, scores[order])
@@ -233,6 +238,8 @@ def test_permuted_records_give_permuted_scores(name):
 def test_a_record_is_scored_by_its_own_logits_alone(name):
     if asks(name):
         pytest.skip("asks the network, whose answers are not these logits")
+    if is_relative(name):
+        pytest.skip("scores a record relative to the others")
     evidence, _ = draw(4, 2.0, records=few(name))
     half = np.arange(few(name)) < few(name) // 2
     logits = np.where(half[:, None], evidence.logits, -7 * evidence.logits)
@@ -250,7 +257,7 @@ def test_batches_scored_apart_rank_as_they_do_together(name):
     if "bank" not in needs(name) and not asks(name):
         np.testing.assert_array_equal(np.concatenate(parts), whole)
     # Constants tuned on half a bank may differ a little, and classifiers more.
-    tolerance = 0.03 if learns(name) else 0.01
+    tolerance = 0.03 if learns(name) or is_relative(name) else 0.01
     assert auc(np.concatenate(parts), is_member) == pytest.approx(auc(whole, is_member), abs=tolerance)
 
 
@@ -274,6 +281,8 @@ def test_repeats_itself(name):
 def test_a_surer_network_is_never_less_suspect(name):
     if asks(name):
         pytest.skip("asks the network, whose answers are not these logits")
+    if is_relative(name):
+        pytest.skip("takes a network that is surer of all records for a surer network, and no more suspect")
     evidence, _ = draw(8, 1.0, records=few(name))
     surer = evidence.logits.copy()
     surer[np.arange(few(name)), evidence.labels] += 1
