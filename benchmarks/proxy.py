@@ -134,14 +134,19 @@ def location30(count: int, seed: int = 0) -> Task:
 
 def cifar10_small(count: int, seed: int = 0) -> Task:
     """CIFAR-10, pixels averaged two by two, with small convolutional networks."""
-    with np.load(cifar10(12_000), allow_pickle=False) as stored:
-        images, labels = stored["features"], stored["labels"]
-    images = images.reshape(len(images), 3, 16, 2, 16, 2).mean(axis=(3, 5)).round().astype(np.uint8)
-    data = split(Records(images, labels, tuple(map(str, range(10)))), seed=0, members=MEMBERS)
+    data = split(cifar10_images(), seed=0, members=MEMBERS)
     space = conv.make_space((3, 16, 16), 10)
     rng = np.random.default_rng(2 + 2 * seed)
     drawn = [convolutional(space, BITS[number % len(BITS)], rng) for number in range(count)]
     return Task("cifar10", pool_of(data.members, data.non_members), space, drawn)
+
+
+def cifar10_images() -> Records:
+    """CIFAR-10's first 12,000 images, pixels averaged two by two."""
+    with np.load(cifar10(12_000), allow_pickle=False) as stored:
+        images, labels = stored["features"], stored["labels"]
+    images = images.reshape(len(images), 3, 16, 2, 16, 2).mean(axis=(3, 5)).round().astype(np.uint8)
+    return Records(images, labels, tuple(map(str, range(10))))
 
 
 def pool_of(members: Records, non_members: Records) -> Pool:
