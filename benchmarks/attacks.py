@@ -107,9 +107,9 @@ def location30() -> Task:
     return Task(data, pool_of(data.members, data.non_members), Candidate(architecture, Recipe(epochs=20)))
 
 
-def cifar10() -> Task:
+def cifar10(members: int = 2500) -> Task:
     """CIFAR-10 and a small convolutional network that learns it by heart."""
-    data = split(cifar10_images(), seed=0, members=2500)
+    data = split(cifar10_images(), seed=0, members=members)
     space = conv.make_space((3, 16, 16), 10)
     blocks = {f"block{block}_{part}": value for block in (1, 2) for part, value in BLOCK.items()}
     params = {**space.reference, "depth": 2, "stem_width": 32, "stem_stride": 2, "head": "flatten", **blocks}

@@ -181,7 +181,7 @@ class SearchConfig(BaseModel):
     device: str = "stm32h747"
     objectives: tuple[str, ...] = ("error", "leakage", "latency_ms")
     budgets: dict[str, Annotated[float, Strict(), AllowInfNan(False)]] = {}
-    attack: str = "rmia"
+    attack: str = "lira_fitted"
     defences: tuple[str, ...] = ("none", "gecko")
     teacher: dict[str, ParamValue] | None = None
     references: Whole = Field(default=8, ge=2, multiple_of=2)

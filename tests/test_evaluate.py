@@ -66,9 +66,9 @@ def reads(monkeypatch):
     """Every batch of records whose logits were taken, in order."""
     batches = []
 
-    def watched(network, features):
+    def watched(network, features, batch_size):
         batches.append(features.clone())
-        return logits_of(network, features)
+        return logits_of(network, features, batch_size)
 
     logits_of = evaluate.logits_of
     monkeypatch.setattr(evaluate, "logits_of", watched)
