@@ -3,8 +3,8 @@
 - LiRA and RMIA, online and offline: 50,000 records of 10 classes against 64 references, each attack in a process of its
   own; seconds, and the peak memory of that process, the bank in it.
 - SHAPr: 10,000 training records, 2,000 test records, 10 classes.
-- A standard audit, 16 shadows, of a small CNN on 2,000 + 2,000 CIFAR-10 images (16 x 16): shadows in one process for each
-  core, then every attack of that effort.
+- A standard audit, 16 shadows, of a small CNN on 2,000 + 2,000 CIFAR-10 images (16 x 16): shadows in one process for
+  each core, then every attack of that effort.
 
     python benchmarks/audit_speed.py
 """

@@ -17,6 +17,7 @@ from nas.commands.options import Storage
 from nas.commands.options import console
 from nas.commands.options import limits
 from nas.commands.options import names
+from nas.commands.options import say
 from nas.commands.options import span
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ def search(
     _check_engine(settings, yes=yes)
     study = _run(settings, runs, console(stderr=as_json))
     print_front(study, as_json=as_json)
+    if not as_json:
+        where = "" if runs == Path("runs") else f" --runs {runs}"
+        say(
+            f"leakage is a proxy, good for ranking: nas audit {settings.name}{where} holds it against ten audits, "
+            "with --pick NUMBER one candidate is audited"
+        )
 
 
 def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
