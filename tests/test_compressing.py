@@ -126,8 +126,7 @@ def test_the_same_version_twice_is_the_same_and_asks_no_random_numbers():
 
 def test_what_is_quantised_already_keeps_its_bits_and_its_range():
     space = mlp.make_space((1, 8, 8), 10)
-    point = {**space.reference, **{name: 32 for name in space.reference if name.endswith("_bits")}}
-    half = space.decode({**point, "layer1_activation_bits": 4})
+    half = space.decode({**space.reference, "layer1_activation_bits": 4})
     features, labels, _ = digits()
     rows = slice(MEMBERS)
     setup = plain_setup(half, torch.from_numpy(features[rows]), torch.from_numpy(labels[rows]), Recipe(epochs=2), 1)
