@@ -25,6 +25,7 @@ from estimators.leakage.evidence import Mask
 from estimators.leakage.evidence import Oracle
 from estimators.leakage.evidence import Population
 from nas.oracles import of_onnx
+from nas.reading import as_float32
 from nas.reading import existing
 from nas.reading import read_npz
 
@@ -40,6 +41,7 @@ OPTIONAL = (
     "recipe",
     "reference_recipe",
 )
+LEAST_DIMENSIONS = 2
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -57,16 +59,22 @@ def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> tup
     """
     arrays = read_npz(existing(records, "an .npz that describes an audit"), REQUIRED, OPTIONAL)
     is_member = _mask(arrays["is_member"], "is_member")
-    oracle = None if model is None else of_onnx(existing(model, "an ONNX file"))
+    if is_member.shape != arrays["labels"].shape or is_member.ndim != 1:
+        raise ValueError(
+            f"expected labels (records,) and is_member (records,); got {arrays['labels'].shape} and {is_member.shape}"
+        )
+    arrays |= {name: _features(arrays, name) for name in ("features", "population_features") if name in arrays}
     features = arrays.get("features")
     if features is not None:
+        _check_length(features, len(is_member))
         check_disjoint(features, is_member)
+    oracle = None if model is None else of_onnx(existing(model, "an ONNX file"))
     check_recipe(_recipe(arrays, "recipe"), _recipe(arrays, "reference_recipe"))
     evidence = Evidence(
         logits=_answers(arrays, "logits", "features", oracle),
         labels=arrays["labels"],
         bank=_bank(arrays, shadows, is_member),
-        features=None if features is None else features.astype(np.float32),
+        features=features,
         oracle=oracle,
         population=_population(arrays, oracle),
     )
@@ -83,7 +91,7 @@ def check_disjoint(features: NDArray[Any], is_member: Mask) -> None:
     Raises:
         ValueError: If a record is on both sides, with the first pair of rows.
     """
-    rows = np.ascontiguousarray(features).reshape(len(features), -1)
+    rows = np.ascontiguousarray(features + 0.0).reshape(len(features), -1)  # which makes 0 of -0, too
     hashes = [hashlib.sha256(row.tobytes()).digest() for row in rows]
     first = {digest: row for row, digest in reversed(list(enumerate(hashes))) if is_member[row]}
     shared = [(first[digest], row) for row, digest in enumerate(hashes) if not is_member[row] and digest in first]
@@ -147,7 +155,7 @@ def _bank(arrays: Arrays, shadows: Sequence[Path], is_member: Mask) -> Bank | No
     if "reference_logits" in arrays:
         logits = arrays["reference_logits"]
     elif oracles:
-        logits = np.stack([_answers(arrays, "", "features", oracle) for oracle in oracles])
+        logits = np.stack([_answers(arrays, "reference_logits", "features", oracle) for oracle in oracles])
     else:
         raise ValueError("expected 'reference_logits', or ONNX files of the references, beside 'trained_on'; got none")
     bank = Bank(logits, trained_on, arrays["labels"], oracles)
@@ -158,12 +166,13 @@ def _bank(arrays: Arrays, shadows: Sequence[Path], is_member: Mask) -> Bank | No
 
 def _population(arrays: Arrays, oracle: Oracle | None) -> Population | None:
     if "population_features" not in arrays:
+        if lone := [name for name in ("population_labels", "population_logits") if name in arrays]:
+            raise ValueError(f"expected 'population_features' beside {lone[0]!r}; got none")
         return None
     if "population_labels" not in arrays:
         raise ValueError("expected 'population_labels' beside 'population_features'; got none")
-    features = arrays["population_features"].astype(np.float32)
     logits = _answers(arrays, "population_logits", "population_features", oracle)
-    return Population(features, arrays["population_labels"], logits)
+    return Population(arrays["population_features"], arrays["population_labels"], logits)
 
 
 def _answers(arrays: Arrays, given: str, asked: str, oracle: Oracle | None) -> NDArray[Any]:
@@ -172,7 +181,20 @@ def _answers(arrays: Arrays, given: str, asked: str, oracle: Oracle | None) -> N
         return arrays[given]
     if oracle is None or asked not in arrays:
         raise ValueError(f"expected {given!r} in the .npz, or {asked!r} and an ONNX file; got {sorted(arrays)}")
-    return oracle.query(arrays[asked].astype(np.float32))
+    return oracle.query(arrays[asked])
+
+
+def _features(arrays: Arrays, name: str) -> NDArray[np.float32]:
+    """Return records as the network takes them: two that are equal in float32 are equal to it."""
+    values = as_float32(arrays[name], repr(name))
+    if values.ndim < LEAST_DIMENSIONS or not values.size:
+        raise ValueError(f"expected {name!r} (records, ...); got {values.shape}")
+    return values
+
+
+def _check_length(features: NDArray[np.float32], records: int) -> None:
+    if len(features) != records:
+        raise ValueError(f"expected 'features' of {records} records, as there are labels; got {features.shape}")
 
 
 def _mask(values: NDArray[Any], name: str) -> Mask:
