@@ -2,6 +2,7 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
+from nas import processes
 from nas import workers
 from nas.errors import one_line
 
@@ -24,7 +25,7 @@ def test_a_lost_storage_is_one_line_that_says_how_to_go_on(error):
 
 def test_a_worker_sends_a_lost_storage_home_as_one_line(monkeypatch):
     sent = []
-    monkeypatch.setattr(workers, "_die_with_parent", lambda: None)
+    monkeypatch.setattr(processes, "_die_with_parent", lambda: None)
     monkeypatch.setattr(workers, "resolve", lambda *_: (_ for _ in ()).throw(lost()[1]))
     sender = type("Sender", (), {"send": staticmethod(sent.append)})
     with pytest.raises(SystemExit) as ended:
