@@ -21,6 +21,7 @@ from nas.commands.options import say
 from nas.commands.options import show_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Sequence
 
     import optuna
@@ -64,13 +65,23 @@ def audit(
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
     wanted = _Wanted(effort, tuple(bits or ()), attack, workers, output, as_json)
     if Path(what).suffix in (".onnx", ".npz"):
+        _refuse({"--pick": pick is not None, "--bits": bits}, f"for the candidate of a run; {what} is a file")
         _audit_files(Path(what), data, shadow or [], wanted)
         return
+    _refuse({"--data": data, "--shadow": shadow}, f"for an .onnx file; {what} is a run")
     study, folder = open_run(what, runs, storage)
     if pick is None:
+        _refuse({"--bits": bits, "--attack": attack}, "with --pick: the proxy is held against audits of one kind")
         _audit_proxy(study, folder, wanted)
     else:
         _audit_candidate(study, folder, pick, wanted)
+
+
+def _refuse(given: Mapping[str, object], where: str) -> None:
+    """Refuse options that would have no effect."""
+    for option, value in given.items():
+        if value:
+            raise ValueError(f"expected {option} only {where}")
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,8 @@ def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted:
     from nas.audit import audit as attack_all
 
     is_onnx = path.suffix == ".onnx"
+    if data is not None and not is_onnx:
+        raise ValueError(f"expected --data only beside an .onnx file; {path} has its records itself")
     if is_onnx and data is None:
         raise ValueError("expected --data with the .npz of its records beside an .onnx file; got none")
     evidence, is_member = audit_input.read(path if is_onnx else None, data or path, shadows)
