@@ -10,7 +10,7 @@ left. Each side counts half, however many references it has. The score is log LR
 over a population does: see `rmia`.
 
 P_in must be that of the candidate's architecture and recipe. A bank of another one is surer of its members, or less,
-than the candidate would be; to rank candidates against one bank, use `rmia`.
+than the candidate would be; to rank candidates against one bank, use `lira_fitted`.
 
 What is *not* done: as in `rmia`.
 """
