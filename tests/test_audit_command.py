@@ -1,130 +1,367 @@
-"""`nas audit`: of a candidate, of a network from elsewhere, of a search's proxy."""
-
-from __future__ import annotations
+"""`nas audit` as a user calls it: a candidate, a network from files, a search's proxy."""
 
 import json
+import re
 
 import numpy as np
+import onnx
+import optuna
 import pytest
+import torch
+from optuna.trial import TrialState
+from optuna.trial import create_trial
 
-from nas import files
-from nas.storage import load_study
+from nas import audit
+from nas import shadows
+from nas.auditing import AUDITS
+from nas.auditing import earlier
+from nas.auditing import plan_of
+from nas.auditing import subject_of
+from nas.bank import code_version
+from nas.export import to_onnx
+from nas.storage import TASK
+from nas.storage import open_storage
+from nas.training import Diverged
+from search_spaces import mlp
+from search_spaces.graph import Architecture
+from search_spaces.network import build
+from tests.conftest import Run
+from tests.conftest import command_line
+from tests.conftest import work_here
 
-QUICK = ("--effort", "quick", "--workers", "1")
+ONE = ("--workers", 1)
 
 
 @pytest.fixture
-def no_shadows(monkeypatch):
-    """Fail a test in which a shadow is trained."""
+def trained(monkeypatch):
+    """How many shadows were trained, each by its records."""
+    seen = []
+    train = shadows.train
 
-    def fail(*_):
+    def watched(setup):
+        seen.append(len(setup.features))
+        return train(setup)
+
+    monkeypatch.setattr(shadows, "train", watched)
+    return seen
+
+
+@pytest.fixture
+def no_shadow(monkeypatch, no_training):
+    """Fail a test in which a shadow is trained, too."""
+
+    def fail(_setup):
         raise AssertionError("a shadow was trained")
 
-    monkeypatch.setattr("nas.shadows.train", fail)
+    monkeypatch.setattr(shadows, "train", fail)
 
 
-def outputs_of(path, **changes):
-    """Write what a network said about 400 records, half of them members."""
+def study_of(run):
+    return optuna.load_study(study_name=run.name, storage=open_storage(None, run.folder))
+
+
+def audited(nas, run, *options, pick=1, effort="quick"):
+    return nas("audit", run.name, "--pick", pick, "--effort", effort, *ONE, *options, "--runs", run.runs)
+
+
+def lines(run):
+    return [json.loads(line) for line in (run.folder / AUDITS).read_text().splitlines()]
+
+
+# A candidate.
+
+
+def test_a_candidate_is_audited_and_reported(nas, own_run, trained):
+    result = audited(nas, own_run)
+    assert result.code == 0, result.err
+    folder = own_run.folder / "audits" / "1"
+    assert result.out.splitlines()[-1] == f"written to {folder / 'audit.html'} and {folder / 'audit.json'}"
+    written = json.loads((folder / "audit.json").read_text())
+    page = (folder / "audit.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert "candidate 1 of small" in json.dumps(written)
+    assert "candidate 1 of small" in page
+    assert "4 shadows to train, 0 kept from earlier audits: about " in result.err
+    # Four, and two of one epoch for the estimate; each sees as many records as the candidate.
+    assert trained == [120] * 6
+    assert lines(own_run) == [{"candidate": 1, "effort": "quick"}]
+
+
+def test_the_second_run_trains_nothing_and_says_so(nas, own_run, trained):
+    first = audited(nas, own_run, "--json")
+    trained.clear()
+    second = audited(nas, own_run, "--json")
+    assert (first.code, second.code, trained) == (0, 0, [])
+    assert second.err.splitlines()[0] == "4 shadows, all kept from earlier audits"
+    one, other = (json.loads(result.out) for result in (first, second))
+    assert one == json.loads(json.dumps(one))
+    assert numbers(one) == numbers(other)
+    assert "audited on them before: never" in json.dumps(one)
+    assert "audited on them before: candidate 1 1 times" in json.dumps(other)
+    assert earlier(own_run.folder) == {1: 2}
+
+
+def numbers(written):
+    """All that an audit found, without the time it took and how often others looked."""
+    found = {name: value for name, value in written.items() if name != "about"}
+    return json.loads(re.sub(r'"seconds": [\d.e+-]+', '"seconds": 0', json.dumps(found)))
+
+
+def test_json_is_what_the_file_holds(nas, own_run, trained):
+    result = audited(nas, own_run, "--json")
+    assert json.loads(result.out) == json.loads((own_run.folder / "audits" / "1" / "audit.json").read_text())
+    assert trained
+
+
+def test_another_candidate_looked_at_before_is_a_warning(nas, own_run, trained):
+    first = audited(nas, own_run, "--attack", "loss", pick=0)
+    second = audited(nas, own_run, "--attack", "loss", pick=1)
+    assert first.code == second.code == 0
+    assert "the test records were open before" not in first.out
+    assert "the test records were open before, for candidates 0 of this run" in " ".join(second.out.split())
+    assert earlier(own_run.folder) == {0: 1, 1: 1}
+    assert trained
+
+
+def test_attacks_and_a_folder_may_be_named(nas, own_run, trained, tmp_path):
+    result = audited(nas, own_run, "--attack", "loss", "--attack", "rmia", "--output", tmp_path / "here", "--json")
+    assert result.code == 0, result.err
+    written = json.loads(result.out)
+    assert sorted(one["attack"] for one in written["findings"]) == ["loss", "rmia"]
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["audit.html", "audit.json"]
+    assert not (own_run.folder / "audits").exists()
+    assert trained
+
+
+def test_versions_are_attacked_with_it(nas, own_run, trained):
+    result = audited(nas, own_run, "--bits", 8, "--bits", 2, "--attack", "loss", "--json")
+    assert result.code == 0, result.err
+    assert {"8 bits", "2 bits", "all together"} <= set(re.findall(r'"name": "([^"]+)"', result.out))
+    assert len(trained) == 6
+
+
+def test_members_are_those_of_the_candidate_and_others_test_records(own_run):
+    study = study_of(own_run)
+    plan = plan_of(study, own_run.folder)
+    subject = subject_of(plan, study, 1)
+    pool = subject.pool
+
+    def known(records):
+        return {row.tobytes() for row in records.features}
+
+    inside = {row.tobytes() for row in pool.features[pool.audited][pool.is_member]}
+    outside = {row.tobytes() for row in pool.features[pool.audited][~pool.is_member]}
+    beyond = {row.tobytes() for row in pool.features[len(pool.is_member) :]}
+    assert inside | beyond == known(plan.data.members)
+    assert outside <= known(plan.data.test)
+    searched = known(plan.data.non_members) | known(plan.data.validation) | known(plan.data.reserve)
+    assert not (inside | outside | beyond) & searched
+    assert known(subject.population) == known(plan.data.reserve)
+    assert subject.spec.candidate.key == study.trials[1].user_attrs["key"]
+    assert not subject.network.training
+    assert subject.proxy.value == study.trials[1].user_attrs["leakage"]
+
+
+# What is refused before any training, with nothing written.
+
+
+def add_rejected(run):
+    study = study_of(run)
+    study.add_trial(create_trial(state=TrialState.PRUNED, params={}, distributions={}))
+    return len(study.trials) - 1
+
+
+def refusal_of(refused, run, *options, pick=1):
+    return refused("audit", run.name, "--pick", pick, "--effort", "quick", *ONE, *options)
+
+
+@pytest.mark.parametrize("pick", [99, -1, 5])
+def test_an_unknown_candidate_is_refused(refused, own_run, no_shadow, pick):
+    refusal = refusal_of(refused, own_run, pick=pick)
+    assert refusal == f"no trained candidate {pick} in 'small'; there are [0, 1, 2, 3, 4]"
+
+
+def test_a_rejected_candidate_is_refused(refused, own_run, no_shadow):
+    number = add_rejected(own_run)
+    assert number == 5
+    assert refusal_of(refused, own_run, pick=5).startswith(
+        "no trained candidate 5 in 'small'; there are [0, 1, 2, 3, 4]"
+    )
+
+
+def test_what_cannot_be_done_is_refused(refused, own_run, no_shadow, tmp_path):
+    def told(*options):
+        return refused("audit", "small", *options)
+
+    assert told("--pick", 1, "--effort", "hard") == "no effort 'hard'; there are ['quick', 'standard', 'full']"
+    assert told("--effort", "hard").startswith("no effort 'hard'")
+    assert told("--pick", 1, "--attack", "guess").startswith("no 'guess' in estimators.leakage.attacks; there are [")
+    needs = "the attack 'exit_index' cannot run here: it needs exits"
+    assert told("--pick", 1, "--attack", "exit_index") == needs
+    quick = "the attack 'safecompress' cannot run here: it needs --effort standard"
+    assert told("--pick", 1, "--effort", "quick", "--attack", "safecompress") == quick
+    assert told("--pick", 1, "--bits", 3) == "expected post-training bits of [8, 4, 2, 1]; got 3"
+    assert told("--pick", 1, "--workers", 0) == "expected at least one process; got --workers 0"
+    assert told("--pick", 1, "--data", tmp_path) == "expected --data only for an .onnx file; small is a run"
+    assert told("--pick", 1, "--shadow", tmp_path) == "expected --shadow only for an .onnx file; small is a run"
+    assert told("--bits", 8).startswith("expected --bits only with --pick")
+    assert told("--attack", "loss").startswith("expected --attack only with --pick")
+    assert told().startswith("expected at least 8 trained candidates to hold the proxy against; got 5")
+    assert "'nothing'" in refused("audit", "nothing", "--pick", 1)
+
+
+def test_bits_of_a_network_without_float_are_refused(refused, own_run, no_shadow, monkeypatch):
+    monkeypatch.setattr(Architecture, "without_float", lambda self, _bits: self)
+    assert refusal_of(refused, own_run, "--bits", 8) == (
+        "expected a network with weights or tensors in 32-bit float; all are quantised already"
+    )
+
+
+def test_other_data_than_the_search_had_are_refused(refused, own_run, no_shadow):
+    study = study_of(own_run)
+    study.set_user_attr(TASK, {**study.user_attrs[TASK], "fingerprint": "another"})
+    assert refusal_of(refused, own_run).startswith(
+        "expected the data and the versions of gecko-nas and PyTorch of the "
+    )
+    assert refused("audit", "small", *ONE).startswith("expected the data and the versions")
+
+
+def test_another_version_than_searched_is_refused(refused, own_run, no_shadow, monkeypatch):
+    monkeypatch.setattr("nas.auditing.code_version", lambda: f"not {code_version()}")
+    assert refusal_of(refused, own_run).startswith(
+        "expected the data and the versions of gecko-nas and PyTorch of the "
+    )
+
+
+def test_ctrl_c_keeps_what_is_trained(nas, own_run, trained, monkeypatch):
+    def first_two(specs, _count, *, workers):
+        yield from work(specs, 2, workers=workers)
+        raise KeyboardInterrupt
+
+    work = shadows.train_missing
+    monkeypatch.setattr(shadows, "train_missing", first_two)
+    result = audited(nas, own_run)
+    assert result.code == 130
+    assert "stopped; 2 trained shadows are kept, 2 are missing: the same command goes on" in result.err
+    assert not (own_run.folder / AUDITS).exists()
+    monkeypatch.setattr(shadows, "train_missing", work)
+    trained.clear()
+    again = audited(nas, own_run)
+    assert again.code == 0
+    assert "2 shadows to train, 2 kept from earlier audits: about " in again.err
+    assert len(trained) == 2 + 2
+
+
+def test_shadows_that_diverge_end_in_one_line_and_no_report(nas, own_run, monkeypatch):
+    def diverges(_setup):
+        raise Diverged("the loss became nan in epoch 1 of 3")
+
+    monkeypatch.setattr(shadows, "train", diverges)
+    result = audited(nas, own_run)
+    assert (result.code, result.out) == (2, "")
+    assert "nas: the loss became nan in epoch 1 of 3" in result.err
+    assert not (own_run.folder / "audits").exists()
+
+
+# Networks from files.
+
+
+@pytest.fixture
+def described(tmp_path):
+    """Logits of a network that is surer of its members, as an .npz, in a folder of its own."""
     rng = np.random.default_rng(0)
-    is_member, labels = np.arange(400) < 200, rng.integers(0, 3, 400)
-    logits = rng.normal(size=(400, 3)) + 2 * np.eye(3)[labels] * (0.5 + is_member[:, None])
-    files.write_arrays(path, **{"labels": labels, "is_member": is_member, "logits": logits, **changes})
-    return path
+    labels, is_member = rng.integers(0, 3, 200), np.arange(200) < 100
+    logits = rng.normal(size=(200, 3)) + np.eye(3)[labels] * (1 + 3 * is_member[:, None])
+    np.savez(tmp_path / "mine.npz", labels=labels, is_member=is_member, logits=logits.astype(np.float32))
+    return tmp_path / "mine.npz"
 
 
-def test_a_candidate_is_audited_and_its_shadows_are_kept(nas, own_run, monkeypatch):
-    command = ("audit", "small", "--pick", "0", *QUICK, "--runs", own_run.runs)
-    first = nas(*command)
-    assert first.code == 0, first.err
-    assert "4 shadows to train, 0 kept from earlier audits" in first.err
-    folder = own_run.folder / "audits" / "0"
-    report = files.read_json(folder / "audit.json")
-    assert "<svg" in (folder / "audit.html").read_text()
-    assert {"gap", "loss", "lira_online", "white_box", "label_augment"} <= {one["attack"] for one in report["findings"]}
-    assert report["members"] == report["non_members"]
-    monkeypatch.setattr("nas.shadows.train", lambda _: pytest.fail("a shadow was trained again"))
-    again = nas(*command, "--json")
-    assert again.code == 0, again.err
-    assert "4 shadows, all kept from earlier audits" in again.err
-    leakage = [json.loads(again.out)["leakage"], report["leakage"]]
-    assert leakage[0] == leakage[1]
-    # Only audits of other candidates make this one's a choice among several.
-    assert not [line for line in json.loads(again.out)["warnings"] if "open before" in line]
-    lines = (own_run.folder / "audits.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [{"candidate": 0, "effort": "quick"}] * 2
-
-
-def test_an_earlier_audit_of_another_candidate_is_a_warning(nas, own_run):
-    for number, expected in (("0", 0), ("1", 1)):
-        command = ("audit", "small", "--pick", number, *QUICK, "--attack", "loss", "--json", "--runs", own_run.runs)
-        result = nas(*command)
-        assert result.code == 0, result.err
-        warned = [line for line in json.loads(result.out)["warnings"] if "open before, for candidates 0 " in line]
-        assert len(warned) == expected
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (("--pick", "77"), "no trained candidate 77 in 'small'; there are"),
-        (("--pick", "0", "--effort", "extreme"), "no effort 'extreme'; there are ['quick', 'standard', 'full']"),
-        (("--pick", "0", "--attack", "none_such"), "no 'none_such' in estimators.leakage.attacks"),
-        (("--pick", "0", "--bits", "5"), "expected post-training bits of [8, 4, 2, 1]; got 5"),
-        ((), "expected at least 8 trained candidates to hold the proxy against; got 5"),
-    ],
-)
-def test_mistakes_are_refused_before_any_training(refused, own_run, no_shadows, flags, message):
-    assert refused("audit", "small", *flags, runs=own_run.runs).startswith(message)
-
-
-def test_a_run_of_another_version_is_refused(refused, own_run, no_shadows, monkeypatch):
-    monkeypatch.setattr("nas.auditing.code_version", lambda: "another")
-    assert "audit with what searched, or search again" in refused("audit", "small", "--pick", "0", runs=own_run.runs)
-
-
-def test_what_another_framework_said_is_audited(nas, tmp_path):
-    path = outputs_of(tmp_path / "theirs.npz")
-    result = nas("audit", path, "--output", tmp_path / "out", "--json")
+def test_logits_from_elsewhere_are_audited(nas, described, monkeypatch):
+    monkeypatch.chdir(described.parent)
+    result = nas("audit", described, "--json")
     assert result.code == 0, result.err
-    report = json.loads(result.out)
-    assert report["leakage_low"] > 0.5
-    assert report["shadows"] == 0
-    assert (tmp_path / "out" / "theirs-audit" / "audit.html").exists()
+    written = json.loads(result.out)
+    assert sorted(path.name for path in (described.parent / "mine-audit").iterdir()) == ["audit.html", "audit.json"]
+    assert json.loads((described.parent / "mine-audit" / "audit.json").read_text()) == written
+    found = {one["attack"]: one for one in written["findings"]}
+    assert found["loss"]["auc"] > 0.7
+    plain = nas("audit", "mine.npz", "--output", "elsewhere")
+    assert plain.code == 0
+    assert "written to elsewhere/mine-audit/audit.html and elsewhere/mine-audit/audit.json" in plain.out
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"logits": np.full((400, 3), np.nan)}, "expected finite logits"),
-        ({"labels": np.full(400, 7)}, "expected labels from 0 to 2; got 7 to 7"),
-        ({"features": np.ones((400, 2), np.float32)}, "expected members and non-members without a record in common"),
-        (
-            {"recipe": np.array('{"epochs": 30}'), "reference_recipe": np.array('{"epochs": 10}')},
-            "expected shadows trained by the network's recipe; epochs: network 30, shadows 10",
-        ),
-        (
-            {"trained_on": np.arange(400)[None] < [[100], [300]], "reference_logits": np.zeros((2, 400, 3))},
-            "expected ",
-        ),
-    ],
-)
-def test_files_that_cannot_be_audited_are_refused(refused, tmp_path, changes, message):
-    path = outputs_of(tmp_path / "theirs.npz", **changes)
-    result = refused("audit", path, "--output", tmp_path)
-    assert result.startswith(message)
-
-
-def test_the_proxy_is_held_against_audits(nas, own_run, monkeypatch):
-    monkeypatch.setattr("nas.contract.LEAST", 5)
-    monkeypatch.setattr("nas.contract.CANDIDATES", 5)
-    monkeypatch.setattr("nas.contract.stratified.__defaults__", (5,))
-    monkeypatch.setattr("nas.audit.EFFORTS", {"quick": 4, "standard": 4, "full": 4})
-    monkeypatch.setattr("nas.auditing.EFFORTS", {"quick": 4, "standard": 4, "full": 4})
-    result = nas("audit", "small", "--workers", "1", "--json", "--runs", own_run.runs)
+def test_an_onnx_file_is_audited_with_its_records(nas, own_run, tmp_path, monkeypatch):
+    space = mlp.make_space((5,), 3)
+    network = build(space.decode(space.reference), seed=0).eval()
+    model = tmp_path / "network.onnx"
+    onnx.save(to_onnx(network.architecture, network, "float32", torch.zeros(1, 5)), model)
+    features = np.random.default_rng(0).normal(size=(80, 5)).astype(np.float32)
+    data = tmp_path / "records.npz"
+    np.savez(data, labels=np.arange(80) % 3, is_member=np.arange(80) < 40, features=features)
+    result = nas("audit", model, "--data", data, "--effort", "quick", "--output", tmp_path, "--json")
     assert result.code == 0, result.err
-    found = json.loads(result.out)
-    trained = [trial.number for trial in load_study("small", own_run.folder, None).trials if trial.values]
-    assert {one["number"] for one in found["candidates"]} <= set(trained)
-    assert len(found["candidates"]) == 5
-    assert -1 <= found["spearman_low"] <= found["spearman"] <= found["spearman_high"] <= 1
-    assert files.read_json(own_run.folder / "audits" / "proxy.json") == found
+    assert {one["attack"] for one in json.loads(result.out)["findings"]} >= {"loss", "gap", "label_augment"}
+    assert (tmp_path / "network-audit" / "audit.html").exists()
+
+
+def test_files_that_cannot_be_audited_are_refused(nas, described, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def told(*arguments):
+        before = sorted(tmp_path.rglob("*"))
+        result = nas("audit", *arguments)
+        assert (result.code, result.out) == (2, "")
+        assert sorted(tmp_path.rglob("*")) == before
+        assert re.fullmatch(r"nas: [^\n]+\n", result.err)
+        return result.err[len("nas: ") : -1]
+
+    assert told("network.onnx") == "expected --data with the .npz of its records beside an .onnx file; got none"
+    assert told("mine.npz", "--pick", 0) == "expected --pick only for the candidate of a run; mine.npz is a file"
+    assert told("mine.npz", "--bits", 8) == "expected --bits only for the candidate of a run; mine.npz is a file"
+    assert told("mine.npz", "--data", described).startswith("expected --data only beside an .onnx file; mine.npz has")
+    assert told("mine.npz", "--effort", "hard").startswith("no effort 'hard'")
+    assert told("mine.npz", "--attack", "lira") == "the attack 'lira' cannot run here: it needs bank"
+    assert told("none.npz").startswith("expected an .npz that describes an audit at none.npz; there is no such path")
+    assert told("network.onnx", "--data", "mine.npz").startswith("expected an ONNX file at network.onnx")
+
+
+# The proxy.
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """A search of eight candidates."""
+    runs = tmp_path_factory.mktemp("eight")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.workers.run", work_here)
+        settings = "--space mlp --members 120 --references 2 --trials 8 --epochs 3 --workers 1 --name eight --json"
+        result = command_line("search", *settings.split(), "--runs", runs)
+    assert result.code == 0, result.err
+    return Run(runs, "eight", result.out)
+
+
+def test_the_proxy_is_held_against_audits(nas, eight, trained, monkeypatch):
+    monkeypatch.setitem(audit.EFFORTS, "standard", 4)
+    result = nas("audit", "eight", *ONE, "--runs", eight.runs, "--json")
+    assert result.code == 0, result.err
+    written = json.loads(result.out)
+    assert sorted(line["number"] for line in written["candidates"]) == list(range(8))
+    proxies = [line["proxy"] for line in written["candidates"]]
+    assert proxies == sorted(proxies)
+    measured = {trial.number: trial.user_attrs["leakage"] for trial in study_of(eight).trials}
+    assert {line["number"]: line["proxy"] for line in written["candidates"]} == measured
+    assert all(line["audited_low"] <= line["audited"] <= line["audited_high"] for line in written["candidates"])
+    assert -1 <= written["spearman_low"] <= written["spearman"] <= written["spearman_high"] <= 1
+    assert json.loads((eight.folder / "audits" / "proxy.json").read_text()) == written
+    assert len(trained) >= 4
+    assert {line["effort"] for line in lines(eight)} == {"contract"}
+    assert earlier(eight.folder) == dict.fromkeys(range(8), 1)
+    # Again, in words: nothing is trained, and the figures are the same.
+    trained.clear()
+    again = nas("audit", "eight", *ONE, "--runs", eight.runs)
+    assert again.code == 0
+    assert not trained
+    assert "32 shadows, all kept from earlier audits" in again.err
+    assert json.loads((eight.folder / "audits" / "proxy.json").read_text()) == written
+    assert f"rank correlation over 8 candidates: Spearman {written['spearman']:.2f} (" in again.out
+    assert earlier(eight.folder) == dict.fromkeys(range(8), 2)

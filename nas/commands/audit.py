@@ -63,6 +63,8 @@ def audit(
     torch.set_num_threads(1)  # as shadows are trained; small networks gain little from more
     if effort not in EFFORTS:
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"expected at least one process; got --workers {workers}")
     wanted = _Wanted(effort, tuple(bits or ()), attack, workers, output, as_json)
     if Path(what).suffix in (".onnx", ".npz"):
         _refuse({"--pick": pick is not None, "--bits": bits}, f"for the candidate of a run; {what} is a file")

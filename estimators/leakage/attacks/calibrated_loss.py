@@ -18,7 +18,8 @@ repeats yet:
     89 at 3 bits or more that err below 1/2         .09  -.16  -.01     .91   .91   .92
     54 trainings: epochs, dropout, decay, width     .96   .96   .97     .99   .98   .98
 
-Use `lira_fitted` to rank candidates; use this one where the references have the candidate's own architecture and recipe.
+Use `lira_fitted` to rank candidates; use this one where the references have the candidate's own architecture and
+recipe.
 
 What is *not* done: the authors' forgetting-based reference, a copy of the attacked network trained on.
 """

@@ -12,8 +12,8 @@ beyond 8 deviations do not tie at 1.
 
 Below 64 references the deviation is one for all records, and z ranks as phi(x) - mean_out(x) does: the difference of
 `calibrated_loss`, in log odds in the place of losses. From 64 on each record has its own. It needs references that are
-as sure as the candidate, so of its architecture and recipe; to rank different candidates, `lira_fitted` stands a mismatch
-better.
+as sure as the candidate, so of its architecture and recipe; to rank different candidates, `lira_fitted` stands a
+mismatch better.
 
 What is *not* done: augmented queries, and the online form: `lira_online`.
 """
