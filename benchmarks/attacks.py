@@ -5,8 +5,8 @@ Five networks, each with 16 shadows by its own recipe, attacked as `nas audit --
 - a CNN that knows 2,500 CIFAR-10 images (16 x 16) by heart, among as many others;
 - a perceptron that knows 2,000 records of Location-30 by heart;
 - the same perceptron with 70 % of its weights pruned by magnitude and half of the epochs again, the shadows alike;
-- the same CNN, hardly trained: 1-bit blocks, 3 epochs, weight decay 0.3. It leaks least of these; it is *not* differentially
-  private;
+- the same CNN, hardly trained: 1-bit blocks, 3 epochs, weight decay 0.3. It leaks least of these and is *not*
+  differentially private;
 - an independent perceptron, trained on other records altogether: nobody is a member, and no attack may find one.
 
     python benchmarks/attacks.py             # about twenty minutes on two cores; trained shadows are kept
