@@ -37,7 +37,6 @@ from nas import shadows
 from nas.audit import EFFORTS
 from nas.audit import audit
 from nas.audit import runnable
-from nas.bank import code_version
 from nas.cautions import proxy_disagrees
 from nas.cautions import test_was_open
 from nas.compressing import compressed
@@ -57,6 +56,7 @@ from nas.storage import CONFIG
 from nas.storage import TASK
 from nas.training import compute_device
 from nas.training import seed_from
+from nas.training import training_version
 from search_spaces.network import Network
 from search_spaces.network import build
 
@@ -101,7 +101,7 @@ def plan_of(study: optuna.Study, folder: Path) -> Plan:
     """
     plan = resolve(parse_config(study.user_attrs[CONFIG]), folder.parent)
     task = study.user_attrs[TASK]
-    if plan.data.fingerprint != task["fingerprint"] or code_version() != task["code"]:
+    if plan.data.fingerprint != task["fingerprint"] or task.get("version") != training_version():
         raise ValueError(
             f"expected the data and the versions of gecko-nas and PyTorch of the search {study.study_name!r}; they "
             "differ: shadows would not be trained as its networks were; audit with what searched, or search again"

@@ -2,7 +2,8 @@
 
 Each reference is trained on a random half of members and non-members, as many records as a candidate sees. References
 come in complementary pairs, so every record is left out by exactly half of them. Each is kept in a file of its own
-under a key of data, split, recipe and code: a later, larger bank reuses them, and several workers share the work.
+under a key of data, split, recipe and training version: a later, larger bank reuses them, and several workers share
+the work.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from dataclasses import dataclass
-from functools import cache
 from functools import partial
 from pathlib import Path
 
@@ -22,11 +22,8 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-import search_spaces
 from estimators.leakage.evidence import Bank
 from nas import files
-from nas import records
-from nas import training
 from nas.records import Splits
 from nas.training import Recipe
 from nas.training import compute_device
@@ -34,6 +31,7 @@ from nas.training import logits_of
 from nas.training import plain_setup
 from nas.training import seed_from
 from nas.training import train
+from nas.training import training_version
 from search_spaces.graph import Architecture
 
 
@@ -63,25 +61,19 @@ class BankSpec:
             raise ValueError(f"expected an even number of references, at least 2; got {self.references}")
 
     @property
+    def what(self) -> str:
+        """All that decides a reference but the program; the number of references does not."""
+        parts = [self.data.fingerprint, self.architecture.key, asdict(self.recipe), self.seed]
+        return json.dumps(parts, sort_keys=True)
+
+    @property
     def key(self) -> str:
-        """Sixteen hex digits over all that decides a reference's logits; the number of references does not."""
-        parts = [self.data.fingerprint, self.architecture.key, asdict(self.recipe), self.seed, code_version()]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        """Sixteen hex digits over all that decides a reference's logits."""
+        return hashlib.sha256(f"{self.what} {training_version()}".encode()).hexdigest()[:16]
 
     def paths(self, folder: Path) -> list[Path]:
         """Files that hold the references' logits, one each."""
         return [folder / f"reference-{self.key}-{reference}.npz" for reference in range(self.references)]
-
-
-@cache
-def code_version() -> str:
-    """Hash the sources that decide what a training gives, and PyTorch's version: old caches never pass for new."""
-    root = Path(search_spaces.__file__).parent
-    sources = sorted([*root.rglob("*.py"), Path(training.__file__), Path(records.__file__), Path(__file__)])
-    digest = hashlib.sha256(torch.__version__.encode())
-    for source in sources:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def halves(records: int, reference: int, seed: int) -> NDArray[np.bool_]:
@@ -103,7 +95,7 @@ def reference_logits(spec: BankSpec, reference: int) -> NDArray[np.float32]:
     features = torch.from_numpy(np.concatenate([part.features for part in parts])).to(place)
     labels = torch.from_numpy(np.concatenate([part.labels for part in parts])).to(place)
     rows = torch.from_numpy(np.flatnonzero(halves(len(labels), reference, spec.seed))).to(place)
-    seed = seed_from(spec.seed, spec.key, reference)
+    seed = seed_from(spec.seed, spec.what, reference)
     network = train(plain_setup(spec.architecture, features[rows], labels[rows], spec.recipe, seed))
     return logits_of(network, features)
 

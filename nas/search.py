@@ -52,7 +52,6 @@ from estimators.fields import CannotRun
 from nas import files
 from nas.bank import build_bank
 from nas.bank import cached_logits
-from nas.bank import code_version
 from nas.config import SearchConfig
 from nas.evaluate import Bench
 from nas.evaluate import Candidate
@@ -68,6 +67,7 @@ from nas.training import Diverged
 from nas.training import TrainSetup
 from nas.training import plain_setup
 from nas.training import seed_from
+from nas.training import training_version
 from search_spaces.graph import ParamValue
 
 # Candidates refused in a row (over budget or seen before) after which a space counts as exhausted.
@@ -396,7 +396,8 @@ def _cached_teacher(plan: Plan, setup: TrainSetup) -> Tensor:
     """Return a teacher's logits, training it once per study: candidates that differ only in bits share theirs."""
     teacher = plan.teacher or Candidate(setup.architecture, setup.recipe)
     seed = seed_from(plan.config.seed, teacher.key)
-    name = hashlib.sha256(f"{plan.data.fingerprint} {teacher.key} {seed} {code_version()}".encode()).hexdigest()[:16]
+    what = f"{plan.data.fingerprint} {teacher.key} {seed} {training_version()}"
+    name = hashlib.sha256(what.encode()).hexdigest()[:16]
     path = plan.cache_folder / f"teacher-{name}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     training = plain_setup(teacher.architecture, setup.features, setup.targets, teacher.recipe, seed)

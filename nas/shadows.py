@@ -4,8 +4,8 @@ A shadow has the audited network's architecture, recipe, defence and number of t
 random half of the audited records, in complementary pairs, so that every record is left out by half of the shadows;
 what the audited network was trained on beyond them, every shadow is trained on too. Weights are kept, not logits:
 whatever an attack asks the audited network, it can ask the shadows, and post-training versions of them cost no
-training. Each has a file of its own under a key of data, candidate, seed and code: 64 shadows reuse 16, and several
-processes share the work.
+training. Each has a file of its own under a key of data, candidate, seed and training version: 64 shadows reuse 16,
+and several processes share the work.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from estimators.leakage.evidence import Bank
 from nas import files
 from nas import plugins
 from nas import processes
-from nas.bank import code_version
 from nas.bank import halves
 from nas.evaluate import Candidate
 from nas.evaluate import Defence
@@ -42,6 +41,7 @@ from nas.oracles import of_network
 from nas.training import compute_device
 from nas.training import seed_from
 from nas.training import train
+from nas.training import training_version
 from search_spaces.network import Network
 from search_spaces.network import build
 
@@ -109,7 +109,7 @@ class ShadowSpec:
 
     def __post_init__(self) -> None:
         defence = hashlib.sha256(Path(inspect.getfile(_defence(self.candidate))).read_bytes()).hexdigest()
-        parts = [self.pool.fingerprint, self.candidate.key, defence, self.seed, code_version(), _own_version()]
+        parts = [self.pool.fingerprint, self.candidate.key, defence, self.seed, training_version()]
         object.__setattr__(self, "key", hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16])
 
     def path(self, shadow: int) -> Path:
@@ -220,9 +220,3 @@ def _trained(spec: ShadowSpec, shadow: int) -> torch.nn.Module:
 def _defence(candidate: Candidate) -> Defence:
     defend: Defence = plugins.load("nas.defences", candidate.defence, "defend")
     return defend
-
-
-def _own_version() -> str:
-    """Hash what decides here, beyond `code_version`, what a shadow is."""
-    sources = "".join(inspect.getsource(part) for part in (_trained, Pool.rows, set_up))
-    return hashlib.sha256(sources.encode()).hexdigest()

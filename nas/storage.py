@@ -24,14 +24,14 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas import journal
-from nas.bank import code_version
 from nas.config import SearchConfig
 from nas.config import differences
 from nas.plan import Plan
+from nas.training import training_version
 
 CONFIG = "config"
 TASK = "task"
-TASK_KEYS = {"input_shape", "num_classes", "fingerprint", "code", "id"}
+TASK_KEYS = {"input_shape", "num_classes", "fingerprint", "id"}
 JOURNAL = "journal.log"
 # Processes that open a new database at once all try to make its tables, and one of them succeeds.
 SECONDS_TO_MAKE_TABLES = 10
@@ -159,14 +159,19 @@ def _check_same(config: SearchConfig, origin: Mapping[str, str], attrs: Mapping[
             f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "
             "go on with the old ones, or choose another --name"
         )
-    for what, words in (("fingerprint", "with other data"), ("code", "by another version of gecko-nas or PyTorch")):
-        if attrs[TASK][what] != origin[what]:
-            raise ValueError(f"the run {config.name!r} was started {words}; choose another --name")
+    if attrs[TASK]["fingerprint"] != origin["fingerprint"]:
+        raise ValueError(f"the run {config.name!r} was started with other data; choose another --name")
+    then, now = attrs[TASK].get("version", "a gecko-nas before training versions"), origin["version"]
+    if then != now:
+        raise ValueError(
+            f"the run {config.name!r} was started by {then}; this is {now}: "
+            "go on with that one, or choose another --name"
+        )
 
 
 def _origin(plan: Plan) -> dict[str, str]:
     """Name the data and the program: together with the settings they decide every number."""
-    return {"fingerprint": plan.data.fingerprint, "code": code_version()}
+    return {"fingerprint": plan.data.fingerprint, "version": training_version()}
 
 
 def _is_signed(attrs: Mapping[str, Any]) -> bool:

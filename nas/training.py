@@ -20,6 +20,12 @@ from torch.nn import functional
 from search_spaces.graph import Architecture
 from search_spaces.network import build
 
+TRAINING_VERSION = 1
+"""Raise it with every change after which the same candidate, data and seed give other weights or other measures.
+
+`tests/test_training_version.py` trains a few candidates and fails when their weights change under the same version.
+Runs, references and shadows of another version are never mixed with new ones.
+"""
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 OPTIMIZERS = ("adamw", "sgd")
 AUGMENTATIONS = ("none", "flip-crop")
@@ -101,6 +107,11 @@ def plain_setup(architecture: Architecture, features: Tensor, labels: Tensor, re
         return functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
 
     return TrainSetup(architecture, features, labels, loss, recipe, seed)
+
+
+def training_version() -> str:
+    """Name what decides a training beside its candidate, data and seed: the training version, and PyTorch's."""
+    return f"training version {TRAINING_VERSION}, PyTorch {torch.__version__}"
 
 
 def seed_from(*parts: object) -> int:

@@ -17,7 +17,6 @@ from nas.auditing import AUDITS
 from nas.auditing import earlier
 from nas.auditing import plan_of
 from nas.auditing import subject_of
-from nas.bank import code_version
 from nas.export import to_onnx
 from nas.storage import TASK
 from nas.storage import open_storage
@@ -227,7 +226,7 @@ def test_other_data_than_the_search_had_are_refused(refused, own_run, no_shadow)
 
 
 def test_another_version_than_searched_is_refused(refused, own_run, no_shadow, monkeypatch):
-    monkeypatch.setattr("nas.auditing.code_version", lambda: f"not {code_version()}")
+    monkeypatch.setattr("nas.auditing.training_version", lambda: "another")
     assert refusal_of(refused, own_run).startswith(
         "expected the data and the versions of gecko-nas and PyTorch of the "
     )

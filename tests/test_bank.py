@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from nas import bank as bank_module
-from nas import files
 from nas.bank import BankSpec
 from nas.bank import build_bank
-from nas.bank import code_version
 from nas.bank import halves
 from nas.bank import reference_logits
 from nas.records import Records
@@ -127,35 +125,13 @@ def test_another_bank_is_trained_anew(tmp_path, trained, change):
     assert trained == [0, 1, 0, 1]
 
 
-def test_other_code_is_a_cache_miss(tmp_path, trained, monkeypatch):
+def test_another_training_version_is_a_cache_miss_with_the_same_seeds(tmp_path, trained, monkeypatch):
     build_bank(spec_of(references=2), tmp_path)
-    monkeypatch.setattr(bank_module, "code_version", lambda: "later")
+    what = spec_of(references=2).what
+    monkeypatch.setattr(bank_module, "training_version", lambda: "later")
     build_bank(spec_of(references=2), tmp_path)
     assert trained == [0, 1, 0, 1]
-
-
-@pytest.mark.parametrize("module", ["search_spaces/layers/quantize.py", "nas/training.py", "nas/records.py"])
-def test_the_code_version_covers_what_decides_a_training(module, monkeypatch):
-    code_version.cache_clear()
-    before = code_version()
-    read_bytes = type(files.Path("x")).read_bytes
-
-    def edited(path):
-        return read_bytes(path) + (b"# edited" if str(path).endswith(module) else b"")
-
-    monkeypatch.setattr("pathlib.Path.read_bytes", edited)
-    code_version.cache_clear()
-    assert code_version() != before
-    code_version.cache_clear()
-
-
-def test_the_code_version_covers_pytorch(monkeypatch):
-    code_version.cache_clear()
-    before = code_version()
-    monkeypatch.setattr("torch.__version__", "0.1")
-    code_version.cache_clear()
-    assert code_version() != before
-    code_version.cache_clear()
+    assert spec_of(references=2).what == what
 
 
 @pytest.mark.parametrize("references", [0, 1, 3])

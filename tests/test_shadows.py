@@ -305,9 +305,8 @@ def test_another_pool_candidate_or_seed_is_another_key_and_a_training(spec, trai
     assert weights(other, 2) != weights(spec, 2)
 
 
-@pytest.mark.parametrize("part", ["code_version", "_own_version"])
-def test_another_version_of_the_program_is_another_key(spec, monkeypatch, part):
-    monkeypatch.setattr(shadows, part, lambda: "another")
+def test_another_training_version_is_another_key(spec, monkeypatch):
+    monkeypatch.setattr(shadows, "training_version", lambda: "another")
     assert replace(spec).key != spec.key
 
 

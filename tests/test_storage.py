@@ -247,6 +247,6 @@ def test_two_users_do_not_share_locks(plan, database, monkeypatch):
 def test_a_study_started_by_another_version_is_refused(plan, monkeypatch):
     """Its bank would be another: the leakage of early and late candidates could not be compared."""
     open_study(plan)
-    monkeypatch.setattr("nas.storage.code_version", lambda: "another")
-    with pytest.raises(ValueError, match="was started by another version of gecko-nas or PyTorch"):
+    monkeypatch.setattr("nas.storage.training_version", lambda: "another")
+    with pytest.raises(ValueError, match=r"was started by training version .*; this is another"):
         open_study(plan)

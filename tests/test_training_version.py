@@ -1,0 +1,133 @@
+"""The training version: trainings that must not change without raising it.
+
+After a change that is meant to give other weights, raise `TRAINING_VERSION` and write the file anew:
+
+    python -m tests.test_training_version
+"""
+
+import hashlib
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nas import plugins
+from nas.evaluate import Candidate
+from nas.evaluate import set_up
+from nas.evaluate import train_teacher
+from nas.training import TRAINING_VERSION
+from nas.training import Recipe
+from nas.training import logits_of
+from nas.training import train
+from search_spaces.graph import FUNCTIONS
+from search_spaces.graph import KINDS
+from search_spaces.graph import GraphBuilder
+
+STORED = Path(__file__).with_name("training_version.json")
+CLASSES, RECORDS = 3, 24
+
+
+def plain(weight_bits=32, bits=32, range="tracked"):
+    """A small CNN with weights and tensors of so many bits."""
+    graph = GraphBuilder((2, 8, 8), bits=min(bits, 8) if bits < 32 else 32)
+    x = graph.conv(0, 4, kernel=(3, 3), padding=(1, 1), weight_bits=weight_bits)
+    x = graph.activation(graph.norm(x), bits=bits, range=range)
+    x = graph.depthwise(x, kernel=(3, 3), padding=(1, 1), weight_bits=weight_bits)
+    x = graph.activation(graph.norm(x), bits=bits, range=range)
+    x = graph.linear(graph.flatten(graph.pool(x, "avg", kernel=(4, 4), stride=(4, 4))), CLASSES, bias=True)
+    return graph.architecture("example", {"bits": bits, "weight_bits": weight_bits, "range": range})
+
+
+def every_operator():
+    """One operator of each kind and function."""
+    graph = GraphBuilder((2, 8, 8))
+    x = graph.norm(graph.conv(0, 4, kernel=(3, 3), padding=(1, 1), groups=2))
+    for function in FUNCTIONS["activation"]:
+        if function != "sign":
+            x = graph.activation(graph.add(x, graph.zero(x)), function)
+    x = graph.activation(x, bits=1)
+    parts = [graph.pool(x, function, kernel=(2, 2), stride=(2, 2)) for function in FUNCTIONS["pool"]]
+    x = graph.depthwise(graph.concat(*parts), kernel=(3, 3), padding=(1, 1))
+    graph.linear(graph.flatten(x), CLASSES, bias=True)
+    return graph.architecture("example", {})
+
+
+CANDIDATES = {
+    "float": Candidate(plain(), Recipe(epochs=2, batch_size=8)),
+    "every operator": Candidate(every_operator(), Recipe(epochs=2, batch_size=8)),
+    **{f"{bits} bits": Candidate(plain(bits, bits), Recipe(epochs=2, batch_size=8)) for bits in (8, 4, 2, 1)},
+    "learned ranges": Candidate(plain(4, 4, "learned"), Recipe(epochs=2, batch_size=8)),
+    "sgd": Candidate(plain(), Recipe(epochs=2, batch_size=8, optimizer="sgd", weight_decay=0.1)),
+    "flip-crop": Candidate(plain(), Recipe(epochs=2, batch_size=8, augment="flip-crop")),
+    "dropout and smoothing": Candidate(plain(), Recipe(epochs=2, batch_size=8, dropout=0.5, label_smoothing=0.2)),
+    **{
+        f"defence {name}": Candidate(plain(4, 8), Recipe(epochs=2, batch_size=8), name)
+        for name in plugins.available("nas.defences", "defend")
+    },
+}
+
+
+def trained(candidate):
+    """Train a candidate on fixed records; returns its weights' digest and its logits on the first four."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(RECORDS, 2, 8, 8)).astype(np.float32)
+    labels = rng.integers(0, CLASSES, RECORDS)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        setup = set_up(candidate, features, labels, seed=7)
+        network = train(plugins.load("nas.defences", candidate.defence, "defend")(setup, train_teacher))
+        logits = logits_of(network, torch.from_numpy(features[:4]))
+    finally:
+        torch.set_num_threads(threads)
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return {"digest": digest.hexdigest()[:16], "logits": logits.round(5).tolist()}
+
+
+def machine():
+    """What the last digits depend on beside the program."""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {_processor()} PyTorch {torch.__version__}"
+
+
+def _processor():
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return json.loads(STORED.read_text())
+
+
+def test_every_kind_of_operator_is_trained():
+    assert {op.kind for op in CANDIDATES["every operator"].architecture.ops} == set(KINDS)
+
+
+def test_the_stored_trainings_are_of_this_version_and_all_there(stored):
+    assert stored["version"] == TRAINING_VERSION
+    assert stored["trainings"].keys() == CANDIDATES.keys()
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_training_gives_what_this_version_gave(stored, name):
+    """To the bit on the processor and PyTorch of the stored ones; elsewhere sums may be taken in another order."""
+    found, expected = trained(CANDIDATES[name]), stored["trainings"][name]
+    np.testing.assert_allclose(
+        found["logits"],
+        expected["logits"],
+        atol=2e-3,
+        err_msg="these trainings give other numbers: raise TRAINING_VERSION if that is meant",
+    )
+    if stored["machine"] == machine():
+        assert found["digest"] == expected["digest"], "other weights: raise TRAINING_VERSION if that is meant"
+
+
+if __name__ == "__main__":
+    trainings = {name: trained(candidate) for name, candidate in CANDIDATES.items()}
+    content = {"version": TRAINING_VERSION, "machine": machine(), "trainings": trainings}
+    STORED.write_text(json.dumps(content, indent=1) + "\n")
