@@ -42,9 +42,9 @@ from estimators.timing import inference_ms
 from estimators.timing import kernel_cycles
 from estimators.timing import moved_bytes
 from estimators.timing import occupied_macs
-from search_spaces.graph import Architecture
-from search_spaces.graph import Kernel
-from search_spaces.graph import Pair
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Kernel
+from search_spaces.graph.architecture import Pair
 
 BITFUSION = SHARED / "bitfusion" / "bitfusion_lut.csv"
 HAQ = SHARED / "haq" / "qmobilenetv2_imagenet100_batch16_latency_table.npy"

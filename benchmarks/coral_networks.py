@@ -25,9 +25,9 @@ from estimators.calibration import fit_cycles
 from estimators.cost import params
 from estimators.counts import Floats
 from estimators.device_files import load_device
-from search_spaces.graph import Architecture
-from search_spaces.graph import GraphBuilder
-from search_spaces.graph import Pair
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Pair
+from search_spaces.graph.builder import GraphBuilder
 
 
 def alexnet(bits: int = 8) -> Architecture:

@@ -49,8 +49,8 @@ from nas.hosting import POINTS
 from nas.hosting import calibration_networks
 from nas.hosting import hosted
 from nas.hosting import timed
-from search_spaces.graph import Architecture
-from search_spaces.structure import structure_of
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.structure import structure_of
 
 FOLDER = ROOT / "estimators" / "devices"
 MEASUREMENTS = ROOT / "runs" / "latency_host.csv"

@@ -36,11 +36,11 @@ from nas.device_text import write
 from nas.measurements import About
 from nas.measurements import noise_ceiling
 from nas.tables import TableRow
-from search_spaces.graph import Params
+from search_spaces.graph.architecture import Params
+from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import EDGES
 from search_spaces.nb201 import NAMES
 from search_spaces.nb201 import make_space
-from search_spaces.pruning import prune
 
 TABLE = SHARED / "nb201" / "latency_ms.csv.gz"
 CACHE = Path(tempfile.gettempdir()) / "gecko-nas-benchmarks"

@@ -30,7 +30,7 @@ from nas.records import split
 from nas.training import Recipe
 from nas.training import plain_setup
 from nas.training import train
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 from search_spaces.space import SearchSpace
 

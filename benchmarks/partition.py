@@ -26,7 +26,7 @@ from estimators.partition.enclave import best_tail
 from estimators.partition.enclave import hide
 from estimators.partition.split import best_split
 from estimators.partition.split import prefix_splits
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 BANDWIDTHS_MBIT_S = (0.1, 1.0, 10.0, 50.0)
 ROUND_TRIP_MS = 5.0

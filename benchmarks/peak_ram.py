@@ -32,7 +32,7 @@ from estimators.device import Device
 from estimators.device import Memory
 from estimators.device_files import load_device
 from estimators.schedule import best_order
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 KIB = 1024
 DEVICE = "stm32h747"

@@ -66,7 +66,7 @@ from nas.training import Recipe
 from nas.training import train
 from search_spaces import conv
 from search_spaces import mlp
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 from search_spaces.space import SearchSpace
 
 CACHE = Path(tempfile.gettempdir()) / "gecko-nas-benchmarks" / "proxy"

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from functools import partial
 
-from search_spaces.graph import Architecture
-from search_spaces.graph import GraphBuilder
-from search_spaces.graph import Pair
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Pair
+from search_spaces.graph.builder import GraphBuilder
 
 BITS = 8
 

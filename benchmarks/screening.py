@@ -30,8 +30,8 @@ from estimators.device_files import load_device
 from nas.evaluate import cost_metrics
 from nas.plan import sample
 from search_spaces.conv import make_space
-from search_spaces.graph import Architecture
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.network import build
 
 INPUT_SHAPE = (3, 32, 32)

@@ -8,8 +8,8 @@ from estimators.fields import ELEMENT_KINDS
 from estimators.fields import MAC_KINDS
 from estimators.fields import VIEW_KINDS
 from estimators.fields import no_rule
-from search_spaces.graph import Architecture
-from search_spaces.graph import Kernel
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Kernel
 
 BYTES_PER_KIB = 1024
 BYTES_PER_BIAS = 4

@@ -12,8 +12,8 @@ from estimators.fields import KERNEL_KINDS
 from estimators.fields import MAC_KINDS
 from estimators.fields import VIEW_KINDS
 from estimators.fields import no_rule
-from search_spaces.graph import Architecture
-from search_spaces.graph import Pair
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Pair
 
 Floats: TypeAlias = NDArray[np.float64]
 

@@ -40,11 +40,11 @@ from estimators.fields import Text
 from estimators.fields import Width
 from estimators.fields import Widths
 from estimators.fields import cheapest_holding
-from search_spaces.graph import Architecture
-from search_spaces.graph import Pair
-from search_spaces.merging import merge
-from search_spaces.pruning import is_constant
-from search_spaces.pruning import prune
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Pair
+from search_spaces.graph.merging import merge
+from search_spaces.graph.pruning import is_constant
+from search_spaces.graph.pruning import prune
 
 PLAIN = (None, True, False)
 """Nothing converted, dead operators left out, repeated ones not merged: what most engines do."""

@@ -17,7 +17,7 @@ from pydantic import AfterValidator
 from pydantic import ConfigDict
 from pydantic import PlainValidator
 
-from search_spaces.graph import Pair
+from search_spaces.graph.architecture import Pair
 
 _Names = TypeVar("_Names", Mapping[str, float], tuple[str, ...])
 

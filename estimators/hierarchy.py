@@ -25,8 +25,8 @@ from estimators.fields import VIEW_KINDS
 from estimators.fields import CannotRun
 from estimators.fields import no_rule
 from estimators.timing import kernel_cycles
-from search_spaces.graph import Architecture
-from search_spaces.graph import Kernel
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Kernel
 
 LEVELS = ("register_file", "array", "buffer", "dram")
 PICOJOULES_PER_MILLIJOULE = 1e9

@@ -7,9 +7,9 @@ describe sizes, remainders and neighbours.
 
 from __future__ import annotations
 
-from search_spaces.graph import FUNCTIONS
-from search_spaces.graph import Architecture
-from search_spaces.graph import Kernel
+from search_spaces.graph.architecture import FUNCTIONS
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Kernel
 
 VECTOR = 16
 KINDS = ("input", "conv", "pointwise", "depthwise", "linear", "pool", "norm", "activation", "add", "concat", "zero")

@@ -28,7 +28,7 @@ from estimators.fields import VIEW_KINDS
 from estimators.kernel_features import FEATURES
 from estimators.kernel_features import features_of
 from estimators.trees import Tree
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 STAGES = 100
 DEPTH = 4

@@ -21,9 +21,9 @@ from estimators.timing import cycle_parts
 from estimators.timing import learned_factors
 from estimators.timing import moved_bytes
 from estimators.timing import streamed_cycles
-from search_spaces.graph import Architecture
-from search_spaces.graph import Pair
-from search_spaces.graph import Shape
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Pair
+from search_spaces.graph.architecture import Shape
 
 Bound: TypeAlias = Literal["compute", "memory", "overhead", "nothing"]
 """What most of a layer's time goes to: MACs, moving data, or a cost that does not depend on its size."""

@@ -19,7 +19,7 @@ from estimators.fields import ELEMENT_KINDS
 from estimators.fields import MAC_KINDS
 from estimators.fields import VIEW_KINDS
 from estimators.fields import no_rule
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 WRITERS = MAC_KINDS | ELEMENT_KINDS
 
@@ -105,7 +105,7 @@ def schedule(architecture: Architecture, device: Device, order: Sequence[int] | 
             enough.
 
     >>> from estimators.device_files import load_device
-    >>> from search_spaces.graph import GraphBuilder
+    >>> from search_spaces.graph.builder import GraphBuilder
     >>> graph = GraphBuilder((2, 10, 10), bits=8)
     >>> x = graph.conv(0, 3, weight_bits=8)
     >>> x = graph.linear(graph.flatten(graph.activation(x, bits=8)), 10, weight_bits=8)

@@ -15,8 +15,8 @@ from estimators.fields import CannotRun
 from estimators.fields import no_rule
 from estimators.kernel_features import features_of
 from estimators.trees import value_of
-from search_spaces.graph import Architecture
-from search_spaces.graph import Kernel
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Kernel
 
 
 def kernel_cycles(kernel: Kernel, device: Device) -> float:

@@ -10,7 +10,7 @@ from estimators.device import Device
 from estimators.layers import INPUT
 from estimators.schedule import best_order
 from estimators.timing import kernel_cycles
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 WORTH_SAYING = 0.01
 """Savings below this share are none."""

@@ -14,7 +14,7 @@ from estimators.what_if import WORTH_SAYING
 from estimators.what_if import flash_with_fewer_bits
 from estimators.what_if import ram_with_half_the_channels
 from estimators.what_if import time_with_fewer_bits
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 HELPS: Mapping[str, str] = MappingProxyType(
     {

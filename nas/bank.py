@@ -32,7 +32,7 @@ from nas.training import plain_setup
 from nas.training import seed_from
 from nas.training import train
 from nas.training import training_version
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 
 @dataclass(frozen=True, eq=False)

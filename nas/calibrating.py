@@ -37,9 +37,9 @@ from nas.measurements import noise_ceiling
 from nas.measurements import usable
 from nas.plan import sample
 from nas.tables import TableRow
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.structure import structure_of
 from search_spaces.space import SearchSpace
-from search_spaces.structure import structure_of
 
 OUTLIER = 5.0
 """A row this many times off the prediction of a fit without it is a mistake, not noise."""

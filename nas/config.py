@@ -31,8 +31,8 @@ from pydantic import ValidationError
 from pydantic import model_validator
 
 from nas.training import Recipe
-from search_spaces.graph import Params
-from search_spaces.graph import ParamValue
+from search_spaces.graph.architecture import Params
+from search_spaces.graph.architecture import ParamValue
 
 SAMPLERS = ("tpe", "nsga2", "random")
 ENGINES = ("optuna", "nni", "nni-service")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 
 

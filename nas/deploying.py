@@ -25,8 +25,8 @@ from nas.measuring import measure
 from nas.records import Source
 from nas.records import load_records
 from nas.records import split
-from search_spaces.graph import Architecture
-from search_spaces.graph import Shape
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Shape
 from search_spaces.network import Network
 from search_spaces.network import build
 

@@ -32,7 +32,7 @@ from nas.measurements import About
 from nas.measurements import Findings
 from nas.measurements import Measured
 from nas.measurements import Prepared
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 Data: TypeAlias = dict[str, Any]
 

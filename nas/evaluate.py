@@ -48,7 +48,7 @@ from nas.training import logits_of
 from nas.training import plain_setup
 from nas.training import seed_from
 from nas.training import train
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 Attack: TypeAlias = Callable[[Evidence], NDArray[np.float64]]
 Teach: TypeAlias = Callable[[TrainSetup], Tensor]

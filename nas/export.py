@@ -49,9 +49,9 @@ from nas.scales import quantizer_of
 from nas.scales import ranges_of
 from nas.scales import trained_scales
 from nas.training import logits_of
-from search_spaces.graph import WEIGHTED
-from search_spaces.graph import Architecture
-from search_spaces.graph import Op
+from search_spaces.graph.architecture import WEIGHTED
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Op
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import QuantConv2d
 from search_spaces.layers.quantize import QuantLinear

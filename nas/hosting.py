@@ -37,9 +37,9 @@ from nas.host_networks import random_operators
 from nas.host_networks import random_points
 from nas.host_networks import spaces
 from nas.measuring import fastest_ms
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.structure import structure_of
 from search_spaces.network import build
-from search_spaces.structure import structure_of
 
 DEVICES: Mapping[str, str] = {"host": "float32", "host_int8": "int8"}
 BITS: Mapping[str, int] = {"float32": 32, "int8": 8}

@@ -18,8 +18,8 @@ from estimators.device import Device
 from estimators.device_files import load_device
 from nas import plugins
 from nas.tables import TableRow
-from search_spaces.graph import Architecture
-from search_spaces.pruning import is_constant
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.pruning import is_constant
 
 MIN_NETWORKS = 8
 GOOD_NETWORKS = 30

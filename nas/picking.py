@@ -15,7 +15,7 @@ from nas.config import parse_config
 from nas.pareto import Choice
 from nas.storage import CONFIG
 from nas.storage import TASK
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 from search_spaces.network import Network
 from search_spaces.network import build
 

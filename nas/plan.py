@@ -30,9 +30,9 @@ from nas.records import Source
 from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
-from search_spaces.graph import Architecture
-from search_spaces.graph import Params
-from search_spaces.graph import ParamValue
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Params
+from search_spaces.graph.architecture import ParamValue
 from search_spaces.space import Distributions
 from search_spaces.space import SearchSpace
 

@@ -17,8 +17,8 @@ from nas import report
 from nas.config import load_config
 from nas.evaluate import screen
 from nas.storage import load_study
-from search_spaces.graph import Architecture
-from search_spaces.graph import Shape
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Shape
 
 
 def read_architecture(

@@ -26,8 +26,8 @@ from nas.evaluate import MEASURED
 from nas.pareto import is_metric
 from nas.storage import CONFIG
 from nas.storage import TASK
-from search_spaces.graph import WEIGHTED
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import WEIGHTED
+from search_spaces.graph.architecture import Architecture
 from search_spaces.space import SearchSpace
 
 Row: TypeAlias = dict[str, Any]

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch import nn
 
 from nas.training import logits_of
-from search_spaces.graph import WEIGHTED
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import WEIGHTED
+from search_spaces.graph.architecture import Architecture
 
 # Activations that the end of an 8-bit range does by itself, or that do nothing.
 SATURATING = ("relu", "relu6", "identity")

@@ -68,7 +68,7 @@ from nas.training import TrainSetup
 from nas.training import plain_setup
 from nas.training import seed_from
 from nas.training import training_version
-from search_spaces.graph import ParamValue
+from search_spaces.graph.architecture import ParamValue
 
 # Candidates refused in a row (over budget or seen before) after which a space counts as exhausted.
 REFUSALS_IN_A_ROW = 500

@@ -20,8 +20,8 @@ from nas.evaluate import screen
 from nas.reading import check_commas
 from nas.reading import existing
 from nas.reading import unreadable
-from search_spaces.graph import Architecture
-from search_spaces.graph import Shape
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Shape
 
 Cells: TypeAlias = Mapping[str, str]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch import nn
 from torch.nn import functional
 
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 
 TRAINING_VERSION = 1

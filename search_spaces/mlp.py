@@ -22,12 +22,12 @@ from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import IntDistribution
 
-from search_spaces.graph import BIT_WIDTHS
-from search_spaces.graph import Architecture
-from search_spaces.graph import GraphBuilder
-from search_spaces.graph import Params
-from search_spaces.graph import ParamValue
-from search_spaces.graph import Shape
+from search_spaces.graph.architecture import BIT_WIDTHS
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Params
+from search_spaces.graph.architecture import ParamValue
+from search_spaces.graph.architecture import Shape
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.space import SearchSpace
 
 MAX_DEPTH = 4

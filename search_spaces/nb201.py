@@ -12,10 +12,10 @@ from functools import partial
 
 from optuna.distributions import CategoricalDistribution
 
-from search_spaces.graph import Architecture
-from search_spaces.graph import GraphBuilder
-from search_spaces.graph import Params
-from search_spaces.graph import Shape
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Params
+from search_spaces.graph.architecture import Shape
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.space import SearchSpace
 
 OPERATORS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")

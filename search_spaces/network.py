@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch import nn
 
-from search_spaces.graph import FUNCTIONS
-from search_spaces.graph import KINDS
-from search_spaces.graph import WEIGHTED
-from search_spaces.graph import Architecture
-from search_spaces.graph import Op
+from search_spaces.graph.architecture import FUNCTIONS
+from search_spaces.graph.architecture import KINDS
+from search_spaces.graph.architecture import WEIGHTED
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Op
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import QuantConv2d
 from search_spaces.layers.quantize import QuantLinear
@@ -110,7 +110,7 @@ def build(architecture: Architecture, *, dropout: float = 0.0, seed: int = 0) ->
         ValueError: If an operator is of unknown kind or function, dropout is not in [0, 1), or there is no linear
             operator to put it before.
 
-    >>> from search_spaces.graph import GraphBuilder
+    >>> from search_spaces.graph.builder import GraphBuilder
     >>> graph = GraphBuilder((4,))
     >>> logits = graph.linear(0, 3, weight_bits=1)
     >>> build(graph.architecture("example", {}))

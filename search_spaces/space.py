@@ -12,10 +12,10 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
-from search_spaces.graph import Architecture
-from search_spaces.graph import Params
-from search_spaces.graph import ParamValue
-from search_spaces.graph import Shape
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Params
+from search_spaces.graph.architecture import ParamValue
+from search_spaces.graph.architecture import Shape
 
 Distributions: TypeAlias = Mapping[str, BaseDistribution]
 

@@ -5,7 +5,7 @@ expansion 6 and kernel 5. Three stages of 2, 3 and 3 layers; the first layer of 
 image, an identity there being a strided 1x1 convolution. The layout was read from the authors' published definition.
 """
 
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 
 STAGES = (2, 3, 3)
 INVERTED = {"1": (3, 3), "2": (6, 5)}

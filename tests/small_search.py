@@ -27,7 +27,7 @@ TINY_SPACE = textwrap.dedent(
 
     from optuna.distributions import CategoricalDistribution
 
-    from search_spaces.graph import GraphBuilder
+    from search_spaces.graph.builder import GraphBuilder
     from search_spaces.space import SearchSpace
 
 

@@ -13,7 +13,7 @@ from estimators.hierarchy import DATAFLOWS
 from estimators.hierarchy import layer_energies
 from estimators.timing import inference_ms
 from estimators.timing import kernel_cycles
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 
 ROOT = Path(__file__).resolve().parents[1]
 FITTED = ("bitfusion_like", "bit_serial_fpga")

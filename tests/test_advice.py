@@ -21,7 +21,7 @@ from nas import plugins
 from nas.advice import advice
 from nas.plot import points_of
 from nas.plot import roofline
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 
 M4 = replace(load_device("stm32l4r5"), memory=Memory(), engine_ram_kib=2.0, engine_flash_kib=0.5)
 

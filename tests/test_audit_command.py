@@ -22,7 +22,7 @@ from nas.storage import TASK
 from nas.storage import open_storage
 from nas.training import Diverged
 from search_spaces import mlp
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 from tests.conftest import Run
 from tests.conftest import command_line

@@ -19,8 +19,8 @@ from estimators.device_files import load_device
 from estimators.layers import INPUT
 from estimators.layers import by_layer
 from nas.plugins import load
-from search_spaces.graph import Architecture
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.builder import GraphBuilder
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|nor_conv_1x1~0|none~1|avg_pool_3x3~2|"
 

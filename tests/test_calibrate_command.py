@@ -9,9 +9,9 @@ import pytest
 
 from estimators.device_files import load_device
 from nas import hosting
+from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import make_space
 from search_spaces.nb201 import parse
-from search_spaces.pruning import prune
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 

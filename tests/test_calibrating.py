@@ -20,10 +20,10 @@ from nas.calibrating import calibrate
 from nas.measurements import About
 from nas.measurements import noise_ceiling
 from nas.tables import TableRow
+from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import NAMES
 from search_spaces.nb201 import OPERATORS
 from search_spaces.nb201 import make_space
-from search_spaces.pruning import prune
 
 SPACE = make_space((3, 8, 8), 10)
 ABOUT = About("bench", core="Arm Cortex-A72", clock_mhz=1500, engine="Engine 1.0")

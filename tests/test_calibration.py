@@ -10,8 +10,8 @@ from estimators.counts import COLUMNS
 from estimators.counts import counts_of
 from estimators.device_files import load_device
 from estimators.timing import inference_ms
-from search_spaces.graph import Architecture
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.builder import GraphBuilder
 
 
 def residual():

@@ -24,8 +24,8 @@ from estimators.device_files import available_devices
 from estimators.device_files import load_device
 from nas.plugins import available
 from nas.plugins import load
-from search_spaces.graph import Architecture
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.network import build
 
 METRICS = available("estimators.cost", "estimate")

@@ -27,7 +27,7 @@ from nas.scales import scale_of_range
 from nas.training import Recipe
 from nas.training import plain_setup
 from nas.training import train
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.network import build
 
 SPACES = plugins.available("search_spaces", "make_space")

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from search_spaces.graph import Architecture
-from search_spaces.graph import GraphBuilder
-from search_spaces.graph import Op
-from search_spaces.graph import weights_of
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Op
+from search_spaces.graph.architecture import weights_of
+from search_spaces.graph.builder import GraphBuilder
 
 
 def residual():

@@ -24,8 +24,8 @@ from estimators.hierarchy import technology_scale
 from estimators.timing import inference_ms
 from estimators.timing import kernel_cycles
 from estimators.timing import occupied_macs
-from search_spaces.graph import GraphBuilder
-from search_spaces.graph import Kernel
+from search_spaces.graph.architecture import Kernel
+from search_spaces.graph.builder import GraphBuilder
 
 CHIP = Hierarchy(
     pj_per_bit=LevelEnergies(register_file=0.1, array=0.2, buffer=0.6, dram=20.0),

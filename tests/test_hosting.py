@@ -24,9 +24,9 @@ from nas.host_networks import SPACE
 from nas.host_networks import random_operators
 from nas.host_networks import random_points
 from nas.host_networks import spaces
-from search_spaces.graph import GraphBuilder
-from search_spaces.merging import merge
-from search_spaces.structure import structure_of
+from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.merging import merge
+from search_spaces.graph.structure import structure_of
 
 
 def made_up_ms(network):

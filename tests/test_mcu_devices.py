@@ -16,7 +16,7 @@ from estimators.device_files import load_device
 from estimators.device_files import require_engine
 from estimators.device_files import same_engine
 from estimators.timing import inference_ms
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("stm32/stm32h747_int8_measured.csv", "mlperf_tiny/mlperf_tiny_v1.0-1.2.csv")

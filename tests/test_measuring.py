@@ -11,7 +11,7 @@ from nas.measuring import Timing
 from nas.measuring import kernel_times
 from nas.measuring import measure
 from nas.measuring import pinned
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.network import build
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search_spaces.graph import GraphBuilder
-from search_spaces.merging import merge
+from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.merging import merge
 from search_spaces.nb201 import make_space
 from search_spaces.nb201 import parse
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from search_spaces.graph import Architecture
-from search_spaces.graph import GraphBuilder
-from search_spaces.graph import Op
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Op
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.network import build
 

@@ -17,7 +17,7 @@ from nas.oracles import of_network
 from nas.oracles import of_onnx
 from nas.plan import sample
 from nas.training import Diverged
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.layers.quantize import quantize_weight
 from search_spaces.network import build
 

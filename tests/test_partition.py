@@ -40,7 +40,7 @@ from estimators.timing import inference_ms
 from nas.config import parse_config
 from nas.evaluate import cost_metrics
 from nas.plan import resolve
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 
 FREE = dict.fromkeys(("pool", "norm", "activation", "add", "concat"), 0.0)
 

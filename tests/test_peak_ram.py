@@ -20,7 +20,7 @@ from estimators.schedule import Moment
 from estimators.schedule import best_order
 from estimators.schedule import schedule
 from nas.plugins import load
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # Nothing in place or left out, int8 and float tensors; the engine takes 10 KiB of memory and 20 of flash.

@@ -2,10 +2,10 @@
 
 import pytest
 
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import NAMES
 from search_spaces.nb201 import make_space
-from search_spaces.pruning import prune
 
 SPACE = make_space((3, 32, 32), 10)
 OPS = {"-": "none", "s": "skip_connect", "1": "nor_conv_1x1", "3": "nor_conv_3x3", "p": "avg_pool_3x3"}

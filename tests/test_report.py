@@ -22,7 +22,7 @@ from nas.plan import sample
 from nas.plugins import load
 from nas.storage import load_study
 from nas.training import Recipe
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 
 
 @pytest.fixture(scope="module")

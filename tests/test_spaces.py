@@ -23,7 +23,7 @@ from nas.plugins import available
 from nas.plugins import load
 from search_spaces import conv
 from search_spaces import mlp
-from search_spaces.graph import BIT_WIDTHS
+from search_spaces.graph.architecture import BIT_WIDTHS
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import quantize_weight
 from search_spaces.network import build

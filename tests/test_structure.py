@@ -4,12 +4,12 @@ import itertools
 
 import numpy as np
 
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.pruning import prune
+from search_spaces.graph.structure import structure_of
 from search_spaces.nb201 import NAMES
 from search_spaces.nb201 import OPERATORS
 from search_spaces.nb201 import make_space
-from search_spaces.pruning import prune
-from search_spaces.structure import structure_of
 
 SPACE = make_space((3, 8, 8), 10)
 

@@ -19,7 +19,7 @@ from nas.training import seed_from
 from nas.training import train
 from search_spaces import conv
 from search_spaces import mlp
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.network import build
 
 FAST = {"epochs": 2, "batch_size": 16}

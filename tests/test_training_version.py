@@ -22,9 +22,9 @@ from nas.training import TRAINING_VERSION
 from nas.training import Recipe
 from nas.training import logits_of
 from nas.training import train
-from search_spaces.graph import FUNCTIONS
-from search_spaces.graph import KINDS
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.architecture import FUNCTIONS
+from search_spaces.graph.architecture import KINDS
+from search_spaces.graph.builder import GraphBuilder
 
 STORED = Path(__file__).with_name("training_version.json")
 CLASSES, RECORDS = 3, 24

@@ -21,7 +21,7 @@ from estimators.leakage.white_box import gradients
 from estimators.leakage.white_box import log_activation_norm
 from estimators.leakage.white_box import log_gradient_norm
 from nas.oracles import of_network
-from search_spaces.graph import GraphBuilder
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.layers.quantize import quantize_weight
 from search_spaces.network import build
 

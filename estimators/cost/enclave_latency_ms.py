@@ -6,7 +6,7 @@ from estimators.device import Device
 from estimators.device import deployed
 from estimators.estimate import Estimate
 from estimators.partition.enclave import best_tail
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 
 def applies(device: Device) -> bool:

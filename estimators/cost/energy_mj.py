@@ -8,7 +8,7 @@ from estimators.estimate import Estimate
 from estimators.hierarchy import layer_energies
 from estimators.timing import around
 from estimators.timing import inference_ms
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 MICROJOULES_PER_MILLIJOULE = 1e3
 

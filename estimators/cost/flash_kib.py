@@ -8,7 +8,7 @@ from estimators.device import Device
 from estimators.device import deployed
 from estimators.estimate import Estimate
 from estimators.timing import around
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:

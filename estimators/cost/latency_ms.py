@@ -5,7 +5,7 @@ from __future__ import annotations
 from estimators.device import Device
 from estimators.estimate import Estimate
 from estimators.timing import inference_ms
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:

@@ -8,7 +8,7 @@ from estimators.fields import ELEMENT_KINDS
 from estimators.fields import MAC_KINDS
 from estimators.fields import VIEW_KINDS
 from estimators.fields import no_rule
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 KNOWN = MAC_KINDS | ELEMENT_KINDS | VIEW_KINDS
 

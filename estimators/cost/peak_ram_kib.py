@@ -11,7 +11,7 @@ from estimators.schedule import WRITERS
 from estimators.schedule import best_order
 from estimators.schedule import tensor_bytes
 from estimators.timing import around
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 BYTES_PER_KIB = 1024
 

@@ -34,7 +34,7 @@ from estimators.partition.flow import kernel_times_ms
 from estimators.partition.flow import tensors
 from estimators.schedule import tensor_bytes
 from estimators.timing import around
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 BYTES_PER_KIB = 1024
 BYTES_PER_BIAS = 4

@@ -8,7 +8,7 @@ from estimators.device import Device
 from estimators.fields import VIEW_KINDS
 from estimators.timing import cycles_of_kernels
 from estimators.timing import streamed_cycles
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 
 class Tensor(NamedTuple):

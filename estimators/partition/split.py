@@ -28,7 +28,7 @@ from estimators.partition.flow import computing
 from estimators.partition.flow import kernel_times_ms
 from estimators.partition.flow import tensors
 from estimators.timing import around
-from search_spaces.graph import Architecture
+from search_spaces.graph.architecture import Architecture
 
 BITS_PER_MBIT_MS = 1e3  # a megabit per second is a thousand bits per millisecond
 # SciPy's flows are 32-bit integers: twice the unbreakable capacity must not overflow.

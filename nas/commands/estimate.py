@@ -21,7 +21,7 @@ from nas.commands.options import show_table
 
 if TYPE_CHECKING:
     from estimators.device import Device
-    from search_spaces.graph import Architecture
+    from search_spaces.graph.architecture import Architecture
 
 
 def estimate(

@@ -19,7 +19,7 @@ from nas.nni.measure import SECONDS
 from nas.nni.measure import measure
 from nas.plan import Plan
 from nas.training import Diverged
-from search_spaces.graph import Params
+from search_spaces.graph.architecture import Params
 
 
 def main() -> None:

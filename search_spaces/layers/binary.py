@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from search_spaces.graph import Pair
+from search_spaces.graph.architecture import Pair
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

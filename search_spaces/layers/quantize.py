@@ -22,9 +22,9 @@ from torch import nn
 from torch.autograd import Function
 from torch.nn import functional
 
-from search_spaces.graph import BIT_WIDTHS
-from search_spaces.graph import RANGES
-from search_spaces.graph import Pair
+from search_spaces.graph.architecture import BIT_WIDTHS
+from search_spaces.graph.architecture import RANGES
+from search_spaces.graph.architecture import Pair
 
 EMA_MOMENTUM = 0.1
 TERNARY_THRESHOLD = 0.7

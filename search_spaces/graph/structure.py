@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import fields
 
-from search_spaces.graph import Architecture
-from search_spaces.graph import Op
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Op
 
 _OWN = tuple(field.name for field in fields(Op) if field.name != "inputs")
 
@@ -16,7 +16,7 @@ def structure_of(architecture: Architecture) -> str:
 
     `Architecture.key` tells apart what this does not: two branches listed in another order.
 
-    >>> from search_spaces.graph import GraphBuilder
+    >>> from search_spaces.graph.builder import GraphBuilder
     >>> def network(first, second):
     ...     graph = GraphBuilder((4, 8, 8))
     ...     total = graph.add(graph.conv(0, first), graph.pool(0, second, kernel=(1, 1), stride=(1, 1)))

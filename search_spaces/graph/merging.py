@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from search_spaces.graph import WEIGHTED
-from search_spaces.graph import Architecture
-from search_spaces.graph import Op
+from search_spaces.graph.architecture import WEIGHTED
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Op
 
 _OWN_WEIGHTS = (*WEIGHTED, "norm", "input")
 
@@ -19,7 +19,7 @@ _OWN_WEIGHTS = (*WEIGHTED, "norm", "input")
 def merge(architecture: Architecture) -> Architecture:
     """Return the network with each operator computed once; the architecture itself where none is repeated.
 
-    >>> from search_spaces.graph import GraphBuilder
+    >>> from search_spaces.graph.builder import GraphBuilder
     >>> graph = GraphBuilder((8, 4, 4))
     >>> twice = [graph.conv(graph.activation(0), 8) for _ in range(2)]
     >>> logits = graph.linear(graph.flatten(graph.add(*twice)), 2)

@@ -19,10 +19,10 @@ from dataclasses import field
 from dataclasses import replace
 from typing import TypeAlias
 
-from search_spaces.graph import FOLDED
-from search_spaces.graph import WEIGHTED
-from search_spaces.graph import Architecture
-from search_spaces.graph import Op
+from search_spaces.graph.architecture import FOLDED
+from search_spaces.graph.architecture import WEIGHTED
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Op
 
 _Touched: TypeAlias = frozenset[int]
 """Operators that run although their result is multiplied by zero."""
@@ -31,7 +31,7 @@ _Touched: TypeAlias = frozenset[int]
 def prune(architecture: Architecture) -> Architecture:
     """Return what an engine that simplifies graphs runs; the architecture itself where nothing is dead.
 
-    >>> from search_spaces.graph import GraphBuilder
+    >>> from search_spaces.graph.builder import GraphBuilder
     >>> graph = GraphBuilder((8,))
     >>> hidden = graph.add(graph.linear(0, 8), graph.zero(0))
     >>> unused = graph.activation(graph.linear(0, 8))

@@ -1,0 +1,147 @@
+"""Write an operator graph: shapes and bit-widths follow from the operators."""
+
+from __future__ import annotations
+
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Op
+from search_spaces.graph.architecture import Pair
+from search_spaces.graph.architecture import Params
+from search_spaces.graph.architecture import Shape
+
+
+class GraphBuilder:
+    """Write a graph operator by operator; shapes follow from the operators.
+
+    Each method appends one operator and returns its index.
+
+    >>> graph = GraphBuilder((1, 8, 8))
+    >>> x = graph.conv(0, channels=4, kernel=(3, 3), padding=(1, 1))
+    >>> x = graph.activation(graph.norm(x))
+    >>> x = graph.linear(graph.flatten(x), features=10, bias=True)
+    >>> network = graph.architecture("example", {})
+    >>> [kernel.kind for kernel in network.kernels], sum(kernel.macs for kernel in network.kernels)
+    (['conv', 'flatten', 'linear'], 4864)
+    """
+
+    def __init__(self, input_shape: Shape, bits: int = 32) -> None:
+        self.ops: list[Op] = [Op("input", (), input_shape, bits=bits)]
+
+    def conv(
+        self,
+        source: int,
+        channels: int,
+        *,
+        kernel: Pair = (1, 1),
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        groups: int = 1,
+        bias: bool = False,
+        weight_bits: int = 32,
+    ) -> int:
+        """Append a convolution."""
+        shape = (channels, *self._window(source, kernel, stride, padding))
+        return self._append(
+            Op("conv", (source,), shape, kernel, stride, padding, groups, bias, weight_bits=weight_bits)
+        )
+
+    def depthwise(
+        self,
+        source: int,
+        *,
+        kernel: Pair,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        bias: bool = False,
+        weight_bits: int = 32,
+    ) -> int:
+        """Append a depthwise convolution, one filter per channel."""
+        shape = (self.ops[source].shape[0], *self._window(source, kernel, stride, padding))
+        return self._append(
+            Op("depthwise", (source,), shape, kernel, stride, padding, bias=bias, weight_bits=weight_bits)
+        )
+
+    def linear(self, source: int, features: int, *, bias: bool = False, weight_bits: int = 32) -> int:
+        """Append a fully connected layer."""
+        if len(self.ops[source].shape) != 1:
+            raise ValueError(f"expected a vector before 'linear'; got shape {self.ops[source].shape}: flatten it first")
+        return self._append(Op("linear", (source,), (features,), bias=bias, weight_bits=weight_bits))
+
+    def pool(self, source: int, function: str, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> int:
+        """Append a max or average pooling.
+
+        The output keeps the input's bit-width, but an average of fewer than 8 bits takes 8: the mean of a window of
+        one-bit values is not one bit.
+        """
+        op = self.ops[source]
+        shape = (op.shape[0], *self._window(source, kernel, stride, padding))
+        bits = max(op.bits, 8) if function == "avg" else op.bits
+        return self._append(
+            Op("pool", (source,), shape, kernel, stride, padding, function=function, bits=bits, range=op.range)
+        )
+
+    def norm(self, source: int, *, bits: int = 32, range: str = "tracked") -> int:
+        """Append a batch normalisation, folded into the operator before it when deployed."""
+        return self._append(Op("norm", (source,), self.ops[source].shape, bits=bits, range=_range_of(bits, range)))
+
+    def activation(self, source: int, function: str = "relu", *, bits: int = 32, range: str = "tracked") -> int:
+        """Append an activation whose output is quantised to `bits`. One bit means the sign function."""
+        function = "sign" if bits == 1 else function
+        return self._append(
+            Op(
+                "activation",
+                (source,),
+                self.ops[source].shape,
+                function=function,
+                bits=bits,
+                range=_range_of(bits, range),
+            )
+        )
+
+    def add(self, first: int, second: int) -> int:
+        """Append an element-wise sum, left wide for the activation that follows."""
+        if self.ops[first].shape != self.ops[second].shape:
+            raise ValueError(
+                f"expected equal shapes for 'add'; got {self.ops[first].shape} and {self.ops[second].shape}"
+            )
+        return self._append(Op("add", (first, second), self.ops[first].shape))
+
+    def concat(self, *sources: int) -> int:
+        """Append a concatenation over channels."""
+        shapes = [self.ops[source].shape for source in sources]
+        if len({shape[1:] for shape in shapes}) != 1:
+            raise ValueError(f"expected equal heights and widths for 'concat'; got {shapes}")
+        shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        return self._append(Op("concat", sources, shape, bits=max(self.ops[source].bits for source in sources)))
+
+    def flatten(self, source: int) -> int:
+        """Append a view of the tensor as a vector."""
+        op = self.ops[source]
+        return self._append(Op("flatten", (source,), (op.size,), bits=op.bits))
+
+    def zero(self, source: int) -> int:
+        """Append zeros of the shape of `source`: an edge of a cell that carries nothing."""
+        op = self.ops[source]
+        return self._append(Op("zero", (source,), op.shape, bits=op.bits))
+
+    def architecture(self, space: str, params: Params) -> Architecture:
+        """Return the finished graph."""
+        return Architecture(space, dict(params), tuple(self.ops))
+
+    def _append(self, op: Op) -> int:
+        self.ops.append(op)
+        return len(self.ops) - 1
+
+    def _window(self, source: int, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+        shape = self.ops[source].shape
+        if len(shape) != 3:
+            raise ValueError(f"expected an image (channels, height, width); got shape {shape}")
+        height = (shape[1] + 2 * padding[0] - kernel[0]) // stride[0] + 1
+        width = (shape[2] + 2 * padding[1] - kernel[1]) // stride[1] + 1
+        if height < 1 or width < 1:
+            raise ValueError(f"a window of {kernel} with padding {padding} does not fit into {shape}")
+        return height, width
+
+
+def _range_of(bits: int, range: str) -> str:
+    """Forget the range of a tensor that has none, float or sign, so that equal networks have equal graphs."""
+    return "tracked" if bits in (32, 1) else range
