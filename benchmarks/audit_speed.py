@@ -27,7 +27,7 @@ from report import write_results
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Population
-from estimators.leakage.record_risk import shapr
+from estimators.leakage.statistics.record_risk import shapr
 from nas import plugins
 from nas.audit import audit
 from nas.bank import halves

@@ -20,11 +20,11 @@ import numpy as np
 from report import write_results
 from shared_data import SHARED
 
-from estimators.calibration import Fit
-from estimators.calibration import fit_cycles
 from estimators.cost import params
-from estimators.counts import Floats
-from estimators.device_files import load_device
+from estimators.devices.files import load_device
+from estimators.fitting.least_squares import Fit
+from estimators.fitting.least_squares import fit_cycles
+from estimators.models.counts import Floats
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.builder import GraphBuilder

@@ -20,8 +20,8 @@ from latency_mcu import mlperf_rows
 from latency_mcu import skipped_channels
 from report import write_results
 
-from estimators.calibration import Fit
-from estimators.counts import Floats
+from estimators.fitting.least_squares import Fit
+from estimators.models.counts import Floats
 
 
 def powers_mw(family: Family, system: str) -> dict[str, float]:

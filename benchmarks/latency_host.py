@@ -29,16 +29,16 @@ from rich.console import Console
 from scipy.stats import spearmanr
 from sklearn.ensemble import RandomForestRegressor
 
-from estimators.calibration import fit_cycles
-from estimators.counts import Floats
-from estimators.counts import counts_of
-from estimators.cycle_model import fit_cycle_model
-from estimators.cycle_model import generic_relative
-from estimators.cycle_model import with_overhead
-from estimators.device import Device
-from estimators.device import deployed
-from estimators.device_files import load_device
-from estimators.timing import inference_ms
+from estimators.devices.device import Device
+from estimators.devices.device import deployed
+from estimators.devices.files import load_device
+from estimators.fitting.cycle_model import fit_cycle_model
+from estimators.fitting.cycle_model import generic_relative
+from estimators.fitting.cycle_model import with_overhead
+from estimators.fitting.least_squares import fit_cycles
+from estimators.models.counts import Floats
+from estimators.models.counts import counts_of
+from estimators.models.latency import inference_ms
 from nas.host_networks import SPACE
 from nas.host_networks import random_points
 from nas.host_networks import spaces

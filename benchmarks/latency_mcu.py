@@ -25,11 +25,11 @@ from report import ROOT
 from report import write_results
 from scipy.optimize import nnls
 
-from estimators.calibration import Fit
-from estimators.calibration import fit_cycles
-from estimators.counts import COLUMNS
-from estimators.counts import Floats
-from estimators.counts import counts_of
+from estimators.fitting.least_squares import Fit
+from estimators.fitting.least_squares import fit_cycles
+from estimators.models.counts import COLUMNS
+from estimators.models.counts import Floats
+from estimators.models.counts import counts_of
 
 DATA = ROOT.parent / "shared" / "data"
 ZOO = DATA / "stm32" / "stm32h747_int8_measured.csv"

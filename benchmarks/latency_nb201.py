@@ -25,12 +25,12 @@ from report import write_results
 from scipy.stats import spearmanr
 from shared_data import SHARED
 
-from estimators.counts import Floats
-from estimators.counts import counts_of
-from estimators.cycle_model import CycleModel
-from estimators.cycle_model import fit_cycle_model
-from estimators.cycle_model import generic_relative
-from estimators.cycle_model import with_overhead
+from estimators.fitting.cycle_model import CycleModel
+from estimators.fitting.cycle_model import fit_cycle_model
+from estimators.fitting.cycle_model import generic_relative
+from estimators.fitting.cycle_model import with_overhead
+from estimators.models.counts import Floats
+from estimators.models.counts import counts_of
 from nas import calibrating
 from nas.device_text import write
 from nas.measurements import About

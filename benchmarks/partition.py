@@ -16,11 +16,11 @@ from dataclasses import replace
 from reference_networks import REFERENCE_NETWORKS
 from report import write_results
 
-from estimators.device import Device
-from estimators.device import Enclave
-from estimators.device import Link
-from estimators.device import LinkPower
-from estimators.device_files import load_device
+from estimators.devices.device import Device
+from estimators.devices.device import Enclave
+from estimators.devices.device import Link
+from estimators.devices.device import LinkPower
+from estimators.devices.files import load_device
 from estimators.partition.enclave import best_set
 from estimators.partition.enclave import best_tail
 from estimators.partition.enclave import hide

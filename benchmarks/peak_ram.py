@@ -24,14 +24,14 @@ from reference_networks import ST_NETWORKS
 from report import write_results
 from shared_data import SHARED
 
-from estimators.calibration import interval_of
 from estimators.cost import flash_kib
 from estimators.cost import peak_ram_kib
-from estimators.counts import Floats
-from estimators.device import Device
-from estimators.device import Memory
-from estimators.device_files import load_device
-from estimators.schedule import best_order
+from estimators.devices.device import Device
+from estimators.devices.device import Memory
+from estimators.devices.files import load_device
+from estimators.fitting.least_squares import interval_of
+from estimators.models.counts import Floats
+from estimators.models.memory import best_order
 from search_spaces.graph.architecture import Architecture
 
 KIB = 1024

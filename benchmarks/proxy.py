@@ -44,8 +44,8 @@ from estimators.leakage.attacks import rmia
 from estimators.leakage.attacks import rmia_online
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
-from estimators.leakage.statistics import auc
-from estimators.leakage.statistics import tpr_at_fpr
+from estimators.leakage.statistics.auc_and_rates import auc
+from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
 from nas import files
 from nas.bank import halves
 from nas.config import RecipeSettings

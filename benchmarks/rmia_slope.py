@@ -24,7 +24,7 @@ from estimators.leakage.attacks import rmia
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_probabilities
-from estimators.leakage.statistics import auc
+from estimators.leakage.statistics.auc_and_rates import auc
 from nas.bank import halves
 from nas.records import Source
 from nas.records import Splits

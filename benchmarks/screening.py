@@ -26,7 +26,7 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from report import write_results
 
-from estimators.device_files import load_device
+from estimators.devices.files import load_device
 from nas.evaluate import cost_metrics
 from nas.plan import sample
 from search_spaces.conv import make_space

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from estimators.device import Device
-from estimators.device import deployed
-from estimators.layers import INPUT
-from estimators.layers import Layer
-from estimators.what_if import WORTH_SAYING
-from estimators.what_if import flash_with_fewer_bits
-from estimators.what_if import ram_with_half_the_channels
-from estimators.what_if import time_with_fewer_bits
+from estimators.devices.device import Device
+from estimators.devices.device import deployed
+from estimators.models.by_layer import INPUT
+from estimators.models.by_layer import Layer
+from estimators.models.what_if import WORTH_SAYING
+from estimators.models.what_if import flash_with_fewer_bits
+from estimators.models.what_if import ram_with_half_the_channels
+from estimators.models.what_if import time_with_fewer_bits
 from search_spaces.graph.architecture import Architecture
 
 HELPS: Mapping[str, str] = MappingProxyType(
@@ -29,7 +29,7 @@ def advice(layers: Sequence[Layer], architecture: Architecture, device: Device) 
     """Say which layers bound a network's time, memory and flash, and what would help.
 
     Args:
-        layers: What `estimators.layers.by_layer` gave.
+        layers: What `estimators.models.by_layer.by_layer` gave.
         architecture: The network.
         device: The device they were priced on.
     """

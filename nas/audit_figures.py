@@ -22,7 +22,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from estimators.leakage.evidence import Mask
-from estimators.leakage.statistics import by_membership
+from estimators.leakage.statistics.auc_and_rates import by_membership
 from nas.findings import Audit
 from nas.findings import Finding
 from nas.findings import Scores

@@ -17,7 +17,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from estimators.estimate import Estimate
-from estimators.leakage.statistics import Difference
+from estimators.leakage.statistics.auc_and_rates import Difference
 from nas import audit_figures
 from nas import audit_words as words
 from nas import files

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from estimators.estimate import Estimate
-from estimators.leakage.statistics import Difference
+from estimators.leakage.statistics.auc_and_rates import Difference
 from nas import plugins
 from nas.audit import ATTACKS
 from nas.audit import needed_non_members

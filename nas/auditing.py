@@ -28,7 +28,7 @@ from optuna.trial import TrialState
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Population
-from estimators.leakage.statistics import proportion_interval
+from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from nas import contract
 from nas import files
 from nas import picking

@@ -11,18 +11,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from estimators.counts import COLUMNS
-from estimators.counts import Floats
-from estimators.counts import counts_of
-from estimators.cycle_model import CycleModel
-from estimators.cycle_model import far
-from estimators.cycle_model import generic_relative
-from estimators.cycle_model import relative_of
-from estimators.cycle_model import with_overhead
-from estimators.device import Device
-from estimators.device import deployed
-from estimators.device_files import load_device
-from estimators.fields import KERNEL_KINDS
+from estimators.devices.device import Device
+from estimators.devices.device import deployed
+from estimators.devices.fields import KERNEL_KINDS
+from estimators.devices.files import load_device
+from estimators.fitting.cycle_model import CycleModel
+from estimators.fitting.cycle_model import far
+from estimators.fitting.cycle_model import generic_relative
+from estimators.fitting.cycle_model import relative_of
+from estimators.fitting.cycle_model import with_overhead
+from estimators.models.counts import COLUMNS
+from estimators.models.counts import Floats
+from estimators.models.counts import counts_of
 from nas import report
 from nas.device_text import device_text
 from nas.device_text import template_of

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Mask
-from estimators.leakage.statistics import auc_difference
+from estimators.leakage.statistics.auc_and_rates import auc_difference
 from nas.findings import Finding
 from nas.findings import Released
 

@@ -18,8 +18,8 @@ from optuna.trial import TrialState
 from rich.table import Table
 
 from estimators.estimate import Estimate
-from estimators.leakage.record_risk import kendall_tau
-from estimators.leakage.record_risk import spearman_rho
+from estimators.leakage.statistics.record_risk import kendall_tau
+from estimators.leakage.statistics.record_risk import spearman_rho
 from nas.pareto import front
 from nas.pareto import non_dominated
 from nas.report import flat

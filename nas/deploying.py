@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from estimators.device import Device
+from estimators.devices.device import Device
 from estimators.estimate import Estimate
 from nas import picking
 from nas import pricing

@@ -13,17 +13,17 @@ from typing import TypeAlias
 import numpy as np
 import tomlkit
 
-from estimators.calibration import interval_of
-from estimators.counts import COLUMNS
-from estimators.counts import Floats
-from estimators.cycle_model import ALL_COLUMNS
-from estimators.cycle_model import CycleModel
-from estimators.device import Device
-from estimators.device_files import load_device
-from estimators.device_files import parse_device
-from estimators.fields import ELEMENT_KINDS
-from estimators.fields import MAC_KINDS
-from estimators.trees import as_lists
+from estimators.devices.device import Device
+from estimators.devices.fields import ELEMENT_KINDS
+from estimators.devices.fields import MAC_KINDS
+from estimators.devices.files import load_device
+from estimators.devices.files import parse_device
+from estimators.devices.trees import as_lists
+from estimators.fitting.cycle_model import ALL_COLUMNS
+from estimators.fitting.cycle_model import CycleModel
+from estimators.fitting.least_squares import interval_of
+from estimators.models.counts import COLUMNS
+from estimators.models.counts import Floats
 from nas import files
 from nas import plugins
 from nas.measurements import MIN_NETWORKS

@@ -3,7 +3,7 @@
 `screen` prices an architecture without a tensor; `assess` trains a candidate once, runs it over the records under
 attack and attacks it. Both are plain functions of their arguments:
 
->>> from estimators.device_files import load_device
+>>> from estimators.devices.files import load_device
 >>> from search_spaces.conv import make_space
 >>> space = make_space((1, 8, 8), 10)
 >>> estimates = screen(space.decode(space.reference), load_device("stm32h747"))
@@ -29,15 +29,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch import nn
 
-from estimators.device import Device
+from estimators.devices.device import Device
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_probabilities
-from estimators.leakage.statistics import accuracy_gap
-from estimators.leakage.statistics import auc_interval
-from estimators.leakage.statistics import proportion_interval
-from estimators.leakage.statistics import tpr_at_fpr_interval
+from estimators.leakage.statistics.auc_and_rates import accuracy_gap
+from estimators.leakage.statistics.auc_and_rates import auc_interval
+from estimators.leakage.statistics.auc_and_rates import proportion_interval
+from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr_interval
 from nas import plugins
 from nas.records import Splits
 from nas.training import BATCH_IN_CACHE

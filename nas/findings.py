@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.estimate import Estimate
-from estimators.leakage.epsilon import EpsilonBound
 from estimators.leakage.evidence import Mask
-from estimators.leakage.statistics import Difference
-from estimators.leakage.statistics import auc_interval
+from estimators.leakage.statistics.auc_and_rates import Difference
+from estimators.leakage.statistics.auc_and_rates import auc_interval
+from estimators.leakage.statistics.epsilon import EpsilonBound
 
 Scores: TypeAlias = NDArray[np.float64]
 

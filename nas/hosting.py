@@ -19,16 +19,16 @@ import onnxruntime
 import psutil
 import torch
 
-from estimators.counts import COLUMNS
-from estimators.counts import Floats
-from estimators.device import Device
-from estimators.device import deployed
-from estimators.device_files import parse_device
-from estimators.fields import MAC_KINDS
-from estimators.kernel_features import FEATURES
-from estimators.kernel_model import KernelModel
-from estimators.kernel_model import fit_kernel_model
-from estimators.trees import as_lists
+from estimators.devices.device import Device
+from estimators.devices.device import deployed
+from estimators.devices.fields import MAC_KINDS
+from estimators.devices.files import parse_device
+from estimators.devices.kernel_features import FEATURES
+from estimators.devices.trees import as_lists
+from estimators.fitting.kernel_model import KernelModel
+from estimators.fitting.kernel_model import fit_kernel_model
+from estimators.models.counts import COLUMNS
+from estimators.models.counts import Floats
 from nas import environment
 from nas.device_text import short
 from nas.device_text import toml_of

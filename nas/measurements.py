@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.counts import Floats
-from estimators.cycle_model import CycleModel
-from estimators.cycle_model import fit_cycle_model
-from estimators.device import Device
-from estimators.device_files import load_device
+from estimators.devices.device import Device
+from estimators.devices.files import load_device
+from estimators.fitting.cycle_model import CycleModel
+from estimators.fitting.cycle_model import fit_cycle_model
+from estimators.models.counts import Floats
 from nas import plugins
 from nas.tables import TableRow
 from search_spaces.graph.architecture import Architecture

@@ -14,10 +14,10 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
-from estimators.device import Device
-from estimators.device_files import load_device
+from estimators.devices.device import Device
+from estimators.devices.fields import CannotRun
+from estimators.devices.files import load_device
 from estimators.estimate import Estimate
-from estimators.fields import CannotRun
 from nas import plugins
 from nas.bank import BankSpec
 from nas.config import SearchConfig

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from estimators.layers import Layer
-from estimators.layers import Roofs
+from estimators.models.by_layer import Layer
+from estimators.models.by_layer import Roofs
 from nas import files
 
 FORMATS = (".png", ".svg")
@@ -81,8 +81,9 @@ def roofline(path: Path, layers: Sequence[Layer], roofs: Roofs, title: str) -> N
 
     Args:
         path: A `.png` or an `.svg`; written whole or not at all.
-        layers: What `estimators.layers.by_layer` gave; those without MACs have no place in it, their share is stated.
-        roofs: What `estimators.layers.roofs` gave.
+        layers: What `estimators.models.by_layer.by_layer` gave; those without MACs have no place in it, their share is
+            stated.
+        roofs: What `estimators.models.by_layer.roofs` gave.
         title: Stands above.
 
     Raises:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from estimators.device_files import available_devices
-from estimators.device_files import load_device
+from estimators.devices.fields import CannotRun
+from estimators.devices.files import available_devices
+from estimators.devices.files import load_device
 from estimators.estimate import Estimate
-from estimators.fields import CannotRun
 from nas import crosscheck
 from nas import files
 from nas import plugins

@@ -17,9 +17,9 @@ from optuna.trial import FrozenTrial
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from estimators.device import Device
+from estimators.devices.device import Device
 from estimators.estimate import Estimate
-from estimators.layers import Layer
+from estimators.models.by_layer import Layer
 from nas import plugins
 from nas.config import parse_config
 from nas.evaluate import MEASURED
@@ -150,7 +150,7 @@ def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) 
 
 
 def layer_table(layers: Sequence[Layer], title: str) -> Table:
-    """Lay out what `estimators.layers.by_layer` gave, a row for each layer, sums and the peak below."""
+    """Lay out what `estimators.models.by_layer.by_layer` gave, a row for each layer, sums and the peak below."""
     total_ms = sum(layer.latency_ms for layer in layers)
     with_energy, with_dataflow = layers[0].energy_mj is not None, any(layer.dataflow for layer in layers)
     table = plain_table("op", "layer", "output", "bits\nW/A", "MACs", "latency\nms", "share", title=title)

@@ -47,8 +47,8 @@ from optuna.trial import TrialState
 from optuna.trial import create_trial
 from torch import Tensor
 
+from estimators.devices.fields import CannotRun
 from estimators.estimate import Estimate
-from estimators.fields import CannotRun
 from nas import files
 from nas.bank import build_bank
 from nas.bank import cached_logits

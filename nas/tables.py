@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from estimators.device import Device
-from estimators.fields import CannotRun
+from estimators.devices.device import Device
+from estimators.devices.fields import CannotRun
 from nas import files
 from nas import pricing
 from nas import report

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from estimators.cost import energy_mj
-from estimators.device_files import load_device
-from estimators.hierarchy import DATAFLOWS
-from estimators.hierarchy import layer_energies
-from estimators.timing import inference_ms
-from estimators.timing import kernel_cycles
+from estimators.devices.files import load_device
+from estimators.models.accelerator import DATAFLOWS
+from estimators.models.accelerator import layer_energies
+from estimators.models.latency import inference_ms
+from estimators.models.latency import kernel_cycles
 from search_spaces.graph.builder import GraphBuilder
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 
 from estimators.cost import flash_kib
 from estimators.cost import latency_ms
-from estimators.device import Memory
-from estimators.device_files import load_device
-from estimators.layers import INPUT
-from estimators.layers import by_layer
-from estimators.layers import roofs
-from estimators.what_if import flash_with_fewer_bits
-from estimators.what_if import ram_with_half_the_channels
-from estimators.what_if import time_with_fewer_bits
+from estimators.devices.device import Memory
+from estimators.devices.files import load_device
+from estimators.models.by_layer import INPUT
+from estimators.models.by_layer import by_layer
+from estimators.models.by_layer import roofs
+from estimators.models.what_if import flash_with_fewer_bits
+from estimators.models.what_if import ram_with_half_the_channels
+from estimators.models.what_if import time_with_fewer_bits
 from nas import plugins
 from nas.advice import advice
 from nas.plot import points_of

@@ -15,8 +15,8 @@ from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Oracle
 from estimators.leakage.evidence import Population
-from estimators.leakage.statistics import auc
-from estimators.leakage.statistics import auc_interval
+from estimators.leakage.statistics.auc_and_rates import auc
+from estimators.leakage.statistics.auc_and_rates import auc_interval
 from nas.plugins import available
 from nas.plugins import find
 from nas.plugins import load

@@ -13,8 +13,8 @@ from estimators.leakage.attacks import loss
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import scaled_logit
-from estimators.leakage.statistics import auc
-from estimators.leakage.statistics import auc_interval
+from estimators.leakage.statistics.auc_and_rates import auc
+from estimators.leakage.statistics.auc_and_rates import auc_interval
 from nas import plugins
 from nas.audit import ATTACKS
 from nas.audit import EFFORTS

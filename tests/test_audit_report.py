@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from estimators.estimate import Estimate
-from estimators.leakage.statistics import auc
-from estimators.leakage.statistics import tpr_at_fpr
+from estimators.leakage.statistics.auc_and_rates import auc
+from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
 from nas import audit_figures
 from nas import audit_report
 from nas import audit_words

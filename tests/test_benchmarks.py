@@ -58,7 +58,7 @@ def test_measured_cells_are_predicted_better_than_by_flops(run):
 
 def test_the_host_is_predicted_better_than_by_macs(run, monkeypatch, tmp_path):
     hosting = importlib.import_module("nas.hosting")
-    monkeypatch.setattr(importlib.import_module("estimators.kernel_model"), "STAGES", 15)
+    monkeypatch.setattr(importlib.import_module("estimators.fitting.kernel_model"), "STAGES", 15)
     # No test depends on how busy this machine is: each kernel takes a made-up time.
     monkeypatch.setattr(hosting, "_written", lambda network, _precision: network)
     monkeypatch.setattr(hosting, "fastest_ms", lambda networks: [_made_up_ms(network) for network in networks])

@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from estimators.corrections import Residual
 from estimators.cost import energy_mj
 from estimators.cost import flash_kib
 from estimators.cost import latency_ms
 from estimators.cost import peak_ram_kib
-from estimators.device import Memory
-from estimators.device import deployed
-from estimators.device_files import available_devices
-from estimators.device_files import load_device
-from estimators.layers import INPUT
-from estimators.layers import by_layer
+from estimators.devices.corrections import Residual
+from estimators.devices.device import Memory
+from estimators.devices.device import deployed
+from estimators.devices.files import available_devices
+from estimators.devices.files import load_device
+from estimators.models.by_layer import INPUT
+from estimators.models.by_layer import by_layer
 from nas.plugins import load
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.builder import GraphBuilder

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from estimators.device_files import load_device
+from estimators.devices.files import load_device
 from nas import hosting
 from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import make_space

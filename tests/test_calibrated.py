@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from estimators.leakage.calibrated import advantage
-from estimators.leakage.calibrated import balanced_accuracy
-from estimators.leakage.calibrated import best_threshold
-from estimators.leakage.calibrated import calibration_half
+from estimators.leakage.statistics.thresholds import advantage
+from estimators.leakage.statistics.thresholds import balanced_accuracy
+from estimators.leakage.statistics.thresholds import best_threshold
+from estimators.leakage.statistics.thresholds import calibration_half
 
 
 def binormal(rng, shift, members, others):

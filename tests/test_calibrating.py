@@ -11,10 +11,10 @@ from estimators.cost import energy_mj
 from estimators.cost import flash_kib
 from estimators.cost import latency_ms
 from estimators.cost import peak_ram_kib
-from estimators.device import deployed
-from estimators.device_files import load_device
-from estimators.device_files import parse_device
-from estimators.timing import inference_ms
+from estimators.devices.device import deployed
+from estimators.devices.files import load_device
+from estimators.devices.files import parse_device
+from estimators.models.latency import inference_ms
 from nas import calibrating
 from nas.calibrating import calibrate
 from nas.measurements import About
@@ -256,7 +256,7 @@ def test_networks_to_measure_next_are_new_and_tell_most():
 
 
 def test_learned_trees_travel_in_the_file(monkeypatch):
-    monkeypatch.setattr("estimators.cycle_model.FEW_NETWORKS", 50)
+    monkeypatch.setattr("estimators.fitting.cycle_model.FEW_NETWORKS", 50)
 
     def stepped_ms(network):
         convolutions = sum(kernel.kind == "conv" for kernel in network.kernels)
@@ -268,7 +268,7 @@ def test_learned_trees_travel_in_the_file(monkeypatch):
     new = networks(60, seed=5)
     errors = [abs(inference_ms(network, device).value / stepped_ms(network) - 1) for network in new]
     assert np.mean(np.array(errors) < 0.1) > 0.9
-    monkeypatch.setattr("estimators.cycle_model.PAYS", 2.0)
+    monkeypatch.setattr("estimators.fitting.cycle_model.PAYS", 2.0)
     without, findings = device_of(table(measured))
     assert findings.trees == 0
     worse = [abs(inference_ms(network, without).value / stepped_ms(network) - 1) for network in new]

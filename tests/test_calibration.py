@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
-from estimators.calibration import Fit
-from estimators.calibration import fit_cycles
-from estimators.counts import COLUMNS
-from estimators.counts import counts_of
-from estimators.device_files import load_device
-from estimators.timing import inference_ms
+from estimators.devices.files import load_device
+from estimators.fitting.least_squares import Fit
+from estimators.fitting.least_squares import fit_cycles
+from estimators.models.counts import COLUMNS
+from estimators.models.counts import counts_of
+from estimators.models.latency import inference_ms
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.builder import GraphBuilder
 

@@ -10,8 +10,8 @@ import pytest
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Oracle
-from estimators.leakage.statistics import auc_difference
-from estimators.leakage.statistics import auc_interval
+from estimators.leakage.statistics.auc_and_rates import auc_difference
+from estimators.leakage.statistics.auc_and_rates import auc_interval
 from nas import cautions
 from nas.audit import audit
 from nas.findings import Released

@@ -10,11 +10,11 @@ from estimators.leakage.attacks import entropy_by_class
 from estimators.leakage.attacks import modified_entropy_by_class
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
-from estimators.leakage.learned import class_thresholds
 from estimators.leakage.scores import entropy
 from estimators.leakage.scores import modified_entropy
 from estimators.leakage.scores import scaled_logit
-from estimators.leakage.statistics import auc
+from estimators.leakage.shared.learned import class_thresholds
+from estimators.leakage.statistics.auc_and_rates import auc
 
 ATTACKS = [confidence_by_class, entropy_by_class, modified_entropy_by_class]
 each = pytest.mark.parametrize("module", ATTACKS, ids=lambda module: module.__name__.rsplit(".", 1)[1])

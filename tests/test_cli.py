@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from estimators.device_files import available_devices
+from estimators.devices.files import available_devices
 from nas import plugins
 from nas import report
 from nas.commands.options import show_table

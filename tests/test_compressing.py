@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from estimators.leakage.attacks import loss
 from estimators.leakage.evidence import Evidence
-from estimators.leakage.statistics import auc
+from estimators.leakage.statistics.auc_and_rates import auc
 from nas.compressing import BITS
 from nas.compressing import compressed
 from nas.training import Recipe

@@ -6,7 +6,7 @@ import onnx
 import pytest
 import torch
 
-from estimators.device_files import load_device
+from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from nas import deploying
 from nas import picking

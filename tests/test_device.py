@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from estimators.device import deployed
-from estimators.device import stored_width
-from estimators.device_files import DEVICES
-from estimators.device_files import available_devices
-from estimators.device_files import load_device
-from estimators.device_files import own_devices
+from estimators.devices.device import deployed
+from estimators.devices.device import stored_width
+from estimators.devices.files import DEVICES
+from estimators.devices.files import available_devices
+from estimators.devices.files import load_device
+from estimators.devices.files import own_devices
 from nas.plugins import load
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from estimators.device_files import load_device
+from estimators.devices.files import load_device
 from nas import plugins
 from nas import search
 from nas.config import parse_config

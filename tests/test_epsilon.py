@@ -8,13 +8,13 @@ from scipy.stats import beta
 from scipy.stats import binom
 from scipy.stats import norm
 
-from estimators.leakage.calibrated import calibration_half
-from estimators.leakage.epsilon import at_threshold
-from estimators.leakage.epsilon import by_splitting
-from estimators.leakage.epsilon import one_run
-from estimators.leakage.epsilon import one_run_bound
-from estimators.leakage.epsilon import one_run_p_value
-from estimators.leakage.epsilon import over_thresholds
+from estimators.leakage.statistics.epsilon import at_threshold
+from estimators.leakage.statistics.epsilon import by_splitting
+from estimators.leakage.statistics.epsilon import one_run
+from estimators.leakage.statistics.epsilon import one_run_bound
+from estimators.leakage.statistics.epsilon import one_run_p_value
+from estimators.leakage.statistics.epsilon import over_thresholds
+from estimators.leakage.statistics.thresholds import calibration_half
 
 few = settings(max_examples=50, deadline=None, derandomize=True)
 SEARCHES = [over_thresholds, lambda scores, is_member, delta: by_splitting(scores, is_member, delta=delta, seed=0)]

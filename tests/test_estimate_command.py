@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from estimators.device_files import available_devices
-from estimators.device_files import load_device
+from estimators.devices.files import available_devices
+from estimators.devices.files import load_device
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
 IMAGES = ("--input-shape", "3,16,16")

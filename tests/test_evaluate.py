@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from estimators.device_files import load_device
+from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from estimators.leakage.attacks import rmia
 from nas import evaluate

@@ -9,8 +9,8 @@ import torch
 from estimators.leakage.attacks import exit_index
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
-from estimators.leakage.exit_times import exits_from_latencies
-from estimators.leakage.statistics import auc
+from estimators.leakage.shared.exit_times import exits_from_latencies
+from estimators.leakage.statistics.auc_and_rates import auc
 
 
 def multi_exit(seed, *, sooner=0.8, leak=1.0, references=4, records=1500, classes=4):

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from estimators.device_files import load_device
+from estimators.devices.files import load_device
 from nas import deploying
 from nas.measuring import Timing
 

@@ -8,22 +8,22 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from estimators.cost import energy_mj
-from estimators.device import Calibration
-from estimators.device import Device
-from estimators.device import Energy
-from estimators.device import Hierarchy
-from estimators.device import Latency
-from estimators.device import LevelEnergies
-from estimators.fields import cheapest_holding
-from estimators.hierarchy import DATAFLOWS
-from estimators.hierarchy import LEVELS
-from estimators.hierarchy import accessed_bits
-from estimators.hierarchy import layer_energies
-from estimators.hierarchy import shape_of
-from estimators.hierarchy import technology_scale
-from estimators.timing import inference_ms
-from estimators.timing import kernel_cycles
-from estimators.timing import occupied_macs
+from estimators.devices.device import Calibration
+from estimators.devices.device import Device
+from estimators.devices.device import Energy
+from estimators.devices.device import Hierarchy
+from estimators.devices.device import Latency
+from estimators.devices.device import LevelEnergies
+from estimators.devices.fields import cheapest_holding
+from estimators.models.accelerator import DATAFLOWS
+from estimators.models.accelerator import LEVELS
+from estimators.models.accelerator import accessed_bits
+from estimators.models.accelerator import layer_energies
+from estimators.models.accelerator import shape_of
+from estimators.models.accelerator import technology_scale
+from estimators.models.latency import inference_ms
+from estimators.models.latency import kernel_cycles
+from estimators.models.latency import occupied_macs
 from search_spaces.graph.architecture import Kernel
 from search_spaces.graph.builder import GraphBuilder
 

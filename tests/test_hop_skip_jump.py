@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from estimators.leakage.hop_skip_jump import BUDGET
-from estimators.leakage.hop_skip_jump import distances
+from estimators.leakage.shared.hop_skip_jump import BUDGET
+from estimators.leakage.shared.hop_skip_jump import distances
 
 
 def linear(weights, bias):

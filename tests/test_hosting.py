@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from estimators import kernel_model
-from estimators.counts import counts_of
-from estimators.cycle_model import fit_robustly
-from estimators.cycle_model import generic_relative
-from estimators.cycle_model import with_overhead
-from estimators.device import deployed
-from estimators.device_files import load_device
-from estimators.fields import KERNEL_KINDS
-from estimators.kernel_features import FEATURES
-from estimators.kernel_features import KINDS
-from estimators.kernel_features import features_of
-from estimators.kernel_model import fit_kernel_model
-from estimators.timing import cycles_of_kernels
-from estimators.timing import inference_ms
+from estimators.devices.device import deployed
+from estimators.devices.fields import KERNEL_KINDS
+from estimators.devices.files import load_device
+from estimators.devices.kernel_features import FEATURES
+from estimators.devices.kernel_features import KINDS
+from estimators.devices.kernel_features import features_of
+from estimators.fitting import kernel_model
+from estimators.fitting.cycle_model import fit_robustly
+from estimators.fitting.cycle_model import generic_relative
+from estimators.fitting.cycle_model import with_overhead
+from estimators.fitting.kernel_model import fit_kernel_model
+from estimators.models.counts import counts_of
+from estimators.models.latency import cycles_of_kernels
+from estimators.models.latency import inference_ms
 from nas import hosting
 from nas.host_networks import SPACE
 from nas.host_networks import random_operators

@@ -11,13 +11,13 @@ from estimators.leakage.attacks import label_augment
 from estimators.leakage.attacks import label_boundary
 from estimators.leakage.attacks import label_noise
 from estimators.leakage.attacks import loss
-from estimators.leakage.copies import bit_columns
-from estimators.leakage.copies import perturb
-from estimators.leakage.copies import shift
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Oracle
-from estimators.leakage.statistics import auc
+from estimators.leakage.shared.copies import bit_columns
+from estimators.leakage.shared.copies import perturb
+from estimators.leakage.shared.copies import shift
+from estimators.leakage.statistics.auc_and_rates import auc
 from tests.overfit import overfit
 
 ALL = [label_augment, label_noise, label_boundary]

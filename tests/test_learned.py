@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from estimators.leakage import learned
 from estimators.leakage.attacks import safecompress
 from estimators.leakage.attacks import shokri
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_probabilities
-from estimators.leakage.statistics import auc
+from estimators.leakage.shared import learned
+from estimators.leakage.statistics.auc_and_rates import auc
 
 ATTACKS = [shokri, safecompress]
 each = pytest.mark.parametrize("module", ATTACKS, ids=lambda module: module.__name__.rsplit(".", 1)[1])

@@ -12,7 +12,7 @@ from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_probabilities
 from estimators.leakage.scores import scaled_logit
-from estimators.leakage.statistics import auc
+from estimators.leakage.statistics.auc_and_rates import auc
 
 ALL = [calibrated_loss, lira, lira_online]
 each = pytest.mark.parametrize("module", ALL, ids=lambda module: module.__name__.rsplit(".", 1)[1])

@@ -8,7 +8,7 @@ from estimators.leakage.attacks import rmia
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import scaled_logit
-from estimators.leakage.statistics import auc
+from estimators.leakage.statistics.auc_and_rates import auc
 
 RECORDS, CLASSES, REFERENCES = 3000, 6, 8
 

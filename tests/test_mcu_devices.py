@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from estimators.cost import energy_mj
 from estimators.cost import latency_ms
-from estimators.device_files import available_devices
-from estimators.device_files import load_device
-from estimators.device_files import require_engine
-from estimators.device_files import same_engine
-from estimators.timing import inference_ms
+from estimators.devices.files import available_devices
+from estimators.devices.files import load_device
+from estimators.devices.files import require_engine
+from estimators.devices.files import same_engine
+from estimators.models.latency import inference_ms
 from search_spaces.graph.builder import GraphBuilder
 
 ROOT = Path(__file__).resolve().parents[1]

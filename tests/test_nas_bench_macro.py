@@ -5,7 +5,7 @@ import pytest
 
 from estimators.cost import macs
 from estimators.cost import params
-from estimators.device_files import load_device
+from estimators.devices.files import load_device
 from search_spaces.network import build
 from tests.nas_bench_macro import describe
 

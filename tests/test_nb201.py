@@ -4,7 +4,7 @@ import pytest
 
 from estimators.cost import macs
 from estimators.cost import params
-from estimators.device_files import load_device
+from estimators.devices.files import load_device
 from search_spaces.nb201 import NAMES
 from search_spaces.nb201 import OPERATORS
 from search_spaces.nb201 import make_space

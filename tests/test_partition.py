@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from estimators.constants import kernel_bytes
 from estimators.cost import enclave_latency_ms
 from estimators.cost import energy_mj
 from estimators.cost import exposed_percent
@@ -19,15 +18,17 @@ from estimators.cost import flash_kib
 from estimators.cost import latency_ms
 from estimators.cost import split_energy_mj
 from estimators.cost import split_latency_ms
-from estimators.device import Calibration
-from estimators.device import Device
-from estimators.device import Enclave
-from estimators.device import Energy
-from estimators.device import Latency
-from estimators.device import Link
-from estimators.device import LinkPower
-from estimators.device import Memory
-from estimators.device_files import load_device
+from estimators.devices.device import Calibration
+from estimators.devices.device import Device
+from estimators.devices.device import Enclave
+from estimators.devices.device import Energy
+from estimators.devices.device import Latency
+from estimators.devices.device import Link
+from estimators.devices.device import LinkPower
+from estimators.devices.device import Memory
+from estimators.devices.files import load_device
+from estimators.models.flash import kernel_bytes
+from estimators.models.latency import inference_ms
 from estimators.partition.enclave import best_set
 from estimators.partition.enclave import best_tail
 from estimators.partition.enclave import hide
@@ -36,7 +37,6 @@ from estimators.partition.flow import kernel_times_ms
 from estimators.partition.split import best_split
 from estimators.partition.split import prefix_splits
 from estimators.partition.split import split_at
-from estimators.timing import inference_ms
 from nas.config import parse_config
 from nas.evaluate import cost_metrics
 from nas.plan import resolve

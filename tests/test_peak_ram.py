@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from estimators.cost import flash_kib
 from estimators.cost import peak_ram_kib
-from estimators.device import Memory
-from estimators.device_files import load_device
-from estimators.schedule import Moment
-from estimators.schedule import best_order
-from estimators.schedule import schedule
+from estimators.devices.device import Memory
+from estimators.devices.files import load_device
+from estimators.models.memory import Moment
+from estimators.models.memory import best_order
+from estimators.models.memory import schedule
 from nas.plugins import load
 from search_spaces.graph.builder import GraphBuilder
 

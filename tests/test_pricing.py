@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from estimators.device_files import available_devices
-from estimators.device_files import load_device
+from estimators.devices.files import available_devices
+from estimators.devices.files import load_device
 from nas import plugins
 from nas.evaluate import cost_metrics
 from nas.evaluate import screen

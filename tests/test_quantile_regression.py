@@ -10,7 +10,7 @@ from estimators.leakage.attacks import quantile_regression
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Population
 from estimators.leakage.scores import scaled_logit
-from estimators.leakage.statistics import auc
+from estimators.leakage.statistics.auc_and_rates import auc
 from tests.overfit import overfit
 
 

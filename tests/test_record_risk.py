@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.special import softmax
 
-from estimators.leakage import record_risk
-from estimators.leakage.record_risk import kendall_tau
-from estimators.leakage.record_risk import shapr
-from estimators.leakage.record_risk import spearman_rho
+from estimators.leakage.statistics import record_risk
+from estimators.leakage.statistics.record_risk import kendall_tau
+from estimators.leakage.statistics.record_risk import shapr
+from estimators.leakage.statistics.record_risk import spearman_rho
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
 

@@ -13,9 +13,9 @@ from estimators.leakage.evidence import Evidence
 from estimators.leakage.released import RIDGE
 from estimators.leakage.released import together
 from estimators.leakage.scores import scaled_logit
-from estimators.leakage.statistics import auc
-from estimators.leakage.statistics import auc_difference
-from estimators.leakage.statistics import auc_interval
+from estimators.leakage.statistics.auc_and_rates import auc
+from estimators.leakage.statistics.auc_and_rates import auc_difference
+from estimators.leakage.statistics.auc_and_rates import auc_interval
 from tests.audits import draw
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from estimators.device_files import load_device
+from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from nas import report
 from nas.evaluate import MEASURED

@@ -8,7 +8,7 @@ from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_mean
 from estimators.leakage.scores import log_probabilities
-from estimators.leakage.statistics import auc
+from estimators.leakage.statistics.auc_and_rates import auc
 
 
 def logits_for(probabilities):

@@ -10,7 +10,7 @@ from estimators.leakage.attacks import samia
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Oracle
-from estimators.leakage.statistics import auc
+from estimators.leakage.statistics.auc_and_rates import auc
 
 WEIGHTS = np.random.default_rng(0).normal(0, 1, (6, 3))
 

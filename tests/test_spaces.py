@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from estimators.cost import macs
 from estimators.cost import params
-from estimators.device_files import load_device
+from estimators.devices.files import load_device
 from nas.plugins import available
 from nas.plugins import load
 from search_spaces import conv

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 from scipy.special import logit
 from scipy.stats import norm
 
-from estimators.leakage.statistics import accuracy_gap
-from estimators.leakage.statistics import auc
-from estimators.leakage.statistics import auc_difference
-from estimators.leakage.statistics import auc_interval
-from estimators.leakage.statistics import check_tpr_records
-from estimators.leakage.statistics import proportion_interval
-from estimators.leakage.statistics import tpr_at_fpr
-from estimators.leakage.statistics import tpr_at_fpr_interval
+from estimators.leakage.statistics.auc_and_rates import accuracy_gap
+from estimators.leakage.statistics.auc_and_rates import auc
+from estimators.leakage.statistics.auc_and_rates import auc_difference
+from estimators.leakage.statistics.auc_and_rates import auc_interval
+from estimators.leakage.statistics.auc_and_rates import check_tpr_records
+from estimators.leakage.statistics.auc_and_rates import proportion_interval
+from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
+from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr_interval
 
 ZERO_TO_ONE_AT_5_OF_10 = (0.187086, 0.812914)  # Clopper and Pearson (1934), table for 95 %
 few = settings(max_examples=100, deadline=None, derandomize=True)

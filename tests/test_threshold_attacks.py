@@ -10,8 +10,8 @@ from estimators.leakage.attacks import gap
 from estimators.leakage.attacks import loss
 from estimators.leakage.attacks import modified_entropy
 from estimators.leakage.evidence import Evidence
-from estimators.leakage.statistics import accuracy_gap
-from estimators.leakage.statistics import auc
+from estimators.leakage.statistics.auc_and_rates import accuracy_gap
+from estimators.leakage.statistics.auc_and_rates import auc
 
 # Three classes with probabilities 0.5, 0.3 and 0.2, one record for each true class.
 BY_HAND = Evidence(np.log([[0.5, 0.3, 0.2]] * 3), np.arange(3))

@@ -15,11 +15,11 @@ from estimators.leakage.attacks import white_box as attacked
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Oracle
-from estimators.leakage.statistics import auc
-from estimators.leakage.white_box import gradient_norm
-from estimators.leakage.white_box import gradients
-from estimators.leakage.white_box import log_activation_norm
-from estimators.leakage.white_box import log_gradient_norm
+from estimators.leakage.shared.gradients import gradient_norm
+from estimators.leakage.shared.gradients import gradients
+from estimators.leakage.shared.gradients import log_activation_norm
+from estimators.leakage.shared.gradients import log_gradient_norm
+from estimators.leakage.statistics.auc_and_rates import auc
 from nas.oracles import of_network
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.layers.quantize import quantize_weight

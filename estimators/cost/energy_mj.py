@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from estimators.device import Device
-from estimators.device import deployed
+from estimators.devices.device import Device
+from estimators.devices.device import deployed
 from estimators.estimate import Estimate
-from estimators.hierarchy import layer_energies
-from estimators.timing import around
-from estimators.timing import inference_ms
+from estimators.models.accelerator import layer_energies
+from estimators.models.latency import around
+from estimators.models.latency import inference_ms
 from search_spaces.graph.architecture import Architecture
 
 MICROJOULES_PER_MILLIJOULE = 1e3
@@ -23,7 +23,7 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
 
     On microcontrollers and CPUs the power hardly depends on the network: over 30 systems of MLPerf Tiny it differs by
     a median 3.1 % between networks. The relative half-widths of power and time add up, the cautious way. On an
-    accelerator it depends on where the data come from: `estimators.hierarchy` counts that.
+    accelerator it depends on where the data come from: `estimators.models.accelerator` counts that.
 
     Raises:
         ValueError: If the device's power is not known, or it has no rule for an operator or its bits.

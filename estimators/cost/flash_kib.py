@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from estimators.constants import BYTES_PER_KIB
-from estimators.constants import kernel_bytes
-from estimators.device import Device
-from estimators.device import deployed
+from estimators.devices.device import Device
+from estimators.devices.device import deployed
 from estimators.estimate import Estimate
-from estimators.timing import around
+from estimators.models.flash import BYTES_PER_KIB
+from estimators.models.flash import kernel_bytes
+from estimators.models.latency import around
 from search_spaces.graph.architecture import Architecture
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from estimators.device import Device
+from estimators.devices.device import Device
 from estimators.estimate import Estimate
-from estimators.timing import inference_ms
+from estimators.models.latency import inference_ms
 from search_spaces.graph.architecture import Architecture
 
 

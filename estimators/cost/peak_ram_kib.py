@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from estimators.device import Device
-from estimators.device import deployed
+from estimators.devices.device import Device
+from estimators.devices.device import deployed
+from estimators.devices.fields import VIEW_KINDS
+from estimators.devices.fields import no_rule
 from estimators.estimate import Estimate
-from estimators.fields import VIEW_KINDS
-from estimators.fields import no_rule
-from estimators.schedule import WRITERS
-from estimators.schedule import best_order
-from estimators.schedule import tensor_bytes
-from estimators.timing import around
+from estimators.models.latency import around
+from estimators.models.memory import WRITERS
+from estimators.models.memory import best_order
+from estimators.models.memory import tensor_bytes
 from search_spaces.graph.architecture import Architecture
 
 BYTES_PER_KIB = 1024

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from estimators.device import Device
-from estimators.device import deployed
+from estimators.devices.device import Device
+from estimators.devices.device import deployed
 from estimators.estimate import Estimate
 from estimators.partition.split import best_split
 from search_spaces.graph.architecture import Architecture

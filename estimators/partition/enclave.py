@@ -24,16 +24,16 @@ from scipy.optimize import Bounds
 from scipy.optimize import LinearConstraint
 from scipy.optimize import milp
 
-from estimators.constants import kernel_bytes
-from estimators.device import Device
-from estimators.device import Enclave
+from estimators.devices.device import Device
+from estimators.devices.device import Enclave
 from estimators.estimate import Estimate
+from estimators.models.flash import kernel_bytes
+from estimators.models.latency import around
+from estimators.models.memory import tensor_bytes
 from estimators.partition.flow import Tensor
 from estimators.partition.flow import computing
 from estimators.partition.flow import kernel_times_ms
 from estimators.partition.flow import tensors
-from estimators.schedule import tensor_bytes
-from estimators.timing import around
 from search_spaces.graph.architecture import Architecture
 
 BYTES_PER_KIB = 1024

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from estimators.device import Device
-from estimators.fields import VIEW_KINDS
-from estimators.timing import cycles_of_kernels
-from estimators.timing import streamed_cycles
+from estimators.devices.device import Device
+from estimators.devices.fields import VIEW_KINDS
+from estimators.models.latency import cycles_of_kernels
+from estimators.models.latency import streamed_cycles
 from search_spaces.graph.architecture import Architecture
 
 

@@ -20,14 +20,14 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order
 from scipy.sparse.csgraph import maximum_flow
 
-from estimators.device import Device
-from estimators.device import Link
+from estimators.devices.device import Device
+from estimators.devices.device import Link
 from estimators.estimate import Estimate
+from estimators.models.latency import around
 from estimators.partition.flow import Tensor
 from estimators.partition.flow import computing
 from estimators.partition.flow import kernel_times_ms
 from estimators.partition.flow import tensors
-from estimators.timing import around
 from search_spaces.graph.architecture import Architecture
 
 BITS_PER_MBIT_MS = 1e3  # a megabit per second is a thousand bits per millisecond

@@ -50,7 +50,7 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Turn a table of measured networks into a device, or measure this machine (--device host)."""
-    from estimators.device_files import DEVICES
+    from estimators.devices.files import DEVICES
     from nas import calibrating
     from nas import device_text
     from nas.measurements import About

@@ -20,7 +20,7 @@ from nas.commands.options import shape
 from nas.commands.options import show_table
 
 if TYPE_CHECKING:
-    from estimators.device import Device
+    from estimators.devices.device import Device
     from search_spaces.graph.architecture import Architecture
 
 
@@ -44,7 +44,7 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Price one architecture on one device or all, or a table of them on one, without training."""
-    from estimators.device_files import load_device
+    from estimators.devices.files import load_device
     from nas import pricing
     from nas import tables
 
@@ -75,8 +75,8 @@ def estimate(
 
 def _check_flags(device: str, engine: str | None, one: Mapping[str, object]) -> None:
     """Refuse another engine than the one measured, and all devices where one is meant."""
-    from estimators.device_files import load_device
-    from estimators.device_files import require_engine
+    from estimators.devices.files import load_device
+    from estimators.devices.files import require_engine
 
     if device == "all" and (wanted := [flag for flag, given in {**one, "--engine": engine}.items() if given]):
         raise ValueError(f"expected one device with {' and '.join(wanted)}; got all")
@@ -106,7 +106,7 @@ def _say_priced(device: Device, rows: int, output: Path, *, as_json: bool) -> No
 
 def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
     """Print all costs, or return them for JSON."""
-    from estimators.device_files import load_device
+    from estimators.devices.files import load_device
     from nas import pricing
     from nas import report
 
@@ -129,7 +129,7 @@ def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, An
 
 def _say_basis(device: str, latency_ms: float) -> None:
     """Say what a latency stands on, and whether it is one like those measured."""
-    from estimators.device_files import load_device
+    from estimators.devices.files import load_device
     from nas import report
 
     chip = load_device(device)
@@ -142,8 +142,8 @@ def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, A
     """Print a row for each layer and what would help, or return them for JSON."""
     from dataclasses import asdict
 
-    from estimators.device_files import load_device
-    from estimators.layers import by_layer
+    from estimators.devices.files import load_device
+    from estimators.models.by_layer import by_layer
     from nas import report
     from nas.advice import advice
 
@@ -160,9 +160,9 @@ def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, A
 
 
 def _plot(path: Path, network: Architecture, device: str) -> None:
-    from estimators.device_files import load_device
-    from estimators.layers import by_layer
-    from estimators.layers import roofs
+    from estimators.devices.files import load_device
+    from estimators.models.by_layer import by_layer
+    from estimators.models.by_layer import roofs
     from nas import plot
 
     plot.check_format(path)

@@ -53,9 +53,9 @@ def list_(
 
 
 def _devices() -> dict[str, Any]:
-    from estimators.device_files import available_devices
-    from estimators.device_files import load_device
-    from estimators.device_files import own_devices
+    from estimators.devices.files import available_devices
+    from estimators.devices.files import load_device
+    from estimators.devices.files import own_devices
     from nas import report
 
     own = own_devices()
@@ -63,9 +63,9 @@ def _devices() -> dict[str, Any]:
 
 
 def _device_table() -> Table:
-    from estimators.device_files import available_devices
-    from estimators.device_files import load_device
-    from estimators.device_files import own_devices
+    from estimators.devices.files import available_devices
+    from estimators.devices.files import load_device
+    from estimators.devices.files import own_devices
     from nas import report
 
     return report.device_table({name: load_device(name) for name in available_devices()}, own_devices())

@@ -25,7 +25,7 @@ from nas.commands.options import show_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from estimators.device import Device
+    from estimators.devices.device import Device
     from nas.deploying import Compared
 
 ENGINE = "ONNX Runtime"
@@ -50,7 +50,7 @@ def measure(
     """Time a network here: ONNX Runtime, one thread on one core, float32 and int8, beside a device's prediction."""
     from importlib.metadata import version
 
-    from estimators.device_files import load_device
+    from estimators.devices.files import load_device
     from nas import deploying
 
     chosen, chip = precisions(precision), load_device(device)
@@ -95,7 +95,7 @@ def _row(one: Compared) -> dict[str, Any]:
 
 def _notes(device: Device, compared: list[Compared]) -> list[str]:
     """Say what the prediction stands on, and where it is one of something else."""
-    from estimators.device_files import same_engine
+    from estimators.devices.files import same_engine
     from nas import report
 
     if all(one.predicted is None for one in compared):

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Floats
-from estimators.leakage.learned import class_thresholds
 from estimators.leakage.scores import bank_of
 from estimators.leakage.scores import entropy
+from estimators.leakage.shared.learned import class_thresholds
 
 NEEDS = ("bank",)
 

@@ -6,9 +6,9 @@ what the network says about a record and which exit said it,
     three largest posteriors, log odds of the true label -> 128 -> 128        exit, one-hot -> 128
     both -> 128 -> 64 -> log odds of membership
 
-and learns from the references, on other records than it judges: see `estimators.leakage.learned`. SGD, a rate of 1e-2
-with momentum 0.9 and a cosine schedule, weight decay 5e-4. The exit is what `estimators.leakage.exit_times` reads off
-latencies where the network does not say it.
+and learns from the references, on other records than it judges: see `estimators.leakage.shared.learned`. SGD, a rate of
+1e-2 with momentum 0.9 and a cosine schedule, weight decay 5e-4. The exit is what `estimators.leakage.shared.exit_times`
+reads off latencies where the network does not say it.
 
 When to use: on every network with more than one exit. Without exits that betray members it is what its other half is,
 an attack on outputs that compares no record with itself.
@@ -32,14 +32,14 @@ from torch import Tensor
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from estimators.leakage.attack_networks import fit_network
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Labels
-from estimators.leakage.learned import cross_fit
 from estimators.leakage.scores import bank_of
 from estimators.leakage.scores import scaled_logit
+from estimators.leakage.shared.attack_networks import fit_network
+from estimators.leakage.shared.learned import cross_fit
 
 NEEDS = ("bank", "exits")
 EFFORT = "standard"

@@ -29,10 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from estimators.leakage.copies import bit_columns
-from estimators.leakage.copies import is_right
-from estimators.leakage.copies import perturb
-from estimators.leakage.copies import shift
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Floats
@@ -40,6 +36,10 @@ from estimators.leakage.evidence import Labels
 from estimators.leakage.evidence import Mask
 from estimators.leakage.evidence import Oracle
 from estimators.leakage.scores import oracle_of
+from estimators.leakage.shared.copies import bit_columns
+from estimators.leakage.shared.copies import is_right
+from estimators.leakage.shared.copies import perturb
+from estimators.leakage.shared.copies import shift
 
 NEEDS = ("queries",)
 LABEL_ONLY = True

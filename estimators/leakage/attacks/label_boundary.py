@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.leakage.evidence import Evidence
-from estimators.leakage.hop_skip_jump import distances
 from estimators.leakage.scores import oracle_of
+from estimators.leakage.shared.hop_skip_jump import distances
 
 NEEDS = ("queries",)
 LABEL_ONLY = True

@@ -23,11 +23,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.leakage.copies import bit_columns
-from estimators.leakage.copies import is_right
-from estimators.leakage.copies import perturb
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import oracle_of
+from estimators.leakage.shared.copies import bit_columns
+from estimators.leakage.shared.copies import is_right
+from estimators.leakage.shared.copies import perturb
 
 NEEDS = ("queries",)
 LABEL_ONLY = True

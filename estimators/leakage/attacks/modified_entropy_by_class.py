@@ -24,9 +24,9 @@ from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Labels
-from estimators.leakage.learned import class_thresholds
 from estimators.leakage.scores import bank_of
 from estimators.leakage.scores import modified_entropy
+from estimators.leakage.shared.learned import class_thresholds
 
 NEEDS = ("bank",)
 

@@ -7,7 +7,7 @@ Software Deployment" (ASE), with their code, MIA-SafeCompress. One network for a
 
 trained by Adam with a rate of 1e-3 on the binary cross-entropy. The authors train it on half of the attacked network's
 own members; here it learns from the references, whose members are known, and the records it judges are others than
-those it learned from: see `estimators.leakage.learned`.
+those it learned from: see `estimators.leakage.shared.learned`.
 
 When to use: to compare with figures that use this attacker. It compares no record with itself, and takes thirty times
 as long as `shokri` for about the same.
@@ -30,13 +30,13 @@ from scipy.special import softmax
 from torch import Tensor
 from torch import nn
 
-from estimators.leakage.attack_networks import fit_network
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Labels
-from estimators.leakage.learned import cross_fit
 from estimators.leakage.scores import bank_of
+from estimators.leakage.shared.attack_networks import fit_network
+from estimators.leakage.shared.learned import cross_fit
 
 NEEDS = ("bank",)
 EFFORT = "standard"

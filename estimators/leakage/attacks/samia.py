@@ -21,7 +21,7 @@ of each of the first 5 references. The references should be of the candidate's a
 that are quantised move in steps, which most noise of this size does not cross: there the sensitivities say little.
 
 What is *not* done: 100 epochs with a rate of 1e-3, some 100,000 steps; 400 with a rate of 1e-2 are trained for each
-half of the records (see `estimators.leakage.learned`).
+half of the records (see `estimators.leakage.shared.learned`).
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from torch import Tensor
 from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR
 
-from estimators.leakage.attack_networks import fit_network
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Oracle
-from estimators.leakage.learned import cross_fit
-from estimators.leakage.learned import split
 from estimators.leakage.scores import bank_of
 from estimators.leakage.scores import oracle_of
+from estimators.leakage.shared.attack_networks import fit_network
+from estimators.leakage.shared.learned import cross_fit
+from estimators.leakage.shared.learned import split
 
 NEEDS = ("bank", "queries")
 EFFORT = "full"

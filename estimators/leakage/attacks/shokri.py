@@ -8,7 +8,8 @@ class. Its answer about the candidate's posterior vector is the score,
 
 The attack network has one hidden layer of 64 units. A class with fewer than 50 members, or others, among the rows to
 learn from asks a network of all classes; the posterior of the true label comes first in every vector, so that this
-network knows it too. Records are judged by networks that learned from other records: see `estimators.leakage.learned`.
+network knows it too. Records are judged by networks that learned from other records: see
+`estimators.leakage.shared.learned`.
 
 When to use: as the classical baseline. It compares no record with itself and learns from members of the references, so
 those should be of the candidate's architecture and recipe; `modified_entropy_by_class` is as strong and learns less.
@@ -32,10 +33,10 @@ from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Labels
 from estimators.leakage.evidence import Mask
-from estimators.leakage.learned import Judge
-from estimators.leakage.learned import by_class
-from estimators.leakage.learned import cross_fit
 from estimators.leakage.scores import bank_of
+from estimators.leakage.shared.learned import Judge
+from estimators.leakage.shared.learned import by_class
+from estimators.leakage.shared.learned import cross_fit
 
 NEEDS = ("bank",)
 UNITS = 64

@@ -49,8 +49,8 @@ from estimators.leakage.scores import bank_of
 from estimators.leakage.scores import log_probabilities
 from estimators.leakage.scores import oracle_of
 from estimators.leakage.scores import scaled_logit
-from estimators.leakage.white_box import log_activation_norm
-from estimators.leakage.white_box import log_gradient_norm
+from estimators.leakage.shared.gradients import log_activation_norm
+from estimators.leakage.shared.gradients import log_gradient_norm
 
 NEEDS = ("bank", "activations")
 MIN_REFERENCES = 4

@@ -10,14 +10,8 @@ from typing import Any
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 Tree: TypeAlias = "float | tuple[int, float, Tree, Tree]"
-
-TREES = 100
-DEPTH = 3
-RATE = 0.1
-LEAF = 5
 
 
 def value_of(tree: Tree, features: Sequence[float]) -> float:
@@ -52,36 +46,3 @@ def as_lists(tree: Tree) -> Any:
     [0, 2.5, -0.1, [1, 10.0, 0.2, 0.3]]
     """
     return [*tree[:2], as_lists(tree[2]), as_lists(tree[3])] if isinstance(tree, tuple) else tree
-
-
-def grow(features: NDArray[np.float64], targets: NDArray[np.float64], seed: int = 0) -> tuple[Tree, ...]:
-    """Boost small trees (Friedman, 2001) whose sum approaches the targets.
-
-    Args:
-        features: `(rows, columns)`.
-        targets: `(rows,)`.
-        seed: Decides which rows and columns each tree sees.
-    """
-    from sklearn.ensemble import GradientBoostingRegressor  # noqa: PLC0415 - takes a second, and pricing does not need it
-
-    boosted = GradientBoostingRegressor(
-        n_estimators=TREES,
-        max_depth=DEPTH,
-        learning_rate=RATE,
-        min_samples_leaf=LEAF,
-        subsample=0.7,
-        max_features=0.5,
-        random_state=seed,
-        init="zero",
-    )
-    boosted.fit(features, targets)
-    return tuple(_plain(stage.tree_, 0) for stage in boosted.estimators_[:, 0])
-
-
-def _plain(tree: Any, node: int) -> Tree:
-    low, high = int(tree.children_left[node]), int(tree.children_right[node])
-    if low < 0:
-        return float(f"{RATE * tree.value[node].item():.4g}")
-    # scikit-learn compares in single precision, where a count just above a threshold may be equal to it.
-    threshold = float(f"{tree.threshold[node]:.8g}")
-    return int(tree.feature[node]), threshold, _plain(tree, low), _plain(tree, high)

@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Labels
 from estimators.leakage.evidence import Mask
-from estimators.leakage.learned import Fit
-from estimators.leakage.learned import Judge
+from estimators.leakage.shared.learned import Fit
+from estimators.leakage.shared.learned import Judge
 
 MakeOptimizer: TypeAlias = Callable[[Iterator[nn.Parameter]], Optimizer]
 
@@ -40,8 +40,8 @@ def fit_network(
         schedule: Of the learning rate, a step of it for each batch; None keeps it constant.
 
     Returns:
-        A function as `estimators.leakage.learned.cross_fit` takes. Networks learn in float32 and judge in float64, in
-        which records that they are sure of do not tie.
+        A function as `estimators.leakage.shared.learned.cross_fit` takes. Networks learn in float32 and judge in
+        float64, in which records that they are sure of do not tie.
     """
 
     def fit(features: Floats, _labels: Labels, is_member: Mask) -> Judge:

@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.calibration import close_of
-from estimators.calibration import interval_of
-from estimators.counts import COLUMNS
-from estimators.counts import Floats
-from estimators.counts import counts_of
-from estimators.cycle_model import fit_robustly
-from estimators.cycle_model import folds_of
-from estimators.cycle_model import generic_relative
-from estimators.cycle_model import with_overhead
-from estimators.fields import VIEW_KINDS
-from estimators.kernel_features import FEATURES
-from estimators.kernel_features import features_of
-from estimators.trees import Tree
+from estimators.devices.fields import VIEW_KINDS
+from estimators.devices.kernel_features import FEATURES
+from estimators.devices.kernel_features import features_of
+from estimators.devices.trees import Tree
+from estimators.fitting.cycle_model import fit_robustly
+from estimators.fitting.cycle_model import folds_of
+from estimators.fitting.cycle_model import generic_relative
+from estimators.fitting.cycle_model import with_overhead
+from estimators.fitting.least_squares import close_of
+from estimators.fitting.least_squares import interval_of
+from estimators.models.counts import COLUMNS
+from estimators.models.counts import Floats
+from estimators.models.counts import counts_of
 from search_spaces.graph.architecture import Architecture
 
 STAGES = 100
@@ -84,13 +84,13 @@ class KernelModel:
         return close_of(self.ratios)
 
     def predict(self, architectures: Sequence[Architecture]) -> Floats:
-        """Return `(networks,)` cycles of networks as they run (`estimators.device.deployed`)."""
+        """Return `(networks,)` cycles of networks as they run (`estimators.devices.device.deployed`)."""
         kernels = kernels_of(architectures)
         return _sums(kernels, _linear(kernels, self.coefficients) * _factors(kernels, self.trees), self.coefficients)
 
 
 def kernels_of(architectures: Sequence[Architecture]) -> Kernels:
-    """Describe all kernels of networks as they run (`estimators.device.deployed`)."""
+    """Describe all kernels of networks as they run (`estimators.devices.device.deployed`)."""
     rows = [
         (number, kernel.kind, features)
         for number, network in enumerate(architectures)

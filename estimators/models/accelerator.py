@@ -16,15 +16,15 @@ from types import MappingProxyType
 from typing import NamedTuple
 from typing import TypeAlias
 
-from estimators.device import Device
-from estimators.device import Hierarchy
-from estimators.device import stored_width
-from estimators.fields import ELEMENT_KINDS
-from estimators.fields import MAC_KINDS
-from estimators.fields import VIEW_KINDS
-from estimators.fields import CannotRun
-from estimators.fields import no_rule
-from estimators.timing import kernel_cycles
+from estimators.devices.device import Device
+from estimators.devices.device import Hierarchy
+from estimators.devices.device import stored_width
+from estimators.devices.fields import ELEMENT_KINDS
+from estimators.devices.fields import MAC_KINDS
+from estimators.devices.fields import VIEW_KINDS
+from estimators.devices.fields import CannotRun
+from estimators.devices.fields import no_rule
+from estimators.models.latency import kernel_cycles
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
 

@@ -16,16 +16,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.calibration import CLOSE
-from estimators.calibration import close_of
-from estimators.calibration import interval_of
-from estimators.calibration import solve
-from estimators.counts import COLUMNS
-from estimators.counts import Floats
-from estimators.device import Device
-from estimators.trees import Tree
-from estimators.trees import grow
-from estimators.trees import value_of
+from estimators.devices.device import Device
+from estimators.devices.trees import Tree
+from estimators.devices.trees import value_of
+from estimators.fitting.boosting import grow
+from estimators.fitting.least_squares import CLOSE
+from estimators.fitting.least_squares import close_of
+from estimators.fitting.least_squares import interval_of
+from estimators.fitting.least_squares import solve
+from estimators.models.counts import COLUMNS
+from estimators.models.counts import Floats
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 FOLDS = 10

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic import ValidationError
 
-from estimators.device import Device
+from estimators.devices.device import Device
 
-DEVICES = Path(__file__).parent / "devices"
+DEVICES = Path(__file__).parent
 OWN_DEVICES = Path("devices")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from estimators.constants import BYTES_PER_KIB
-from estimators.constants import kernel_bytes
-from estimators.device import Device
-from estimators.layers import INPUT
-from estimators.schedule import best_order
-from estimators.timing import kernel_cycles
+from estimators.devices.device import Device
+from estimators.models.by_layer import INPUT
+from estimators.models.flash import BYTES_PER_KIB
+from estimators.models.flash import kernel_bytes
+from estimators.models.latency import kernel_cycles
+from estimators.models.memory import best_order
 from search_spaces.graph.architecture import Architecture
 
 WORTH_SAYING = 0.01
@@ -20,7 +20,7 @@ def time_with_fewer_bits(running: Architecture, kernel: int, device: Device) -> 
     """Find the widest narrower width that makes a layer faster.
 
     Args:
-        running: The network as `estimators.device.deployed` gives it.
+        running: The network as `estimators.devices.device.deployed` gives it.
         kernel: Index of the layer's kernel.
         device: The device.
 
@@ -44,7 +44,7 @@ def flash_with_fewer_bits(running: Architecture, kernel: int, device: Device) ->
     """Find the widest narrower width that packs a layer's weights into less flash.
 
     Args:
-        running: The network as `estimators.device.deployed` gives it.
+        running: The network as `estimators.devices.device.deployed` gives it.
         kernel: Index of the layer's kernel.
         device: The device.
 
@@ -64,8 +64,8 @@ def ram_with_half_the_channels(running: Architecture, tensor: int, device: Devic
     """Return the KiB by which the peak falls, in the best order of execution, when a tensor has half its channels.
 
     Args:
-        running: The network as `estimators.device.deployed` gives it.
-        tensor: The kernel that makes it, or `estimators.layers.INPUT`.
+        running: The network as `estimators.devices.device.deployed` gives it.
+        tensor: The kernel that makes it, or `estimators.models.by_layer.INPUT`.
         device: The device.
     """
     ops = list(running.ops)

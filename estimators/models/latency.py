@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 
-from estimators.corrections import Residual
-from estimators.counts import COLUMNS
-from estimators.counts import counts_of
-from estimators.device import Device
-from estimators.device import deployed
-from estimators.device import stored_width
+from estimators.devices.corrections import Residual
+from estimators.devices.device import Device
+from estimators.devices.device import deployed
+from estimators.devices.device import stored_width
+from estimators.devices.fields import CannotRun
+from estimators.devices.fields import no_rule
+from estimators.devices.kernel_features import features_of
+from estimators.devices.trees import value_of
 from estimators.estimate import Estimate
-from estimators.fields import CannotRun
-from estimators.fields import no_rule
-from estimators.kernel_features import features_of
-from estimators.trees import value_of
+from estimators.models.counts import COLUMNS
+from estimators.models.counts import counts_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
 
@@ -64,7 +64,7 @@ def cycles_of_kernels(architecture: Architecture, device: Device) -> list[float]
     """Price each of a network's kernels in cycles of the device's clock, in order.
 
     Args:
-        architecture: The network as it runs (`estimators.device.deployed`).
+        architecture: The network as it runs (`estimators.devices.device.deployed`).
         device: The device.
 
     Raises:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.stats import t as student_t
 
-from estimators.counts import Floats
+from estimators.models.counts import Floats
 
 STRENGTHS = (0.0, 1e-3, 1e-2, 1e-1, 1.0)
 CLOSE = 0.1

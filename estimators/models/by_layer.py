@@ -8,19 +8,19 @@ from operator import itemgetter
 from typing import Literal
 from typing import TypeAlias
 
-from estimators.constants import kernel_bytes
-from estimators.device import Device
-from estimators.device import deployed
-from estimators.fields import VIEW_KINDS
-from estimators.hierarchy import layer_energies
-from estimators.schedule import Moment
-from estimators.schedule import schedule
-from estimators.schedule import tensor_bytes
-from estimators.timing import correction
-from estimators.timing import cycle_parts
-from estimators.timing import learned_factors
-from estimators.timing import moved_bytes
-from estimators.timing import streamed_cycles
+from estimators.devices.device import Device
+from estimators.devices.device import deployed
+from estimators.devices.fields import VIEW_KINDS
+from estimators.models.accelerator import layer_energies
+from estimators.models.flash import kernel_bytes
+from estimators.models.latency import correction
+from estimators.models.latency import cycle_parts
+from estimators.models.latency import learned_factors
+from estimators.models.latency import moved_bytes
+from estimators.models.latency import streamed_cycles
+from estimators.models.memory import Moment
+from estimators.models.memory import schedule
+from estimators.models.memory import tensor_bytes
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.architecture import Shape
@@ -39,7 +39,7 @@ class Layer:
     """What one fused kernel takes, or, in the first of them, the engine itself.
 
     Attributes:
-        kernel: Index into the kernels of `estimators.device.deployed`; None for the engine.
+        kernel: Index into the kernels of `estimators.devices.device.deployed`; None for the engine.
         op: Index of the kernel's first operator there; None for the engine.
         kind: Its type; `engine` for what is paid once, whatever the network.
         shape: Shape of its output.
@@ -89,7 +89,7 @@ def by_layer(architecture: Architecture, device: Device) -> list[Layer]:
     Raises:
         ValueError: If the device has no rule for an operator or its bits.
 
-    >>> from estimators.device_files import load_device
+    >>> from estimators.devices.files import load_device
     >>> from search_spaces.mlp import make_space
     >>> space = make_space((64,), 10)
     >>> layers = by_layer(space.decode(space.reference), load_device("stm32h747"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from estimators.device import Device
-from estimators.device import stored_width
-from estimators.fields import ELEMENT_KINDS
-from estimators.fields import MAC_KINDS
-from estimators.fields import VIEW_KINDS
-from estimators.fields import no_rule
+from estimators.devices.device import Device
+from estimators.devices.device import stored_width
+from estimators.devices.fields import ELEMENT_KINDS
+from estimators.devices.fields import MAC_KINDS
+from estimators.devices.fields import VIEW_KINDS
+from estimators.devices.fields import no_rule
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
 

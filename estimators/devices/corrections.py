@@ -14,14 +14,14 @@ from pydantic import AfterValidator
 from pydantic import PlainValidator
 from pydantic.dataclasses import dataclass
 
-from estimators.fields import KERNEL_KINDS
-from estimators.fields import MAC_KINDS
-from estimators.fields import STRICT
-from estimators.fields import only
-from estimators.kernel_features import FEATURES
-from estimators.trees import Tree
-from estimators.trees import read_tree
-from estimators.trees import value_of
+from estimators.devices.fields import KERNEL_KINDS
+from estimators.devices.fields import MAC_KINDS
+from estimators.devices.fields import STRICT
+from estimators.devices.fields import only
+from estimators.devices.kernel_features import FEATURES
+from estimators.devices.trees import Tree
+from estimators.devices.trees import read_tree
+from estimators.devices.trees import value_of
 
 _COLUMNS = frozenset(f"cycles_per_mac.{kind}" for kind in MAC_KINDS) | frozenset(
     f"{table}.{kind}" for table in ("cycles_per_element", "cycles_per_kernel") for kind in KERNEL_KINDS
@@ -47,7 +47,7 @@ class KernelTrees:
     """What counts miss of a single kernel: its cycles are multiplied by `exp` of the sum of the trees of its type.
 
     Attributes:
-        features: What the trees look at, out of `estimators.kernel_features.FEATURES`.
+        features: What the trees look at, out of `estimators.devices.kernel_features.FEATURES`.
         trees: By type: each a number, or `[feature, threshold, tree if at most, tree if above]`, counted from 0.
     """
 

@@ -8,10 +8,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.fields import KERNEL_KINDS
-from estimators.fields import MAC_KINDS
-from estimators.fields import VIEW_KINDS
-from estimators.fields import no_rule
+from estimators.devices.fields import KERNEL_KINDS
+from estimators.devices.fields import MAC_KINDS
+from estimators.devices.fields import VIEW_KINDS
+from estimators.devices.fields import no_rule
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Pair
 
@@ -28,7 +28,7 @@ def counts_of(architecture: Architecture, relative: Mapping[Pair, float] | None 
     """Return `(columns,)`: what each coefficient of `COLUMNS` is multiplied by in a network's cycles.
 
     Args:
-        architecture: The network as it runs (`estimators.device.deployed`).
+        architecture: The network as it runs (`estimators.devices.device.deployed`).
         relative: Cycles of a MAC by bits of weight and input, relative to the coefficients' own precision; None: all
             the same.
 

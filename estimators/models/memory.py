@@ -13,12 +13,12 @@ from itertools import count
 from typing import NamedTuple
 from typing import TypeAlias
 
-from estimators.device import Device
-from estimators.device import stored_width
-from estimators.fields import ELEMENT_KINDS
-from estimators.fields import MAC_KINDS
-from estimators.fields import VIEW_KINDS
-from estimators.fields import no_rule
+from estimators.devices.device import Device
+from estimators.devices.device import stored_width
+from estimators.devices.fields import ELEMENT_KINDS
+from estimators.devices.fields import MAC_KINDS
+from estimators.devices.fields import VIEW_KINDS
+from estimators.devices.fields import no_rule
 from search_spaces.graph.architecture import Architecture
 
 WRITERS = MAC_KINDS | ELEMENT_KINDS
@@ -104,7 +104,7 @@ def schedule(architecture: Architecture, device: Device, order: Sequence[int] | 
         ValueError: If the order is not one of the graph's, an operator has no rule, or the device stores no width wide
             enough.
 
-    >>> from estimators.device_files import load_device
+    >>> from estimators.devices.files import load_device
     >>> from search_spaces.graph.builder import GraphBuilder
     >>> graph = GraphBuilder((2, 10, 10), bits=8)
     >>> x = graph.conv(0, 3, weight_bits=8)

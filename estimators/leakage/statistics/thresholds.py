@@ -10,10 +10,10 @@ import numpy as np
 
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Mask
-from estimators.leakage.statistics import Scores
-from estimators.leakage.statistics import by_membership
-from estimators.leakage.statistics import check_confidence
-from estimators.leakage.statistics import share_difference
+from estimators.leakage.statistics.auc_and_rates import Scores
+from estimators.leakage.statistics.auc_and_rates import by_membership
+from estimators.leakage.statistics.auc_and_rates import check_confidence
+from estimators.leakage.statistics.auc_and_rates import share_difference
 
 
 def advantage(scores: Scores, is_member: Mask, *, seed: int, confidence: float = 0.95) -> Estimate:

@@ -19,11 +19,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.leakage.calibrated import best_threshold
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Labels
 from estimators.leakage.evidence import Mask
+from estimators.leakage.statistics.thresholds import best_threshold
 
 Judge: TypeAlias = Callable[[Floats, Labels], NDArray[np.float64]]
 """Features `(rows, ...)` and true classes `(rows,)` to `(rows,)` scores; higher means member."""

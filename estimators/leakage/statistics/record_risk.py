@@ -18,7 +18,7 @@ from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Labels
 from estimators.leakage.evidence import Mask
 from estimators.leakage.evidence import check_logits
-from estimators.leakage.statistics import check_confidence
+from estimators.leakage.statistics.auc_and_rates import check_confidence
 
 Risk: TypeAlias = NDArray[np.float64]
 

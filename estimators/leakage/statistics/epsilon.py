@@ -23,11 +23,11 @@ from scipy.special import betaincinv
 from scipy.special import expit
 from scipy.stats import binom
 
-from estimators.leakage.calibrated import calibration_half
 from estimators.leakage.evidence import Mask
-from estimators.leakage.statistics import Scores
-from estimators.leakage.statistics import by_membership
-from estimators.leakage.statistics import check_confidence
+from estimators.leakage.statistics.auc_and_rates import Scores
+from estimators.leakage.statistics.auc_and_rates import by_membership
+from estimators.leakage.statistics.auc_and_rates import check_confidence
+from estimators.leakage.statistics.thresholds import calibration_half
 
 
 @dataclass(frozen=True, slots=True)

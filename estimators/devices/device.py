@@ -1,6 +1,6 @@
 """A chip with the engine that runs on it: what it stores, how long it computes, what it draws. Data, not code.
 
-A device is one TOML file, read by `estimators.device_files`. Latency depends on the inference engine as much as on the
+A device is one TOML file, read by `estimators.devices.files`. Latency depends on the inference engine as much as on the
 core (one network on one Cortex-M7: 587 ms with TensorFlow Lite Micro's reference kernels, 25 ms with TinyEngine), so a
 device names both.
 """
@@ -23,23 +23,23 @@ from annotated_types import MaxLen
 from annotated_types import MinLen
 from pydantic.dataclasses import dataclass
 
-from estimators.corrections import KernelTrees
-from estimators.corrections import Residual
+from estimators.devices.corrections import KernelTrees
+from estimators.devices.corrections import Residual
+from estimators.devices.fields import ELEMENT_KINDS
+from estimators.devices.fields import STRICT
+from estimators.devices.fields import VIEW_KINDS
+from estimators.devices.fields import CannotRun
+from estimators.devices.fields import Kinds
+from estimators.devices.fields import NotNegative
+from estimators.devices.fields import PerKind
+from estimators.devices.fields import PerMac
+from estimators.devices.fields import PerWidths
+from estimators.devices.fields import Positive
+from estimators.devices.fields import Text
+from estimators.devices.fields import Width
+from estimators.devices.fields import Widths
+from estimators.devices.fields import cheapest_holding
 from estimators.estimate import Estimate
-from estimators.fields import ELEMENT_KINDS
-from estimators.fields import STRICT
-from estimators.fields import VIEW_KINDS
-from estimators.fields import CannotRun
-from estimators.fields import Kinds
-from estimators.fields import NotNegative
-from estimators.fields import PerKind
-from estimators.fields import PerMac
-from estimators.fields import PerWidths
-from estimators.fields import Positive
-from estimators.fields import Text
-from estimators.fields import Width
-from estimators.fields import Widths
-from estimators.fields import cheapest_holding
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.merging import merge
@@ -135,7 +135,7 @@ class Hierarchy:
         buffer_kib: The buffer that all processing elements share.
         accumulator_bits: Width of partial sums.
         static_power_mw: What it draws while it computes nothing: clock and leakage. It is multiplied by a layer's time.
-        dataflows: Which of `estimators.hierarchy.DATAFLOWS` it can run; each layer runs the cheapest.
+        dataflows: Which of `estimators.models.accelerator.DATAFLOWS` it can run; each layer runs the cheapest.
     """
 
     pj_per_bit: LevelEnergies

@@ -1,0 +1,1 @@
+"""How well scores tell members from others: rates, thresholds, bounds, and the risk of single records."""
