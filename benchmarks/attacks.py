@@ -36,23 +36,23 @@ from torch.nn.utils import prune
 
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Population
-from nas.audit import audit
-from nas.audit import runnable
-from nas.evaluate import Candidate
-from nas.evaluate import set_up
-from nas.findings import Audit
-from nas.oracles import of_network
+from nas.audit.attack_all import audit
+from nas.audit.attack_all import runnable
+from nas.audit.findings import Audit
+from nas.audit.oracles import of_network
+from nas.audit.shadows import Pool
+from nas.audit.shadows import ShadowSpec
+from nas.audit.shadows import bank_of
+from nas.audit.shadows import load
+from nas.audit.shadows import train_missing
 from nas.records import Source
 from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
-from nas.shadows import Pool
-from nas.shadows import ShadowSpec
-from nas.shadows import bank_of
-from nas.shadows import load
-from nas.shadows import train_missing
-from nas.training import Recipe
-from nas.training import train
+from nas.training.assess import Candidate
+from nas.training.assess import set_up
+from nas.training.loop import Recipe
+from nas.training.loop import train
 from search_spaces import conv
 from search_spaces import mlp
 

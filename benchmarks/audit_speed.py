@@ -28,15 +28,15 @@ from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Population
 from estimators.leakage.statistics.record_risk import shapr
-from nas import plugins
-from nas.audit import audit
-from nas.bank import halves
-from nas.evaluate import set_up
-from nas.oracles import of_network
-from nas.shadows import bank_of
-from nas.shadows import load
-from nas.shadows import train_missing
-from nas.training import train
+from nas.audit.attack_all import audit
+from nas.audit.oracles import of_network
+from nas.audit.shadows import bank_of
+from nas.audit.shadows import load
+from nas.audit.shadows import train_missing
+from nas.base import plugins
+from nas.training.assess import set_up
+from nas.training.bank import halves
+from nas.training.loop import train
 
 RECORDS, REFERENCES, CLASSES = 50_000, 64, 10
 ATTACKS = ("lira", "lira_online", "rmia", "rmia_online", "lira_fitted")

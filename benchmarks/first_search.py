@@ -20,15 +20,15 @@ from report import write_results
 from rich.console import Console
 from shared_data import cifar10
 
-from nas import processes
-from nas import workers
-from nas.config import SearchConfig
-from nas.config import parse_config
-from nas.pareto import front
-from nas.plan import resolve
-from nas.progress import Display
-from nas.progress import count
-from nas.storage import open_study
+from nas.base import processes
+from nas.runs.pareto import front
+from nas.runs.progress import Display
+from nas.runs.progress import count
+from nas.search import workers
+from nas.search.config import SearchConfig
+from nas.search.config import parse_config
+from nas.search.plan import resolve
+from nas.search.storage import open_study
 
 GROUPS = {"training": "training", "teacher": "training", "bank": "bank"}
 

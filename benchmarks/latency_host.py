@@ -39,16 +39,16 @@ from estimators.fitting.least_squares import fit_cycles
 from estimators.models.counts import Floats
 from estimators.models.counts import counts_of
 from estimators.models.latency import inference_ms
-from nas.host_networks import SPACE
-from nas.host_networks import random_points
-from nas.host_networks import spaces
-from nas.hosting import BITS
-from nas.hosting import DEVICES
-from nas.hosting import OPERATORS
-from nas.hosting import POINTS
-from nas.hosting import calibration_networks
-from nas.hosting import hosted
-from nas.hosting import timed
+from nas.calibration.networks import SPACE
+from nas.calibration.networks import random_points
+from nas.calibration.networks import spaces
+from nas.calibration.this_machine import BITS
+from nas.calibration.this_machine import DEVICES
+from nas.calibration.this_machine import OPERATORS
+from nas.calibration.this_machine import POINTS
+from nas.calibration.this_machine import calibration_networks
+from nas.calibration.this_machine import hosted
+from nas.calibration.this_machine import timed
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.structure import structure_of
 

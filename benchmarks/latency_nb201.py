@@ -31,11 +31,11 @@ from estimators.fitting.cycle_model import generic_relative
 from estimators.fitting.cycle_model import with_overhead
 from estimators.models.counts import Floats
 from estimators.models.counts import counts_of
-from nas import calibrating
-from nas.device_text import write
-from nas.measurements import About
-from nas.measurements import noise_ceiling
-from nas.tables import TableRow
+from nas.calibration import fit as calibrating
+from nas.calibration.device_file import write
+from nas.calibration.measurements import About
+from nas.calibration.measurements import noise_ceiling
+from nas.runs.tables import TableRow
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import EDGES

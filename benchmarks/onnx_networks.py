@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from report import write_results
 
-from nas import plugins
+from nas.base import plugins
 from nas.data import digits
-from nas.export import AGREEMENT
-from nas.export import PRECISIONS
-from nas.export import agreement
-from nas.export import to_onnx
-from nas.measuring import measure
-from nas.plan import sample
+from nas.deploy.onnx_file import AGREEMENT
+from nas.deploy.onnx_file import PRECISIONS
+from nas.deploy.onnx_file import agreement
+from nas.deploy.onnx_file import to_onnx
+from nas.deploy.timing import measure
 from nas.records import Source
 from nas.records import Splits
 from nas.records import split
-from nas.training import Recipe
-from nas.training import plain_setup
-from nas.training import train
+from nas.search.plan import sample
+from nas.training.loop import Recipe
+from nas.training.loop import plain_setup
+from nas.training.loop import train
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 from search_spaces.space import SearchSpace

@@ -25,15 +25,15 @@ from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_probabilities
 from estimators.leakage.statistics.auc_and_rates import auc
-from nas.bank import halves
 from nas.records import Source
 from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
-from nas.training import Recipe
-from nas.training import logits_of
-from nas.training import plain_setup
-from nas.training import train
+from nas.training.bank import halves
+from nas.training.loop import Recipe
+from nas.training.loop import logits_of
+from nas.training.loop import plain_setup
+from nas.training.loop import train
 from search_spaces.mlp import make_space
 
 SLOPES = tuple(step / 10 for step in range(10))

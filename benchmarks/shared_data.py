@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nas import files
+from nas.base import files
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CIFAR10 = SHARED / "cifar10" / "cifar10_jpeg.npz"

@@ -8,7 +8,7 @@ import sys
 import optuna
 import typer
 
-from nas import errors
+from nas.base import errors
 from nas.commands.audit import audit
 from nas.commands.calibrate import calibrate
 from nas.commands.estimate import estimate

@@ -18,10 +18,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nas import plugins
 from nas.assignment import LEAST
 from nas.assignment import assign
 from nas.assignment import clusters_of
+from nas.base import plugins
 
 Shape: TypeAlias = tuple[int, ...]
 Ints: TypeAlias = NDArray[np.int64]

@@ -9,7 +9,7 @@ import numpy as np
 
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
-from nas.audit import audit
+from nas.audit.attack_all import audit
 
 OF_A_BANK = ("gap", "loss", "entropy", "confidence", "modified_entropy", "lira", "lira_online", "rmia", "rmia_online")
 

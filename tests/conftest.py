@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from nas import cli
-from nas import workers
-from nas.plan import resolve
-from nas.storage import open_study
+from nas.search import workers
+from nas.search.plan import resolve
+from nas.search.storage import open_study
 from tests.small_search import snapshot
 
 os.environ["COLUMNS"] = "140"
@@ -80,7 +80,7 @@ def nas() -> Callable[..., Result]:
 @pytest.fixture
 def in_process(monkeypatch):
     """Let `nas search` train in this process."""
-    monkeypatch.setattr("nas.workers.run", work_here)
+    monkeypatch.setattr("nas.search.workers.run", work_here)
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +97,7 @@ def trained_run(tmp_path_factory) -> Run:
     """A real search of five candidates, made by the command line once; not to be changed (see `own_run`)."""
     runs = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nas.workers.run", work_here)
+        patch.setattr("nas.search.workers.run", work_here)
         settings = "--space mlp --members 120 --references 2 --trials 5 --epochs 3 --workers 1 --name small --json"
         result = command_line("search", *settings.split(), "--runs", runs)
     assert result.code == 0, result.err
@@ -118,7 +118,12 @@ def no_training(monkeypatch):
     def fail(*_):
         raise AssertionError("a training was started")
 
-    for place in ("nas.workers.run", "nas.evaluate.train", "nas.bank.train", "nas.search.assess"):
+    for place in (
+        "nas.search.workers.run",
+        "nas.training.assess.train",
+        "nas.training.bank.train",
+        "nas.search.study.assess",
+    ):
         monkeypatch.setattr(place, fail)
 
 
@@ -131,7 +136,7 @@ def interrupted(monkeypatch):
         seen.append(config)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nas.workers.run", stop)
+    monkeypatch.setattr("nas.search.workers.run", stop)
     return seen
 
 

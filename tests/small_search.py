@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from estimators.estimate import Estimate
-from nas import search
-from nas.config import SearchConfig
-from nas.config import parse_config
-from nas.evaluate import MEASURED
-from nas.plan import Plan
-from nas.plan import resolve
-from nas.storage import open_study
+from nas.search import study as search
+from nas.search.config import SearchConfig
+from nas.search.config import parse_config
+from nas.search.plan import Plan
+from nas.search.plan import resolve
+from nas.search.storage import open_study
+from nas.training.assess import MEASURED
 
 # The command line's own small search.
 SMALL = ("--space", "mlp", "--members", "120", "--references", "2", "--trials", "5", "--epochs", "3", "--workers", "1")
@@ -99,8 +99,8 @@ def without_training(monkeypatch) -> list[str]:
         asked.append(candidate.key)
         return measures_of(candidate.key), {"training": 0.0}
 
-    monkeypatch.setattr("nas.search.evaluate", evaluate)
-    monkeypatch.setattr("nas.search.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.study.evaluate", evaluate)
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
     return asked
 
 

@@ -17,10 +17,10 @@ from estimators.models.by_layer import roofs
 from estimators.models.what_if import flash_with_fewer_bits
 from estimators.models.what_if import ram_with_half_the_channels
 from estimators.models.what_if import time_with_fewer_bits
-from nas import plugins
-from nas.advice import advice
-from nas.plot import points_of
-from nas.plot import roofline
+from nas.base import plugins
+from nas.pricing.advice import advice
+from nas.pricing.roofline import points_of
+from nas.pricing.roofline import roofline
 from search_spaces.graph.builder import GraphBuilder
 
 M4 = replace(load_device("stm32l4r5"), memory=Memory(), engine_ram_kib=2.0, engine_flash_kib=0.5)

@@ -17,9 +17,9 @@ from estimators.leakage.evidence import Oracle
 from estimators.leakage.evidence import Population
 from estimators.leakage.statistics.auc_and_rates import auc
 from estimators.leakage.statistics.auc_and_rates import auc_interval
-from nas.plugins import available
-from nas.plugins import find
-from nas.plugins import load
+from nas.base.plugins import available
+from nas.base.plugins import find
+from nas.base.plugins import load
 
 FOLDER = "estimators.leakage.attacks"
 ATTACKS = available(FOLDER, "attack")

@@ -8,14 +8,14 @@ import onnx
 import pytest
 import torch
 
-from nas.audit import audit
-from nas.audit_input import check_disjoint
-from nas.audit_input import check_recipe
-from nas.audit_input import check_sizes
-from nas.audit_input import read
-from nas.export import to_onnx
-from nas.training import Recipe
-from nas.training import logits_of
+from nas.audit.attack_all import audit
+from nas.audit.files import check_disjoint
+from nas.audit.files import check_recipe
+from nas.audit.files import check_sizes
+from nas.audit.files import read
+from nas.deploy.onnx_file import to_onnx
+from nas.training.loop import Recipe
+from nas.training.loop import logits_of
 from search_spaces import mlp
 from search_spaces.network import build
 

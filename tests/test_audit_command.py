@@ -11,16 +11,16 @@ import torch
 from optuna.trial import TrialState
 from optuna.trial import create_trial
 
-from nas import audit
-from nas import shadows
-from nas.auditing import AUDITS
-from nas.auditing import earlier
-from nas.auditing import plan_of
-from nas.auditing import subject_of
-from nas.export import to_onnx
-from nas.storage import TASK
-from nas.storage import open_storage
-from nas.training import Diverged
+from nas.audit import attack_all as audit
+from nas.audit import shadows
+from nas.audit.candidate import AUDITS
+from nas.audit.candidate import earlier
+from nas.audit.candidate import plan_of
+from nas.audit.candidate import subject_of
+from nas.deploy.onnx_file import to_onnx
+from nas.search.storage import TASK
+from nas.search.storage import open_storage
+from nas.training.loop import Diverged
 from search_spaces import mlp
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
@@ -226,7 +226,7 @@ def test_other_data_than_the_search_had_are_refused(refused, own_run, no_shadow)
 
 
 def test_another_version_than_searched_is_refused(refused, own_run, no_shadow, monkeypatch):
-    monkeypatch.setattr("nas.auditing.training_version", lambda: "another")
+    monkeypatch.setattr("nas.audit.candidate.training_version", lambda: "another")
     assert refusal_of(refused, own_run).startswith(
         "expected the data and the versions of gecko-nas and PyTorch of the "
     )
@@ -332,7 +332,7 @@ def eight(tmp_path_factory):
     """A search of eight candidates."""
     runs = tmp_path_factory.mktemp("eight")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nas.workers.run", work_here)
+        patch.setattr("nas.search.workers.run", work_here)
         settings = "--space mlp --members 120 --references 2 --trials 8 --epochs 3 --workers 1 --name eight --json"
         result = command_line("search", *settings.split(), "--runs", runs)
     assert result.code == 0, result.err

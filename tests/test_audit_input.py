@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from nas import audit_input
-from nas import files
-from nas.export import session
-from nas.export import to_onnx
-from nas.oracles import of_network
+from nas.audit import files as audit_input
+from nas.audit.oracles import of_network
+from nas.base import files
+from nas.deploy.onnx_file import session
+from nas.deploy.onnx_file import to_onnx
 from search_spaces.mlp import make_space
 from search_spaces.network import build
 

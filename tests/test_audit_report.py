@@ -15,11 +15,11 @@ from rich.console import Console
 from estimators.estimate import Estimate
 from estimators.leakage.statistics.auc_and_rates import auc
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
-from nas import audit_figures
-from nas import audit_report
-from nas import audit_words
-from nas import files
-from nas.findings import ClassRisk
+from nas.audit import figures
+from nas.audit import report as audit_report
+from nas.audit import sentences
+from nas.audit.findings import ClassRisk
+from nas.base import files
 from tests import audits
 
 HOSTILE = "<script>alert(1)</script> [red]x[/red] :smile: {{ 7 * 7 }} & \"'"
@@ -226,8 +226,8 @@ def test_hostile_warnings_and_names_of_versions_are_escaped(tmp_path):
 def test_everything_is_named_in_all_three(audit, page):
     warned = replace(audit, warnings=("masking: first", "second & last"))
     report, text = audit_report.as_json(audit, ABOUT), words_of("".join(page.text))
-    expected = [found.attack for found in audit.findings] + list(audit_words.skipped(audit))
-    expected += [*audit_words.not_tested(audit), *(one.name for one in audit.released)]
+    expected = [found.attack for found in audit.findings] + list(sentences.skipped(audit))
+    expected += [*sentences.not_tested(audit), *(one.name for one in audit.released)]
     printed = words_of(shown(audit))
     assert [name for name in expected if name not in text] == []
     assert [name for name in expected if name not in printed] == []
@@ -250,10 +250,10 @@ def test_warnings_stand_on_the_page_before_the_attacks(tmp_path):
 
 
 def test_attacks_that_nobody_asked_for_are_listed():
-    skipped = audit_words.skipped(audits.with_bank())
+    skipped = sentences.skipped(audits.with_bank())
     assert skipped["shokri"] == "was not asked for"
     assert not set(skipped) & set(audits.OF_A_BANK)
-    reasons = audit_words.skipped(audits.without_bank())
+    reasons = sentences.skipped(audits.without_bank())
     assert reasons["lira_online"] == "needs bank"
     assert "was not asked for" not in reasons.values()
 
@@ -318,7 +318,7 @@ def test_headline_pays_for_the_choice():
 
 
 def test_three_sentences_say_whether_anything_was_found():
-    found, nothing = (audit_words.summary(make()) for make in AUDITS)
+    found, nothing = (sentences.summary(make()) for make in AUDITS)
     assert len(found) == len(nothing) == 3
     assert found[0].startswith("Members can be told")
     assert "surely above" in found[1]
@@ -332,22 +332,22 @@ def test_three_sentences_say_whether_anything_was_found():
 def test_a_gap_that_won_is_overfitting_only_where_something_was_found():
     audit = audits.with_bank()
     only = replace(audit, findings=(audit.finding("gap"),))
-    assert "what was found is overfitting" in audit_words.summary(only)[1]
+    assert "what was found is overfitting" in sentences.summary(only)[1]
 
 
 def test_what_is_no_better_than_the_gap_is_said_so():
     audit = audits.with_bank()
     close = replace(audit.strongest.over_gap, p_value=0.2)
     weak = replace(audit, findings=(replace(audit.strongest, over_gap=close), *audit.findings[1:]))
-    assert "not surely above" in audit_words.summary(weak)[1]
+    assert "not surely above" in sentences.summary(weak)[1]
     assert "p 0.200" in shown(weak)
 
 
 def test_exits_that_were_audited_are_no_untested_side_channel(monkeypatch):
     audit = audits.without_bank()
-    assert audit_words.SIDE_CHANNELS in audit_words.not_tested(audit)
+    assert sentences.SIDE_CHANNELS in sentences.not_tested(audit)
     monkeypatch.setattr("estimators.leakage.attacks.gap.NEEDS", ("exits",))
-    assert audit_words.not_tested(audit)[-1] == audit_words.BEYOND_EXITS
+    assert sentences.not_tested(audit)[-1] == sentences.BEYOND_EXITS
 
 
 def test_narrow_terminals_break_no_number():
@@ -370,7 +370,7 @@ def roc_of(seed, ties):
 @pytest.mark.parametrize("ties", [False, True])
 def test_roc_points_are_what_a_threshold_reaches(ties):
     scores, is_member = roc_of(0, ties)
-    points = audit_figures.roc_points(scores, is_member)
+    points = figures.roc_points(scores, is_member)
     assert len(points) <= 200
     assert points[0, 0] == 0
     assert points[-1].tolist() == [1, 1]
@@ -381,7 +381,7 @@ def test_roc_points_are_what_a_threshold_reaches(ties):
 
 def test_roc_points_hold_the_area_between_them():
     scores, is_member = roc_of(1, ties=False)
-    points = audit_figures.roc_points(scores, is_member)
+    points = figures.roc_points(scores, is_member)
     assert np.trapezoid(points[:, 1], points[:, 0]) == pytest.approx(auc(scores, is_member), abs=0.002)
     # Half of them lie where few non-members are called members.
     assert (points[:, 0] < 0.1).mean() > 0.4
@@ -389,39 +389,39 @@ def test_roc_points_hold_the_area_between_them():
 
 def test_roc_points_of_few_records_are_all_there():
     scores, is_member = np.array([4.0, 2.0, 3.0, 1.0, 0.0]), np.array([True, True, False, False, False])
-    points = audit_figures.roc_points(scores, is_member)
+    points = figures.roc_points(scores, is_member)
     np.testing.assert_allclose(points, [[0, 0.5], [1 / 3, 1], [2 / 3, 1], [1, 1]])
 
 
 def test_json_thins_a_curve_and_draws_the_same(audit):
     for row, found in zip(audit_report.as_json(audit, {})["findings"], audit.findings, strict=True):
         assert len(row["roc"]) <= 200
-        np.testing.assert_allclose(row["roc"], audit_figures.roc_points(found.scores, audit.is_member), atol=1e-9)
+        np.testing.assert_allclose(row["roc"], figures.roc_points(found.scores, audit.is_member), atol=1e-9)
 
 
 def test_roc_plot_names_the_strongest_and_what_everybody_knows():
     audit = audits.with_bank()
     names = [found.attack for found in audit.findings]
     # The letters are outlines; the text that they spell stands in a comment.
-    drawn = set(re.findall("<!-- (.*?) -->", audit_figures.roc(audit)))
+    drawn = set(re.findall("<!-- (.*?) -->", figures.roc(audit)))
     assert drawn & set(names) == {*names[:6], "loss", "gap"}
     last = replace(
         audit, findings=(*(found for found in audit.findings if found.attack != "loss"), audit.finding("loss"))
     )
     names.remove("loss")
-    assert set(re.findall("<!-- (.*?) -->", audit_figures.roc(last))) & {*names, "loss"} == {*names[:6], "loss", "gap"}
+    assert set(re.findall("<!-- (.*?) -->", figures.roc(last))) & {*names, "loss"} == {*names[:6], "loss", "gap"}
 
 
 def test_curves_hold_between_their_points():
     rates = np.array([[0.0, 0.1], [0.5, 0.6], [1.0, 1.0]])
-    np.testing.assert_allclose(audit_figures._at(rates, np.array([0.01, 0.5, 0.7, 1.0])), [0.1, 0.6, 0.6, 1.0])
+    np.testing.assert_allclose(figures._at(rates, np.array([0.01, 0.5, 0.7, 1.0])), [0.1, 0.6, 0.6, 1.0])
 
 
 @pytest.mark.parametrize("scores", [np.zeros(60), np.arange(60.0), np.repeat([0.0, 1.0], 30)])
 def test_figures_stand_scores_of_any_shape(scores):
     audit = audits.without_bank()
     odd = replace(audit, findings=(replace(audit.strongest, attack="own", scores=scores), *audit.findings))
-    for draw in (audit_figures.roc, audit_figures.histogram):
+    for draw in (figures.roc, figures.histogram):
         assert draw(odd).startswith("<svg")
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nas.auditing import pool_of
-from nas.auditing import shadow_spec
-from nas.evaluate import Candidate
+from nas.audit.candidate import pool_of
+from nas.audit.candidate import shadow_spec
 from nas.records import Records
+from nas.training.assess import Candidate
 from tests.small_search import planned
 
 

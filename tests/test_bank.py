@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nas import bank as bank_module
-from nas.bank import BankSpec
-from nas.bank import build_bank
-from nas.bank import halves
-from nas.bank import reference_logits
 from nas.records import Records
-from nas.training import Recipe
-from nas.training import train
+from nas.training import bank as bank_module
+from nas.training.bank import BankSpec
+from nas.training.bank import build_bank
+from nas.training.bank import halves
+from nas.training.bank import reference_logits
+from nas.training.loop import Recipe
+from nas.training.loop import train
 from search_spaces import mlp
 
 CLASSES = ("no", "yes", "maybe")
@@ -185,7 +185,7 @@ def test_a_reference_is_written_whole_or_not_at_all(tmp_path, monkeypatch, train
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("nas.files.np.savez", killed)
+        patch.setattr("nas.base.files.np.savez", killed)
         with pytest.raises(KeyboardInterrupt):
             build_bank(spec, tmp_path)
     assert not list(tmp_path.glob("*.npz*"))

@@ -57,7 +57,7 @@ def test_measured_cells_are_predicted_better_than_by_flops(run):
 
 
 def test_the_host_is_predicted_better_than_by_macs(run, monkeypatch, tmp_path):
-    hosting = importlib.import_module("nas.hosting")
+    hosting = importlib.import_module("nas.calibration.this_machine")
     monkeypatch.setattr(importlib.import_module("estimators.fitting.kernel_model"), "STAGES", 15)
     # No test depends on how busy this machine is: each kernel takes a made-up time.
     monkeypatch.setattr(hosting, "_written", lambda network, _precision: network)

@@ -18,7 +18,7 @@ from estimators.devices.files import available_devices
 from estimators.devices.files import load_device
 from estimators.models.by_layer import INPUT
 from estimators.models.by_layer import by_layer
-from nas.plugins import load
+from nas.base.plugins import load
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.builder import GraphBuilder
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from estimators.devices.files import load_device
-from nas import hosting
+from nas.calibration import this_machine
 from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import make_space
 from search_spaces.nb201 import parse
@@ -154,10 +154,10 @@ def test_only_this_machine_measures_itself(nas, measured):
 
 def test_this_machine_becomes_two_devices(nas, measured, monkeypatch):
     """Few networks and times made up from their size: that the pieces fit together, not how well they predict."""
-    monkeypatch.setattr(hosting, "_patiently", lambda models: [0.01 + 1e-6 * model.ByteSize() for model in models])
-    real = hosting.calibrate_host
+    monkeypatch.setattr(this_machine, "_patiently", lambda models: [0.01 + 1e-6 * model.ByteSize() for model in models])
+    real = this_machine.calibrate_host
     few = {"operators": 16, "points": 4}
-    monkeypatch.setattr(hosting, "calibrate_host", lambda path, report: real(path, report=report, **few))
+    monkeypatch.setattr(this_machine, "calibrate_host", lambda path, report: real(path, report=report, **few))
     found = nas("calibrate", "--device", "host", "--json")
     assert found.code == 0, found.err
     written = json.loads(found.out)

@@ -15,11 +15,11 @@ from estimators.devices.device import deployed
 from estimators.devices.files import load_device
 from estimators.devices.files import parse_device
 from estimators.models.latency import inference_ms
-from nas import calibrating
-from nas.calibrating import calibrate
-from nas.measurements import About
-from nas.measurements import noise_ceiling
-from nas.tables import TableRow
+from nas.calibration import fit as calibrating
+from nas.calibration.fit import calibrate
+from nas.calibration.measurements import About
+from nas.calibration.measurements import noise_ceiling
+from nas.runs.tables import TableRow
 from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import NAMES
 from search_spaces.nb201 import OPERATORS

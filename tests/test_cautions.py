@@ -12,9 +12,9 @@ from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Oracle
 from estimators.leakage.statistics.auc_and_rates import auc_difference
 from estimators.leakage.statistics.auc_and_rates import auc_interval
-from nas import cautions
-from nas.audit import audit
-from nas.findings import Released
+from nas.audit import cautions
+from nas.audit.attack_all import audit
+from nas.audit.findings import Released
 from tests.audits import draw
 from tests.overfit import overfit
 

@@ -10,10 +10,10 @@ import sys
 import pytest
 
 from estimators.devices.files import available_devices
-from nas import plugins
-from nas import report
+from nas.base import plugins
 from nas.commands.options import show_table
-from nas.evaluate import MEASURED
+from nas.runs import report
+from nas.training.assess import MEASURED
 
 
 def names(package, attribute):

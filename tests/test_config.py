@@ -13,14 +13,14 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
-from nas.config import MAY_CHANGE
-from nas.config import RecipeSettings
-from nas.config import SearchConfig
-from nas.config import differences
-from nas.config import load_config
-from nas.config import parse_config
-from nas.config import to_toml
-from nas.training import Recipe
+from nas.search.config import MAY_CHANGE
+from nas.search.config import RecipeSettings
+from nas.search.config import SearchConfig
+from nas.search.config import differences
+from nas.search.config import load_config
+from nas.search.config import parse_config
+from nas.search.config import to_toml
+from nas.training.loop import Recipe
 
 few = settings(max_examples=60, deadline=None, derandomize=True)
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)

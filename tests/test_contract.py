@@ -12,14 +12,14 @@ from optuna.trial import create_trial
 from rich.console import Console
 
 from estimators.estimate import Estimate
-from nas import contract
-from nas.contract import as_json
-from nas.contract import conclude
-from nas.contract import proxy_of
-from nas.contract import stratified
-from nas.contract import summary
-from nas.contract import table
-from nas.pareto import front
+from nas.audit import proxy as contract
+from nas.audit.proxy import as_json
+from nas.audit.proxy import conclude
+from nas.audit.proxy import proxy_of
+from nas.audit.proxy import stratified
+from nas.audit.proxy import summary
+from nas.audit.proxy import table
+from nas.runs.pareto import front
 
 OBJECTIVES = ("error", "leakage")
 

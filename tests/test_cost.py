@@ -22,8 +22,8 @@ from estimators.devices.device import LinkPower
 from estimators.devices.device import deployed
 from estimators.devices.files import available_devices
 from estimators.devices.files import load_device
-from nas.plugins import available
-from nas.plugins import load
+from nas.base.plugins import available
+from nas.base.plugins import load
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.network import build

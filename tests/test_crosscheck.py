@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas import crosscheck
-from nas import plugins
-from nas import pricing
-from nas.plan import sample
+from nas.base import plugins
+from nas.pricing import crosscheck
+from nas.runs import networks as pricing
+from nas.search.plan import sample
 
 SHAPES = {1: (13,), 3: (3, 8, 8)}
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from nas import plugins
+from nas.base import plugins
 from nas.data.cifar10 import CLASSES as CIFAR_CLASSES
 from nas.records import Records
 from nas.records import Source

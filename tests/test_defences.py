@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from nas import plugins
+from nas.base import plugins
 from nas.defences import gecko
 from nas.defences import none
-from nas.evaluate import Bench
-from nas.evaluate import Candidate
-from nas.evaluate import assess
-from nas.evaluate import train_teacher
-from nas.plan import sample
-from nas.search import make_bench
-from nas.training import Diverged
-from nas.training import Recipe
-from nas.training import logits_of
-from nas.training import plain_setup
-from nas.training import train
+from nas.search.plan import sample
+from nas.search.study import make_bench
+from nas.training.assess import Bench
+from nas.training.assess import Candidate
+from nas.training.assess import assess
+from nas.training.assess import train_teacher
+from nas.training.loop import Diverged
+from nas.training.loop import Recipe
+from nas.training.loop import logits_of
+from nas.training.loop import plain_setup
+from nas.training.loop import train
 from tests.small_search import planned
 from tests.small_search import with_settings
 
@@ -153,7 +153,7 @@ def trained_teachers(monkeypatch):
         setups.append(setup)
         return train_teacher(setup)
 
-    monkeypatch.setattr("nas.search.train_teacher", watched)
+    monkeypatch.setattr("nas.search.study.train_teacher", watched)
     return setups
 
 
@@ -213,7 +213,7 @@ def test_a_teacher_that_diverged_is_not_kept(tmp_path):
 def test_the_teachers_time_is_counted(tmp_path, monkeypatch):
     plan = planned(tmp_path, attack="loss")
     clock = [0.0]
-    monkeypatch.setattr("nas.evaluate.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("nas.training.assess.time.perf_counter", lambda: clock[0])
 
     def slow(setup):
         clock[0] += 40.0

@@ -8,11 +8,11 @@ import torch
 
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
-from nas import deploying
-from nas import picking
-from nas.deploying import Compared
-from nas.export import session
-from nas.measuring import Timing
+from nas.deploy import deployed as deploying
+from nas.deploy.deployed import Compared
+from nas.deploy.onnx_file import session
+from nas.deploy.timing import Timing
+from nas.runs import picks
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_a_pick_is_found_with_its_weights_and_its_runs_records(pick):
     assert found.trained
     assert found.architecture.key == described["key"]
     assert not found.network.training
-    again = picking.read(pick)[1]
+    again = picks.read(pick)[1]
     assert all(torch.equal(one, again.state_dict()[name]) for name, one in found.network.state_dict().items())
     # Reserve and validation share no record.
     rows = {record.numpy().tobytes() for record in found.calibration}
@@ -100,14 +100,14 @@ def test_weights_of_another_network_are_refused(pick, tmp_path):
     described = json.loads((folder / "architecture.json").read_text())
     (folder / "architecture.json").write_text(json.dumps({**described, "key": "0" * 16}))
     with pytest.raises(ValueError, match=r"^expected the network 0000000000000000 in [^\n]+; this version builds"):
-        picking.read(folder)
+        picks.read(folder)
     widths = {f"layer{n}_width": 16 if described["params"][f"layer{n}_width"] != 16 else 32 for n in (1, 2, 3, 4)}
     params = {**described["params"], **widths}
     (folder / "architecture.json").write_text(json.dumps({**described, "params": params, "key": None}))
     key = deploying.pricing.read_architecture(str(folder / "architecture.json"), "", (), 0, None).key
     (folder / "architecture.json").write_text(json.dumps({**described, "params": params, "key": key}))
     with pytest.raises(ValueError, match=rf"^expected the weights of network {key} in [^\n]+; got others"):
-        picking.read(folder)
+        picks.read(folder)
 
 
 def test_a_pick_outside_its_run_is_refused(pick, tmp_path):

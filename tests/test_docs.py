@@ -10,11 +10,11 @@ import pytest
 from optuna.trial import TrialState
 
 from estimators.devices.files import load_device
-from nas import plugins
-from nas import search
-from nas.config import parse_config
-from nas.plan import resolve
-from nas.storage import open_study
+from nas.base import plugins
+from nas.search import study as search
+from nas.search.config import parse_config
+from nas.search.plan import resolve
+from nas.search.storage import open_study
 
 ADDING = Path(__file__).parents[1] / "docs" / "adding.md"
 

@@ -2,9 +2,9 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
-from nas import processes
-from nas import workers
-from nas.errors import one_line
+from nas.base import processes
+from nas.base.errors import one_line
+from nas.search import workers
 
 
 def lost():

@@ -8,21 +8,21 @@ import torch
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from estimators.leakage.attacks import rmia
-from nas import evaluate
-from nas.bank import BankSpec
-from nas.bank import build_bank
 from nas.defences import none
-from nas.evaluate import MEASURED
-from nas.evaluate import Bench
-from nas.evaluate import Candidate
-from nas.evaluate import assess
-from nas.evaluate import measure
-from nas.evaluate import screen
 from nas.records import Records
-from nas.training import Diverged
-from nas.training import Recipe
-from nas.training import plain_setup
-from nas.training import train
+from nas.training import assess as evaluate
+from nas.training.assess import MEASURED
+from nas.training.assess import Bench
+from nas.training.assess import Candidate
+from nas.training.assess import assess
+from nas.training.assess import measure
+from nas.training.assess import screen
+from nas.training.bank import BankSpec
+from nas.training.bank import build_bank
+from nas.training.loop import Diverged
+from nas.training.loop import Recipe
+from nas.training.loop import plain_setup
+from nas.training.loop import train
 from search_spaces import mlp
 from search_spaces.layers import quantize
 

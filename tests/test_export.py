@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from torch import nn
 
-from nas import plugins
+from nas.base import plugins
 from nas.data import digits
-from nas.export import PRECISIONS
-from nas.export import agreement
-from nas.export import export
-from nas.export import session
-from nas.export import to_onnx
-from nas.plan import sample
+from nas.deploy.onnx_file import PRECISIONS
+from nas.deploy.onnx_file import agreement
+from nas.deploy.onnx_file import export
+from nas.deploy.onnx_file import session
+from nas.deploy.onnx_file import to_onnx
+from nas.deploy.scales import Scale
+from nas.deploy.scales import scale_of_range
 from nas.records import Source
 from nas.records import split
-from nas.scales import Scale
-from nas.scales import scale_of_range
-from nas.training import Recipe
-from nas.training import plain_setup
-from nas.training import train
+from nas.search.plan import sample
+from nas.training.loop import Recipe
+from nas.training.loop import plain_setup
+from nas.training.loop import train
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.network import build
 

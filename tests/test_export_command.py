@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from estimators.devices.files import load_device
-from nas import deploying
-from nas.measuring import Timing
+from nas.deploy import deployed as deploying
+from nas.deploy.timing import Timing
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_one_precision_into_another_folder_as_json(nas, own_pick, tmp_path):
 
 
 def test_a_file_that_does_not_agree_is_refused_unless_told(nas, own_pick, monkeypatch):
-    monkeypatch.setattr("nas.export.agreement", lambda *_: 0.97)
+    monkeypatch.setattr("nas.deploy.onnx_file.agreement", lambda *_: 0.97)
     result = nas("export", own_pick, "--precision", "int8")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("nas: expected the int8 model to name PyTorch's class for 99% of ")

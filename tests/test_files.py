@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from nas import files
+from nas.base import files
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from estimators.fitting.kernel_model import fit_kernel_model
 from estimators.models.counts import counts_of
 from estimators.models.latency import cycles_of_kernels
 from estimators.models.latency import inference_ms
-from nas import hosting
-from nas.host_networks import SPACE
-from nas.host_networks import random_operators
-from nas.host_networks import random_points
-from nas.host_networks import spaces
+from nas.calibration import this_machine
+from nas.calibration.networks import SPACE
+from nas.calibration.networks import random_operators
+from nas.calibration.networks import random_points
+from nas.calibration.networks import spaces
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.graph.merging import merge
 from search_spaces.graph.structure import structure_of
@@ -46,7 +46,7 @@ def few_stages(monkeypatch):
 
 @pytest.fixture(scope="module")
 def networks():
-    return hosting.calibration_networks(60, 40)
+    return this_machine.calibration_networks(60, 40)
 
 
 def test_what_is_drawn_has_every_kind_of_kernel_and_every_space(networks):
@@ -70,7 +70,7 @@ def test_a_seed_decides_what_is_drawn():
 
 
 def test_more_networks_begin_with_the_same_ones():
-    few, many = ({network.key for network in hosting.calibration_networks(*size)} for size in ((20, 12), (40, 24)))
+    few, many = ({network.key for network in this_machine.calibration_networks(*size)} for size in ((20, 12), (40, 24)))
     assert few < many
 
 
@@ -87,7 +87,7 @@ def test_a_fit_recovers_what_counts_cannot_express(networks):
     assert model.trees.keys() <= KERNEL_KINDS
 
 
-@pytest.mark.parametrize("name", list(hosting.DEVICES))
+@pytest.mark.parametrize("name", list(this_machine.DEVICES))
 def test_the_file_predicts_what_the_model_predicts(networks, name, tmp_path, monkeypatch):
     models = []
 
@@ -95,9 +95,9 @@ def test_the_file_predicts_what_the_model_predicts(networks, name, tmp_path, mon
         models.append(fit_kernel_model(*given, folds=2))
         return models[-1]
 
-    monkeypatch.setattr(hosting, "fit_kernel_model", fit)
+    monkeypatch.setattr(this_machine, "fit_kernel_model", fit)
     latency_ms = np.array([made_up_ms(network) for network in networks])
-    found = hosting.hosted(name, networks, latency_ms)
+    found = this_machine.hosted(name, networks, latency_ms)
     path = tmp_path / f"{name}.toml"
     path.write_text(found.text, encoding="utf-8")
     device = load_device(str(path))
@@ -106,7 +106,7 @@ def test_the_file_predicts_what_the_model_predicts(networks, name, tmp_path, mon
     expected = models[0].predict(running) / (device.clock_mhz * 1e3)
     # Coefficients are written with four digits.
     assert predicted == pytest.approx(expected, rel=2e-3)
-    assert device.precision == hosting.DEVICES[name]
+    assert device.precision == this_machine.DEVICES[name]
     assert device.float_becomes_bits == (8 if name == "host_int8" else None)
     assert device.calibration.networks == len(networks)
     assert device.latency.interval == pytest.approx(found.interval, rel=1e-3)
@@ -120,16 +120,16 @@ def test_measurements_are_kept_and_not_made_again(networks, tmp_path, monkeypatc
         asked.append(len(models))
         return [0.1 * (number + 1) for number in range(len(models))]
 
-    monkeypatch.setattr(hosting, "_written", lambda network, _precision: network)
-    monkeypatch.setattr(hosting, "fastest_ms", fastest_ms)
+    monkeypatch.setattr(this_machine, "_written", lambda network, _precision: network)
+    monkeypatch.setattr(this_machine, "fastest_ms", fastest_ms)
     path = tmp_path / "folder" / "measured.csv"
-    first = hosting.timed(networks[:3], "int8", path)
+    first = this_machine.timed(networks[:3], "int8", path)
     assert first.tolist() == pytest.approx([0.1, 0.2, 0.3])
     # Two more: only they are timed, and each keeps its own time.
-    more = hosting.timed([networks[4], *networks[:4]], "int8", path)
+    more = this_machine.timed([networks[4], *networks[:4]], "int8", path)
     assert more.tolist() == pytest.approx([0.1, 0.1, 0.2, 0.3, 0.2])
     assert asked == [3, 2]
-    assert not hosting.read_measurements(path, "float32")
+    assert not this_machine.read_measurements(path, "float32")
 
 
 def test_a_disturbed_measurement_is_made_again_and_given_up_in_the_end(networks, tmp_path, monkeypatch):
@@ -139,11 +139,11 @@ def test_a_disturbed_measurement_is_made_again_and_given_up_in_the_end(networks,
         tries.append(1)
         raise ValueError("something else uses this machine")
 
-    monkeypatch.setattr(hosting, "_written", lambda network, _precision: network)
-    monkeypatch.setattr(hosting, "fastest_ms", fastest_ms)
+    monkeypatch.setattr(this_machine, "_written", lambda network, _precision: network)
+    monkeypatch.setattr(this_machine, "fastest_ms", fastest_ms)
     with pytest.raises(ValueError, match="something else uses this machine"):
-        hosting.timed(networks[:2], "float32", tmp_path / "measured.csv")
-    assert len(tries) == hosting.ATTEMPTS
+        this_machine.timed(networks[:2], "float32", tmp_path / "measured.csv")
+    assert len(tries) == this_machine.ATTEMPTS
 
 
 def test_features_are_those_of_the_kernel_and_its_neighbours():
@@ -166,7 +166,7 @@ def test_features_are_those_of_the_kernel_and_its_neighbours():
 
 
 def test_trees_change_kernels_and_not_only_their_sum(networks, tmp_path):
-    found = hosting.hosted("host", networks, np.array([made_up_ms(network) for network in networks]))
+    found = this_machine.hosted("host", networks, np.array([made_up_ms(network) for network in networks]))
     path = tmp_path / "host.toml"
     path.write_text(found.text, encoding="utf-8")
     device = load_device(str(path))

@@ -10,9 +10,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from nas.journal import LINE_START
-from nas.journal import Journal
-from nas.journal import lock_folder
+from nas.search.journal import LINE_START
+from nas.search.journal import Journal
+from nas.search.journal import lock_folder
 
 
 @pytest.fixture

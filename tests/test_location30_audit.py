@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from estimators.leakage.evidence import Evidence
-from nas.audit import audit
-from nas.evaluate import Candidate
-from nas.evaluate import outputs
-from nas.evaluate import set_up
+from nas.audit.attack_all import audit
+from nas.audit.shadows import Pool
+from nas.audit.shadows import bank_of
 from nas.records import Source
 from nas.records import load_records
 from nas.records import split
-from nas.shadows import Pool
-from nas.shadows import bank_of
-from nas.training import Recipe
-from nas.training import train
+from nas.training.assess import Candidate
+from nas.training.assess import outputs
+from nas.training.assess import set_up
+from nas.training.loop import Recipe
+from nas.training.loop import train
 from search_spaces.mlp import make_space
 
 # Means of three networks trained with other seeds; they lie within .009 of these (gap), the others within .002.

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from nas import measuring
-from nas.export import to_onnx
-from nas.measuring import Timing
-from nas.measuring import kernel_times
-from nas.measuring import measure
-from nas.measuring import pinned
+from nas.deploy import timing as measuring
+from nas.deploy.onnx_file import to_onnx
+from nas.deploy.timing import Timing
+from nas.deploy.timing import kernel_times
+from nas.deploy.timing import measure
+from nas.deploy.timing import pinned
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.network import build
 
@@ -27,7 +27,7 @@ class Machine:
 
     def __init__(self, monkeypatch):
         self.now_ms = 0.0
-        monkeypatch.setattr("nas.measuring.time.perf_counter", lambda: self.now_ms / 1e3)
+        monkeypatch.setattr("nas.deploy.timing.time.perf_counter", lambda: self.now_ms / 1e3)
 
     def takes(self, ms):
         """A model; `ms` is its time, or a function of the time on the clock."""
@@ -122,7 +122,7 @@ def test_pinning_gives_back_all_the_cores_it_found(monkeypatch):
     sets = []
     monkeypatch.setattr(measuring, "_affinity", lambda: [0, 1, 5])
     monkeypatch.setattr(measuring, "_set_affinity", sets.append)
-    monkeypatch.setattr("nas.measuring.psutil.cpu_percent", lambda **_: [90.0, 20.0, 0.0, 0.0, 0.0, 50.0])
+    monkeypatch.setattr("nas.deploy.timing.psutil.cpu_percent", lambda **_: [90.0, 20.0, 0.0, 0.0, 0.0, 50.0])
     with pinned() as core:
         assert core == 1
     assert sets == [[1], [0, 1, 5]]

@@ -27,10 +27,6 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from estimators.estimate import Estimate
-from nas import search
-from nas.config import parse_config
-from nas.config import to_toml
-from nas.evaluate import MEASURED
 from nas.nni import check
 from nas.nni import engine
 from nas.nni import job
@@ -42,9 +38,13 @@ from nas.nni.measure import FAILED
 from nas.nni.measure import measure
 from nas.nni.measure import measures_in
 from nas.nni.measure import seconds_in
-from nas.plan import resolve
-from nas.storage import open_study
-from nas.training import Diverged
+from nas.search import study as search
+from nas.search.config import parse_config
+from nas.search.config import to_toml
+from nas.search.plan import resolve
+from nas.search.storage import open_study
+from nas.training.assess import MEASURED
+from nas.training.loop import Diverged
 
 needs_nni = pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="the extra [nni] is not installed")
 SETTINGS = {

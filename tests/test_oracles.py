@@ -11,12 +11,12 @@ from torch import nn
 
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Oracle
-from nas import plugins
-from nas.export import to_onnx
-from nas.oracles import of_network
-from nas.oracles import of_onnx
-from nas.plan import sample
-from nas.training import Diverged
+from nas.audit.oracles import of_network
+from nas.audit.oracles import of_onnx
+from nas.base import plugins
+from nas.deploy.onnx_file import to_onnx
+from nas.search.plan import sample
+from nas.training.loop import Diverged
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.layers.quantize import quantize_weight
 from search_spaces.network import build

@@ -10,12 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nas.pareto import choose
-from nas.pareto import front
-from nas.pareto import is_metric
-from nas.pareto import knee_index
-from nas.pareto import non_dominated
-from nas.storage import CONFIG
+from nas.runs.pareto import choose
+from nas.runs.pareto import front
+from nas.runs.pareto import is_metric
+from nas.runs.pareto import knee_index
+from nas.runs.pareto import non_dominated
+from nas.search.storage import CONFIG
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
 # Whole numbers and scales that are powers of two keep every step exact.

@@ -19,7 +19,7 @@ from estimators.devices.files import load_device
 from estimators.models.memory import Moment
 from estimators.models.memory import best_order
 from estimators.models.memory import schedule
-from nas.plugins import load
+from nas.base.plugins import load
 from search_spaces.graph.builder import GraphBuilder
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

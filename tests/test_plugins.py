@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import search_spaces
-from nas import plugins
+from nas.base import plugins
 
 FOLDERS = (
     ("search_spaces", "make_space", "conv"),

@@ -18,8 +18,8 @@ import tomlkit
 from filelock import FileLock
 from optuna.trial import TrialState
 
-from nas import search
-from nas.storage import open_study
+from nas.search import study as search
+from nas.search.storage import open_study
 from tests.small_search import elsewhere
 from tests.small_search import planned
 from tests.small_search import record_of

@@ -9,13 +9,13 @@ import pytest
 
 from estimators.devices.files import available_devices
 from estimators.devices.files import load_device
-from nas import plugins
-from nas.evaluate import cost_metrics
-from nas.evaluate import screen
-from nas.pricing import price_on
-from nas.pricing import read_architecture
-from nas.report import architecture_of
-from nas.storage import load_study
+from nas.base import plugins
+from nas.runs.networks import price_on
+from nas.runs.networks import read_architecture
+from nas.runs.report import architecture_of
+from nas.search.storage import load_study
+from nas.training.assess import cost_metrics
+from nas.training.assess import screen
 
 NOWHERE = Path("/no/such/runs")
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import torch
 
-from nas import processes
-from nas.processes import share_out
+from nas.base import processes
+from nas.base.processes import share_out
 
 PATIENCE = 60
 
@@ -90,7 +90,7 @@ def test_no_process_outlives_a_parent_that_was_killed(tmp_path):
     script = """
         import sys
         from pathlib import Path
-        from nas.processes import share_out
+        from nas.base.processes import share_out
         from tests.test_processes import sleep_after_the_first
         if __name__ == "__main__":
             list(share_out(sleep_after_the_first, Path(sys.argv[1]), [1, 2], workers=2))

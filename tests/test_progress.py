@@ -13,14 +13,14 @@ from optuna.trial import TrialState
 from optuna.trial import create_trial
 from rich.console import Console
 
-from nas import progress
-from nas.config import load_config
-from nas.plan import resolve
-from nas.progress import Counts
-from nas.progress import Display
-from nas.progress import count
-from nas.progress import duration
-from nas.storage import load_study
+from nas.runs import progress
+from nas.runs.progress import Counts
+from nas.runs.progress import Display
+from nas.runs.progress import count
+from nas.runs.progress import duration
+from nas.search.config import load_config
+from nas.search.plan import resolve
+from nas.search.storage import load_study
 
 few = settings(max_examples=50, deadline=None, derandomize=True)
 

@@ -13,15 +13,15 @@ from rich.console import Console
 
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
-from nas import report
-from nas.evaluate import MEASURED
-from nas.evaluate import cost_metrics
-from nas.evaluate import screen
-from nas.pareto import front
-from nas.plan import sample
-from nas.plugins import load
-from nas.storage import load_study
-from nas.training import Recipe
+from nas.base.plugins import load
+from nas.runs import report
+from nas.runs.pareto import front
+from nas.search.plan import sample
+from nas.search.storage import load_study
+from nas.training.assess import MEASURED
+from nas.training.assess import cost_metrics
+from nas.training.assess import screen
+from nas.training.loop import Recipe
 from search_spaces.graph.builder import GraphBuilder
 
 

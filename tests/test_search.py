@@ -14,16 +14,16 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from nas import search
-from nas.evaluate import MEASURED
-from nas.evaluate import cost_metrics
-from nas.plan import price
-from nas.plan import sample
-from nas.storage import JOURNAL
-from nas.storage import here
-from nas.storage import lock_folder
-from nas.storage import open_study
-from nas.training import Diverged
+from nas.search import study as search
+from nas.search.plan import price
+from nas.search.plan import sample
+from nas.search.storage import JOURNAL
+from nas.search.storage import here
+from nas.search.storage import lock_folder
+from nas.search.storage import open_study
+from nas.training.assess import MEASURED
+from nas.training.assess import cost_metrics
+from nas.training.loop import Diverged
 from tests.small_search import elsewhere
 from tests.small_search import measures_of
 from tests.small_search import planned
@@ -250,8 +250,8 @@ def test_samplers_learn_from_what_was_trained(plan, monkeypatch):
         wide = candidate.architecture.kernels[0].channels
         return {**measures_of(candidate.key), "error": measures_of("x")["error"].exact(1 - wide / 256)}, {}
 
-    monkeypatch.setattr("nas.search.make_bench", lambda plan: None)
-    monkeypatch.setattr("nas.search.evaluate", evaluate)
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.study.evaluate", evaluate)
     study = run_here(with_settings(plan, objectives=("error",), trials=40))
     late = [trial.params["layer1_width"] for trial in study.get_trials()[20:]]
     assert np.mean([width == 256 for width in late]) > 0.4  # one in five by chance
@@ -284,8 +284,8 @@ def failing_first(monkeypatch, error, times=1):
             raise error
         return measures_of(candidate.key), {}
 
-    monkeypatch.setattr("nas.search.make_bench", lambda plan: None)
-    monkeypatch.setattr("nas.search.evaluate", evaluate)
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.study.evaluate", evaluate)
     return asked
 
 
@@ -513,7 +513,7 @@ def test_a_trial_that_never_says_is_waited_for_once(two_trials, monkeypatch):
     study, _ = two_trials
     monkeypatch.setattr(search, "SECONDS_TO_NAME_A_CANDIDATE", 0.2)
     assert search._first_with_key(study, 1, "same") is None
-    monkeypatch.setattr("nas.search.time.sleep", lambda seconds: pytest.fail("waited again"))
+    monkeypatch.setattr("nas.search.study.time.sleep", lambda seconds: pytest.fail("waited again"))
     assert search._first_with_key(study, 1, "other") is None
 
 
@@ -522,10 +522,10 @@ import json
 import sys
 from pathlib import Path
 import optuna
-from nas import search
-from nas.config import parse_config
-from nas.plan import resolve
-from nas.storage import open_study
+from nas.search import study as search
+from nas.search.config import parse_config
+from nas.search.plan import resolve
+from nas.search.storage import open_study
 from tests.small_search import measures_of
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 search.REFUSALS_IN_A_ROW = 40
@@ -588,7 +588,7 @@ def test_time_is_kept_by_phase_for_each_trial(plan):
 
 def test_a_lap_gives_every_second_to_one_phase(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("nas.search.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("nas.search.study.time.perf_counter", lambda: now[0])
     clock = search.Clock(tmp_path)
     now[0] += 10
     clock.lap("saving", {"training": 7.0, "attack": 2.0})

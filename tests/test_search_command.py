@@ -14,10 +14,10 @@ import optuna
 import pytest
 import torch
 
-from nas import files
-from nas.config import load_config
-from nas.config import parse_config
-from nas.storage import load_study
+from nas.base import files
+from nas.search.config import load_config
+from nas.search.config import parse_config
+from nas.search.storage import load_study
 from tests.small_search import SMALL
 from tests.small_search import snapshot
 
@@ -263,7 +263,7 @@ def test_a_search_prints_json_on_one_stream_and_progress_on_the_other(nas, own_r
 
 
 def test_a_space_that_runs_out_says_so_and_shows_what_there_is(nas, own_run, monkeypatch):
-    monkeypatch.setattr("nas.workers.run", lambda _config, _runs, look: look())
+    monkeypatch.setattr("nas.search.workers.run", lambda _config, _runs, look: look())
     result = nas("search", *SMALL, "--trials", "9", "--name", "small", "--runs", own_run.runs, "--json")
     assert result.code == 0
     assert "the space gave no more new candidates after 5 of 9" in result.err
@@ -271,7 +271,7 @@ def test_a_space_that_runs_out_says_so_and_shows_what_there_is(nas, own_run, mon
 
 
 def test_a_search_that_trained_nothing_fails(nas, tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.workers.run", lambda _config, _runs, look: look())
+    monkeypatch.setattr("nas.search.workers.run", lambda _config, _runs, look: look())
     result = nas("search", *SMALL, "--runs", tmp_path)
     assert result.code == 2
     assert result.err == "nas: no candidate was trained to the end: 0 screened, 0 rejected, 0 duplicate\n"

@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from nas import evaluate
-from nas import files
-from nas import shadows
-from nas.bank import halves
+from nas.audit import shadows
+from nas.audit.shadows import Pool
+from nas.audit.shadows import ShadowSpec
+from nas.audit.shadows import bank_of
+from nas.audit.shadows import load
+from nas.audit.shadows import seconds_each
+from nas.audit.shadows import train_missing
+from nas.audit.shadows import train_shadow
+from nas.base import files
 from nas.defences import gecko
-from nas.evaluate import Candidate
-from nas.shadows import Pool
-from nas.shadows import ShadowSpec
-from nas.shadows import bank_of
-from nas.shadows import load
-from nas.shadows import seconds_each
-from nas.shadows import train_missing
-from nas.shadows import train_shadow
-from nas.training import Diverged
-from nas.training import Recipe
-from nas.training import logits_of
-from nas.training import plain_setup
-from nas.training import seed_from
-from nas.training import train
+from nas.training import assess as evaluate
+from nas.training.assess import Candidate
+from nas.training.bank import halves
+from nas.training.loop import Diverged
+from nas.training.loop import Recipe
+from nas.training.loop import logits_of
+from nas.training.loop import plain_setup
+from nas.training.loop import seed_from
+from nas.training.loop import train
 from search_spaces import mlp
 
 AUDITED, BEYOND = 24, 6
@@ -64,7 +64,7 @@ def spec(tmp_path):
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """Every training, in order, as it was set up: of shadows here, of teachers in `nas.evaluate`."""
+    """Every training, in order, as it was set up: of shadows here, of teachers in `nas.training.assess`."""
     seen = []
 
     def watched(setup):

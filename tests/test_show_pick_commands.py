@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from nas import files
-from nas import plugins
-from nas import search
-from nas.config import load_config
-from nas.evaluate import MEASURED
-from nas.evaluate import measure
-from nas.plan import resolve
-from nas.storage import load_study
+from nas.base import files
+from nas.base import plugins
+from nas.search import study as search
+from nas.search.config import load_config
+from nas.search.plan import resolve
+from nas.search.storage import load_study
+from nas.training.assess import MEASURED
+from nas.training.assess import measure
 from search_spaces.network import build
 from tests.small_search import SMALL
 

@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from estimators.cost import macs
 from estimators.cost import params
 from estimators.devices.files import load_device
-from nas.plugins import available
-from nas.plugins import load
+from nas.base.plugins import available
+from nas.base.plugins import load
 from search_spaces import conv
 from search_spaces import mlp
 from search_spaces.graph.architecture import BIT_WIDTHS

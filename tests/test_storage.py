@@ -3,16 +3,16 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages import RDBStorage
 
-from nas import storage
-from nas.storage import CONFIG
-from nas.storage import JOURNAL
-from nas.storage import TASK
-from nas.storage import here
-from nas.storage import load_study
-from nas.storage import lock_folder
-from nas.storage import open_storage
-from nas.storage import open_study
-from nas.storage import run_names
+from nas.search import storage
+from nas.search.storage import CONFIG
+from nas.search.storage import JOURNAL
+from nas.search.storage import TASK
+from nas.search.storage import here
+from nas.search.storage import load_study
+from nas.search.storage import lock_folder
+from nas.search.storage import open_storage
+from nas.search.storage import open_study
+from nas.search.storage import run_names
 from tests.small_search import elsewhere
 from tests.small_search import planned
 from tests.small_search import with_settings
@@ -180,7 +180,7 @@ def test_tables_made_by_another_process_at_the_same_moment_are_waited_for(databa
             raise storage.IntegrityError("CREATE TABLE studies", {}, Exception("already exists"))
         return optuna.storages.RDBStorage(url)
 
-    monkeypatch.setattr("nas.storage.optuna.storages.get_storage", racing)
+    monkeypatch.setattr("nas.search.storage.optuna.storages.get_storage", racing)
     assert isinstance(open_storage(database, tmp_path), RDBStorage)
     assert len(tried) == 3
 
@@ -189,8 +189,8 @@ def test_what_goes_on_failing_is_given_up(database, tmp_path, monkeypatch):
     def broken(url):
         raise storage.ProgrammingError("SELECT", {}, Exception("no permission"))
 
-    monkeypatch.setattr("nas.storage.optuna.storages.get_storage", broken)
-    monkeypatch.setattr("nas.storage.SECONDS_TO_MAKE_TABLES", 0.3)
+    monkeypatch.setattr("nas.search.storage.optuna.storages.get_storage", broken)
+    monkeypatch.setattr("nas.search.storage.SECONDS_TO_MAKE_TABLES", 0.3)
     with pytest.raises(ValueError, match="no permission"):
         open_storage(database, tmp_path)
 
@@ -247,6 +247,6 @@ def test_two_users_do_not_share_locks(plan, database, monkeypatch):
 def test_a_study_started_by_another_version_is_refused(plan, monkeypatch):
     """Its bank would be another: the leakage of early and late candidates could not be compared."""
     open_study(plan)
-    monkeypatch.setattr("nas.storage.training_version", lambda: "another")
+    monkeypatch.setattr("nas.search.storage.training_version", lambda: "another")
     with pytest.raises(ValueError, match=r"was started by training version .*; this is another"):
         open_study(plan)

@@ -7,7 +7,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from nas.storage import load_study
+from nas.search.storage import load_study
 from tests.small_search import SMALL
 
 # Storage.

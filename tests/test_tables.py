@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from nas import plugins
-from nas.tables import read_architectures
-from nas.tables import write_table
+from nas.base import plugins
+from nas.runs.tables import read_architectures
+from nas.runs.tables import write_table
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
 

@@ -8,15 +8,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from nas import plugins
-from nas import training
-from nas.training import Diverged
-from nas.training import Recipe
-from nas.training import TrainSetup
-from nas.training import logits_of
-from nas.training import plain_setup
-from nas.training import seed_from
-from nas.training import train
+from nas.base import plugins
+from nas.training import loop as training
+from nas.training.loop import Diverged
+from nas.training.loop import Recipe
+from nas.training.loop import TrainSetup
+from nas.training.loop import logits_of
+from nas.training.loop import plain_setup
+from nas.training.loop import seed_from
+from nas.training.loop import train
 from search_spaces import conv
 from search_spaces import mlp
 from search_spaces.graph.builder import GraphBuilder

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from nas import plugins
-from nas.evaluate import Candidate
-from nas.evaluate import set_up
-from nas.evaluate import train_teacher
-from nas.training import TRAINING_VERSION
-from nas.training import Recipe
-from nas.training import logits_of
-from nas.training import train
+from nas.base import plugins
+from nas.training.assess import Candidate
+from nas.training.assess import set_up
+from nas.training.assess import train_teacher
+from nas.training.loop import TRAINING_VERSION
+from nas.training.loop import Recipe
+from nas.training.loop import logits_of
+from nas.training.loop import train
 from search_spaces.graph.architecture import FUNCTIONS
 from search_spaces.graph.architecture import KINDS
 from search_spaces.graph.builder import GraphBuilder

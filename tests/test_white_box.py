@@ -20,7 +20,7 @@ from estimators.leakage.shared.gradients import gradients
 from estimators.leakage.shared.gradients import log_activation_norm
 from estimators.leakage.shared.gradients import log_gradient_norm
 from estimators.leakage.statistics.auc_and_rates import auc
-from nas.oracles import of_network
+from nas.audit.oracles import of_network
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.layers.quantize import quantize_weight
 from search_spaces.network import build

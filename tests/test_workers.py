@@ -14,9 +14,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from nas import processes
-from nas import workers
-from nas.storage import JOURNAL
+from nas.base import processes
+from nas.search import workers
+from nas.search.storage import JOURNAL
 from tests.small_search import planned
 from tests.small_search import record_of
 from tests.small_search import run_here

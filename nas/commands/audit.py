@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     import optuna
 
-    from nas.auditing import Subject
-    from nas.findings import Audit
+    from nas.audit.candidate import Subject
+    from nas.audit.findings import Audit
 
 
 def audit(
@@ -58,7 +58,7 @@ def audit(
     """Audit a network: every attack, with intervals, and what was not tested; or a search's proxy against audits."""
     import torch
 
-    from nas.audit import EFFORTS
+    from nas.audit.attack_all import EFFORTS
 
     torch.set_num_threads(1)  # as shadows are trained; small networks gain little from more
     if effort not in EFFORTS:
@@ -99,38 +99,45 @@ class _Wanted:
 
 
 def _audit_candidate(study: optuna.Study, folder: Path, number: int, wanted: _Wanted) -> None:
-    from nas import auditing
+    from nas.audit.candidate import about
+    from nas.audit.candidate import audit_subject
+    from nas.audit.candidate import check_attacks
+    from nas.audit.candidate import check_bits
+    from nas.audit.candidate import earlier
+    from nas.audit.candidate import note
+    from nas.audit.candidate import plan_of
+    from nas.audit.candidate import subject_of
 
-    plan = auditing.plan_of(study, folder)
-    subject = auditing.subject_of(plan, study, number)
-    auditing.check_bits(subject, wanted.bits)
-    auditing.check_attacks(subject, wanted.effort, wanted.attacks)
+    plan = plan_of(study, folder)
+    subject = subject_of(plan, study, number)
+    check_bits(subject, wanted.bits)
+    check_attacks(subject, wanted.effort, wanted.attacks)
     _train([subject], wanted.effort, wanted.workers)
-    earlier = auditing.earlier(folder)
+    before = earlier(folder)
     with console(stderr=True).status("attacking") as status:
-        found = auditing.audit_subject(
+        found = audit_subject(
             subject,
             wanted.effort,
             bits=wanted.bits,
             attacks=wanted.attacks,
-            earlier=earlier,
+            earlier=before,
             look=lambda name: status.update(f"attack {name}"),
         )
-    auditing.note(folder, number, wanted.effort)
-    about = auditing.about(subject, plan, found, earlier)
-    _report(found, about, wanted.output or folder / "audits" / str(number), as_json=wanted.as_json)
+    note(folder, number, wanted.effort)
+    described = about(subject, plan, found, before)
+    _report(found, described, wanted.output or folder / "audits" / str(number), as_json=wanted.as_json)
 
 
 def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted: _Wanted) -> None:
-    from nas import audit_input
-    from nas.audit import audit as attack_all
+    from nas.audit.attack_all import audit as attack_all
+    from nas.audit.files import read
 
     is_onnx = path.suffix == ".onnx"
     if data is not None and not is_onnx:
         raise ValueError(f"expected --data only beside an .onnx file; {path} has its records itself")
     if is_onnx and data is None:
         raise ValueError("expected --data with the .npz of its records beside an .onnx file; got none")
-    evidence, is_member = audit_input.read(path if is_onnx else None, data or path, shadows)
+    evidence, is_member = read(path if is_onnx else None, data or path, shadows)
     with console(stderr=True).status("attacking") as status:
         found = attack_all(
             evidence,
@@ -145,29 +152,36 @@ def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted:
 
 
 def _audit_proxy(study: optuna.Study, folder: Path, wanted: _Wanted) -> None:
-    from nas import auditing
-    from nas import contract
-    from nas import files
+    from nas.audit.candidate import audited_leakage
+    from nas.audit.candidate import note
+    from nas.audit.candidate import plan_of
+    from nas.audit.candidate import subject_of
+    from nas.audit.proxy import as_json
+    from nas.audit.proxy import conclude
+    from nas.audit.proxy import stratified
+    from nas.audit.proxy import summary
+    from nas.audit.proxy import table
+    from nas.base import files
 
-    plan = auditing.plan_of(study, folder)
-    trials = contract.stratified(study, seed=plan.config.seed)
-    subjects = [auditing.subject_of(plan, study, trial.number) for trial in trials]
+    plan = plan_of(study, folder)
+    trials = stratified(study, seed=plan.config.seed)
+    subjects = [subject_of(plan, study, trial.number) for trial in trials]
     _train(subjects, "standard", wanted.workers)
     audited = []
     with console(stderr=True).status("attacking") as status:
         for subject in subjects:
             status.update(f"attack candidate {subject.number}")
-            audited.append(auditing.audited_leakage(subject))
-            auditing.note(folder, subject.number, "contract")
-    found = contract.conclude(trials, plan.config.objectives, audited)
+            audited.append(audited_leakage(subject))
+            note(folder, subject.number, "contract")
+    found = conclude(trials, plan.config.objectives, audited)
     path = (wanted.output or folder / "audits") / "proxy.json"
-    written = contract.as_json(found)
+    written = as_json(found)
     files.write_json(path, written)
     if wanted.as_json:
         typer.echo(json.dumps(written))
         return
-    show_table(contract.table(found))
-    for line in contract.summary(found):
+    show_table(table(found))
+    for line in summary(found):
         say(line)
     say(f"written to {path}")
 
@@ -176,10 +190,10 @@ def _train(subjects: Sequence[Subject], effort: str, workers: int | None) -> Non
     """Train the shadows that are missing, with an estimate first and a bar; Ctrl-C keeps what is trained."""
     from rich.progress import Progress
 
-    from nas import auditing
-    from nas import shadows
-    from nas.audit import EFFORTS
-    from nas.progress import duration
+    from nas.audit import shadows
+    from nas.audit.attack_all import EFFORTS
+    from nas.audit.candidate import seconds_to_train
+    from nas.runs.progress import duration
 
     count = EFFORTS[effort]
     screen = console(stderr=True)
@@ -189,7 +203,7 @@ def _train(subjects: Sequence[Subject], effort: str, workers: int | None) -> Non
     if not missing:
         screen.print(f"{kept} shadows, all kept from earlier audits", highlight=False)
         return
-    seconds = auditing.seconds_to_train(specs, count, workers)
+    seconds = seconds_to_train(specs, count, workers)
     line = f"{missing} shadows to train, {kept} kept from earlier audits: about {duration(seconds)}"
     screen.print(line, highlight=False)
     try:
@@ -205,14 +219,14 @@ def _train(subjects: Sequence[Subject], effort: str, workers: int | None) -> Non
 
 
 def _report(found: Audit, about: dict[str, str], folder: Path, *, as_json: bool) -> None:
-    from nas import audit_report
-    from nas import files
+    from nas.audit import report
+    from nas.base import files
 
-    written = audit_report.as_json(found, about)
+    written = report.as_json(found, about)
     files.write_json(folder / "audit.json", written)
-    audit_report.write_html(folder / "audit.html", found, about)
+    report.write_html(folder / "audit.html", found, about)
     if as_json:
         typer.echo(json.dumps(written))
         return
-    audit_report.show(found, about, console())
+    report.show(found, about, console())
     say(f"written to {folder / 'audit.html'} and {folder / 'audit.json'}")

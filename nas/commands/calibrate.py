@@ -19,7 +19,7 @@ from nas.commands.options import say
 from nas.commands.options import shape
 
 if TYPE_CHECKING:
-    from nas.measurements import Findings
+    from nas.calibration.measurements import Findings
 
 NAMED_LINES = 8
 ENOUGH_REPEATED = 20
@@ -51,17 +51,17 @@ def calibrate(
 ) -> None:
     """Turn a table of measured networks into a device, or measure this machine (--device host)."""
     from estimators.devices.files import DEVICES
-    from nas import calibrating
-    from nas import device_text
-    from nas.measurements import About
-    from nas.tables import read_architectures
+    from nas.calibration import device_file
+    from nas.calibration.fit import calibrate
+    from nas.calibration.measurements import About
+    from nas.runs.tables import read_architectures
 
     if measurements is None:
         if device != "host":
             raise ValueError(f"expected --from with the measurements of {device!r}; only host measures itself")
         _host(force=force, as_json=as_json)
         return
-    path = device_text.path_of(device, force=force)
+    path = device_file.path_of(device, force=force)
     rows = read_architectures(measurements, space, shape(input_shape), classes)
     about = About(
         name=device,
@@ -73,8 +73,8 @@ def calibrate(
         latency_unit=latency_unit,
         source=source,
     )
-    text, findings = calibrating.calibrate(rows, about)
-    device_text.write(text, path)
+    text, findings = calibrate(rows, about)
+    device_file.write(text, path)
     if as_json:
         typer.echo(json.dumps({"device": device, "file": str(path), **asdict(findings)}))
         return
@@ -137,20 +137,20 @@ def _lines(named: list[str]) -> str:
 
 def _host(*, force: bool, as_json: bool) -> None:
     """Measure this machine, write both of its devices, and keep the measurements beside them."""
-    from nas import device_text
-    from nas.hosting import DEVICES
-    from nas.hosting import calibrate_host
+    from nas.calibration import device_file
+    from nas.calibration.this_machine import DEVICES
+    from nas.calibration.this_machine import calibrate_host
 
-    paths = {name: device_text.path_of(name, force=force) for name in DEVICES}
+    paths = {name: device_file.path_of(name, force=force) for name in DEVICES}
     with Progress(console=console(stderr=True)) as progress:
         task = progress.add_task("starting", total=1)
 
         def report(what: str, done: int, of: int) -> None:
             progress.update(task, description=what, completed=done, total=of)
 
-        found = calibrate_host(device_text.FOLDER / "host-measurements.csv", report=report)
+        found = calibrate_host(device_file.FOLDER / "host-measurements.csv", report=report)
     for one in found:
-        device_text.write(one.text, paths[one.name])
+        device_file.write(one.text, paths[one.name])
     if as_json:
         numbers = {one.name: {**asdict(one), "file": str(paths[one.name])} for one in found}
         typer.echo(json.dumps({name: {k: v for k, v in row.items() if k != "text"} for name, row in numbers.items()}))

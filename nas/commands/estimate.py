@@ -45,8 +45,8 @@ def estimate(
 ) -> None:
     """Price one architecture on one device or all, or a table of them on one, without training."""
     from estimators.devices.files import load_device
-    from nas import pricing
-    from nas import tables
+    from nas.runs import networks
+    from nas.runs import tables
 
     _check_flags(device, engine, one={"--by-layer": by_layer, "--plot": plot, "--from": table})
     if table or output:
@@ -57,8 +57,8 @@ def estimate(
         tables.write_table(target, tables.price_table(rows, chip, source))
         _say_priced(chip, len(rows), target, as_json=as_json)
         return
-    network = pricing.read_architecture(architecture, space or "conv", shape(input_shape), classes, runs)
-    checked = pricing.check(network) if check else {}
+    network = networks.read_architecture(architecture, space or "conv", shape(input_shape), classes, runs)
+    checked = networks.check(network) if check else {}
     if plot:
         _plot(plot, network, device)
     body = (_layers if by_layer else _costs)(network, device, as_json=as_json)
@@ -95,7 +95,7 @@ def _check_table(table: Path | None, output: Path | None, others: Mapping[str, o
 
 
 def _say_priced(device: Device, rows: int, output: Path, *, as_json: bool) -> None:
-    from nas import report
+    from nas.runs import report
 
     if as_json:
         typer.echo(json.dumps({"device": device.name, "rows": rows, "output": str(output)}))
@@ -107,10 +107,10 @@ def _say_priced(device: Device, rows: int, output: Path, *, as_json: bool) -> No
 def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
     """Print all costs, or return them for JSON."""
     from estimators.devices.files import load_device
-    from nas import pricing
-    from nas import report
+    from nas.runs import networks
+    from nas.runs import report
 
-    by_device, refused = pricing.price_on(network, device)
+    by_device, refused = networks.price_on(network, device)
     if as_json:
         numbers = {name: report.flat(estimates) for name, estimates in by_device.items()}
         return {"devices": numbers, "refused": refused} if device == "all" else next(iter(numbers.values()))
@@ -130,7 +130,7 @@ def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, An
 def _say_basis(device: str, latency_ms: float) -> None:
     """Say what a latency stands on, and whether it is one like those measured."""
     from estimators.devices.files import load_device
-    from nas import report
+    from nas.runs import report
 
     chip = load_device(device)
     for line in (report.basis(chip), report.beyond(latency_ms, chip)):
@@ -144,8 +144,8 @@ def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, A
 
     from estimators.devices.files import load_device
     from estimators.models.by_layer import by_layer
-    from nas import report
-    from nas.advice import advice
+    from nas.pricing.advice import advice
+    from nas.runs import report
 
     chip = load_device(device)
     layers = by_layer(network, chip)
@@ -163,24 +163,24 @@ def _plot(path: Path, network: Architecture, device: str) -> None:
     from estimators.devices.files import load_device
     from estimators.models.by_layer import by_layer
     from estimators.models.by_layer import roofs
-    from nas import plot
+    from nas.pricing import roofline
 
-    plot.check_format(path)
+    roofline.check_format(path)
     chip = load_device(device)
     layers = by_layer(network, chip)
     total_ms = sum(layer.latency_ms for layer in layers)
     title = f"{network.space} {network.key} on {chip.name} ({chip.engine}, {chip.precision}): {total_ms:.3g} ms"
-    plot.roofline(path, layers, roofs(network, chip), title)
+    roofline.roofline(path, layers, roofs(network, chip), title)
 
 
 def _basis(device: Device) -> dict[str, Any]:
-    from nas import report
+    from nas.runs import report
 
     return {key: value for key, value in report.device_row(device).items() if key != "description"}
 
 
 def _about(network: Architecture, device: str) -> dict[str, Any]:
-    from nas import report
+    from nas.runs import report
 
     about = {"space": network.space, "key": network.key, "bits": report.bits_of(network), "device": device}
     return {**about, "architecture": dict(network.params)}

@@ -43,14 +43,15 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write float32.onnx and int8.onnx; one that does not agree with PyTorch is not written."""
-    from nas import deploying
+    from nas.deploy.deployed import find
+    from nas.deploy.deployed import write
 
     chosen = precisions(precision)
-    found = deploying.find(architecture, space, shape(input_shape), classes, runs)
+    found = find(architecture, space, shape(input_shape), classes, runs)
     folder = output or (Path(architecture) if found.trained else Path())
     written = []
     for name in chosen:
-        exported = deploying.write(found, name, folder / f"{name}.onnx", least=least)
+        exported = write(found, name, folder / f"{name}.onnx", least=least)
         written.append({**asdict(exported), "path": str(exported.path)})
         if not as_json:
             agrees = f"{exported.agreement:.1%} of {len(found.check)} records get PyTorch's class"

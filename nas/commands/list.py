@@ -56,7 +56,7 @@ def _devices() -> dict[str, Any]:
     from estimators.devices.files import available_devices
     from estimators.devices.files import load_device
     from estimators.devices.files import own_devices
-    from nas import report
+    from nas.runs import report
 
     own = own_devices()
     return {name: {**report.device_row(load_device(name)), "own": name in own} for name in available_devices()}
@@ -66,13 +66,13 @@ def _device_table() -> Table:
     from estimators.devices.files import available_devices
     from estimators.devices.files import load_device
     from estimators.devices.files import own_devices
-    from nas import report
+    from nas.runs import report
 
     return report.device_table({name: load_device(name) for name in available_devices()}, own_devices())
 
 
 def _plugins(title: str) -> dict[str, str]:
-    from nas import plugins
+    from nas.base import plugins
 
     package, attribute = PACKAGES[title]
     found = {name: _first_sentence(f"{package}.{name}") for name in plugins.available(package, attribute)}
@@ -80,7 +80,7 @@ def _plugins(title: str) -> dict[str, str]:
 
 
 def _plugin_table(title: str) -> Table:
-    from nas import report
+    from nas.runs import report
 
     table = report.plain_table("name", "what it is", title=title)
     for name, description in _plugins(title).items():

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from estimators.devices.device import Device
-    from nas.deploying import Compared
+    from nas.deploy.deployed import Compared
 
 ENGINE = "ONNX Runtime"
 HOST, INT8_HOST = "host", "host_int8"
@@ -51,13 +51,14 @@ def measure(
     from importlib.metadata import version
 
     from estimators.devices.files import load_device
-    from nas import deploying
+    from nas.deploy.deployed import compare
+    from nas.deploy.deployed import find
 
     chosen, chip = precisions(precision), load_device(device)
     # This machine is two devices, one for each precision.
     chips = [chip, load_device(INT8_HOST)] if device == HOST else [chip]
-    found = deploying.find(architecture, space, shape(input_shape), classes, runs)
-    compared = deploying.compare(found, chips, precisions=chosen, rounds=rounds)
+    found = find(architecture, space, shape(input_shape), classes, runs)
+    compared = compare(found, chips, precisions=chosen, rounds=rounds)
     engine = f"{ENGINE} {version('onnxruntime')}"
     if as_json:
         about = {"key": found.architecture.key, "engine": engine, "device": chip.name, "device_engine": chip.engine}
@@ -74,7 +75,7 @@ def measure(
 def _table(compared: list[Compared]) -> Table:
     """Lay out what was timed, each precision with its slowest and fastest round, beside what was predicted."""
     from estimators.estimate import Estimate
-    from nas import report
+    from nas.runs import report
 
     table = report.plain_table("precision", "measured\nms", "predicted\nms", "prediction\noff by", "drift")
     for column in table.columns[1:]:
@@ -96,7 +97,7 @@ def _row(one: Compared) -> dict[str, Any]:
 def _notes(device: Device, compared: list[Compared]) -> list[str]:
     """Say what the prediction stands on, and where it is one of something else."""
     from estimators.devices.files import same_engine
-    from nas import report
+    from nas.runs import report
 
     if all(one.predicted is None for one in compared):
         return [f"no prediction: {device.name} was measured in {device.precision}"]

@@ -122,7 +122,7 @@ def precisions(texts: list[str] | None) -> tuple[str, ...]:
     Raises:
         ValueError: If there is no such precision.
     """
-    from nas.export import PRECISIONS
+    from nas.deploy.onnx_file import PRECISIONS
 
     if unknown := [text for text in texts or [] if text not in PRECISIONS]:
         raise ValueError(f"no precision {unknown[0]!r}; there are {list(PRECISIONS)}")
@@ -135,8 +135,8 @@ def open_run(run: str, runs: Path, storage: str | None) -> tuple[optuna.Study, P
     Raises:
         ValueError: If there is no such run.
     """
-    from nas.config import load_config
-    from nas.storage import load_study
+    from nas.search.config import load_config
+    from nas.search.storage import load_study
 
     folder = Path(run) if (Path(run) / "config.toml").exists() else runs / run
     settings = folder / "config.toml"

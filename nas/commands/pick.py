@@ -29,9 +29,9 @@ def pick(
     as_json: Json = False,
 ) -> None:
     """Choose one candidate, say why, and write its architecture, weights and card."""
-    from nas import picking
-    from nas import report
-    from nas.pareto import choose
+    from nas.runs import picks
+    from nas.runs import report
+    from nas.runs.pareto import choose
 
     study, folder = open_run(run, runs, storage)
     choice = choose(study, limits(maximum, "--max"), prefer)
@@ -42,7 +42,7 @@ def pick(
                 json.dumps({"picked": None, "nearest": report.row(study, choice.trial), "failed": choice.failed})
             )
         raise ValueError(f"no candidate meets the limits; {nearest}: {', '.join(choice.failed)}")
-    written = picking.write(study, choice, folder)
+    written = picks.write(study, choice, folder)
     if as_json:
         picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
         typer.echo(json.dumps(picked))

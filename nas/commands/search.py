@@ -23,7 +23,7 @@ from nas.commands.options import span
 if TYPE_CHECKING:
     import optuna
 
-    from nas.config import SearchConfig
+    from nas.search.config import SearchConfig
 
 
 def search(
@@ -56,7 +56,7 @@ def search(
 ) -> None:
     """Search, or go on with a search: sample, price, train, attack, keep the trade-off in an Optuna study."""
     from nas.commands.show import print_front
-    from nas.config import load_config
+    from nas.search.config import load_config
 
     flags = {
         "name": name,
@@ -95,15 +95,15 @@ def search(
 
 def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
     """Run a search in workers under a progress display."""
-    from nas import environment
-    from nas import files
-    from nas import report
-    from nas import workers
-    from nas.config import to_toml
-    from nas.pareto import front
-    from nas.plan import resolve
-    from nas.progress import Display
-    from nas.storage import open_study
+    from nas.base import environment
+    from nas.base import files
+    from nas.runs import report
+    from nas.runs.pareto import front
+    from nas.runs.progress import Display
+    from nas.search import workers
+    from nas.search.config import to_toml
+    from nas.search.plan import resolve
+    from nas.search.storage import open_study
 
     plan = resolve(config, runs)
     study = open_study(plan)

@@ -27,9 +27,9 @@ def show(run: str, *, storage: Storage = None, runs: Runs = Path("runs"), as_jso
 
 def print_front(study: optuna.Study, *, as_json: bool) -> None:
     """Print a study's counts and its front, as text or as JSON."""
-    from nas import report
-    from nas.pareto import front
-    from nas.progress import count
+    from nas.runs import report
+    from nas.runs.pareto import front
+    from nas.runs.progress import count
 
     counts = count(study.get_trials(deepcopy=False))
     best = front(study)

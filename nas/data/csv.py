@@ -11,10 +11,10 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.reading import FLOAT32_MAX
-from nas.reading import check_commas
-from nas.reading import existing
-from nas.reading import unreadable
+from nas.base.reading import FLOAT32_MAX
+from nas.base.reading import check_commas
+from nas.base.reading import existing
+from nas.base.reading import unreadable
 from nas.records import Records
 from nas.records import Source
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.reading import existing
-from nas.reading import find
-from nas.reading import read_bytes
+from nas.base.reading import existing
+from nas.base.reading import find
+from nas.base.reading import read_bytes
 from nas.records import Records
 from nas.records import Source
 

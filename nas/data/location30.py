@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.reading import as_float32
-from nas.reading import contents
-from nas.reading import existing
-from nas.reading import read_bytes
-from nas.reading import read_npz
+from nas.base.reading import as_float32
+from nas.base.reading import contents
+from nas.base.reading import existing
+from nas.base.reading import read_bytes
+from nas.base.reading import read_npz
 from nas.records import Records
 from nas.records import Source
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from nas.training import TrainSetup
+from nas.training.loop import TrainSetup
 
 
 def defend(setup: TrainSetup, teach: Callable[[TrainSetup], Tensor]) -> TrainSetup:

@@ -1,6 +1,6 @@
 """Plain training on the true labels: no defence."""
 
-from nas.training import TrainSetup
+from nas.training.loop import TrainSetup
 
 
 def defend(setup: TrainSetup, _teach: object) -> TrainSetup:

@@ -13,13 +13,14 @@ from types import ModuleType
 import optuna
 from filelock import FileLock
 
-from nas import search
 from nas.nni.check import check
-from nas.plan import Plan
+from nas.search.plan import Plan
+from nas.search.study import Clock
+from nas.search.study import make_bench
 
 
 def work(plan: Plan, study: optuna.Study) -> None:
-    """Search until the study has its trials; the same as `nas.search.work`, each candidate trained by NNI's engine.
+    """Search until the study has its trials, as `nas.search.study.work` does, each candidate trained by NNI's engine.
 
     Args:
         plan: The resolved settings.
@@ -29,8 +30,8 @@ def work(plan: Plan, study: optuna.Study) -> None:
         ValueError: If NNI cannot run here.
     """
     check()
-    clock = search.Clock(plan.folder)
-    bench = search.make_bench(plan)
+    clock = Clock(plan.folder)
+    bench = make_bench(plan)
     clock.lap("bank")
     strategy = import_strategy(plan.cache_folder)
     clock.lap("nni")

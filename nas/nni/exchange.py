@@ -9,14 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas import files
-from nas import search
+from nas.base import files
 from nas.nni import job
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
 from nas.nni.measure import measures_in
 from nas.nni.measure import seconds_in
-from nas.storage import open_study
+from nas.search.storage import open_study
+from nas.search.study import Proposal
+from nas.search.study import failing
+from nas.search.study import propose
+from nas.search.study import record
+from nas.search.study import reject
 
 # Trials that may end without a result, one after the other, before the search is given up.
 LOST_IN_A_ROW = 3
@@ -41,7 +45,7 @@ class Exchange:
         self._ended = folder / job.ENDED
         self._plan = job.read(folder / job.CODE / job.SETTINGS)
         self._study = open_study(self._plan)
-        self._under_way: dict[int, search.Proposal] = {}  # by the study's number of the trial
+        self._under_way: dict[int, Proposal] = {}  # by the study's number of the trial
         self._trial_of: dict[int, int] = {}  # the study's number by NNI's; a proposal made again has several of NNI's
         self._trials_running = 0
         self._lost_in_a_row = 0
@@ -50,7 +54,7 @@ class Exchange:
     def propose(self, number: int) -> dict[str, Any] | None:
         """Return the parameters of a candidate to train, None when there is none now."""
         start = time.perf_counter()
-        proposal = None if self._is_hopeless() else search.propose(self._plan, self._study)
+        proposal = None if self._is_hopeless() else propose(self._plan, self._study)
         self._sampling_seconds += time.perf_counter() - start
         if proposal is None:
             return None
@@ -70,9 +74,9 @@ class Exchange:
         if FAILED in numbers:
             self._fail(proposal, numbers[FAILED])
         elif DIVERGED in numbers:
-            search.reject(self._study, proposal, f"diverged: {numbers[DIVERGED]}")
+            reject(self._study, proposal, f"diverged: {numbers[DIVERGED]}")
         else:
-            search.record(self._plan, self._study, proposal, measures_in(numbers))
+            record(self._plan, self._study, proposal, measures_in(numbers))
         ours = {"sampling and screening": self._sampling_seconds, "storage": time.perf_counter() - start}
         self._sampling_seconds = 0.0
         line = {"worker": os.getpid(), "trial": proposal.trial.number, "seconds": seconds_in(numbers) | ours}
@@ -95,10 +99,10 @@ class Exchange:
             lost = f"{self._lost_in_a_row} trainings in a row ended without a result; trial.stderr of each says why"
             files.write_text(self._ended, lost if self._is_hopeless() else "")
 
-    def _fail(self, proposal: search.Proposal, reason: str) -> None:
+    def _fail(self, proposal: Proposal, reason: str) -> None:
         """End the search as it would end without NNI: a bug in one training is one in all."""
         try:
-            with search.failing(self._study, proposal):
+            with failing(self._study, proposal):
                 raise RuntimeError(reason)  # noqa: TRY301 - `failing` tells the study
         except RuntimeError as error:
             files.write_text(self._ended, str(error))

@@ -10,10 +10,10 @@ import json
 import os
 from pathlib import Path
 
-from nas import files
-from nas.config import parse_config
-from nas.plan import Plan
-from nas.plan import resolve
+from nas.base import files
+from nas.search.config import parse_config
+from nas.search.plan import Plan
+from nas.search.plan import resolve
 
 # The folder NNI copies to where a trial runs, and the file in it.
 CODE = "code"

@@ -19,7 +19,7 @@ from nni.experiment import Experiment
 from nni.experiment import ExperimentConfig
 from nni.experiment.config.utils import is_missing
 
-from nas import files
+from nas.base import files
 from nas.nni import job
 
 FIRST_PORT = 8080

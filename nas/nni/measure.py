@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from estimators.estimate import Estimate
-from nas import search
-from nas.evaluate import MEASURED
-from nas.evaluate import Bench
-from nas.evaluate import Candidate
-from nas.plan import Plan
-from nas.plan import price
+from nas.search.plan import Plan
+from nas.search.plan import price
+from nas.search.study import evaluate
+from nas.training.assess import MEASURED
+from nas.training.assess import Bench
+from nas.training.assess import Candidate
 
 # Starts the names of numbers that are wall time by phase.
 SECONDS = "seconds_"
@@ -32,9 +32,9 @@ def measure(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, float]:
         `seconds_<phase>`, and the first objective once more as `default`, by which NNI ranks; lower is better.
 
     Raises:
-        nas.training.Diverged: If its training diverged.
+        nas.training.loop.Diverged: If its training diverged.
     """
-    measures, seconds = search.evaluate(plan, bench, candidate)
+    measures, seconds = evaluate(plan, bench, candidate)
     estimates = {**price(plan, candidate.architecture), **measures}
     numbers = {"default": estimates[plan.config.objectives[0]].value}
     for name, estimate in estimates.items():

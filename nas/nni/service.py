@@ -27,12 +27,13 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from nas import files
-from nas import search
+from nas.base import files
+from nas.base.processes import cores
 from nas.nni import job
 from nas.nni.check import check
-from nas.plan import Plan
-from nas.processes import cores
+from nas.search.plan import Plan
+from nas.search.study import Clock
+from nas.search.study import make_bench
 
 LOG = "manager.log"
 # NNI waits this long and longer for its own processes to end.
@@ -42,7 +43,7 @@ KEYS = (".ssh", ".kube")
 
 
 def work(plan: Plan, study: optuna.Study) -> None:
-    """Search until the study has its trials; the same as `nas.search.work`, with NNI in charge of the trainings.
+    """Search until the study has its trials; the same as `nas.search.study.work`, with NNI in charge of the trainings.
 
     Args:
         plan: The resolved settings; `workers` trainings run at a time.
@@ -58,8 +59,8 @@ def work(plan: Plan, study: optuna.Study) -> None:
         raise ValueError(f"expected a run's folder without spaces, NNI does not quote it; got {str(folder)!r}")
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) >= plan.config.trials:
         return
-    clock = search.Clock(plan.folder)
-    search.make_bench(plan)  # trainings find the bank in the cache instead of building it all at once
+    clock = Clock(plan.folder)
+    make_bench(plan)  # trainings find the bank in the cache instead of building it all at once
     clock.lap("bank")
     clock.write(None)
     _prepare(plan, folder)

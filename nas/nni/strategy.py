@@ -21,14 +21,18 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
-from nas import search
-from nas.evaluate import Bench
-from nas.evaluate import Candidate
 from nas.nni.measure import measure
 from nas.nni.measure import measures_in
 from nas.nni.measure import seconds_in
-from nas.plan import Plan
-from nas.training import Diverged
+from nas.search.plan import Plan
+from nas.search.study import Clock
+from nas.search.study import failing
+from nas.search.study import propose
+from nas.search.study import record
+from nas.search.study import reject
+from nas.training.assess import Bench
+from nas.training.assess import Candidate
+from nas.training.loop import Diverged
 
 
 def mutable(name: str, distribution: BaseDistribution) -> Mutable:
@@ -60,7 +64,7 @@ class CandidateSpace(MutableDict):  # type: ignore[misc] # NNI has no types
 class StudyStrategy(Strategy):  # type: ignore[misc] # NNI has no types
     """Explore a model space as an Optuna study says, and tell the study what NNI's engine measured."""
 
-    def __init__(self, plan: Plan, study: optuna.Study, clock: search.Clock) -> None:
+    def __init__(self, plan: Plan, study: optuna.Study, clock: Clock) -> None:
         super().__init__()
         self._plan = plan
         self._study = study
@@ -74,26 +78,26 @@ class StudyStrategy(Strategy):  # type: ignore[misc] # NNI has no types
         yield from models[:limit]
 
     def _run(self) -> None:
-        while proposal := search.propose(self._plan, self._study):
+        while proposal := propose(self._plan, self._study):
             self._clock.lap("sampling and screening")
             model = self.model_space.freeze(proposal.trial.params)
             model.metrics.strict = False  # keep every number of the result, not only `default`
             try:
-                with search.failing(self._study, proposal):
+                with failing(self._study, proposal):
                     self.engine.submit_models(model)
             except Diverged as error:
                 self._clock.lap("training")
-                search.reject(self._study, proposal, f"diverged: {error}")
+                reject(self._study, proposal, f"diverged: {error}")
             else:
                 self._clock.lap("nni", seconds_in(model.metric))
-                search.record(self._plan, self._study, proposal, measures_in(model.metric))
+                record(self._plan, self._study, proposal, measures_in(model.metric))
                 self._clock.lap("storage")
             self._clock.write(proposal.trial.number)
         self._clock.lap("sampling and screening")
         self._clock.write(None)
 
 
-def explore(plan: Plan, study: optuna.Study, bench: Bench, clock: search.Clock) -> StudyStrategy:
+def explore(plan: Plan, study: optuna.Study, bench: Bench, clock: Clock) -> StudyStrategy:
     """Let NNI's sequential engine train what the study proposes, in this process.
 
     Returns:

@@ -11,14 +11,14 @@ import nni
 import psutil
 import torch
 
-from nas import search
 from nas.nni import job
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
 from nas.nni.measure import SECONDS
 from nas.nni.measure import measure
-from nas.plan import Plan
-from nas.training import Diverged
+from nas.search.plan import Plan
+from nas.search.study import make_bench
+from nas.training.loop import Diverged
 from search_spaces.graph.architecture import Params
 
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 def result(plan: Plan, params: Params) -> Mapping[str, Any]:
     """Return all numbers of a candidate, or why its training broke off."""
-    bench = search.make_bench(plan)
+    bench = make_bench(plan)
     start_up = time.time() - psutil.Process().create_time()
     try:
         return {**measure(plan, bench, plan.candidate(params)), f"{SECONDS}start-up": start_up}

@@ -1,0 +1,1 @@
+"""Attack a trained network as hard as the literature knows how, and report it."""

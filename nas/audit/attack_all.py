@@ -1,0 +1,250 @@
+"""Attack one network with every attack that the evidence allows, and say how far each number can be trusted.
+
+Nothing here trains, reads files or knows of a study: `audit` takes what a network says about records, and who of them
+is a member. `nas.audit.candidate` brings both together for a run or for files.
+
+>>> rng = np.random.default_rng(0)
+>>> is_member, labels = np.arange(2000) < 1000, rng.integers(0, 3, 2000)
+>>> logits = rng.normal(size=(2000, 3)) + np.eye(3)[labels] * (1 + 2 * is_member[:, None])
+>>> found = audit(Evidence(logits, labels), is_member, seed=0)
+>>> found.finding("loss").auc.low > 0.7, found.finding("gap").auc.value < found.strongest.auc.value
+(True, True)
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from estimators.estimate import Estimate
+from estimators.leakage.evidence import Bank
+from estimators.leakage.evidence import Evidence
+from estimators.leakage.evidence import Mask
+from estimators.leakage.released import together
+from estimators.leakage.scores import scaled_logit
+from estimators.leakage.statistics.auc_and_rates import FALSE_POSITIVES_NEEDED
+from estimators.leakage.statistics.auc_and_rates import auc
+from estimators.leakage.statistics.auc_and_rates import auc_difference
+from estimators.leakage.statistics.auc_and_rates import auc_interval
+from estimators.leakage.statistics.auc_and_rates import by_membership
+from estimators.leakage.statistics.auc_and_rates import proportion_interval
+from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr_interval
+from estimators.leakage.statistics.epsilon import over_thresholds
+from estimators.leakage.statistics.record_risk import shapr
+from estimators.leakage.statistics.record_risk import spearman_rho
+from estimators.leakage.statistics.thresholds import advantage
+from estimators.leakage.statistics.thresholds import balanced_accuracy
+from nas.audit import cautions
+from nas.audit.findings import Audit
+from nas.audit.findings import ClassRisk
+from nas.audit.findings import Finding
+from nas.audit.findings import RecordRisk
+from nas.audit.findings import Records
+from nas.audit.findings import Released
+from nas.audit.findings import Scores
+from nas.base import plugins
+
+ATTACKS = "estimators.leakage.attacks"
+EFFORTS: Mapping[str, int] = {"quick": 4, "standard": 16, "full": 64}
+"""How hard to try, and how many shadow networks that takes."""
+FPRS = (0.01, 0.001)
+# Below these a class has too few records for an AUC of its own, and a bank too few networks to spare one.
+LEAST_OF_A_CLASS, LEAST_TO_SPARE_ONE = 20, 8
+LEAST_TO_RANK = 5
+RISKIEST = 20
+Attack: TypeAlias = Callable[[Evidence], Scores]
+
+
+def audit(
+    evidence: Evidence,
+    is_member: Mask,
+    *,
+    seed: int,
+    effort: str = "standard",
+    attacks: Sequence[str] | None = None,
+    versions: Mapping[str, Evidence] | None = None,
+    look: Callable[[str], None] = lambda _attack: None,
+) -> Audit:
+    """Attack a network with all that the evidence allows.
+
+    Args:
+        evidence: What the network says about the audited records; with a bank, an oracle, a population as far as there
+            are such.
+        is_member: `(records,)`: which of them it was trained on.
+        seed: Of thresholds' halves and bootstraps.
+        effort: One of `EFFORTS`; slow attacks run at greater effort only.
+        attacks: Names of the attacks to run; None: all that the effort and the evidence allow.
+        versions: Further versions of the network that are released with it, by name, about the same records: each with
+            a bank of the shadows' same versions.
+        look: Called with the name of each attack before it runs.
+
+    Raises:
+        ValueError: If the effort is unknown, attacks are asked for and there are none, one is unknown or cannot run, or
+            there are fewer than two members or two non-members.
+    """
+    if effort not in EFFORTS:
+        raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
+    by_membership(np.zeros(len(evidence.labels)), is_member)
+    references = 0 if evidence.bank is None else len(evidence.bank.logits)
+    names, skipped = runnable(effort, evidence.holds, references, attacks)
+    of_gap = _load("gap")(evidence)
+    findings = []
+    for name in names:
+        look(name)
+        findings.append(_finding(name, evidence, is_member, of_gap, seed))
+    findings.sort(key=lambda found: -found.auc.value)
+    released = _released(evidence, versions or {}, is_member)
+    return Audit(
+        members=int(is_member.sum()),
+        non_members=int((~is_member).sum()),
+        shadows=0 if evidence.bank is None else len(evidence.bank.logits),
+        effort=effort,
+        findings=tuple(findings),
+        by_class=_by_class(findings[0], evidence, is_member),
+        records=_records(findings, evidence, is_member),
+        trainings=other_trainings(evidence.bank, "lira_online"),
+        released=released,
+        skipped=skipped,
+        warnings=cautions.all_of(findings, released, is_member),
+        is_member=is_member,
+    )
+
+
+def runnable(
+    effort: str, holds: Iterable[str], references: int, attacks: Sequence[str] | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Tell which attacks run, and of the others why not.
+
+    Args:
+        effort: One of `EFFORTS`.
+        holds: What the evidence holds, of `estimators.leakage.evidence.NEEDS`.
+        references: Networks in its bank.
+        attacks: Names of those asked for, which are then all that run; None: all that can.
+
+    Raises:
+        ValueError: If none is asked for, or one that is unknown or cannot run.
+    """
+    names, skipped = [], {}
+    for name in plugins.available(ATTACKS, "attack"):
+        lacking = [need for need in plugins.load(ATTACKS, name, "NEEDS") if need not in set(holds)]
+        least = plugins.find(ATTACKS, name, "MIN_REFERENCES") or 0
+        asks = plugins.find(ATTACKS, name, "EFFORT") or "quick"
+        if lacking:
+            skipped[name] = f"needs {' and '.join(lacking)}"
+        elif references < least:
+            skipped[name] = f"needs {least} shadows"
+        elif EFFORTS[asks] > EFFORTS[effort]:
+            skipped[name] = f"needs --effort {asks}"
+        else:
+            names.append(name)
+    if attacks is None:
+        return names, skipped
+    if not attacks:
+        raise ValueError(f"expected at least one attack; got none, there are {names}")
+    for name in attacks:
+        _load(name)
+        if name in skipped:
+            raise ValueError(f"the attack {name!r} cannot run here: it {skipped[name]}")
+    return list(dict.fromkeys(attacks)), {}
+
+
+def other_trainings(bank: Bank | None, attack: str) -> Scores:
+    """Attack each reference by the others: `(references,)` AUCs, none where the bank is too small to spare one."""
+    count = 0 if bank is None else len(bank.logits)
+    if bank is None or count < LEAST_TO_SPARE_ONE:
+        return np.empty(0)
+    aucs = []
+    for own in range(count):
+        others = np.arange(count) != own
+        rest = Bank(bank.logits[others], bank.trained_on[others], bank.labels)
+        aucs.append(auc(_load(attack)(Evidence(bank.logits[own], bank.labels, rest)), bank.trained_on[own]))
+    return np.array(aucs)
+
+
+def needed_non_members(fpr: float) -> int:
+    """Return how many non-members it takes to report TPR at a false positive rate."""
+    return math.ceil(FALSE_POSITIVES_NEEDED / fpr - 1e-9)
+
+
+def _load(name: str) -> Attack:
+    attack: Attack = plugins.load(ATTACKS, name, "attack")
+    return attack
+
+
+def _finding(name: str, evidence: Evidence, is_member: Mask, of_gap: Scores, seed: int) -> Finding:
+    since = time.perf_counter()
+    scores = _load(name)(evidence)
+    seconds = time.perf_counter() - since
+    enough = {fpr: int((~is_member).sum()) >= needed_non_members(fpr) for fpr in FPRS}
+    return Finding(
+        attack=name,
+        is_label_only=bool(plugins.find(ATTACKS, name, "LABEL_ONLY")),
+        auc=auc_interval(scores, is_member),
+        over_gap=auc_difference(scores, of_gap, is_member),
+        tpr={fpr: tpr_at_fpr_interval(scores, is_member, fpr, seed=seed) if enough[fpr] else None for fpr in FPRS},
+        balanced_accuracy=balanced_accuracy(scores, is_member, seed=seed),
+        advantage=advantage(scores, is_member, seed=seed),
+        epsilon=over_thresholds(scores, is_member, delta=1 / int(is_member.sum())),
+        scores=scores,
+        seconds=seconds,
+    )
+
+
+def _by_class(strongest: Finding, evidence: Evidence, is_member: Mask) -> tuple[ClassRisk, ...]:
+    risks = []
+    for label in np.unique(evidence.labels):
+        rows = evidence.labels == label
+        inside = int(is_member[rows].sum())
+        if min(inside, int(rows.sum()) - inside) >= LEAST_OF_A_CLASS:
+            risks.append(ClassRisk(int(label), inside, auc_interval(strongest.scores[rows], is_member[rows])))
+    return tuple(sorted(risks, key=lambda risk: -risk.auc.value))
+
+
+def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -> Records:
+    """Rank members by an attack that compares each record with itself, where there is one."""
+    by_record = [found for found in findings if found.attack == "lira_online"]
+    chosen = (by_record or list(findings))[0]
+    logits, labels = evidence.logits, evidence.labels
+    values = shapr(logits[is_member], labels[is_member], logits[~is_member], labels[~is_member])
+    order = np.argsort(-np.where(is_member, chosen.scores, -np.inf), kind="stable")[:RISKIEST]
+    others = np.sort(chosen.scores[~is_member])
+    riskiest = tuple(_risk(int(record), chosen.scores, others, evidence) for record in order if is_member[record])
+    return Records(chosen.attack, riskiest, values, _agreement(values, chosen.scores[is_member]))
+
+
+def _agreement(values: Scores, scores: Scores) -> Estimate:
+    """Correlate two risks of the members; nothing is known of those that are all equal, or of fewer than five."""
+    if len(values) < LEAST_TO_RANK or np.ptp(values) == 0 or np.ptp(scores) == 0:
+        return Estimate(0.0, -1.0, 1.0)
+    return spearman_rho(values, scores)
+
+
+def _risk(record: int, scores: Scores, others: Scores, evidence: Evidence) -> RecordRisk:
+    above = len(others) - int(np.searchsorted(others, scores[record], side="left"))
+    across = None
+    if evidence.bank is not None:
+        bank, label = evidence.bank, evidence.labels[[record]]
+        phi = np.concatenate([scaled_logit(logits[[record]], label) for logits in bank.logits])
+        inside = bank.trained_on[:, record]
+        across = auc_interval(phi, inside) if 0 < inside.sum() < len(inside) else None
+    found = proportion_interval(above, len(others))
+    return RecordRisk(record, int(evidence.labels[record]), float(scores[record]), found, across)
+
+
+def _released(evidence: Evidence, versions: Mapping[str, Evidence], is_member: Mask) -> tuple[Released, ...]:
+    if not versions:
+        return ()
+    all_of_them = {"as trained": evidence, **versions}
+    alone = {name: together([version]) for name, version in all_of_them.items()}
+    aucs = {name: auc_interval(scores, is_member) for name, scores in alone.items()}
+    best = max(aucs, key=lambda name: aucs[name].value)
+    joint = together(list(all_of_them.values()))
+    set_of_all = Released("all together", auc_interval(joint, is_member), auc_difference(joint, alone[best], is_member))
+    return (*(Released(name, found) for name, found in aucs.items()), set_of_all)

@@ -1,0 +1,60 @@
+"""Post-training versions of a float network: the same weights in fewer bits, nothing trained again."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from nas.training.loop import BATCH_IN_CACHE
+from nas.training.loop import compute_device
+from search_spaces.layers.quantize import ActivationQuantizer
+from search_spaces.network import Network
+from search_spaces.network import build
+
+BITS = (8, 4, 2, 1)
+
+
+def compressed(network: Network, bits: int, calibration: NDArray[np.float32]) -> Network:
+    """Quantise what a network holds in 32-bit float, weights and tensors, without training.
+
+    Ranges of tensors follow the calibration records as they follow batches in training; batch norms keep their
+    statistics. What is quantised already stays as it is.
+
+    Args:
+        network: Trained, in eval mode.
+        bits: One of `BITS`.
+        calibration: `(records, ...)`: records the network was not trained on.
+
+    Raises:
+        ValueError: If there are no such bits, the network is in train mode, or nothing in it is in float.
+    """
+    if bits not in BITS:
+        raise ValueError(f"expected post-training bits of {list(BITS)}; got {bits}")
+    if network.training:
+        raise ValueError("expected a network in eval mode; got one in train mode: call .eval() first")
+    architecture = network.architecture.without_float(bits)
+    if architecture is network.architecture:
+        raise ValueError("expected a network with weights or tensors in 32-bit float; all are quantised already")
+    version = build(architecture)
+    # What the version has and the network has not are the quantisers' ranges.
+    version.load_state_dict(network.state_dict(), strict=False)
+    version = version.to(compute_device()).eval()
+    _calibrate(version, torch.from_numpy(calibration).to(compute_device()), known=set(network.state_dict()))
+    return version
+
+
+@torch.no_grad()
+def _calibrate(version: nn.Module, records: torch.Tensor, known: set[str]) -> None:
+    """Let new quantisers see the calibration records; those with a trained range keep it."""
+    quantizers = [
+        module
+        for name, module in version.named_modules()
+        if isinstance(module, ActivationQuantizer) and f"{name}.seen" not in known
+    ]
+    for module in quantizers:
+        module.train()
+    for batch in torch.split(records, BATCH_IN_CACHE):
+        version(batch)
+    version.eval()

@@ -1,0 +1,222 @@
+"""Shadow networks: trained as the audited one was, on other records, to know what such a network says of its members.
+
+A shadow has the audited network's architecture, recipe, defence and number of training records. Each is trained on a
+random half of the audited records, in complementary pairs, so that every record is left out by half of the shadows;
+what the audited network was trained on beyond them, every shadow is trained on too. Weights are kept, not logits:
+whatever an attack asks the audited network, it can ask the shadows, and post-training versions of them cost no
+training. Each has a file of its own under a key of data, candidate, seed and training version: 64 shadows reuse 16,
+and several processes share the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import time
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from estimators.leakage.evidence import Bank
+from nas.audit.oracles import of_network
+from nas.base import files
+from nas.base import plugins
+from nas.base import processes
+from nas.training.assess import Candidate
+from nas.training.assess import Defence
+from nas.training.assess import set_up
+from nas.training.assess import train_teacher
+from nas.training.bank import halves
+from nas.training.loop import compute_device
+from nas.training.loop import seed_from
+from nas.training.loop import train
+from nas.training.loop import training_version
+from search_spaces.network import Network
+from search_spaces.network import build
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Records under audit, and what else the audited network was trained on.
+
+    Attributes:
+        features: `(records, ...)` float32; the audited records first.
+        labels: `(records,)`.
+        is_member: `(audited,)`: which of the audited records the network was trained on, one half of them.
+
+    Raises:
+        ValueError: If not just half of the audited records are members: shadows, trained on halves, would see more
+            records than the network, or fewer, and leakage falls with their number.
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    is_member: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if 2 * int(self.is_member.sum()) != len(self.is_member) or len(self.is_member) > len(self.labels):
+            raise ValueError(
+                f"expected as many audited members as non-members; got {int(self.is_member.sum())} members of "
+                f"{len(self.is_member)}"
+            )
+
+    @property
+    def audited(self) -> slice:
+        """The rows under audit."""
+        return slice(len(self.is_member))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 in hex of the records and of who is a member."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.features).data)
+        digest.update(self.labels.tobytes())
+        digest.update(self.is_member.tobytes())
+        return digest.hexdigest()
+
+    def rows(self, shadow: int, seed: int) -> NDArray[np.intp]:
+        """Return the rows that a shadow is trained on."""
+        always = np.arange(len(self.is_member), len(self.labels))
+        return np.concatenate([np.flatnonzero(halves(len(self.is_member), shadow, seed)), always])
+
+
+@dataclass(frozen=True, eq=False)
+class ShadowSpec:
+    """What the shadows are.
+
+    Attributes:
+        pool: The records.
+        candidate: Architecture, recipe and defence: those of the audited network.
+        seed: Fixes which half each shadow sees, and its training; another than the search's.
+        folder: Where their weights are kept.
+    """
+
+    pool: Pool
+    candidate: Candidate
+    seed: int
+    folder: Path
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        defence = hashlib.sha256(Path(inspect.getfile(_defence(self.candidate))).read_bytes()).hexdigest()
+        parts = [self.pool.fingerprint, self.candidate.key, defence, self.seed, training_version()]
+        object.__setattr__(self, "key", hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16])
+
+    def path(self, shadow: int) -> Path:
+        """File of a shadow's weights."""
+        return self.folder / f"shadow-{self.key}-{shadow}.safetensors"
+
+    def missing(self, count: int) -> list[int]:
+        """List which of the first `count` shadows are not trained yet."""
+        return [shadow for shadow in range(count) if not self.path(shadow).exists()]
+
+
+def train_shadow(spec: ShadowSpec, shadow: int) -> None:
+    """Train one shadow and keep its weights, unless another process did or does.
+
+    Raises:
+        nas.training.loop.Diverged: If the loss is not finite.
+    """
+    path = spec.path(shadow)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.held(FileLock(path.with_suffix(".lock")), patient=True):
+        if not path.exists():
+            files.write_weights(path, _trained(spec, shadow))
+
+
+def train_missing(specs: Sequence[ShadowSpec], count: int, *, workers: int | None = None) -> Iterator[ShadowSpec]:
+    """Train what is missing of `count` shadows of each kind in processes, and yield a kind as one of it is there.
+
+    Args:
+        specs: What the shadows are: one kind for each audited network.
+        count: How many of each; an even number.
+        workers: Processes with one thread each; None: one for each core.
+
+    Raises:
+        ValueError: If the count is odd or below 2.
+        nas.training.loop.Diverged: If a training diverged.
+    """
+    if count < 2 or count % 2:
+        raise ValueError(f"expected an even number of shadows, at least 2; got {count}")
+    items = [(kind, shadow) for kind, spec in enumerate(specs) for shadow in spec.missing(count)]
+    crew = min(workers or processes.cores(), len(items))
+    done = processes.share_out(_train_one, list(specs), items, workers=crew) if crew > 1 else _here(specs, items)
+    for kind, _ in done:
+        yield specs[kind]
+
+
+def seconds_each(spec: ShadowSpec) -> float:
+    """Estimate how long one shadow's training takes on one core, from one epoch of it."""
+    short = replace(spec.candidate, recipe=replace(spec.candidate.recipe, epochs=1))
+    hurried = replace(spec, candidate=short)
+    taken = []
+    for _ in range(2):  # the first pays for what torch sets up once
+        since = time.perf_counter()
+        _trained(hurried, 0)
+        taken.append(time.perf_counter() - since)
+    return min(taken) * spec.candidate.recipe.epochs
+
+
+def load(spec: ShadowSpec, count: int) -> list[Network]:
+    """Read shadows' weights: the networks, in eval mode; one whose file cannot be read is trained anew."""
+    networks = []
+    for shadow in range(count):
+        network = build(spec.candidate.architecture)
+        for _ in range(2):
+            with suppress(ValueError, RuntimeError):
+                network.load_state_dict(files.read_weights(spec.path(shadow)))
+                break
+            spec.path(shadow).unlink(missing_ok=True)  # a disk that lost power leaves such
+            train_shadow(spec, shadow)
+        networks.append(network.to(compute_device()).eval())
+    return networks
+
+
+def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
+    """Put shadows' answers about the audited records together.
+
+    Args:
+        pool: The records.
+        networks: The first so many shadows, in order, in eval mode.
+        seed: That of their `ShadowSpec`.
+    """
+    oracles = tuple(of_network(network) for network in networks)
+    features = pool.features[pool.audited]
+    logits = np.stack([oracle.query(features) for oracle in oracles])
+    trained_on = np.stack([halves(len(features), shadow, seed) for shadow in range(len(networks))])
+    return Bank(logits, trained_on, pool.labels[pool.audited], oracles)
+
+
+def _train_one(specs: Sequence[ShadowSpec], item: tuple[int, int]) -> None:
+    kind, shadow = item
+    train_shadow(specs[kind], shadow)
+
+
+def _here(specs: Sequence[ShadowSpec], items: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for item in items:
+        _train_one(specs, item)
+        yield item
+
+
+def _trained(spec: ShadowSpec, shadow: int) -> torch.nn.Module:
+    pool, candidate = spec.pool, spec.candidate
+    rows = pool.rows(shadow, spec.seed)
+    setup = set_up(
+        candidate, pool.features[rows], pool.labels[rows], seed_from(spec.seed, pool.fingerprint, candidate.key, shadow)
+    )
+    return train(_defence(candidate)(setup, train_teacher))
+
+
+def _defence(candidate: Candidate) -> Defence:
+    defend: Defence = plugins.load("nas.defences", candidate.defence, "defend")
+    return defend

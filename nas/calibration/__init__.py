@@ -1,0 +1,1 @@
+"""From measured networks to a device file."""

@@ -1,0 +1,207 @@
+"""Write a device file from a fitted cycle model: plain tables that anyone can read and `load_device` takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from typing import TypeAlias
+
+import numpy as np
+import tomlkit
+
+from estimators.devices.device import Device
+from estimators.devices.fields import ELEMENT_KINDS
+from estimators.devices.fields import MAC_KINDS
+from estimators.devices.files import load_device
+from estimators.devices.files import parse_device
+from estimators.devices.trees import as_lists
+from estimators.fitting.cycle_model import ALL_COLUMNS
+from estimators.fitting.cycle_model import CycleModel
+from estimators.fitting.least_squares import interval_of
+from estimators.models.counts import COLUMNS
+from estimators.models.counts import Floats
+from nas.base import files
+from nas.base import plugins
+from nas.calibration.measurements import MIN_NETWORKS
+from nas.calibration.measurements import UNKNOWN_CLOCK_MHZ
+from nas.calibration.measurements import About
+from nas.calibration.measurements import Findings
+from nas.calibration.measurements import Measured
+from nas.calibration.measurements import Prepared
+from search_spaces.graph.architecture import Architecture
+
+Data: TypeAlias = dict[str, Any]
+
+PRECISION_BITS = {"float32": 32, "int8": 8}
+FOLDER = Path("devices")
+
+
+def template_of(about: About) -> Device:
+    """Return the device without its coefficients."""
+    if about.precision not in PRECISION_BITS:
+        raise ValueError(f"expected as precision one of {list(PRECISION_BITS)}; got {about.precision!r}")
+    bits = PRECISION_BITS[about.precision]
+    return parse_device(about.name, _like(about.like, bits) | _identity(about) | {"calibration": _calibration(about)})
+
+
+def device_text(table: Prepared, model: CycleModel, about: About, findings: Findings) -> str:
+    """Return the TOML of a calibrated device.
+
+    Args:
+        table: The rows that the model was fitted to, on a device without coefficients.
+        model: Its cycle model.
+        about: What the rows do not say.
+        findings: What the calibration found.
+    """
+    found, template, counts = table.rows, table.device, table.counts
+    data = _like(about.like, PRECISION_BITS[about.precision]) | _identity(about)
+    data["prune_dead_ops"] = template.prune_dead_ops
+    data["latency"] |= _latency(model, counts, template)
+    if power := _power(found):
+        data["energy"] = power
+    for key, metric in (("ram_kib", "peak_ram_kib"), ("flash_kib", "flash_kib")):
+        if offset := _offset(found, template, key, plugins.load("estimators.cost", metric, "estimate")):
+            data[f"engine_{key}"] = offset
+    data["calibration"] = _calibration(about, findings)
+    return toml_of(about.name, data, about.written_by)
+
+
+def toml_of(name: str, data: Data, written_by: str) -> str:
+    """Return a device's TOML, tables last.
+
+    Raises:
+        ValueError: If it could not be read back.
+    """
+    parse_device(name, data)
+    document = tomlkit.document()
+    document.add(tomlkit.comment(f"Written by {written_by}."))
+    for key, value in sorted(data.items(), key=lambda item: isinstance(item[1], dict)):
+        document[key] = value
+    return tomlkit.dumps(document)
+
+
+def short(number: float) -> float:
+    """Round to four digits: a device file is for people too.
+
+    >>> short(0.123456)
+    0.1235
+    """
+    return float(f"{number:.4g}")
+
+
+def path_of(name: str, *, force: bool = False) -> Path:
+    """Return where a user's device file lies.
+
+    Raises:
+        ValueError: If the name is no file name, or the file exists and may not be replaced.
+    """
+    path = FOLDER / f"{name}.toml"
+    if not re.fullmatch(r"[\w][\w.-]*", name) or name.endswith(".toml") or name == "all":
+        raise ValueError(
+            "expected letters, digits, '_', '-' or '.' as the name of a device, not 'all' and without '.toml'; "
+            f"got {name!r}"
+        )
+    if path.exists() and not force:
+        raise ValueError(f"{path} exists: choose another name, or --force to replace it")
+    return path
+
+
+def write(text: str, path: Path) -> None:
+    """Write a device file whole or not at all."""
+    files.write_text(path, text)
+
+
+def _identity(about: About) -> Data:
+    return {
+        "description": about.description or f"{about.core}, {about.engine} {about.precision}",
+        "core": about.core,
+        "clock_mhz": float(about.clock_mhz or UNKNOWN_CLOCK_MHZ),
+        "engine": about.engine,
+        "precision": about.precision,
+    }
+
+
+def _calibration(about: About, findings: Findings | None = None) -> Data:
+    if findings is None:
+        return {"source": about.source, "networks": 1, "error_mean": 0.0, "error_max": 0.0}
+    return {
+        "source": f"{about.source}; errors from cross-validation grouped by identical graphs",
+        "networks": findings.networks,
+        "error_mean": short(findings.error_mean),
+        "error_max": short(findings.error_max),
+        "within_10_percent": short(findings.close),
+        "fastest_ms": short(findings.fastest_ms),
+        "slowest_ms": short(findings.slowest_ms),
+    }
+
+
+def _like(name: str | None, bits: int) -> Data:
+    """Return what a new device takes from a known one, or the plainest assumptions."""
+    if name is not None:
+        known = load_device(name)
+        relative = {"/".join(map(str, pair)): factor for pair, factor in known.latency.relative_cycles.items()}
+        data: Data = {
+            "weight_bits": list(known.weight_bits),
+            "activation_bits": list(known.activation_bits),
+            "engine_ram_kib": known.engine_ram_kib,
+            "engine_flash_kib": known.engine_flash_kib,
+            "memory": _plain(known.memory),
+            "float_becomes_bits": known.float_becomes_bits,
+            "ram_kib": known.ram_kib,
+            "flash_kib": known.flash_kib,
+        }
+    else:
+        relative = {str(bits): 1.0}
+        data = {"weight_bits": [bits], "activation_bits": [bits], "engine_ram_kib": 0.0, "engine_flash_kib": 0.0}
+        data |= {"float_becomes_bits": bits} if bits < 32 else {}
+    empty: Data = {"cycles_per_mac": {}, "cycles_per_element": {}, "cycles_per_kernel": {}}
+    latency = {**empty, "relative_cycles": relative, "overhead_ms": 0.0, "interval": 0.0}
+    return {key: value for key, value in data.items() if value is not None} | {"latency": latency}
+
+
+def _latency(model: CycleModel, counts: Floats, template: Device) -> Data:
+    """Return the tables of a cycle model: a type that no network has is left out, and so refused."""
+    tables: dict[str, dict[str, float]] = {"cycles_per_mac": {}, "cycles_per_element": {}, "cycles_per_kernel": {}}
+    seen = {kind for (_, kind), count in zip(COLUMNS, counts.sum(axis=0), strict=False) if count > 0}
+    for (table, kind), value in zip(COLUMNS, model.coefficients, strict=False):
+        needed = (table == "cycles_per_mac" and kind in MAC_KINDS) or (
+            table == "cycles_per_element" and kind in ELEMENT_KINDS
+        )
+        if kind in seen and (needed or value > 0):
+            tables[table][kind] = short(float(value))
+    if template.prune_dead_ops:  # what is left of zeros are constants, whether a row has one or not
+        tables["cycles_per_element"]["zero"] = 0.0
+        tables["cycles_per_kernel"].pop("zero", None)
+    overhead_ms = float(model.coefficients[ALL_COLUMNS.index(("overhead", ""))]) / (template.clock_mhz * 1e3)
+    latency: Data = {"overhead_ms": short(overhead_ms), "interval": short(model.interval), **tables}
+    if model.trees:
+        columns = [f"{table}.{kind}" for table, kind in COLUMNS]
+        latency["residual"] = {"columns": columns, "trees": [as_lists(tree) for tree in model.trees]}
+    return latency
+
+
+def _power(found: Sequence[Measured]) -> Data | None:
+    powers = np.array([row.energy_mj / row.latency_ms * 1e3 for row in found if row.energy_mj is not None])
+    if len(powers) < MIN_NETWORKS:
+        return None
+    power = float(np.median(powers))
+    return {"active_power_mw": short(power), "interval": short(interval_of(powers / power))}
+
+
+def _offset(
+    found: Sequence[Measured], template: Device, key: str, metric: Callable[[Architecture, Device], Any]
+) -> float | None:
+    """Return what the engine needs beside what the metric counts: the median difference."""
+    bare = replace(template, engine_ram_kib=0.0, engine_flash_kib=0.0)
+    measured = [(row.architecture, getattr(row, key)) for row in found if getattr(row, key) is not None]
+    if len(measured) < MIN_NETWORKS:
+        return None
+    return short(max(0.0, float(np.median([kib - metric(network, bare).value for network, kib in measured]))))
+
+
+def _plain(memory: Any) -> Data:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(memory).items()}

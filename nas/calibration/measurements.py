@@ -1,0 +1,265 @@
+"""What a table of measured networks says: its usable rows, its unit, its noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estimators.devices.device import Device
+from estimators.devices.files import load_device
+from estimators.fitting.cycle_model import CycleModel
+from estimators.fitting.cycle_model import fit_cycle_model
+from estimators.models.counts import Floats
+from nas.base import plugins
+from nas.runs.tables import TableRow
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.pruning import is_constant
+
+MIN_NETWORKS = 8
+GOOD_NETWORKS = 30
+# Beyond these no engine is known: vector units of servers reach 30, reference kernels on microcontrollers 0.02.
+MACS_PER_CYCLE = (4e-3, 100.0)
+UNKNOWN_CLOCK_MHZ = 1000.0
+UNKNOWN_ENGINE = "unknown engine"
+UNITS_MS = {"ms": 1.0, "s": 1e3, "us": 1e-3}
+
+
+@dataclass(frozen=True)
+class About:
+    """What the rows do not say about the device.
+
+    Attributes:
+        name: Name of the device file.
+        core: Processor core.
+        clock_mhz: Clock that the cycles are counted at; None: unknown, taken as 1,000.
+        engine: Engine and version the rows were measured with; None: what the rows' own column says, or unknown.
+        precision: `float32` or `int8`; what is in float is converted to it.
+        like: A known device that shares bit-widths, memory rules and limits; None: whole bytes, no limits.
+        latency_unit: Unit of the latencies; None: milliseconds, unless no chip could be that fast or slow.
+        source: Where the rows come from.
+        description: One line for people; None: made of the others.
+        written_by: The command that the file names as its author.
+    """
+
+    name: str
+    core: str = "unknown core"
+    clock_mhz: float | None = None
+    engine: str | None = None
+    precision: str = "float32"
+    like: str | None = None
+    latency_unit: str | None = None
+    source: str = "own measurements"
+    description: str | None = None
+    written_by: str = "nas calibrate"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network and what was measured of it; None where the table has nothing.
+
+    Attributes:
+        line: Its line in the table.
+        architecture: The network as described.
+        latency_ms: Time of one inference.
+        energy_mj: Energy of one inference.
+        ram_kib: Memory in use, the engine's included.
+        flash_kib: Flash occupied, the engine's included.
+    """
+
+    line: int
+    architecture: Architecture
+    latency_ms: float
+    energy_mj: float | None = None
+    ram_kib: float | None = None
+    flash_kib: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Rows as a fit sees them, on one device.
+
+    Attributes:
+        rows: The rows.
+        device: The device without its coefficients.
+        structures: The structure of each row's network as it runs on the device.
+        counts: `(rows, columns)` of the cycle model.
+        cycles: `(rows,)` measured.
+    """
+
+    rows: Sequence[Measured]
+    device: Device
+    structures: tuple[str, ...]
+    counts: Floats
+    cycles: Floats
+
+    @property
+    def groups(self) -> NDArray[np.int_]:
+        """`(rows,)`, equal for rows of one network."""
+        return np.unique(self.structures, return_inverse=True)[1]
+
+    def without(self, out: NDArray[np.bool_]) -> Prepared:
+        """Return the table without some of its rows."""
+        kept = [int(index) for index in np.flatnonzero(~out)]
+        rows, structures = [self.rows[i] for i in kept], tuple(self.structures[i] for i in kept)
+        return replace(self, rows=rows, structures=structures, counts=self.counts[kept], cycles=self.cycles[kept])
+
+    def fit(self, relatives: Mapping[str, Floats]) -> CycleModel:
+        """Fit the device's cycle model."""
+        return fit_cycle_model(self.counts, self.cycles, self.groups, relatives)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a calibration learned about its table.
+
+    Attributes:
+        rows: Rows used.
+        networks: Different networks among them.
+        missing: Lines without a usable latency.
+        duplicates: Lines that repeat another one word for word.
+        outliers: Lines left out because they are far from all others, with measured over predicted.
+        close: Share of left-out rows predicted within 10 %.
+        error_mean: Mean relative error of left-out rows.
+        error_median: Median of these errors.
+        error_max: Largest of them.
+        interval: Relative half-width of the 90 % interval.
+        fastest_ms: Time of the fastest network.
+        slowest_ms: Time of the slowest.
+        ceiling: Share of repeated networks within 10 % of their other measurements: no model can do better. None where
+            no network was measured twice.
+        repeated: Rows whose network was measured more than once.
+        relative: The known device whose proportions filled in for what the rows do not tell.
+        unpriced: Types of operators that no row has: networks with one will be refused.
+        trees: Trees of the learned residual, 0 where it does not pay.
+        prunes: Whether the engine leaves dead operators out; None where no network has any.
+        next_to_measure: Networks that would teach most, as text that a table of measurements takes.
+    """
+
+    rows: int
+    networks: int
+    missing: tuple[int, ...]
+    duplicates: tuple[int, ...]
+    outliers: tuple[tuple[int, float], ...]
+    close: float
+    error_mean: float
+    error_median: float
+    error_max: float
+    interval: float
+    fastest_ms: float
+    slowest_ms: float
+    ceiling: float | None
+    repeated: int
+    relative: str
+    unpriced: tuple[str, ...]
+    trees: int
+    prunes: bool | None
+    next_to_measure: tuple[str, ...]
+
+
+def usable(rows: Sequence[TableRow], about: About) -> tuple[list[Measured], tuple[int, ...], tuple[int, ...]]:
+    """Return the rows to fit, the lines without a usable latency, and those that repeat another line word for word.
+
+    A network whose output ignores its input has none: what is measured is an engine that skips it.
+
+    Raises:
+        ValueError: If there is no column of latencies, or a text in it is no number.
+    """
+    if rows and "latency_ms" not in rows[0].cells:
+        raise ValueError(f"expected a column 'latency_ms'; got {sorted(rows[0].cells)}")
+    if about.latency_unit is not None and about.latency_unit not in UNITS_MS:
+        raise ValueError(f"expected as latency unit one of {list(UNITS_MS)}; got {about.latency_unit!r}")
+    scale = UNITS_MS[about.latency_unit or "ms"]
+    found: list[Measured] = []
+    missing, duplicates = [], []
+    seen: set[tuple[str, ...]] = set()
+    for row in rows:
+        numbers = {name: _number(row, name) for name in ("latency_ms", "energy_mj", "ram_kib", "flash_kib")}
+        same = (row.architecture.key, *map(str, numbers.values()))
+        if numbers["latency_ms"] is None or is_constant(row.architecture):
+            missing.append(row.line)
+        elif same in seen:
+            duplicates.append(row.line)
+        else:
+            found.append(
+                Measured(
+                    row.line,
+                    row.architecture,
+                    numbers["latency_ms"] * scale,
+                    numbers["energy_mj"],
+                    numbers["ram_kib"],
+                    numbers["flash_kib"],
+                )
+            )
+        seen.add(same)
+    return found, tuple(missing), tuple(duplicates)
+
+
+def engine_of(rows: Sequence[TableRow], asked: str | None) -> str:
+    """Return the engine that measured all rows.
+
+    Raises:
+        ValueError: If there are several, or the one asked for is another: figures do not carry over.
+    """
+    engines = sorted({row.cells["engine"].strip() for row in rows if row.cells.get("engine", "").strip()})
+    if len(engines) > 1:
+        raise ValueError(f"expected the measurements of one engine; got {engines}: calibrate a device for each")
+    if engines and asked is not None and asked != engines[0]:
+        raise ValueError(f"expected measurements of {asked!r}; the rows are of {engines[0]!r}")
+    return engines[0] if engines else asked or UNKNOWN_ENGINE
+
+
+def _number(row: TableRow, name: str) -> float | None:
+    """Read a measurement; one that is empty, NaN, infinite or not above 0 (a failed run) is missing."""
+    text = row.cells.get(name, "").strip()
+    try:
+        number = float(text) if text else math.nan
+    except ValueError:
+        raise ValueError(f"line {row.line}: expected a number as {name}; got {text!r}") from None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def check_count(networks: int, usable: int, rows: int) -> None:
+    """Refuse to fit a device to too few different networks, saying how many are needed."""
+    if networks < MIN_NETWORKS:
+        raise ValueError(
+            f"expected measurements of at least {MIN_NETWORKS} different networks ({GOOD_NETWORKS} or more are good); "
+            f"got {networks} in {usable} usable rows of {rows}"
+        )
+
+
+def check_unit(found: Sequence[Measured], about: About) -> None:
+    """Refuse latencies that no chip reaches: most likely they are in another unit."""
+    if about.latency_unit is not None:
+        return
+    clock_mhz = about.clock_mhz or UNKNOWN_CLOCK_MHZ
+    macs, template = plugins.load("estimators.cost", "macs", "estimate"), load_device("stm32h747")
+    rates = [macs(row.architecture, template).value / (row.latency_ms * clock_mhz * 1e3) for row in found]
+    rate, (least, most) = float(np.median(rates)), MACS_PER_CYCLE
+    if least <= rate <= most:
+        return
+    unit, name = ("s", "seconds") if rate > most else ("us", "microseconds")
+    raise ValueError(
+        f"latency_ms cannot be milliseconds: {rate:.3g} MACs per cycle at {clock_mhz:g} MHz, where engines do "
+        f"{least:g} to {most:g}; they look like {name} (--latency-unit {unit}; --latency-unit ms keeps them)"
+    )
+
+
+def noise_ceiling(latency_ms: Floats, groups: NDArray[np.int_]) -> tuple[float | None, int]:
+    """Return the share of repeated networks within 10 % of the median of their other measurements, and how many rows.
+
+    Args:
+        latency_ms: `(rows,)`.
+        groups: `(rows,)`, equal for rows of one network.
+    """
+    close: list[bool] = []
+    for group in np.unique(groups):
+        times = latency_ms[groups == group]
+        others = [np.median(np.delete(times, index)) for index in range(len(times)) if len(times) > 1]
+        close += [bool(abs(other / time - 1) <= 0.1) for other, time in zip(others, times, strict=False)]
+    return (float(np.mean(close)) if close else None), len(close)

@@ -1,0 +1,182 @@
+"""What `nas export` and `nas measure` do, without their printing: find a network, write it, time it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from estimators.devices.device import Device
+from estimators.estimate import Estimate
+from nas.deploy.onnx_file import AGREEMENT
+from nas.deploy.onnx_file import PRECISIONS
+from nas.deploy.onnx_file import export
+from nas.deploy.onnx_file import to_onnx
+from nas.deploy.timing import ROUNDS
+from nas.deploy.timing import Timing
+from nas.deploy.timing import measure
+from nas.records import Source
+from nas.records import load_records
+from nas.records import split
+from nas.runs import picks
+from nas.runs.networks import read_architecture
+from nas.search.config import load_config
+from nas.training.assess import screen
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Shape
+from search_spaces.network import Network
+from search_spaces.network import build
+
+RANDOM_RECORDS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A network that a user means, with records to calibrate and check it on.
+
+    Attributes:
+        architecture: The graph.
+        network: The network, in eval mode.
+        trained: Whether its weights were learned; else they are random, good for timing only.
+        calibration: `(records, *input_shape)`: set the 8-bit ranges.
+        check: `(records, *input_shape)`: compared with PyTorch.
+    """
+
+    architecture: Architecture
+    network: Network
+    trained: bool
+    calibration: Tensor
+    check: Tensor
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One ONNX file.
+
+    Attributes:
+        path: The file.
+        precision: `float32` or `int8`.
+        agreement: Share of the check records for which it names PyTorch's class.
+        size_kib: Size of the file, KiB.
+    """
+
+    path: Path
+    precision: str
+    agreement: float
+    size_kib: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One network in one precision: what it took here, and what a device file says it takes.
+
+    Attributes:
+        precision: `float32` or `int8`.
+        timing: Measured on this machine.
+        predicted: The device's estimate in ms, None where the device is of another precision.
+    """
+
+    precision: str
+    timing: Timing
+    predicted: Estimate | None
+
+    @property
+    def error(self) -> float | None:
+        """Predicted over the fastest round, minus 1: devices are fitted to what a machine left alone takes."""
+        return None if self.predicted is None else self.predicted.value / self.timing.low - 1
+
+
+def find(
+    text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path, *, seed: int = 0
+) -> Found:
+    """Find the network that a user means.
+
+    Args:
+        text: Folder written by `nas pick`, for its trained weights; or anything `nas.runs.networks.read_architecture`
+            takes, for random ones.
+        space: Space of the parameters, where the text does not say.
+        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
+        classes: Number of classes, where the text does not say; None: the usual number.
+        runs: Folder of all runs.
+        seed: Seed of random weights and records.
+
+    Raises:
+        ValueError: If the text is none of these, or the run's data cannot be read any more.
+    """
+    if text and Path(text).is_dir():
+        folder = Path(text)
+        architecture, network = picks.read(folder)
+        return Found(architecture, network, True, *_records_of_run(folder.resolve().parents[1]))
+    architecture = read_architecture(text, space, input_shape, classes, runs)
+    shape = (2, RANDOM_RECORDS, *architecture.input_shape)
+    records = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return Found(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
+
+
+def write(found: Found, precision: str, path: Path, *, least: float | None = None) -> Exported:
+    """Write a network as an ONNX file; a trained one must agree with PyTorch on 99 % of the check records.
+
+    Args:
+        found: The network.
+        precision: `float32` or `int8`.
+        path: The file.
+        least: Another smallest share of records on which it agrees.
+
+    Raises:
+        ValueError: If it does not agree; nothing is written.
+    """
+    if least is None:
+        # Logits of random weights lie too close together for 8 bits to keep their order.
+        least = AGREEMENT if found.trained else 0.0
+    share = export(
+        path,
+        found.architecture,
+        found.network,
+        precision,
+        calibration=found.calibration,
+        check=found.check,
+        least=least,
+    )
+    return Exported(path, precision, share, path.stat().st_size / 1024)
+
+
+def compare(
+    found: Found, devices: Sequence[Device], *, precisions: Sequence[str] = PRECISIONS, rounds: int = ROUNDS
+) -> list[Compared]:
+    """Time one network in several precisions on this machine and hold each against the device of that precision.
+
+    In float32 the network's float twin is timed: simulating few bits in float is nobody's deployment.
+
+    Raises:
+        ValueError: If the machine does not stay quiet, or the device has no rule for an operator.
+    """
+    networks = {"float32": found.architecture.as_float(), "int8": found.architecture}
+    models = []
+    for precision in precisions:
+        architecture = networks[precision]
+        network = found.network if architecture.key == found.architecture.key else build(architecture).eval()
+        models.append(to_onnx(architecture, network, precision, found.calibration))
+    timings = measure(models, rounds=rounds)
+    return [
+        Compared(precision, timing, _predicted(networks[precision], precision, devices))
+        for precision, timing in zip(precisions, timings, strict=True)
+    ]
+
+
+def _predicted(architecture: Architecture, precision: str, devices: Sequence[Device]) -> Estimate | None:
+    same = [device for device in devices if device.precision == precision]
+    return screen(architecture, same[0])["latency_ms"] if same else None
+
+
+def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:
+    """Return the run's reserve, to calibrate, and validation records, to check; members would mark the ranges."""
+    settings = folder / "config.toml"
+    if not settings.is_file():
+        raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no {settings}")
+    config = load_config(settings, {})
+    source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
+    data = split(load_records(source), seed=config.seed, members=config.members)
+    return torch.from_numpy(data.reserve.features), torch.from_numpy(data.validation.features)

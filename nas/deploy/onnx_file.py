@@ -1,0 +1,406 @@
+"""A trained network as ONNX: in float32, or in int8 as ONNX Runtime's integer kernels take it.
+
+Every operator of the graph becomes the ONNX operator of the same meaning. A batch norm is folded into the weights
+before it, as an engine would; it stays where it follows none. Two precisions:
+
+- `float32`: float weights, a few-bit layer's levels times their scale. A tensor that the network was trained to round
+  is rounded here too, or a 4-bit network would compute something else; in float (Div, Clip, Round, Mul), because ONNX
+  Runtime takes a QuantizeLinear and DequantizeLinear pair around a convolution as leave to make its weights int8, all
+  channels on one scale. Time a float network as `architecture.as_float()`, which rounds nothing.
+- `int8`: the QDQ layout. Weights are int8 with one scale per output channel (8, 4, 2 and 1-bit weights exactly), biases
+  int32, tensors uint8 with one scale. A tensor the network rounds keeps its own step; any other gets the range that the
+  calibration records show. Logits, and what a linear layer hands to a tanh or hardswish, stay in float.
+
+A tensor of fewer than 8 bits is a uint8 tensor whose integers are clipped to its levels: the same numbers, and the
+convolution before it still runs in integers. A sign is a comparison in float; the convolution before it is stored on so
+fine a scale that only its sign survives.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto
+from onnx import helper
+from onnx import numpy_helper
+from torch import Tensor
+from torch import nn
+
+from nas.base import files
+from nas.deploy.scales import SATURATING
+from nas.deploy.scales import Scale
+from nas.deploy.scales import all_scales
+from nas.deploy.scales import becomes_sign
+from nas.deploy.scales import folded_norms
+from nas.deploy.scales import quantizer_of
+from nas.deploy.scales import ranges_of
+from nas.deploy.scales import trained_scales
+from nas.training.loop import logits_of
+from search_spaces.graph.architecture import WEIGHTED
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Op
+from search_spaces.layers.quantize import ActivationQuantizer
+from search_spaces.layers.quantize import QuantConv2d
+from search_spaces.layers.quantize import QuantLinear
+from search_spaces.layers.quantize import quantize_weight
+
+Floats: TypeAlias = NDArray[np.float64]
+
+PRECISIONS = ("float32", "int8")
+AGREEMENT = 0.99
+OPSET = 17  # HardSwish needs 14; 17 is read by every engine of the last four years
+IR_VERSION = 8
+FUNCTIONS: Mapping[str, str] = {"relu": "Relu", "hardswish": "HardSwish", "tanh": "Tanh"}
+WEIGHT_LIMIT, BIAS_LIMIT = 127, 2**30
+
+
+def to_onnx(architecture: Architecture, network: nn.Module, precision: str, records: Tensor) -> onnx.ModelProto:
+    """Write a network as an ONNX model: input `records` `(batch, *input_shape)`, output `logits` `(batch, classes)`.
+
+    Args:
+        architecture: The graph.
+        network: What `search_spaces.network.build` made of it, trained, in eval mode.
+        precision: `float32` or `int8`.
+        records: `(records, *input_shape)`, calibration records: they set the 8-bit ranges that training did not. Not
+            read for `float32`.
+
+    Raises:
+        ValueError: If the precision is unknown, the network is in train mode, there are no calibration records, or an
+            operator has no ONNX rule.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"no precision {precision!r}; there are {list(PRECISIONS)}")
+    if network.training:
+        raise ValueError("expected a network in eval mode; got one in train mode: call .eval() first")
+    scales = trained_scales(architecture, network)
+    if precision == "int8":
+        scales = all_scales(architecture, network, scales, ranges_of(architecture, network, records))
+    writer = _Writer(architecture, network, scales, integer=precision == "int8")
+    model: onnx.ModelProto = helper.make_model(
+        writer.graph(),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="gecko-nas",
+        producer_version=metadata.version("gecko-nas"),
+    )
+    helper.set_model_props(model, _facts(architecture, precision))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def session(model: onnx.ModelProto, **options: Any) -> onnxruntime.InferenceSession:
+    """Open a model in ONNX Runtime on one thread of the CPU.
+
+    Args:
+        model: The model.
+        options: Further attributes of `onnxruntime.SessionOptions`, such as `optimized_model_filepath`.
+    """
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    if _saturates():
+        settings.add_session_config_entry("session.x64quantprecision", "1")
+    for name, value in options.items():
+        setattr(settings, name, value)
+    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+
+
+def agreement(model: onnx.ModelProto, network: nn.Module, records: Tensor) -> float:
+    """Return the share of records for which ONNX Runtime and PyTorch name the same class.
+
+    Args:
+        model: What `to_onnx` wrote.
+        network: The network it was written from, in eval mode.
+        records: `(records, *input_shape)`, at least one.
+    """
+    engine = session(model)
+    parts = [engine.run(None, {"records": batch.cpu().numpy()})[0] for batch in torch.split(records, 64)]
+    return float(np.mean(np.concatenate(parts).argmax(1) == logits_of(network, records).argmax(1)))
+
+
+def export(
+    path: Path,
+    architecture: Architecture,
+    network: nn.Module,
+    precision: str,
+    *,
+    calibration: Tensor,
+    check: Tensor,
+    least: float = AGREEMENT,
+) -> float:
+    """Write an ONNX file, whole or not at all, once it was seen to agree with PyTorch.
+
+    Args:
+        path: The file.
+        architecture: The graph.
+        network: The trained network, in eval mode.
+        precision: `float32` or `int8`.
+        calibration: Records that set the 8-bit ranges.
+        check: Records to compare on; others than those of the calibration.
+        least: Smallest agreement accepted, as a share of the records.
+
+    Returns:
+        The agreement.
+
+    Raises:
+        ValueError: If the agreement is too small; nothing is written.
+    """
+    model = to_onnx(architecture, network, precision, calibration)
+    found = agreement(model, network, check)
+    if found < least:
+        raise ValueError(
+            f"expected the {precision} model to name PyTorch's class for {least:.0%} of {len(check)} records; "
+            f"got {found:.1%}: not written"
+        )
+    files.write(path, lambda stream: stream.write(model.SerializeToString()))
+    return found
+
+
+@lru_cache(maxsize=1)
+def _saturates() -> bool:
+    """Tell whether this processor may add pairs of 8-bit products in 16 bits: x86 without VNNI does.
+
+    ONNX Runtime then needs its exact kernels, which take a third longer (0.054 against 0.041 ms for the `conv` space's
+    reference on an AVX-512 server, where they are not needed).
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    flags = Path("/proc/cpuinfo")
+    return not flags.exists() or "vnni" not in flags.read_text()
+
+
+class _Writer:
+    """Writes nodes and constants; `names[i]` is the float tensor that holds the output of operator i."""
+
+    def __init__(
+        self, architecture: Architecture, network: nn.Module, scales: Mapping[int, Scale], *, integer: bool
+    ) -> None:
+        self.architecture, self.network, self.scales, self.integer = architecture, network, scales, integer
+        self.folded = folded_norms(architecture)
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self.names: list[str] = []
+        # Unrounded outputs of integer convolutions and the smallest step among their channels.
+        self.accumulators: dict[str, float] = {}
+
+    def graph(self) -> onnx.GraphProto:
+        for index, op in enumerate(self.architecture.ops):
+            self.names.append(self._rounded(index, self._computed(index, op)))
+        self.nodes[-1].output[0] = "logits"
+        nodes = _reaching_the_end(self.nodes)
+        read = {name for node in nodes for name in node.input}
+        shapes = {"records": self.architecture.input_shape, "logits": self.architecture.ops[-1].shape}
+        ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", *s]) for n, s in shapes.items()]
+        return helper.make_graph(
+            nodes,
+            self.architecture.space,
+            ends[:1],
+            ends[1:],
+            initializer=[value for name, value in self.constants.items() if name in read],
+        )
+
+    def _computed(self, index: int, op: Op) -> str:
+        """Write an operator and return the name of its output before rounding."""
+        inputs = [self.names[source] for source in op.inputs]
+        label = f"op{index}_{op.kind}"
+        if op.kind == "input":
+            return "records"
+        if op.kind in WEIGHTED:
+            return self._weighted(index, op, label)
+        if op.kind == "activation":
+            return self._activation(index, op, inputs[0], label)
+        if op.kind == "norm":
+            return inputs[0] if index in self.folded.values() else self._norm(inputs[0], label)
+        if op.kind == "pool":
+            return self._pool(op, inputs[0], label)
+        return self._plain(op, inputs, label)
+
+    def _plain(self, op: Op, inputs: list[str], label: str) -> str:
+        plain = {"add": "Add", "concat": "Concat", "flatten": "Flatten", "zero": "Mul"}
+        if op.kind not in plain:
+            raise ValueError(f"no rule for the operator {op.kind!r} in the ONNX export")
+        if op.kind == "zero":
+            inputs.append(self._constant("nothing", np.float32(0)))
+        return self._node(plain[op.kind], inputs, label, **({"axis": 1} if op.kind in ("concat", "flatten") else {}))
+
+    def _weighted(self, index: int, op: Op, label: str) -> str:
+        norm = getattr(self.network, f"op{self.folded[index]}_norm") if index in self.folded else None
+        weight, bias, steps = _folded(getattr(self.network, label), norm)
+        if self.integer:
+            source = self.scales[op.inputs[0]]
+            downwards = becomes_sign(self.architecture, self.folded.get(index, index))
+            inputs, smallest = self._integer_weights(label, weight, bias, steps, source, downwards=downwards)
+            if op.kind != "linear":
+                self.accumulators[label] = smallest
+        else:
+            inputs = [self._constant(f"{label}_weight", weight.astype(np.float32))]
+            if bias is not None:
+                inputs.append(self._constant(f"{label}_bias", bias.astype(np.float32)))
+        inputs = [self.names[op.inputs[0]], *inputs]
+        if op.kind == "linear":
+            return self._node("Gemm", inputs, label, transB=1)
+        groups = op.shape[0] if op.kind == "depthwise" else op.groups
+        return self._node("Conv", inputs, label, group=groups, **_window(op))
+
+    def _integer_weights(
+        self, label: str, weight: Floats, bias: Floats | None, steps: Floats, source: Scale, *, downwards: bool
+    ) -> tuple[list[str], float]:
+        """Write int8 weights and the int32 bias on the accumulator's scale, one step per output channel."""
+        if bias is not None:  # a channel of next to no weight would need a bias beyond 32 bits
+            steps = np.maximum(steps, np.abs(bias) / (source.step * BIAS_LIMIT))
+        steps = np.where(steps > 0, steps, 1.0).astype(np.float32).astype(np.float64)
+        levels = np.rint(weight / _per_channel(steps, weight)).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
+        inputs = [self._dequantised(f"{label}_weight", levels, steps, np.int8)]
+        accumulator = np.float32(source.step) * steps.astype(np.float32)
+        if bias is not None:
+            # The sign of sum + bias, the sum a whole number, is that of sum + floor(bias).
+            whole = (np.floor if downwards else np.rint)(bias / accumulator.astype(np.float64)).astype(np.int32)
+            inputs.append(self._dequantised(f"{label}_bias", whole, accumulator, np.int32))
+        return inputs, float(accumulator.min())
+
+    def _dequantised(self, name: str, levels: NDArray[Any], steps: NDArray[Any], kind: type) -> str:
+        constants = [
+            self._constant(f"{name}_levels", levels),
+            self._constant(f"{name}_scale", steps.astype(np.float32)),
+            self._constant(f"{name}_zero", np.zeros(len(steps), kind)),
+        ]
+        return self._node("DequantizeLinear", constants, name, axis=0)
+
+    def _norm(self, source: str, label: str) -> str:
+        norm = getattr(self.network, label)
+        given = [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        constants = [self._constant(f"{label}_{n}", _array(value)) for n, value in enumerate(given)]
+        return self._node("BatchNormalization", [source, *constants], label, epsilon=norm.eps)
+
+    def _activation(self, index: int, op: Op, source: str, label: str) -> str:
+        if op.function in ("identity", "sign") or (op.function in SATURATING and index in self.scales):
+            return source
+        if op.function == "relu6":
+            ends = [self._constant("nothing", np.float32(0)), self._constant("six", np.float32(6))]
+            return self._node("Clip", [source, *ends], label)
+        if op.function not in FUNCTIONS:
+            raise ValueError(f"no rule for the activation {op.function!r} in the ONNX export")
+        return self._node(FUNCTIONS[op.function], [source], label)
+
+    def _pool(self, op: Op, source: str, label: str) -> str:
+        if op.function == "max":
+            return self._node("MaxPool", [source], label, **_window(op))
+        counted = int(getattr(self.network, label).count_include_pad)
+        return self._node("AveragePool", [source], label, count_include_pad=counted, **_window(op))
+
+    def _rounded(self, index: int, name: str) -> str:
+        """Write what rounds an operator's output, if anything does."""
+        label = f"op{index}_rounded"
+        if isinstance(quantizer := quantizer_of(self.network, index), ActivationQuantizer) and quantizer.bits == 1:
+            name = self._sign(name, label)
+        if index not in self.scales:
+            return name
+        scale = self.scales[index]
+        return self._stored(name, scale, label) if self.integer else self._rounded_in_float(name, scale, label)
+
+    def _rounded_in_float(self, name: str, scale: Scale, label: str) -> str:
+        step = self._constant(f"{label}_step", np.float32(scale.step))
+        ends = [self._constant(f"count{n}", np.float32(n)) for n in (limit - scale.zero for limit in scale.limits)]
+        name = self._node("Div", [name, step], f"{label}_steps")
+        name = self._node("Clip", [name, *ends], f"{label}_clipped")
+        name = self._node("Round", [name], f"{label}_levels")
+        return self._node("Mul", [name, step], label)
+
+    def _sign(self, name: str, label: str) -> str:
+        if name in self.accumulators:
+            name = self._stored(name, Scale(self.accumulators[name], 128), f"{label}_sum")
+        zero, plus, minus = (
+            self._constant(text, np.float32(value)) for text, value in (("nothing", 0), ("plus", 1), ("minus", -1))
+        )
+        positive = self._node("GreaterOrEqual", [name, zero], f"{label}_positive")
+        return self._node("Where", [positive, plus, minus], f"{label}_sign")
+
+    def _stored(self, name: str, scale: Scale, label: str) -> str:
+        """Store a tensor in 8 bits and read it back."""
+        given = [
+            self._constant(f"{label}_step", np.float32(scale.step)),
+            self._constant(f"{label}_zero", np.uint8(scale.zero)),
+        ]
+        name = self._node("QuantizeLinear", [name, *given], f"{label}_levels")
+        if scale.limits != (0, 255):
+            ends = [self._constant(f"level{limit}", np.uint8(limit)) for limit in scale.limits]
+            name = self._node("Clip", [name, *ends], f"{label}_clipped")
+        return self._node("DequantizeLinear", [name, *given], label)
+
+    def _node(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def _constant(self, name: str, value: Any) -> str:
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
+
+
+def _reaching_the_end(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Leave out the nodes that the logits do not depend on: ONNX Runtime would run them."""
+    needed, kept = set(nodes[-1].output), []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _window(op: Op) -> dict[str, list[int]]:
+    return {"kernel_shape": list(op.kernel), "strides": list(op.stride), "pads": [*op.padding, *op.padding]}
+
+
+def _folded(module: nn.Module, norm: nn.Module | None) -> tuple[Floats, Floats | None, Floats]:
+    """Return weight, bias and the step of each output channel in int8, the norm folded in, all in double precision."""
+    weight = _array(module.weight)
+    bias = None if module.bias is None else _array(module.bias)
+    unit = None
+    if isinstance(module, QuantConv2d | QuantLinear) and module.weight_bits < 32:
+        levels, scale = (_array(part) for part in quantize_weight(module.weight.detach(), module.weight_bits))
+        weight, unit = levels.astype(np.float64) * scale, scale.reshape(-1).astype(np.float64)
+        # Levels far apart in int8 give the bias, which counts in the same unit, a finer grid.
+        unit /= WEIGHT_LIMIT // max(2 ** (module.weight_bits - 1) - 1, 1)
+    weight = weight.astype(np.float64)
+    bias = None if bias is None else bias.astype(np.float64)
+    gain = np.ones(len(weight))
+    if norm is not None:
+        gamma, beta, mean, variance = (
+            _array(value).astype(np.float64) for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        )
+        gain = gamma / np.sqrt(variance + norm.eps)  # type: ignore[operator]
+        bias = beta - mean * gain + (0.0 if bias is None else bias * gain)
+    weight = weight * _per_channel(gain, weight)
+    largest = np.abs(weight).reshape(len(weight), -1).max(1) / WEIGHT_LIMIT
+    return weight, bias, largest if unit is None else unit * np.abs(gain)
+
+
+def _per_channel(values: Floats, weight: Floats) -> Floats:
+    return values.reshape((-1,) + (1,) * (weight.ndim - 1))
+
+
+def _array(tensor: Any) -> NDArray[Any]:
+    return np.asarray(tensor.detach().cpu().contiguous().numpy())
+
+
+def _facts(architecture: Architecture, precision: str) -> dict[str, str]:
+    return {
+        "space": architecture.space,
+        "key": architecture.key,
+        "params": json.dumps(dict(architecture.params)),
+        "precision": precision,
+        "version": metadata.version("gecko-nas"),
+    }

@@ -1,0 +1,1 @@
+"""What a run left: its study, its networks, its front, its picks."""

@@ -1,0 +1,127 @@
+"""Choose from what was trained: the front, the knee, the best within limits, the nearest miss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from nas.search.storage import CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A candidate and the reason it was chosen, or the nearest one and the limits it fails.
+
+    Attributes:
+        trial: The candidate.
+        reason: Why, in a sentence.
+        failed: Limits it exceeds; empty when the choice stands.
+    """
+
+    trial: FrozenTrial
+    reason: str
+    failed: tuple[str, ...] = ()
+
+
+def front(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trained candidates that no other beats in every objective, within all budgets, by first objective."""
+    return sorted(study.best_trials, key=lambda trial: (*trial.values, trial.number))
+
+
+def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None) -> Choice:
+    """Choose one trained candidate.
+
+    Args:
+        study: The finished or running study.
+        limits: Highest allowed value by metric.
+        prefer: Metric to minimise among the candidates within the limits; None for the knee of their front.
+
+    Returns:
+        A candidate within the limits and within the budgets of the search; a limit on a metric replaces its budget.
+        Where there is none, the candidate whose worst relative excess is smallest, and what it exceeds.
+
+    Raises:
+        ValueError: If nothing was trained yet or a metric was not measured.
+    """
+    trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not trained:
+        raise ValueError("nothing to pick from: no candidate was trained to the end yet")
+    known = sorted(name for name in trained[0].user_attrs if is_metric(trained[0], name))
+    for name in [*limits, *([prefer] if prefer else [])]:
+        if name not in known:
+            raise ValueError(f"no metric {name!r} in this run; there are {known}")
+    limits = {**study.user_attrs.get(CONFIG, {}).get("budgets", {}), **limits}
+    within = [trial for trial in trained if not _excess(trial, limits)]
+    if not within:
+        nearest = min(trained, key=lambda trial: (max(_excess(trial, limits).values()), trial.number))
+        failed = tuple(
+            f"{name} {nearest.user_attrs[name]:.4g} > {limits[name]:.4g}" for name in _excess(nearest, limits)
+        )
+        return Choice(nearest, "nearest to the limits, which no candidate meets", failed)
+    if prefer:
+        best = min(within, key=lambda trial: (trial.user_attrs[prefer], *trial.values, trial.number))
+        others = f" of the {len(within)} candidates within the limits" if limits else f" of {len(within)} candidates"
+        return Choice(best, f"lowest {prefer} ({best.user_attrs[prefer]:.4g}){others}")
+    is_best = non_dominated([trial.values for trial in within])
+    eligible = [trial for trial, best in zip(within, is_best, strict=True) if best]
+    knee = eligible[knee_index([trial.values for trial in eligible])]
+    where = "the front within the limits" if limits else "the front"
+    return Choice(knee, f"knee of {where}: nearest to the best value of every objective, each scaled to its range")
+
+
+def non_dominated(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> NDArray[np.bool_]:
+    """Tell which rows no other row beats: none is as low in every column and lower in one.
+
+    Args:
+        values: `(candidates, objectives)`; lower is better.
+
+    Returns:
+        `(candidates,)`; equal rows do not beat each other.
+
+    >>> non_dominated([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])
+    array([ True,  True, False])
+    """
+    table = np.asarray(values, dtype=np.float64)
+    as_low = (table[:, None] <= table[None]).all(axis=2)
+    lower = (table[:, None] < table[None]).any(axis=2)
+    return np.asarray(~(as_low & lower).any(axis=0))
+
+
+def knee_index(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> int:
+    """Return the row nearest to the ideal point after scaling each column to its range.
+
+    Args:
+        values: `(candidates, objectives)`; lower is better.
+
+    >>> knee_index([[0.0, 10.0], [1.0, 1.0], [9.0, 0.0]])
+    1
+    """
+    table = np.asarray(values, dtype=np.float64)
+    low, high = table.min(axis=0), table.max(axis=0)
+    scaled = (table - low) / np.where(high > low, high - low, 1.0)
+    return int(np.linalg.norm(scaled, axis=1).argmin())
+
+
+def is_metric(trial: FrozenTrial, name: str) -> bool:
+    """Tell whether a user attribute is a measured number (not one end of an interval)."""
+    value = trial.user_attrs[name]
+    is_end = any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ("_low", "_high"))
+    return isinstance(value, int | float) and not isinstance(value, bool) and not is_end
+
+
+def _excess(trial: FrozenTrial, limits: Mapping[str, float]) -> dict[str, float]:
+    """Return by how much each exceeded limit is exceeded, relative to the limit."""
+    over = {}
+    for name, limit in limits.items():
+        value = trial.user_attrs.get(name, math.inf)
+        if value > limit:
+            over[name] = (value - limit) / max(abs(limit), 1e-12)
+    return over

@@ -1,0 +1,94 @@
+"""Write a chosen candidate, its architecture, its weights and a card, and read it again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from nas.base import files
+from nas.runs import report
+from nas.runs.networks import read_architecture
+from nas.runs.pareto import Choice
+from nas.search.config import parse_config
+from nas.search.plan import resolve
+from nas.search.storage import CONFIG
+from nas.search.storage import TASK
+from nas.search.study import evaluate
+from nas.search.study import make_bench
+from nas.search.study import weights_path
+from search_spaces.graph.architecture import Architecture
+from search_spaces.network import Network
+from search_spaces.network import build
+
+
+def write(study: optuna.Study, choice: Choice, folder: Path) -> Path:
+    """Write `architecture.json`, `weights.safetensors` and `card.md` under the run's folder.
+
+    Weights that another machine trained are not here; the candidate is then trained again from its own seed.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        ValueError: If the weights are not here and the data or the program are no longer those of the search.
+    """
+    trial = choice.trial
+    config = parse_config(study.user_attrs[CONFIG])
+    target = folder / "picks" / str(trial.number)
+    architecture = report.architecture_of(study, trial)
+    weights = weights_of(study, trial, folder)
+    task = {name: study.user_attrs[TASK][name] for name in ("input_shape", "num_classes")}
+    described = {"space": config.space, **task, "params": dict(architecture.params)}
+    with weights.open("rb") as stream:
+        files.write(target / "weights.safetensors", lambda out: shutil.copyfileobj(stream, out))
+    files.write_json(target / "architecture.json", {**described, "key": architecture.key})
+    files.write_text(target / "card.md", report.card(study, trial, choice.reason, config.device))
+    return target
+
+
+def read(folder: Path) -> tuple[Architecture, Network]:
+    """Read the architecture and the trained network, in eval mode, from a folder that `write` wrote.
+
+    Raises:
+        ValueError: If files are missing, or were not written by this version for this network.
+    """
+    described, weights = folder / "architecture.json", folder / "weights.safetensors"
+    if not (described.is_file() and weights.is_file()):
+        raise ValueError(
+            f"expected a folder that nas pick wrote, with {described.name} and {weights.name}; got {folder}"
+        )
+    architecture = read_architecture(str(described), "", (), 0, folder)
+    if (key := files.read_json(described).get("key")) != architecture.key:
+        raise ValueError(f"expected the network {key} in {described}; this version builds {architecture.key} of it")
+    network = build(architecture)
+    try:
+        network.load_state_dict(files.read_weights(weights))
+    except RuntimeError:
+        raise ValueError(f"expected the weights of network {architecture.key} in {weights}; got others") from None
+    return architecture, network.eval()
+
+
+def weights_of(study: optuna.Study, trial: FrozenTrial, folder: Path) -> Path:
+    """Return the file of a trained candidate's weights; where another machine trained it, train it again.
+
+    Args:
+        study: The run's.
+        trial: The candidate's.
+        folder: The run's.
+
+    Raises:
+        ValueError: If the weights are not here and the data or the program are no longer those of the search.
+    """
+    key = trial.user_attrs["key"]
+    path = weights_path(folder, key)
+    if path.exists():
+        return path
+    plan = resolve(parse_config(study.user_attrs[CONFIG]), folder.parent)
+    candidate = plan.candidate(trial.params)
+    if plan.data.fingerprint != study.user_attrs[TASK]["fingerprint"] or candidate.key != key:
+        raise ValueError(f"expected the weights in {path}; they cannot be trained again: other data or another version")
+    evaluate(plan, make_bench(plan), candidate)
+    return weights_path(plan.folder, key)

@@ -1,0 +1,157 @@
+"""Show a running search: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import optuna
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from nas.nni import job
+from nas.runs import report
+from nas.runs.pareto import front
+from nas.search.plan import Plan
+
+ROWS_OF_FRONT = 8
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the candidates so far.
+
+    Attributes:
+        screened: Candidates priced.
+        trained: Trained to the end and attacked.
+        rejected: Before training: over budget, or with layers that the device cannot run.
+        duplicates: Seen before.
+        diverged: Training broke off.
+        running: Under way.
+    """
+
+    screened: int
+    trained: int
+    rejected: int
+    duplicates: int
+    diverged: int
+    running: int
+
+    def __str__(self) -> str:
+        line = f"{self.screened} screened, {self.rejected} rejected, {self.duplicates} duplicate"
+        return line + (f", {self.diverged} diverged" if self.diverged else "")
+
+
+def count(trials: list[FrozenTrial]) -> Counts:
+    """Count a study's trials by what became of them."""
+    refusals = [str(trial.user_attrs.get("rejected", "")) for trial in trials if trial.state == TrialState.PRUNED]
+    return Counts(
+        screened=sum("key" in trial.user_attrs for trial in trials),
+        trained=sum(trial.state == TrialState.COMPLETE for trial in trials),
+        rejected=sum(refusal.startswith(("over budget", "cannot run")) for refusal in refusals),
+        duplicates=sum(refusal.startswith("duplicate") for refusal in refusals),
+        diverged=sum(refusal.startswith("diverged") for refusal in refusals),
+        running=sum(trial.state == TrialState.RUNNING for trial in trials),
+    )
+
+
+class Display:
+    """The progress of one search, from the study and the bank's files alone; use it as a context manager."""
+
+    def __init__(self, plan: Plan, study: optuna.Study, console: Console) -> None:
+        self._plan = plan
+        self._study = study
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._trained_before = count(study.get_trials(deepcopy=False)).trained
+        self._training_since: float | None = None
+        self._last_line = ""
+        self._page_told = False
+        self._last_time = -math.inf
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def look(self) -> None:
+        """Read the study and show what changed."""
+        self._tell_page()
+        line = self._line()
+        if self._live:
+            best = front(self._study)[:ROWS_OF_FRONT]
+            table = report.front_table(self._study, best) if best else Text("")
+            self._live.update(Group(Text(line, style="bold"), table), refresh=True)
+        elif line != self._last_line and time.monotonic() > self._last_time + SECONDS_BETWEEN_LINES:
+            self._console.print(line, highlight=False)
+            self._last_line, self._last_time = line, time.monotonic()
+
+    def _tell_page(self) -> None:
+        """Say once where NNI's web page is, when a service has one."""
+        page = self._plan.folder / "nni" / job.PAGE
+        if not self._page_told and page.exists():
+            self._console.print(f"NNI's web page: {page.read_text().strip()}", highlight=False)
+            self._page_told = True
+
+    def counts(self) -> Counts:
+        """Count the study's trials as they are now."""
+        return count(self._study.get_trials(deepcopy=False))
+
+    def finish(self) -> None:
+        """Print how the search ended.
+
+        Raises:
+            ValueError: If nothing was trained.
+        """
+        counts, wanted = self.counts(), self._plan.config.trials
+        if not counts.trained:
+            raise ValueError(f"no candidate was trained to the end: {counts}")
+        if counts.trained + counts.running < wanted:
+            self._console.print(f"the space gave no more new candidates after {counts.trained} of {wanted}")
+        if counts.running:
+            self._console.print(f"{counts.running} still under way in other processes")
+
+    def _line(self) -> str:
+        counts = self.counts()
+        wanted = self._plan.config.trials
+        if counts.screened == 0 and self._plan.needs_bank:
+            paths = self._plan.bank.paths(self._plan.cache_folder)
+            return f"reference bank: {sum(path.exists() for path in paths)} of {len(paths)} networks trained"
+        if self._training_since is None:
+            self._training_since = time.monotonic()
+        return f"trained {counts.trained} of {wanted}{self._left(counts.trained)}  |  {counts}"
+
+    def _left(self, trained: int) -> str:
+        done, to_do = trained - self._trained_before, self._plan.config.trials - trained
+        if done < 1 or to_do < 1 or self._training_since is None:
+            return ""
+        left = (time.monotonic() - self._training_since) / done * to_do
+        return f", about {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for people.
+
+    >>> duration(42), duration(200), duration(7300)
+    ('42 s', '3 min 20 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

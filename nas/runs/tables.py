@@ -1,0 +1,164 @@
+"""Tables of architectures, CSV with a header: read whole or refused with the lines that are wrong, written whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from estimators.devices.device import Device
+from estimators.devices.fields import CannotRun
+from nas.base import files
+from nas.base.reading import check_commas
+from nas.base.reading import existing
+from nas.base.reading import unreadable
+from nas.runs import report
+from nas.runs.networks import parse_architecture
+from nas.training.assess import screen
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Shape
+
+Cells: TypeAlias = Mapping[str, str]
+
+EXPECTED = "a CSV file of architectures"
+NAMED_PROBLEMS = 5
+NOTE = "note"
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of a table.
+
+    Attributes:
+        line: Where it ends in the file; the header is line 1.
+        architecture: The network.
+        cells: Every column's text by its name, as it stands there.
+    """
+
+    line: int
+    architecture: Architecture
+    cells: Cells
+
+
+def read_architectures(
+    path: Path, space: str | None, input_shape: Shape | None = None, classes: int | None = None
+) -> list[TableRow]:
+    """Read networks, a row each, with whatever else the table says of them.
+
+    The column `architecture` holds JSON of parameters, those left out being the reference's, or what the space itself
+    calls a point (a cell of NAS-Bench-201). A column `space` names each row's space; other columns are kept as text.
+
+    Args:
+        path: The file, UTF-8.
+        space: Space of rows that name none.
+        input_shape: Shape of one record; None: each space's usual one.
+        classes: Number of classes; None: the usual number.
+
+    Raises:
+        ValueError: If the file is no such table; rows that are wrong are named together, by their lines.
+    """
+    rows: list[TableRow] = []
+    problems = []
+    for line, cells in _read(existing(path, EXPECTED), optional_space=space is not None):
+        name, text = cells.get("space", "").strip() or space or "", cells["architecture"].strip()
+        if not (name and text):
+            problems.append(f"line {line}: no value in the column {'architecture' if name else 'space'!r}")
+            continue
+        try:
+            rows.append(TableRow(line, parse_architecture(text, name, input_shape, classes), cells))
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
+    if problems:
+        raise bad_rows(path, problems)
+    if not rows:
+        raise ValueError(f"expected one architecture or more in {path}; got none")
+    return rows
+
+
+def bad_rows(path: Path, problems: Sequence[str]) -> ValueError:
+    """Return the error for a table with rows that are wrong, the first few named.
+
+    >>> str(bad_rows(Path("a.csv"), ["line 2: no value in the column 'space'"]))
+    "1 row of a.csv is wrong: line 2: no value in the column 'space'"
+    """
+    rest = len(problems) - NAMED_PROBLEMS
+    more = f"; and {rest} more" if rest > 0 else ""
+    are = "1 row of {} is wrong" if len(problems) == 1 else f"{len(problems)} rows of {{}} are wrong"
+    return ValueError(f"{are.format(path)}: {'; '.join(problems[:NAMED_PROBLEMS])}{more}")
+
+
+def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[dict[str, object]]:
+    """Add to each row what its network costs on a device, `NAME_low` and `NAME_high` beside what has an interval.
+
+    The column `note`, where there is one, says that the device cannot run a network, or that it lies far from what was
+    measured.
+
+    Args:
+        rows: What `read_architectures` gave.
+        device: The device.
+        path: Where they were read, for the message.
+
+    Raises:
+        ValueError: If the device can run none of the networks, or the table has columns of these names already.
+    """
+    priced: list[dict[str, object]] = []
+    refused = []
+    for row in rows:
+        try:
+            costs: dict[str, object] = report.flat(estimates := screen(row.architecture, device))
+        except CannotRun as error:
+            refused.append(f"line {row.line}: {device.name} cannot run it: {error}")
+            costs = {NOTE: refused[-1].partition(": ")[2]}
+        else:
+            note = report.beyond(estimates["latency_ms"].value, device)
+            costs |= {NOTE: note} if note else {}
+        if taken := [name for name in costs if name in row.cells]:
+            raise ValueError(f"expected {path} without columns that are to be written; rename {taken}")
+        priced.append({**row.cells, **costs})
+    if len(refused) == len(rows):
+        raise bad_rows(path, refused)
+    return priced
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write rows as CSV, whole or not at all; a row that lacks one of the columns has an empty cell there."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(path, text.getvalue())
+
+
+def _read(path: Path, *, optional_space: bool) -> list[tuple[int, Cells]]:
+    """Read the rows that are not empty, each with its line."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            # Before the rows: the commas of an architecture's JSON would be the first thing found wrong.
+            check_commas(header, path)
+            found = [(reader.line_num, row) for row in reader if row]
+    except (csv.Error, OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, EXPECTED, error) from None
+    _check_header(header, path, optional_space=optional_space)
+    if problems := [
+        f"line {line}: expected {len(header)} values; got {len(row)}" for line, row in found if len(row) != len(header)
+    ]:
+        raise bad_rows(path, problems)
+    return [(line, dict(zip(header, row, strict=True))) for line, row in found]
+
+
+def _check_header(header: Sequence[str], path: Path, *, optional_space: bool) -> None:
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise ValueError(f"expected each column once in {path}; there are several {twice}")
+    if "architecture" not in header:
+        raise ValueError(f"expected a column 'architecture' in {path}; there are {list(header)}")
+    if "space" not in header and not optional_space:
+        raise ValueError(f"expected a column 'space' in {path}, or --space; there are {list(header)}")

@@ -1,0 +1,337 @@
+"""The settings of one search, read from TOML, flags and defaults; unknown keys are refused."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+from typing import Any
+from typing import Self
+from typing import TypeAlias
+
+import tomlkit
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+from pydantic import AllowInfNan
+from pydantic import BaseModel
+from pydantic import ConfigDict
+from pydantic import Discriminator
+from pydantic import Field
+from pydantic import PlainValidator
+from pydantic import Strict
+from pydantic import Tag
+from pydantic import ValidationError
+from pydantic import model_validator
+
+from nas.training.loop import Recipe
+from search_spaces.graph.architecture import Params
+from search_spaces.graph.architecture import ParamValue
+
+SAMPLERS = ("tpe", "nsga2", "random")
+ENGINES = ("optuna", "nni", "nni-service")
+# How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
+# (the data themselves are compared by their fingerprint).
+MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path"})
+# What a recipe's setting must be, by the type of the recipe's own value.
+ALLOWED: Mapping[type, tuple[type | tuple[type, ...], str]] = {
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+    str: (str, "a name"),
+}
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"expected a finite number; got {value!r}")
+    return value
+
+
+def _choice(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"expected a number, a name, a list of them, or a table with low and high; got {value!r}")
+    return _number(value)
+
+
+def _form(value: object) -> str:
+    """Tell how a setting is written, so that a mistake is reported once and not once for each form."""
+    if isinstance(value, Mapping | Range):
+        return "range"
+    return "list" if isinstance(value, list) else "value"
+
+
+Whole: TypeAlias = Annotated[int, Strict()]  # neither "3" nor true
+Number: TypeAlias = Annotated[int | float, PlainValidator(_number)]
+Choice: TypeAlias = Annotated[int | float | str, PlainValidator(_choice)]
+
+
+class Range(BaseModel):
+    """Values between two ends, both included; whole numbers when both ends are, on a log scale if asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    low: Number
+    high: Number
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"expected low < high; got {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"expected low > 0 on a log scale; got {self.low}")
+        return self
+
+
+Setting: TypeAlias = Annotated[
+    Annotated[Choice, Tag("value")]
+    | Annotated[Range, Tag("range")]
+    | Annotated[list[Choice], Field(min_length=1), Tag("list")],
+    Discriminator(_form),
+]
+
+
+class RecipeSettings(BaseModel):
+    """Each part of the recipe: one value, a list to choose from, or a range to search."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    epochs: Setting = Range(low=10, high=40)
+    learning_rate: Setting = Range(low=1e-3, high=1e-2, log=True)
+    weight_decay: Setting = Range(low=1e-5, high=1e-1, log=True)
+    dropout: Setting = Range(low=0.0, high=0.5)
+    label_smoothing: Setting = Range(low=0.0, high=0.2)
+    batch_size: Setting = 64
+    optimizer: Setting = "adamw"
+    augment: Setting = "none"
+
+    @model_validator(mode="after")
+    def _each_value_is_a_recipe(self) -> Self:
+        for field in fields(Recipe):
+            kinds, expected = ALLOWED[type(field.default)]
+            for value in _extremes(getattr(self, field.name)):
+                if not isinstance(value, kinds):
+                    raise ValueError(f"expected {expected} for {field.name}; got {value!r}")
+                values: dict[str, Any] = {field.name: value}
+                Recipe(**values)
+        return self
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Return the Optuna distributions of what is searched."""
+        named = ((field.name, getattr(self, field.name)) for field in fields(Recipe))
+        return {name: _distribution(setting) for name, setting in named if isinstance(setting, Range | list)}
+
+    def recipe(self, params: Params) -> Recipe:
+        """Return the recipe of a sampled point: its own values where searched, the fixed ones elsewhere."""
+        values: dict[str, Any] = {}
+        for field in fields(Recipe):
+            setting = getattr(self, field.name)
+            values[field.name] = params[field.name] if isinstance(setting, Range | list) else setting
+        return Recipe(**values)
+
+    def middle(self) -> Recipe:
+        """Return the recipe in the middle of every range: the reference bank's and a fixed teacher's."""
+        values: dict[str, Any] = {field.name: _middle(getattr(self, field.name)) for field in fields(Recipe)}
+        return Recipe(**values)
+
+
+class SearchConfig(BaseModel):
+    """One search.
+
+    Attributes:
+        name: Names the run's folder and the Optuna study; made of data set and space when not given.
+        space: A file of `search_spaces`.
+        dataset: A file of `nas/data`.
+        data_path: Folder or file of the data, for data sets that do not come with a dependency.
+        label_column: Column of a CSV that holds the class.
+        group_column: Column (or npz array) whose equal values stay on one side, a person for instance.
+        members: Training records; as many others are attacked. None: three tenths of the data.
+        device: A file of `estimators/devices`, or the path of your own.
+        objectives: Metrics to minimise.
+        budgets: Upper limits by metric; cost limits are checked before training.
+        attack: A file of `estimators/leakage/attacks`.
+        defences: Files of `nas/defences`; with several, the search chooses for each candidate.
+        teacher: A point of the space that every distilled candidate learns from; None: its own float twin.
+        references: Networks in the reference bank, an even number.
+        recipe: How candidates are trained, searched with the architecture.
+        trials: Networks to train.
+        seed: Fixes data split, sampling and every training.
+        sampler: One of `SAMPLERS`.
+        engine: One of `ENGINES`.
+        nni_config: A YAML of NNI's experiment settings for `nni-service`, above all its training service; None: trials
+            run on this machine.
+        workers: Processes with one thread each; None: one for each core.
+        storage: Optuna storage URL; None: a journal file in the run's folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    space: str = "conv"
+    dataset: str = "digits"
+    data_path: Path | None = None
+    label_column: str = "label"
+    group_column: str | None = None
+    members: Whole | None = Field(default=None, ge=1)
+    device: str = "stm32h747"
+    objectives: tuple[str, ...] = ("error", "leakage", "latency_ms")
+    budgets: dict[str, Annotated[float, Strict(), AllowInfNan(False)]] = {}
+    attack: str = "lira_fitted"
+    defences: tuple[str, ...] = ("none", "gecko")
+    teacher: dict[str, ParamValue] | None = None
+    references: Whole = Field(default=8, ge=2, multiple_of=2)
+    recipe: RecipeSettings = Field(default_factory=RecipeSettings)
+    trials: Whole = Field(default=24, ge=1)
+    seed: Whole = Field(default=0, ge=0)
+    sampler: str = "tpe"
+    engine: str = "optuna"
+    nni_config: Path | None = None
+    workers: Whole | None = Field(default=None, ge=1)
+    storage: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: dict[str, Any]) -> dict[str, Any]:
+        dataset, space = values.get("dataset", "digits"), values.get("space", "conv")
+        # Not every name of a module is a good name of a folder.
+        return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"{dataset}-{space}").lstrip("._-") or "run", **values}
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise ValueError(
+                "expected a name of at most 100 letters, digits, dots, dashes and underscores, "
+                f"the first a letter or digit; got {self.name!r}"
+            )
+        for what, value, known in (("sampler", self.sampler, SAMPLERS), ("engine", self.engine, ENGINES)):
+            if value not in known:
+                raise ValueError(f"no {what} {value!r}; there are {list(known)}")
+        for what, names in (("objectives", self.objectives), ("defences", self.defences)):
+            if not names or len(set(names)) != len(names):
+                raise ValueError(f"expected at least one name in {what}, each once; got {list(names)}")
+        return self
+
+
+def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
+    """Read a search's settings: defaults, then the file, then flags; the later wins.
+
+    Args:
+        path: A TOML file, or None.
+        flags: Settings by name; None stands for a flag that was not given. `recipe` and `budgets` are merged key by
+            key with the file's.
+
+    Raises:
+        ValueError: If the file cannot be read, a key is unknown or a value is not allowed; one line names them all.
+    """
+    values = _absolute(_read_toml(path), path.parent) if path else {}
+    for name, value in _absolute(flags, Path.cwd()).items():
+        if isinstance(value, dict):
+            in_file = values.get(name, {})
+            if value and isinstance(in_file, dict):
+                values[name] = {**in_file, **value}
+        elif value is not None:
+            values[name] = value
+    return parse_config(values)
+
+
+def parse_config(values: Mapping[str, Any]) -> SearchConfig:
+    """Check settings.
+
+    Raises:
+        ValueError: If a key is unknown or a value is not allowed; one line names them all.
+    """
+    try:
+        return SearchConfig.model_validate(values)
+    except ValidationError as error:
+        raise ValueError("; ".join(_problem(SearchConfig, dict(item)) for item in error.errors())) from None
+
+
+def to_toml(config: SearchConfig) -> str:
+    """Write a configuration as TOML that `load_config` reads back; settings that are None are left out."""
+    return tomlkit.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def differences(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
+    """List the settings that a study was started with and that differ now, as `name: was X, now Y`."""
+    now, then = _flat(ours.model_dump(mode="json")), _flat(stored)
+    return [
+        f"{name}: was {then.get(name)!r}, now {now.get(name)!r}"
+        for name in sorted(now.keys() | then.keys())
+        if now.get(name) != then.get(name) and name not in MAY_CHANGE
+    ]
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the settings of a table (recipe, budgets, teacher) one by one."""
+    flat = {}
+    for name, value in values.items():
+        parts = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, Mapping) else {name: value}
+        flat.update(parts)
+    return flat
+
+
+def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the paths among settings absolute: a copy is kept in the run's folder, where relative ones mean nothing."""
+
+    def is_path(name: str, value: object) -> bool:
+        if not isinstance(value, str | Path) or not str(value):
+            return False
+        text = str(value)
+        is_file = (name == "device" and text.endswith(".toml")) or (name == "storage" and "://" not in text)
+        return name in ("data_path", "nni_config") or is_file
+
+    return {
+        # os.path leaves a user that does not exist as it is; pathlib raises a RuntimeError.
+        name: str((folder / os.path.expanduser(value)).resolve()) if is_path(name, value) else value  # noqa: PTH111
+        for name, value in values.items()
+    }
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"expected TOML in {path}: {error}") from None
+
+
+def _problem(model: type[BaseModel], item: Mapping[str, Any]) -> str:
+    """Put one of pydantic's findings into a line; an unknown key is answered with those that exist."""
+    path = [str(part) for part in item["loc"] if part not in ("value", "range", "list")]
+    name = ".".join(path)
+    if item["type"] == "extra_forbidden":
+        known = (model, RecipeSettings, Range)[len(path) - 1]
+        return f"no setting {name!r}; there are {sorted(known.model_fields)}"
+    if item["type"] == "value_error":  # one of ours, which says what it got
+        message = str(item["msg"]).removeprefix("Value error, ")
+        return f"{name}: {message}" if name else message
+    return f"{name}: {item['msg']}; got {item['input']!r}"
+
+
+def _distribution(setting: Range | list[Choice]) -> BaseDistribution:
+    if isinstance(setting, list):
+        return CategoricalDistribution(setting)
+    if isinstance(setting.low, int) and isinstance(setting.high, int):
+        return IntDistribution(setting.low, setting.high, log=setting.log)
+    return FloatDistribution(float(setting.low), float(setting.high), log=setting.log)
+
+
+def _extremes(setting: Setting) -> list[Choice]:
+    if isinstance(setting, Range):
+        return [setting.low, setting.high]
+    return setting if isinstance(setting, list) else [setting]
+
+
+def _middle(setting: Setting) -> Choice:
+    if isinstance(setting, list):
+        return setting[len(setting) // 2]
+    if not isinstance(setting, Range):
+        return setting
+    middle = math.sqrt(setting.low * setting.high) if setting.log else (setting.low + setting.high) / 2
+    return round(middle) if isinstance(setting.low, int) and isinstance(setting.high, int) else middle

@@ -1,0 +1,242 @@
+"""Resolve a configuration: every name, file and number is checked here, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+
+from estimators.devices.device import Device
+from estimators.devices.fields import CannotRun
+from estimators.devices.files import load_device
+from estimators.estimate import Estimate
+from nas.base import plugins
+from nas.records import Source
+from nas.records import Splits
+from nas.records import load_records
+from nas.records import split
+from nas.search.config import SearchConfig
+from nas.training.assess import MEASURED
+from nas.training.assess import Attack
+from nas.training.assess import Candidate
+from nas.training.assess import Defence
+from nas.training.assess import cost_metrics
+from nas.training.bank import BankSpec
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Params
+from search_spaces.graph.architecture import ParamValue
+from search_spaces.space import Distributions
+from search_spaces.space import SearchSpace
+
+CostMetric: TypeAlias = Callable[[Architecture, Device], Estimate]
+# Random points priced before a search with cost budgets: a limit that none of them meets is called unreachable.
+POINTS_PRICED = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A configuration with every name replaced by what it names.
+
+    Attributes:
+        config: The settings.
+        folder: Where the run leaves its files.
+        data: The five record sets.
+        space: The search space for this data.
+        device: The target.
+        metrics: Cost metrics that apply to the device.
+        attack: The membership attack.
+        needs_bank: Whether the attack uses reference networks.
+        defences: The defences to choose from.
+        distributions: All that is sampled: the space's parameters, the searched parts of the recipe, the defence.
+        teacher: The network that distilled candidates learn from; None for each one's own float twin.
+    """
+
+    config: SearchConfig
+    folder: Path
+    data: Splits
+    space: SearchSpace
+    device: Device
+    metrics: Mapping[str, CostMetric]
+    attack: Attack
+    needs_bank: bool
+    defences: Mapping[str, Defence]
+    distributions: Distributions
+    teacher: Candidate | None
+
+    @property
+    def cache_folder(self) -> Path:
+        """References and teachers, shared by all runs beside this one; their names are keys over what they hold."""
+        return self.folder.parent / ".cache"
+
+    @property
+    def bank(self) -> BankSpec:
+        """The study's reference networks: the space's small reference, trained by the recipe's middle."""
+        architecture = self.space.decode(self.space.reference)
+        config = self.config
+        return BankSpec(self.data, architecture, config.recipe.middle(), config.references, config.seed)
+
+    def candidate(self, params: Params) -> Candidate:
+        """Turn a sampled point into what is trained.
+
+        Raises:
+            ValueError: If the point does not belong to the space or makes no valid recipe.
+        """
+        architecture = self.space.decode({name: params[name] for name in self.space.distributions if name in params})
+        defence = params["defence"] if "defence" in self.distributions else self.config.defences[0]
+        return Candidate(architecture, self.config.recipe.recipe(params), str(defence))
+
+
+def resolve(config: SearchConfig, runs: Path) -> Plan:
+    """Load the data and look up every name of a configuration.
+
+    Args:
+        config: The settings.
+        runs: Folder of all runs.
+
+    Raises:
+        ValueError: If a name is unknown, the data cannot be used, or a metric does not exist on the device.
+    """
+    make_space = plugins.load("search_spaces", config.space, "make_space")
+    device = load_device(config.device)
+    metrics = cost_metrics(device)
+    known = [*MEASURED, *metrics]
+    for what, names in (("objective", config.objectives), ("budget", tuple(config.budgets))):
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"no {what} {unknown[0]!r} on {device.name}; there are {sorted(known)}")
+    attack = plugins.load("estimators.leakage.attacks", config.attack, "attack")
+    needs = plugins.load("estimators.leakage.attacks", config.attack, "NEEDS")
+    needs_bank = "bank" in needs
+    if more := [name for name in needs if name != "bank"]:
+        raise ValueError(
+            f"expected an attack that reads logits alone, with references or without: a search has nothing else; "
+            f"{config.attack!r} needs {more} (nas audit has them)"
+        )
+    fewest = plugins.find("estimators.leakage.attacks", config.attack, "MIN_REFERENCES") or 0
+    if needs_bank and config.references < fewest:
+        raise ValueError(
+            f"expected at least {fewest} references for the attack {config.attack!r}; got {config.references}"
+        )
+    defences = {name: plugins.load("nas.defences", name, "defend") for name in config.defences}
+    source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
+    records = load_records(source)
+    space: SearchSpace = make_space(records.input_shape, records.num_classes)
+    if any(name == "flip-crop" for name in _values(config.recipe.augment)) and len(records.input_shape) != 3:
+        raise ValueError(f"expected images for augment='flip-crop'; {config.dataset} has shape {records.input_shape}")
+    teacher = None
+    if config.teacher is not None:
+        network = space.decode({**space.reference, **config.teacher}).as_float()
+        teacher = Candidate(network, config.recipe.middle())
+    plan = Plan(
+        config=config,
+        folder=runs / config.name,
+        data=split(records, seed=config.seed, members=config.members),
+        space=space,
+        device=device,
+        metrics=metrics,
+        attack=attack,
+        needs_bank=needs_bank,
+        defences=defences,
+        distributions=_distributions(config, space),
+        teacher=teacher,
+    )
+    _check_runs(plan)
+    _check_budgets(plan)
+    return plan
+
+
+def sample(distributions: Distributions, rng: np.random.Generator) -> dict[str, ParamValue]:
+    """Draw one point, each parameter independently and uniformly (on its log scale where it has one)."""
+    return {name: _draw(distribution, rng) for name, distribution in distributions.items()}
+
+
+def over_budget(estimates: Mapping[str, Estimate], budgets: Mapping[str, float]) -> list[str]:
+    """Say which of the estimates exceed their budget; a metric not estimated yet is passed over."""
+    return [
+        f"{name} {estimates[name].value:.4g} > {limit:.4g}"
+        for name, limit in budgets.items()
+        if name in estimates and estimates[name].value > limit
+    ]
+
+
+def price(plan: Plan, architecture: Architecture) -> dict[str, Estimate]:
+    """Price an architecture by all cost metrics of the plan's device."""
+    return {name: estimate(architecture, plan.device) for name, estimate in plan.metrics.items()}
+
+
+def _check_runs(plan: Plan) -> None:
+    """Refuse a device that none of many random points of the space runs on.
+
+    Raises:
+        ValueError: With what it has no rule for.
+    """
+    rng = np.random.default_rng(plan.config.seed)
+    for _ in range(POINTS_PRICED):
+        try:
+            price(plan, plan.space.describe(sample(plan.space.distributions, rng)))
+        except CannotRun as error:
+            reason = error
+        else:
+            return
+    raise ValueError(
+        f"no candidate of the space {plan.space.name!r} runs on {plan.device.name}: {POINTS_PRICED} screened; {reason}"
+    )
+
+
+def _check_budgets(plan: Plan) -> None:
+    """Refuse cost budgets that none of many random points meets.
+
+    Raises:
+        ValueError: With the number screened and the smallest value seen of each limited metric.
+    """
+    limits = {name: limit for name, limit in plan.config.budgets.items() if name in plan.metrics}
+    if not limits:
+        return
+    rng = np.random.default_rng(plan.config.seed)
+    smallest = dict.fromkeys(limits, float("inf"))
+    for _ in range(POINTS_PRICED):
+        architecture = plan.space.describe(sample(plan.space.distributions, rng))
+        try:
+            estimates = {name: plan.metrics[name](architecture, plan.device) for name in limits}
+        except CannotRun:
+            continue
+        if not over_budget(estimates, limits):
+            return
+        smallest = {name: min(value, estimates[name].value) for name, value in smallest.items()}
+    seen = ", ".join(f"smallest {name} {value:.4g} (limit {limits[name]:.4g})" for name, value in smallest.items())
+    raise ValueError(f"no candidate meets the budget: {POINTS_PRICED} screened on {plan.device.name}, {seen}")
+
+
+def _distributions(config: SearchConfig, space: SearchSpace) -> dict[str, BaseDistribution]:
+    distributions = {**space.distributions, **config.recipe.distributions()}
+    if len(config.defences) > 1:
+        distributions["defence"] = CategoricalDistribution(config.defences)
+    return distributions
+
+
+def _values(setting: object) -> list[object]:
+    return setting if isinstance(setting, list) else [setting]
+
+
+def _draw(distribution: BaseDistribution, rng: np.random.Generator) -> ParamValue:
+    if isinstance(distribution, CategoricalDistribution):
+        choice: ParamValue = distribution.choices[int(rng.integers(len(distribution.choices)))]
+        return choice
+    if not isinstance(distribution, IntDistribution | FloatDistribution):
+        raise TypeError(f"no rule for {type(distribution).__name__}; there are categorical, int and float")
+    low, high = (
+        np.log([distribution.low, distribution.high]) if distribution.log else (distribution.low, distribution.high)
+    )
+    value = float(rng.uniform(low, high))
+    value = float(np.exp(value)) if distribution.log else value
+    if isinstance(distribution, FloatDistribution):
+        return min(max(value, distribution.low), distribution.high)
+    steps = round((value - distribution.low) / distribution.step)
+    return int(min(distribution.low + steps * distribution.step, distribution.high))

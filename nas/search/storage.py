@@ -1,0 +1,222 @@
+"""Where a study is kept: a journal file in the run's folder, or any Optuna storage."""
+
+from __future__ import annotations
+
+import re
+import socket
+import tempfile
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+from optuna.storages import BaseStorage
+from optuna.storages import JournalStorage
+from optuna.study import StudyDirection
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import SQLAlchemyError
+
+from nas.search import journal
+from nas.search.config import SearchConfig
+from nas.search.config import differences
+from nas.search.plan import Plan
+from nas.training.loop import training_version
+
+CONFIG = "config"
+TASK = "task"
+TASK_KEYS = {"input_shape", "num_classes", "fingerprint", "id"}
+JOURNAL = "journal.log"
+# Processes that open a new database at once all try to make its tables, and one of them succeeds.
+SECONDS_TO_MAKE_TABLES = 10
+# What SQLAlchemy and Optuna raise on a database or journal that is not theirs; Optuna asserts that it knows a record.
+UNREADABLE = (SQLAlchemyError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError)
+
+
+def open_storage(url: str | None, folder: Path) -> BaseStorage:
+    """Open the storage of a run.
+
+    Args:
+        url: An Optuna storage URL (`postgresql://...`, `mysql://...`, `sqlite:///...`), the path of a journal file, or
+            None for the journal file in the run's folder.
+        folder: The run's folder.
+
+    Raises:
+        ValueError: If the storage cannot be read, or its driver is not installed.
+    """
+    with _readable(url, folder):
+        if url is not None and is_database(url):
+            return _connect(url)
+        path = _journal(url, folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(journal.Journal(path))
+
+
+def open_study(plan: Plan) -> optuna.Study:
+    """Create the study of a search, or open it to go on.
+
+    Raises:
+        ValueError: If a study of this name was started with other settings (each difference is named), or was not made
+            by this program.
+    """
+    config = plan.config
+    storage = open_storage(config.storage, plan.folder)
+    if isinstance(storage, JournalStorage):
+        journal.lock_folder(_journal(config.storage, plan.folder)).mkdir(exist_ok=True)
+    directions = [StudyDirection.MINIMIZE] * len(config.objectives)
+    with _readable(config.storage, plan.folder):
+        study = optuna.create_study(study_name=config.name, storage=storage, directions=directions, load_if_exists=True)
+        # In this order: another process may sign the study and start a trial between the two.
+        trials, attrs = study.get_trials(deepcopy=False), study.user_attrs
+        is_new = CONFIG not in attrs and not trials and study.directions == directions
+        if is_new:
+            _sign(study, plan)
+    if not is_new:
+        _check_same(config, _origin(plan), attrs)
+    return study
+
+
+def load_study(name: str, folder: Path, url: str | None) -> optuna.Study:
+    """Open a study to read it.
+
+    Raises:
+        ValueError: If there is none of that name, or it was not made by this program.
+    """
+    if url is None and not (folder / JOURNAL).exists():
+        raise ValueError(f"no run {name!r} in {folder.parent}; there are {run_names(folder.parent)}")
+    path = _file_of(url, folder)
+    if path is not None and not path.exists():  # opening would make it
+        raise ValueError(f"no study {name!r} in {path}; there is no such file")
+    storage = open_storage(url, folder)
+    with _readable(url, folder):
+        names = optuna.get_all_study_names(storage)
+        study = optuna.load_study(study_name=name, storage=storage) if name in names else None
+    if study is None:
+        raise ValueError(f"no study {name!r} in the storage; there are {sorted(names)}")
+    if not _is_signed(study.user_attrs):
+        raise ValueError(f"the study {name!r} was not made by nas search")
+    return study
+
+
+def run_names(runs: Path) -> list[str]:
+    """List the runs in a folder."""
+    return sorted(path.parent.name for path in runs.glob("*/config.toml"))
+
+
+def here() -> str:
+    """Name this machine and user: processes that share the locks of `lock_folder` on a database."""
+    return f"{psutil.Process().username()}@{socket.gethostname()}"
+
+
+def is_database(url: str | None) -> bool:
+    """Tell whether a storage is a database, which other machines reach too, or a journal file."""
+    return url is not None and "://" in url
+
+
+def lock_folder(study: optuna.Study, url: str | None, folder: Path) -> Path:
+    """Return the folder of the locks that live processes hold on a study's trials.
+
+    A journal's lies beside it, where everyone who can write the journal finds it, from a container too. A database's
+    lies in the machine's temporary folder under the study's own id, because processes of one machine may work from
+    different folders and may spell the URL differently.
+    """
+    if is_database(url):
+        user = re.sub(r"\W+", "-", here())
+        place = Path(tempfile.gettempdir()) / f"gecko-nas-{user}" / str(study.user_attrs[TASK]["id"])
+    else:
+        place = journal.lock_folder(_journal(url, folder))
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _journal(url: str | None, folder: Path) -> Path:
+    return (folder / JOURNAL if url is None else Path(url)).resolve()
+
+
+def _connect(url: str) -> BaseStorage:
+    give_up = time.monotonic() + SECONDS_TO_MAKE_TABLES
+    while True:
+        try:
+            return optuna.storages.get_storage(url)
+        except (IntegrityError, ProgrammingError):
+            if time.monotonic() > give_up:
+                raise
+        time.sleep(0.1)
+
+
+def _check_same(config: SearchConfig, origin: Mapping[str, str], attrs: Mapping[str, Any]) -> None:
+    """Refuse to go on with a study of somebody else's, of other settings, of other data or by another version."""
+    if not _is_signed(attrs):
+        raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
+    if changed := differences(config, attrs[CONFIG]):
+        raise ValueError(
+            f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "
+            "go on with the old ones, or choose another --name"
+        )
+    if attrs[TASK]["fingerprint"] != origin["fingerprint"]:
+        raise ValueError(f"the run {config.name!r} was started with other data; choose another --name")
+    then, now = attrs[TASK].get("version", "a gecko-nas before training versions"), origin["version"]
+    if then != now:
+        raise ValueError(
+            f"the run {config.name!r} was started by {then}; this is {now}: "
+            "go on with that one, or choose another --name"
+        )
+
+
+def _origin(plan: Plan) -> dict[str, str]:
+    """Name the data and the program: together with the settings they decide every number."""
+    return {"fingerprint": plan.data.fingerprint, "version": training_version()}
+
+
+def _is_signed(attrs: Mapping[str, Any]) -> bool:
+    config, task = attrs.get(CONFIG), attrs.get(TASK)
+    return isinstance(config, dict) and isinstance(task, dict) and task.keys() >= TASK_KEYS
+
+
+def _sign(study: optuna.Study, plan: Plan) -> None:
+    config = plan.config
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(config.objectives))
+    # The storage's URL may hold a password and does not belong to the settings that decide the numbers.
+    task = {"input_shape": list(plan.space.input_shape), "num_classes": plan.space.num_classes}
+    study.set_user_attr(TASK, {**task, **_origin(plan), "id": uuid.uuid4().hex})
+    study.set_user_attr(CONFIG, config.model_dump(mode="json", exclude={"storage"}))
+
+
+def _file_of(url: str | None, folder: Path) -> Path | None:
+    """Return the file a storage lives in, None for a server."""
+    if not is_database(url):
+        return _journal(url, folder)
+    scheme, _, place = str(url).partition("://")
+    return Path(place.removeprefix("/").partition("?")[0]) if scheme.startswith("sqlite") else None
+
+
+@contextmanager
+def _readable(url: str | None, folder: Path) -> Iterator[None]:
+    """Turn what goes wrong with a storage into one line that names it and holds no password."""
+    where = _file_of(url, folder) or f"{str(url).partition('://')[0]}://..."
+    try:
+        yield
+    except ImportError as error:
+        hint = "pip install 'gecko-nas[postgresql]' or 'gecko-nas[mysql]'"
+        raise ValueError(f"no driver for the storage {where}: {_brief(error, url)}; {hint}") from None
+    except UNREADABLE as error:
+        raise ValueError(f"expected an Optuna study in {where}; it cannot be read: {_brief(error, url)}") from None
+
+
+def _brief(error: Exception, url: str | None) -> str:
+    """Return an error's first line, less what may be part of the URL's password, however badly that is written."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    login, _, _ = (url or "").partition("://")[2].rpartition("@")
+    query = (url or "").partition("?")[2]
+    secrets = re.split(r"[:@/?&=]", f"{login.partition(':')[2]}&{query}")
+    for secret in sorted((part for part in secrets if len(part) > 2), key=len, reverse=True):
+        line = line.replace(secret, "***")
+    return line

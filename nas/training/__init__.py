@@ -1,0 +1,1 @@
+"""Train one candidate, measure it and attack it; nothing here knows of Optuna or of files."""

@@ -1,0 +1,239 @@
+"""Price a candidate and measure it. Nothing here knows of Optuna or of files.
+
+`screen` prices an architecture without a tensor; `assess` trains a candidate once, runs it over the records under
+attack and attacks it. Both are plain functions of their arguments:
+
+>>> from estimators.devices.files import load_device
+>>> from search_spaces.conv import make_space
+>>> space = make_space((1, 8, 8), 10)
+>>> estimates = screen(space.decode(space.reference), load_device("stm32h747"))
+>>> estimates["macs"].value > 0 and estimates["latency_ms"].low < estimates["latency_ms"].value
+True
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import asdict
+from dataclasses import dataclass
+from dataclasses import field
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch import nn
+
+from estimators.devices.device import Device
+from estimators.estimate import Estimate
+from estimators.leakage.evidence import Bank
+from estimators.leakage.evidence import Evidence
+from estimators.leakage.scores import log_probabilities
+from estimators.leakage.statistics.auc_and_rates import accuracy_gap
+from estimators.leakage.statistics.auc_and_rates import auc_interval
+from estimators.leakage.statistics.auc_and_rates import proportion_interval
+from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr_interval
+from nas.base import plugins
+from nas.records import Splits
+from nas.training.loop import BATCH_IN_CACHE
+from nas.training.loop import Recipe
+from nas.training.loop import TrainSetup
+from nas.training.loop import compute_device
+from nas.training.loop import logits_of
+from nas.training.loop import plain_setup
+from nas.training.loop import seed_from
+from nas.training.loop import train
+from search_spaces.graph.architecture import Architecture
+
+Attack: TypeAlias = Callable[[Evidence], NDArray[np.float64]]
+Teach: TypeAlias = Callable[[TrainSetup], Tensor]
+Defence: TypeAlias = Callable[[TrainSetup, Teach], TrainSetup]
+# Larger tensors leave a CPU's cache, smaller ones are all overhead; this many are 64 colour images of 32 x 32.
+VALUES_IN_CACHE = 64 * 3 * 32 * 32
+MEASURED = ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc", "accuracy_gap")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is trained: a network, a recipe and a defence.
+
+    Attributes:
+        architecture: The network.
+        recipe: How it is trained.
+        defence: Name of the defence, a file of `nas/defences`.
+    """
+
+    architecture: Architecture
+    recipe: Recipe
+    defence: str = "none"
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits: equal candidates share them, whatever sampled them."""
+        text = json.dumps([self.architecture.key, asdict(self.recipe), self.defence], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """All that stays fixed while candidates come and go.
+
+    Attributes:
+        data: The five record sets. `assess` reads members, non-members and validation only.
+        attack: Gives each record a score, higher for members.
+        bank: The study's reference networks on members followed by non-members; None for attacks without references.
+        defences: The defences that a candidate may name.
+        seed: The run's seed; a candidate's own seed comes from this and its key.
+        teach: Trains the teacher a defence asks for and returns its logits; a search passes one that caches.
+    """
+
+    data: Splits
+    attack: Attack
+    bank: Bank | None
+    defences: Mapping[str, Defence]
+    seed: int
+    teach: Teach = field(default_factory=lambda: train_teacher)
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """What one training and one attack gave.
+
+    Attributes:
+        measures: One estimate for each name in `MEASURED`; intervals are 95 %.
+        network: The trained network, in eval mode.
+        seconds: Wall time by phase: `teacher`, `training`, `attack` (one forward pass and the statistics).
+    """
+
+    measures: Mapping[str, Estimate]
+    network: nn.Module
+    seconds: Mapping[str, float]
+
+
+def cost_metrics(device: Device) -> dict[str, Callable[[Architecture, Device], Estimate]]:
+    """Return the cost metrics that apply to a device (energy, for one, needs a power figure), by name."""
+    metrics = {}
+    for name in plugins.available("estimators.cost", "estimate"):
+        applies = plugins.find("estimators.cost", name, "applies")
+        if applies is None or applies(device):
+            metrics[name] = plugins.load("estimators.cost", name, "estimate")
+    return metrics
+
+
+def screen(architecture: Architecture, device: Device) -> dict[str, Estimate]:
+    """Price an architecture on a device by every cost metric that applies, before any training.
+
+    Args:
+        architecture: The network.
+        device: The target.
+
+    Returns:
+        One estimate for each metric; the metric's name carries its unit. Lower is better.
+
+    Raises:
+        ValueError: If a metric has no rule for one of the operators.
+    """
+    return {name: estimate(architecture, device) for name, estimate in cost_metrics(device).items()}
+
+
+def assess(candidate: Candidate, bench: Bench) -> Assessment:
+    """Train a candidate on the members, measure its error, and attack it.
+
+    The error is measured on the validation records; the attack sees the logits of members and non-members without
+    being told which is which. The seed comes from the run's seed and the candidate's key, so the numbers do not depend
+    on what was assessed before.
+
+    Args:
+        candidate: What to train.
+        bench: Data, attack and the rest that stays fixed.
+
+    Returns:
+        The measures, the trained network and the time each phase took.
+
+    Raises:
+        nas.training.loop.Diverged: If the training's loss, or a logit afterwards, is not finite.
+        ValueError: If the candidate names a defence that the bench does not have.
+    """
+    if candidate.defence not in bench.defences:
+        raise ValueError(f"no defence {candidate.defence!r} on this bench; there are {sorted(bench.defences)}")
+    clock = _Clock()
+    members = bench.data.members
+    setup = set_up(candidate, members.features, members.labels, seed_from(bench.seed, candidate.key))
+    setup = bench.defences[candidate.defence](setup, bench.teach)
+    clock.lap("teacher")
+    network = train(setup)
+    clock.lap("training")
+    measures = measure(network, bench)
+    clock.lap("attack")
+    return Assessment(measures, network, clock.seconds)
+
+
+def set_up(candidate: Candidate, features: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> TrainSetup:
+    """Set up a candidate's training on some records, without its defence."""
+    place = compute_device()
+    records, targets = torch.from_numpy(features).to(place), torch.from_numpy(labels).to(place)
+    return plain_setup(candidate.architecture, records, targets, candidate.recipe, seed)
+
+
+def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:
+    """Measure a trained network: its error on validation records, and what the attack gets out of it.
+
+    Args:
+        network: In eval mode, as deployed: a quantised network is measured quantised.
+        bench: Data, attack and reference bank.
+
+    Returns:
+        One estimate for each name in `MEASURED`:
+
+        - `error`: share of validation records misclassified, with its exact binomial interval.
+        - `leakage`: AUC of the attack, 0.5 when nothing leaks, with its DeLong interval.
+        - `tpr_at_1pct_fpr`: share of members found at 1 % false alarms, with a bootstrap interval.
+        - `loss_auc`: AUC of the plain loss threshold, the baseline.
+        - `accuracy_gap`: accuracy on members minus accuracy on non-members, the crudest sign of memorising, with
+          Newcombe's interval.
+    """
+    data = bench.data
+    labels = np.concatenate([data.members.labels, data.non_members.labels])
+    is_member = np.arange(len(labels)) < len(data.members)
+    logits = np.concatenate([outputs(network, part.features) for part in (data.members, data.non_members)])
+    evidence = Evidence(logits, labels, bench.bank)
+    scores = bench.attack(evidence)
+    wrong = int((outputs(network, data.validation.features).argmax(axis=1) != data.validation.labels).sum())
+    correct = logits.argmax(axis=1) == labels
+    return {
+        "error": proportion_interval(wrong, len(data.validation)),
+        "leakage": auc_interval(scores, is_member),
+        "tpr_at_1pct_fpr": tpr_at_fpr_interval(scores, is_member, fpr=0.01, seed=bench.seed),
+        "loss_auc": auc_interval(log_probabilities(logits, labels), is_member),
+        "accuracy_gap": accuracy_gap(correct, is_member),
+    }
+
+
+def train_teacher(setup: TrainSetup) -> Tensor:
+    """Train the teacher that a set-up describes and return its logits on the set-up's records."""
+    logits = logits_of(train(setup), setup.features)
+    return torch.from_numpy(logits).to(setup.features.device)
+
+
+def outputs(network: nn.Module, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a network's logits `(records, classes)` in eval mode, in batches that fit a CPU's cache."""
+    batch_size = max(BATCH_IN_CACHE, VALUES_IN_CACHE // features[0].size)
+    return logits_of(network, torch.from_numpy(features).to(compute_device()), batch_size)
+
+
+class _Clock:
+    """Wall time by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase] = now - self._since
+        self._since = now
