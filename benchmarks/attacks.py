@@ -51,8 +51,8 @@ from nas.records import load_records
 from nas.records import split
 from nas.training.assess import Candidate
 from nas.training.assess import set_up
-from nas.training.loop import Recipe
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces import conv
 from search_spaces import mlp
 

@@ -40,7 +40,6 @@ from estimators.models.counts import Floats
 from estimators.models.counts import counts_of
 from estimators.models.latency import inference_ms
 from nas.calibration.networks import SPACE
-from nas.calibration.networks import random_points
 from nas.calibration.networks import spaces
 from nas.calibration.this_machine import BITS
 from nas.calibration.this_machine import DEVICES
@@ -49,6 +48,7 @@ from nas.calibration.this_machine import POINTS
 from nas.calibration.this_machine import calibration_networks
 from nas.calibration.this_machine import hosted
 from nas.calibration.this_machine import timed
+from nas.spaces import random_points
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.structure import structure_of
 

@@ -26,10 +26,10 @@ from nas.deploy.timing import measure
 from nas.records import Source
 from nas.records import Splits
 from nas.records import split
-from nas.search.plan import sample
-from nas.training.loop import Recipe
+from nas.spaces import sample
 from nas.training.loop import plain_setup
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 from search_spaces.space import SearchSpace

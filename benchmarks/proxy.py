@@ -62,8 +62,8 @@ from nas.training.assess import Candidate
 from nas.training.assess import outputs
 from nas.training.assess import set_up
 from nas.training.bank import halves
-from nas.training.loop import Recipe
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces import conv
 from search_spaces import mlp
 from search_spaces.graph.architecture import Architecture

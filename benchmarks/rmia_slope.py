@@ -30,10 +30,10 @@ from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
 from nas.training.bank import halves
-from nas.training.loop import Recipe
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces.mlp import make_space
 
 SLOPES = tuple(step / 10 for step in range(10))

@@ -27,8 +27,8 @@ from fvcore.nn import FlopCountAnalysis
 from report import write_results
 
 from estimators.devices.files import load_device
-from nas.search.plan import sample
-from nas.training.assess import cost_metrics
+from nas.pricing.price import cost_metrics
+from nas.spaces import sample
 from search_spaces.conv import make_space
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.builder import GraphBuilder

@@ -8,10 +8,10 @@ from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Oracle
 from estimators.leakage.evidence import Population
-from nas.training.loop import Recipe
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces import conv
 from search_spaces import mlp
 

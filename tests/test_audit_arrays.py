@@ -14,8 +14,8 @@ from nas.audit.files import check_recipe
 from nas.audit.files import check_sizes
 from nas.audit.files import read
 from nas.deploy.onnx_file import to_onnx
-from nas.training.loop import Recipe
 from nas.training.loop import logits_of
+from nas.training.recipe import Recipe
 from search_spaces import mlp
 from search_spaces.network import build
 

@@ -9,7 +9,7 @@ import torch
 from nas.audit import files as audit_input
 from nas.audit.oracles import of_network
 from nas.base import files
-from nas.deploy.onnx_file import session
+from nas.base.onnx_runtime import session
 from nas.deploy.onnx_file import to_onnx
 from search_spaces.mlp import make_space
 from search_spaces.network import build

@@ -11,8 +11,8 @@ from nas.training.bank import BankSpec
 from nas.training.bank import build_bank
 from nas.training.bank import halves
 from nas.training.bank import reference_logits
-from nas.training.loop import Recipe
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces import mlp
 
 CLASSES = ("no", "yes", "maybe")

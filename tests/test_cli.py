@@ -11,8 +11,8 @@ import pytest
 
 from estimators.devices.files import available_devices
 from nas.base import plugins
+from nas.base import text
 from nas.commands.options import show_table
-from nas.runs import report
 from nas.training.assess import MEASURED
 
 
@@ -144,7 +144,7 @@ def test_help_is_quick_because_it_imports_neither_torch_nor_scipy():
 
 def test_a_table_of_many_figures_is_whole_where_there_is_no_terminal(capsys):
     figures = [str(1_234_567_890_123 + column) for column in range(20)]
-    table = report.plain_table("name", *figures, "bits")
+    table = text.plain_table("name", *figures, "bits")
     for column in table.columns[1:-1]:
         column.no_wrap = True
     bits = "W 8 2x2 8x3 A 8x4 4x2"
@@ -156,7 +156,7 @@ def test_a_table_of_many_figures_is_whole_where_there_is_no_terminal(capsys):
 
 
 def test_a_table_that_can_break_its_text_stays_within_140_columns(capsys):
-    table = report.plain_table("name", "text")
+    table = text.plain_table("name", "text")
     table.add_row("a", "word " * 100)
     show_table(table)
     lines = capsys.readouterr().out.splitlines()

@@ -20,7 +20,7 @@ from nas.search.config import differences
 from nas.search.config import load_config
 from nas.search.config import parse_config
 from nas.search.config import to_toml
-from nas.training.loop import Recipe
+from nas.training.recipe import Recipe
 
 few = settings(max_examples=60, deadline=None, derandomize=True)
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)

@@ -7,8 +7,7 @@ import pytest
 
 from nas.base import plugins
 from nas.pricing import crosscheck
-from nas.runs import networks as pricing
-from nas.search.plan import sample
+from nas.spaces import sample
 
 SHAPES = {1: (13,), 3: (3, 8, 8)}
 
@@ -28,7 +27,7 @@ def points(name):
 @pytest.mark.parametrize("name", plugins.available("search_spaces", "make_space"))
 def test_three_tools_count_what_we_count(name):
     for architecture in points(name):
-        counted = pricing.check(architecture)
+        counted = crosscheck.check(architecture)
         assert list(counted) == ["fvcore", "thop", "torch"]
         assert all(numbers["macs"] > 0 and numbers["params"] > 0 for numbers in counted.values())
 
@@ -49,4 +48,4 @@ def test_a_tool_that_disagrees_is_an_error(metric, monkeypatch):
     counted["thop"][metric] += 1
     monkeypatch.setattr(crosscheck, "counts", lambda _: counted)
     with pytest.raises(ValueError, match=r"^counts differ: ours \{'macs': \d+, 'params': \d+\}, thop \{"):
-        pricing.check(architecture)
+        crosscheck.check(architecture)

@@ -7,17 +7,17 @@ import torch
 from nas.base import plugins
 from nas.defences import gecko
 from nas.defences import none
-from nas.search.plan import sample
-from nas.search.study import make_bench
+from nas.search.bench import make_bench
+from nas.spaces import sample
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
 from nas.training.assess import train_teacher
 from nas.training.loop import Diverged
-from nas.training.loop import Recipe
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from tests.small_search import planned
 from tests.small_search import with_settings
 

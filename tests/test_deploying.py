@@ -8,11 +8,13 @@ import torch
 
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
+from nas.base.onnx_runtime import session
 from nas.deploy import deployed as deploying
 from nas.deploy.deployed import Compared
-from nas.deploy.onnx_file import session
 from nas.deploy.timing import Timing
-from nas.runs import picks
+from nas.runs import networks
+from nas.runs.networks import read_architecture
+from nas.runs.networks import read_pick
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def pick(trained_run, nas, tmp_path_factory):
 
 
 def find(text, shape=(1, 8, 8)):
-    return deploying.find(text, "conv", shape, 10, None)
+    return networks.find(text, "conv", shape, 10, None)
 
 
 def test_a_pick_is_found_with_its_weights_and_its_runs_records(pick):
@@ -34,7 +36,7 @@ def test_a_pick_is_found_with_its_weights_and_its_runs_records(pick):
     assert found.trained
     assert found.architecture.key == described["key"]
     assert not found.network.training
-    again = picks.read(pick)[1]
+    again = read_pick(pick)[1]
     assert all(torch.equal(one, again.state_dict()[name]) for name, one in found.network.state_dict().items())
     # Reserve and validation share no record.
     rows = {record.numpy().tobytes() for record in found.calibration}
@@ -100,14 +102,14 @@ def test_weights_of_another_network_are_refused(pick, tmp_path):
     described = json.loads((folder / "architecture.json").read_text())
     (folder / "architecture.json").write_text(json.dumps({**described, "key": "0" * 16}))
     with pytest.raises(ValueError, match=r"^expected the network 0000000000000000 in [^\n]+; this version builds"):
-        picks.read(folder)
+        read_pick(folder)
     widths = {f"layer{n}_width": 16 if described["params"][f"layer{n}_width"] != 16 else 32 for n in (1, 2, 3, 4)}
     params = {**described["params"], **widths}
     (folder / "architecture.json").write_text(json.dumps({**described, "params": params, "key": None}))
-    key = deploying.pricing.read_architecture(str(folder / "architecture.json"), "", (), 0, None).key
+    key = read_architecture(str(folder / "architecture.json"), "", (), 0, None).key
     (folder / "architecture.json").write_text(json.dumps({**described, "params": params, "key": key}))
     with pytest.raises(ValueError, match=rf"^expected the weights of network {key} in [^\n]+; got others"):
-        picks.read(folder)
+        read_pick(folder)
 
 
 def test_a_pick_outside_its_run_is_refused(pick, tmp_path):

@@ -9,6 +9,8 @@ from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from estimators.leakage.attacks import rmia
 from nas.defences import none
+from nas.pricing import price
+from nas.pricing.price import screen
 from nas.records import Records
 from nas.training import assess as evaluate
 from nas.training.assess import MEASURED
@@ -16,13 +18,12 @@ from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
 from nas.training.assess import measure
-from nas.training.assess import screen
 from nas.training.bank import BankSpec
 from nas.training.bank import build_bank
 from nas.training.loop import Diverged
-from nas.training.loop import Recipe
 from nas.training.loop import plain_setup
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces import mlp
 from search_spaces.layers import quantize
 
@@ -260,7 +261,7 @@ def test_a_training_that_goes_too_far_has_diverged_whenever_it_shows():
 def test_screening_gives_every_metric_of_the_device():
     device = load_device("stm32h747")
     estimates = screen(candidate().architecture, device)
-    assert set(estimates) == set(evaluate.cost_metrics(device))
+    assert set(estimates) == set(price.cost_metrics(device))
     assert {"macs", "params", "flash_kib", "peak_ram_kib", "latency_ms"} <= set(estimates)
     # 4 x 64 and 64 x 3
     assert estimates["macs"] == Estimate.exact(4 * 64 + 64 * 3)

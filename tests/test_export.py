@@ -13,20 +13,20 @@ from onnx import numpy_helper
 from torch import nn
 
 from nas.base import plugins
+from nas.base.onnx_runtime import session
 from nas.data import digits
 from nas.deploy.onnx_file import PRECISIONS
 from nas.deploy.onnx_file import agreement
 from nas.deploy.onnx_file import export
-from nas.deploy.onnx_file import session
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.scales import Scale
 from nas.deploy.scales import scale_of_range
 from nas.records import Source
 from nas.records import split
-from nas.search.plan import sample
-from nas.training.loop import Recipe
+from nas.spaces import sample
 from nas.training.loop import plain_setup
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.network import build
 

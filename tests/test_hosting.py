@@ -22,8 +22,8 @@ from estimators.models.latency import inference_ms
 from nas.calibration import this_machine
 from nas.calibration.networks import SPACE
 from nas.calibration.networks import random_operators
-from nas.calibration.networks import random_points
 from nas.calibration.networks import spaces
+from nas.spaces import random_points
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.graph.merging import merge
 from search_spaces.graph.structure import structure_of
@@ -46,7 +46,7 @@ def few_stages(monkeypatch):
 
 @pytest.fixture(scope="module")
 def networks():
-    return this_machine.calibration_networks(60, 40)
+    return this_machine.calibration_networks(100, 60)
 
 
 def test_what_is_drawn_has_every_kind_of_kernel_and_every_space(networks):

@@ -13,8 +13,8 @@ from nas.records import split
 from nas.training.assess import Candidate
 from nas.training.assess import outputs
 from nas.training.assess import set_up
-from nas.training.loop import Recipe
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces.mlp import make_space
 
 # Means of three networks trained with other seeds; they lie within .009 of these (gap), the others within .002.

@@ -27,6 +27,7 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from estimators.estimate import Estimate
+from nas.base.clock import Clock
 from nas.nni import check
 from nas.nni import engine
 from nas.nni import job
@@ -39,6 +40,8 @@ from nas.nni.measure import measure
 from nas.nni.measure import measures_in
 from nas.nni.measure import seconds_in
 from nas.search import study as search
+from nas.search.bench import evaluate
+from nas.search.bench import make_bench
 from nas.search.config import parse_config
 from nas.search.config import to_toml
 from nas.search.plan import resolve
@@ -109,7 +112,7 @@ def ended(exchange):
 def test_nothing_imports_nni_until_an_engine_asks_for_it_and_nothing_needs_lightning():
     script = (
         "import sys, tempfile, pathlib\n"
-        "from nas import cli, workers\nfrom nas.nni import check, engine, exchange, job, measure, service\n"
+        "from nas import cli\nfrom nas.search import workers\nfrom nas.nni import check, engine, exchange, job, measure, service\n"
         "assert 'nni' not in sys.modules\n"
         "if len(sys.argv) > 1:\n"
         "    sys.modules['pytorch_lightning'] = sys.modules['torchmetrics'] = None\n"
@@ -152,9 +155,7 @@ def _installed(versions, name):
 @needs_nni
 def test_in_process_the_study_and_nni_agree_with_the_plain_search(runs, reference):
     plan, study = start(runs, "in-process", engine="nni")
-    strategy = engine.import_strategy(plan.cache_folder).explore(
-        plan, study, search.make_bench(plan), search.Clock(plan.folder)
-    )
+    strategy = engine.import_strategy(plan.cache_folder).explore(plan, study, make_bench(plan), Clock())
     assert rows(study) == reference
     models = list(strategy.list_models())
     assert [model.status.value for model in models] == ["trained"] * 6
@@ -182,16 +183,16 @@ def test_a_study_begun_without_nni_goes_on_with_it_as_if_nothing_had_changed(run
 @needs_nni
 def test_in_process_a_diverged_training_is_rejected_and_another_takes_its_place(tmp_path, monkeypatch):
     plan, study = start(tmp_path, "diverged", trials=2)
-    real, calls = search.evaluate, []
+    real, calls = evaluate, []
 
-    def evaluate(*arguments):
+    def counted(*arguments):
         calls.append(arguments)
         if len(calls) == 1:
             raise Diverged("the loss became nan")
         return real(*arguments)
 
-    monkeypatch.setattr(search, "evaluate", evaluate)
-    strategy = engine.import_strategy(tmp_path).explore(plan, study, search.make_bench(plan), search.Clock(plan.folder))
+    monkeypatch.setattr("nas.nni.measure.evaluate", counted)
+    strategy = engine.import_strategy(tmp_path).explore(plan, study, make_bench(plan), Clock())
     states = [trial.state for trial in study.get_trials()]
     assert states == [TrialState.PRUNED, TrialState.COMPLETE, TrialState.COMPLETE]
     assert study.get_trials()[0].user_attrs["rejected"] == "diverged: the loss became nan"
@@ -202,7 +203,7 @@ def test_in_process_a_diverged_training_is_rejected_and_another_takes_its_place(
 @needs_nni
 def test_in_process_an_error_is_not_swallowed_by_nni(tmp_path, monkeypatch):
     plan, study = start(tmp_path, "bug", trials=2)
-    monkeypatch.setattr(search, "evaluate", lambda *_: 1 / 0)
+    monkeypatch.setattr("nas.nni.measure.evaluate", lambda *_: 1 / 0)
     with pytest.raises(RuntimeError, match="trial 0 failed: division by zero"):
         engine.work(plan, study)
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL]
@@ -249,7 +250,7 @@ def test_what_nni_carries_comes_back_as_it_was(tmp_path, monkeypatch):
     plan, _ = start(tmp_path, "carried", objectives=["latency_ms", "error"])
     candidate = plan.candidate({**plan.space.reference, **_some_recipe(), "defence": "none"})
     measures = {name: Estimate(0.1 + index / 7, 0.1, 0.1 + index / 3) for index, name in enumerate(MEASURED)}
-    monkeypatch.setattr(search, "evaluate", lambda *_: (measures, {"training": 1.5}))
+    monkeypatch.setattr("nas.nni.measure.evaluate", lambda *_: (measures, {"training": 1.5}))
     numbers = json.loads(json.dumps(measure(plan, None, candidate)))
     assert measures_in(numbers) == measures
     assert seconds_in(numbers) == {"training": 1.5}

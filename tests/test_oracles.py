@@ -15,7 +15,7 @@ from nas.audit.oracles import of_network
 from nas.audit.oracles import of_onnx
 from nas.base import plugins
 from nas.deploy.onnx_file import to_onnx
-from nas.search.plan import sample
+from nas.spaces import sample
 from nas.training.loop import Diverged
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.layers.quantize import quantize_weight

@@ -37,9 +37,9 @@ from estimators.partition.flow import kernel_times_ms
 from estimators.partition.split import best_split
 from estimators.partition.split import prefix_splits
 from estimators.partition.split import split_at
+from nas.pricing.price import cost_metrics
 from nas.search.config import parse_config
 from nas.search.plan import resolve
-from nas.training.assess import cost_metrics
 from search_spaces.graph.builder import GraphBuilder
 
 FREE = dict.fromkeys(("pool", "norm", "activation", "add", "concat"), 0.0)

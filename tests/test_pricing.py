@@ -10,12 +10,12 @@ import pytest
 from estimators.devices.files import available_devices
 from estimators.devices.files import load_device
 from nas.base import plugins
-from nas.runs.networks import price_on
+from nas.pricing.price import cost_metrics
+from nas.pricing.price import price_on
+from nas.pricing.price import screen
 from nas.runs.networks import read_architecture
 from nas.runs.report import architecture_of
 from nas.search.storage import load_study
-from nas.training.assess import cost_metrics
-from nas.training.assess import screen
 
 NOWHERE = Path("/no/such/runs")
 

@@ -13,15 +13,18 @@ from rich.console import Console
 
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
+from nas.base import text
 from nas.base.plugins import load
+from nas.pricing.price import cost_metrics
+from nas.pricing.price import screen
+from nas.pricing.report import bits_of
+from nas.pricing.report import estimate_table
 from nas.runs import report
 from nas.runs.pareto import front
-from nas.search.plan import sample
 from nas.search.storage import load_study
+from nas.spaces import sample
 from nas.training.assess import MEASURED
-from nas.training.assess import cost_metrics
-from nas.training.assess import screen
-from nas.training.loop import Recipe
+from nas.training.recipe import Recipe
 from search_spaces.graph.builder import GraphBuilder
 
 
@@ -53,14 +56,14 @@ def network(*weight_bits, tensors):
     ],
 )
 def test_bits_are_written_as_runs(weights, tensors, text):
-    assert report.bits_of(network(*weights, tensors=tensors)) == text
+    assert bits_of(network(*weights, tensors=tensors)) == text
 
 
 def test_runs_hold_every_value_in_order():
     rng = np.random.default_rng(0)
     for length in range(12):
         values = rng.choice([32, 8, 1], size=length).tolist()
-        runs = [run.split("x") for run in report.runs(values).split()]
+        runs = [run.split("x") for run in text.runs(values).split()]
         assert [int(value) for value, *times in runs for _ in range(int(*times or [1]))] == values
         assert all(first[0] != second[0] for first, second in pairwise(runs))
 
@@ -72,9 +75,9 @@ def test_a_row_holds_the_costs_of_its_network_and_every_interval(study):
         architecture = report.architecture_of(study, trial)
         assert row["number"] == trial.number
         assert row["architecture"] == dict(architecture.params)
-        assert row["bits"] == report.bits_of(architecture)
+        assert row["bits"] == bits_of(architecture)
         assert {name: row[name] for name in MEASURED} == {name: trial.user_attrs[name] for name in MEASURED}
-        assert report.flat(screen(architecture, device)).items() <= row.items()
+        assert text.flat(screen(architecture, device)).items() <= row.items()
         assert row["latency_ms_low"] < row["latency_ms"] < row["latency_ms_high"]
         assert row["leakage_low"] <= row["leakage"] <= row["leakage_high"]
         assert type(row["macs"]) is int
@@ -98,7 +101,7 @@ def test_the_defence_is_the_sampled_one_or_the_only_one(study):
 
 
 def test_the_flat_form_has_an_interval_only_where_there_is_one():
-    flat = report.flat({"macs": Estimate.exact(12.0), "flash_kib": Estimate.exact(1.5), "ms": Estimate(2.0, 1.0, 4.0)})
+    flat = text.flat({"macs": Estimate.exact(12.0), "flash_kib": Estimate.exact(1.5), "ms": Estimate(2.0, 1.0, 4.0)})
     assert flat == {"macs": 12, "flash_kib": 1.5, "ms": 2, "ms_low": 1.0, "ms_high": 4.0}
 
 
@@ -139,7 +142,7 @@ def test_costs_on_several_devices_leave_a_gap_where_a_metric_does_not_apply():
     architecture = space.decode(sample(space.distributions, np.random.default_rng(1)))
     by_device = {name: screen(architecture, load_device(name)) for name in ("host", "stm32l4r5")}
     assert "energy_mj" not in cost_metrics(load_device("host"))
-    lines = text_of(report.estimate_table("a network", by_device), 100).splitlines()
+    lines = text_of(estimate_table("a network", by_device), 100).splitlines()
     assert lines[0].strip() == "a network"
     host, chip = (next(line.split() for line in lines if line.startswith(name)) for name in by_device)
     assert host[-1] == "-"

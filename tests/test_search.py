@@ -14,15 +14,23 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from nas.base.clock import Clock
+from nas.pricing.price import cost_metrics
+from nas.search import claims
+from nas.search import samplers
 from nas.search import study as search
+from nas.search.bench import evaluate
+from nas.search.bench import make_bench
+from nas.search.bench import weights_path
 from nas.search.plan import price
-from nas.search.plan import sample
 from nas.search.storage import JOURNAL
 from nas.search.storage import here
 from nas.search.storage import lock_folder
 from nas.search.storage import open_study
+from nas.spaces import sample
 from nas.training.assess import MEASURED
-from nas.training.assess import cost_metrics
+from nas.training.assess import Candidate
+from nas.training.assess import assess
 from nas.training.loop import Diverged
 from tests.small_search import elsewhere
 from tests.small_search import measures_of
@@ -95,7 +103,7 @@ def test_a_search_trains_as_many_as_asked_and_records_every_number(plan):
         assert "macs_low" not in trial.user_attrs  # counted, not estimated
         assert trial.values == [trial.user_attrs[name] for name in plan.config.objectives]
         assert trial.constraints == {}
-        assert search.weights_path(plan.folder, candidate.key).exists()
+        assert weights_path(plan.folder, candidate.key).exists()
     assert len({trial.user_attrs["key"] for trial in trained}) == len(trained)
     assert study.metric_names == list(plan.config.objectives)
     assert set(study.directions) == {optuna.study.StudyDirection.MINIMIZE}
@@ -104,8 +112,8 @@ def test_a_search_trains_as_many_as_asked_and_records_every_number(plan):
 def test_what_the_study_holds_is_what_assess_gives(plan):
     study = run_here(with_settings(plan, trials=1))
     (trial,) = complete(study)
-    bench = search.make_bench(plan)
-    measures = search.assess(plan.candidate(trial.params), bench).measures
+    bench = make_bench(plan)
+    measures = assess(plan.candidate(trial.params), bench).measures
     for name, estimate in measures.items():
         assert trial.user_attrs[name] == pytest.approx(estimate.value)
         assert trial.user_attrs[f"{name}_low"] == pytest.approx(estimate.low)
@@ -268,7 +276,7 @@ def test_samplers_learn_from_what_other_processes_trained_meanwhile(plan, monkey
 
 
 def test_samplers_are_what_the_settings_say(plan):
-    assert isinstance(search.make_sampler(with_settings(plan, sampler="nsga2").config, 3), NSGAIISampler)
+    assert isinstance(samplers.make_sampler(with_settings(plan, sampler="nsga2").config, 3), NSGAIISampler)
 
 
 # Trainings that end badly
@@ -304,11 +312,11 @@ def test_a_real_divergence_is_pruned(plan):
     recipe = plan.config.recipe.model_copy(update={"epochs": 1, "learning_rate": 3e38, "optimizer": "sgd"})
     study = open_study(plan)
     proposal = search.propose(plan, study)
-    bench = search.make_bench(plan)
-    candidate = search.Candidate(proposal.candidate.architecture, recipe.middle())
+    bench = make_bench(plan)
+    candidate = Candidate(proposal.candidate.architecture, recipe.middle())
     with pytest.raises(Diverged):
-        search.evaluate(plan, bench, candidate)
-    assert not search.weights_path(plan.folder, candidate.key).exists()
+        evaluate(plan, bench, candidate)
+    assert not weights_path(plan.folder, candidate.key).exists()
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), ValueError("a bug too")], ids=repr)
@@ -452,7 +460,7 @@ def test_one_trial_too_many_by_another_machine_is_given_up(plan, tmp_path, monke
     study = open_study(plan)
     theirs = open_study(plan)
     ours = search.propose(plan, study)
-    count, calls = search._spoken_for, []
+    count, calls = claims.spoken_for, []
 
     def slow(trials):
         calls.append(len(trials))
@@ -462,7 +470,7 @@ def test_one_trial_too_many_by_another_machine_is_given_up(plan, tmp_path, monke
             return counted
         return count(trials)
 
-    monkeypatch.setattr(search, "_spoken_for", slow)
+    monkeypatch.setattr(claims, "spoken_for", slow)
     assert search.propose(plan, study) is None
     trials = study.get_trials()
     assert ours.trial.number == 0
@@ -488,11 +496,11 @@ def test_of_two_equal_candidates_the_earlier_trial_has_it(two_trials):
     waited = []
 
     def later():
-        waited.append(search._first_with_key(study, 1, "same"))
+        waited.append(claims.first_with_key(study, 1, "same"))
 
     thread = threading.Thread(target=later)
     thread.start()
-    assert search._first_with_key(study, 0, "same") is None  # the earlier one does not wait
+    assert claims.first_with_key(study, 0, "same") is None  # the earlier one does not wait
     thread.join(timeout=0.3)
     assert thread.is_alive()  # the later one does
     trials[0].set_user_attr("key", "same")
@@ -504,17 +512,17 @@ def test_a_failed_trial_does_not_keep_its_candidate(two_trials):
     study, (first, second) = two_trials
     for frozen in (first, second):
         optuna.trial.Trial(study, frozen._trial_id).set_user_attr("key", "same")
-    assert search._first_with_key(study, 1, "same") == 0
+    assert claims.first_with_key(study, 1, "same") == 0
     study.tell(first.number, state=TrialState.FAIL)
-    assert search._first_with_key(study, 1, "same") is None
+    assert claims.first_with_key(study, 1, "same") is None
 
 
 def test_a_trial_that_never_says_is_waited_for_once(two_trials, monkeypatch):
     study, _ = two_trials
-    monkeypatch.setattr(search, "SECONDS_TO_NAME_A_CANDIDATE", 0.2)
-    assert search._first_with_key(study, 1, "same") is None
-    monkeypatch.setattr("nas.search.study.time.sleep", lambda seconds: pytest.fail("waited again"))
-    assert search._first_with_key(study, 1, "other") is None
+    monkeypatch.setattr(claims, "SECONDS_TO_NAME_A_CANDIDATE", 0.2)
+    assert claims.first_with_key(study, 1, "same") is None
+    monkeypatch.setattr("nas.search.claims.time.sleep", lambda seconds: pytest.fail("waited again"))
+    assert claims.first_with_key(study, 1, "other") is None
 
 
 COLLIDING = """
@@ -588,14 +596,13 @@ def test_time_is_kept_by_phase_for_each_trial(plan):
 
 def test_a_lap_gives_every_second_to_one_phase(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("nas.search.study.time.perf_counter", lambda: now[0])
-    clock = search.Clock(tmp_path)
+    monkeypatch.setattr("nas.base.clock.time.perf_counter", lambda: now[0])
+    clock = Clock({"start-up": 1.0})
     now[0] += 10
     clock.lap("saving", {"training": 7.0, "attack": 2.0})
     now[0] += 5
     clock.lap("saving")
-    clock.write(3)
-    (line,) = [json.loads(line) for line in (tmp_path / "timings.jsonl").read_text().splitlines()]
+    line = clock.line(3)
     assert line["trial"] == 3
     assert {k: v for k, v in line["seconds"].items() if k != "start-up"} == {
         "training": 7.0,

@@ -22,11 +22,11 @@ from nas.training import assess as evaluate
 from nas.training.assess import Candidate
 from nas.training.bank import halves
 from nas.training.loop import Diverged
-from nas.training.loop import Recipe
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import seed_from
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces import mlp
 
 AUDITED, BEYOND = 24, 6

@@ -10,7 +10,7 @@ import pytest
 
 from nas.base import files
 from nas.base import plugins
-from nas.search import study as search
+from nas.search import bench
 from nas.search.config import load_config
 from nas.search.plan import resolve
 from nas.search.storage import load_study
@@ -139,7 +139,7 @@ def measured(folder, plan):
     assert architecture.key == described["key"]
     network = build(architecture)
     network.load_state_dict(files.read_weights(folder / "weights.safetensors"))
-    return measure(network.eval(), search.make_bench(plan))
+    return measure(network.eval(), bench.make_bench(plan))
 
 
 def test_what_pick_writes_is_the_network_that_was_measured(own_run, picked):

@@ -11,12 +11,12 @@ from torch.nn import functional
 from nas.base import plugins
 from nas.training import loop as training
 from nas.training.loop import Diverged
-from nas.training.loop import Recipe
 from nas.training.loop import TrainSetup
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import seed_from
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces import conv
 from search_spaces import mlp
 from search_spaces.graph.builder import GraphBuilder

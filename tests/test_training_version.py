@@ -19,9 +19,9 @@ from nas.training.assess import Candidate
 from nas.training.assess import set_up
 from nas.training.assess import train_teacher
 from nas.training.loop import TRAINING_VERSION
-from nas.training.loop import Recipe
 from nas.training.loop import logits_of
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import FUNCTIONS
 from search_spaces.graph.architecture import KINDS
 from search_spaces.graph.builder import GraphBuilder

@@ -45,9 +45,9 @@ from nas.audit.shadows import ShadowSpec
 from nas.audit.shadows import seconds_each
 from nas.base import files
 from nas.base import processes
+from nas.pricing.report import bits_of
 from nas.records import Records
 from nas.runs import picks
-from nas.runs.report import bits_of
 from nas.search.config import parse_config
 from nas.search.plan import Plan
 from nas.search.plan import resolve

@@ -18,7 +18,7 @@ from torch import nn
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Oracle
 from nas.base.errors import one_line
-from nas.deploy.onnx_file import session
+from nas.base.onnx_runtime import session
 from nas.training.loop import BATCH_IN_CACHE
 from nas.training.loop import compute_device
 from nas.training.loop import logits_of

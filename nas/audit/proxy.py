@@ -20,11 +20,11 @@ from rich.table import Table
 from estimators.estimate import Estimate
 from estimators.leakage.statistics.record_risk import kendall_tau
 from estimators.leakage.statistics.record_risk import spearman_rho
+from nas.base.text import flat
+from nas.base.text import interval_text
+from nas.base.text import plain_table
 from nas.runs.pareto import front
 from nas.runs.pareto import non_dominated
-from nas.runs.report import flat
-from nas.runs.report import interval_text
-from nas.runs.report import plain_table
 
 CANDIDATES = 10
 LEAST, MOST = 8, 12

@@ -26,9 +26,9 @@ from nas.audit.findings import Audit
 from nas.audit.findings import Finding
 from nas.audit.findings import RecordRisk
 from nas.base import files
-from nas.runs.report import Row
-from nas.runs.report import flat
-from nas.runs.report import plain_table
+from nas.base.text import Row
+from nas.base.text import flat
+from nas.base.text import plain_table
 
 WORST = 5
 """Classes and records that the terminal shows; the page shows all that the audit names."""

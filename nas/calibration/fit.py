@@ -23,6 +23,7 @@ from estimators.fitting.cycle_model import with_overhead
 from estimators.models.counts import COLUMNS
 from estimators.models.counts import Floats
 from estimators.models.counts import counts_of
+from nas import spaces
 from nas.calibration.device_file import device_text
 from nas.calibration.device_file import template_of
 from nas.calibration.measurements import About
@@ -34,9 +35,8 @@ from nas.calibration.measurements import check_unit
 from nas.calibration.measurements import engine_of
 from nas.calibration.measurements import noise_ceiling
 from nas.calibration.measurements import usable
-from nas.runs import report
 from nas.runs.tables import TableRow
-from nas.search.plan import sample
+from nas.spaces import sample
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.structure import structure_of
 from search_spaces.space import SearchSpace
@@ -144,7 +144,7 @@ def _next_to_measure(table: Prepared, model: CycleModel) -> tuple[str, ...]:
     """Choose networks whose mix of operators the rows know least about: each is the one with the largest variance."""
     space_name = Counter(row.architecture.space for row in table.rows).most_common(1)[0][0]
     known = next(row.architecture for row in table.rows if row.architecture.space == space_name)
-    space = report.space_named(space_name, known.input_shape, known.num_classes)
+    space = spaces.space_named(space_name, known.input_shape, known.num_classes)
     drawn = _random_points(space, table.device)
     candidates = [network for structure, network in drawn.items() if structure not in set(table.structures)]
     shares = _shares(table.counts, model)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 
 import numpy as np
-import optuna
 
 from nas.base import plugins
 from search_spaces.graph.architecture import FUNCTIONS
@@ -39,25 +38,6 @@ def spaces() -> list[SearchSpace]:
             except ValueError:  # images where it takes vectors, or vectors where it takes images
                 continue
     return found
-
-
-def random_points(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
-    """Draw different networks of a space, in float.
-
-    Args:
-        space: The space.
-        count: How many; fewer come back where the space has no more.
-        seed: Other seeds give other networks, not none in common: compare `structure_of`.
-    """
-    sampler = optuna.samplers.RandomSampler(seed=seed)
-    study = optuna.create_study(sampler=sampler)
-    found: dict[str, Architecture] = {}
-    for _ in range(20 * count):
-        network = space.decode(study.ask(dict(space.distributions)).params).as_float()
-        found.setdefault(network.key, network)
-        if len(found) == count:
-            break
-    return list(found.values())
 
 
 def random_operators(count: int, seed: int) -> list[Architecture]:

@@ -33,10 +33,10 @@ from nas.base import environment
 from nas.calibration.device_file import short
 from nas.calibration.device_file import toml_of
 from nas.calibration.networks import random_operators
-from nas.calibration.networks import random_points
 from nas.calibration.networks import spaces
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.timing import fastest_ms
+from nas.spaces import random_points
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.structure import structure_of
 from search_spaces.network import build

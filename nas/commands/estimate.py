@@ -45,6 +45,7 @@ def estimate(
 ) -> None:
     """Price one architecture on one device or all, or a table of them on one, without training."""
     from estimators.devices.files import load_device
+    from nas.pricing import crosscheck
     from nas.runs import networks
     from nas.runs import tables
 
@@ -58,7 +59,7 @@ def estimate(
         _say_priced(chip, len(rows), target, as_json=as_json)
         return
     network = networks.read_architecture(architecture, space or "conv", shape(input_shape), classes, runs)
-    checked = networks.check(network) if check else {}
+    checked = crosscheck.check(network) if check else {}
     if plot:
         _plot(plot, network, device)
     body = (_layers if by_layer else _costs)(network, device, as_json=as_json)
@@ -95,7 +96,7 @@ def _check_table(table: Path | None, output: Path | None, others: Mapping[str, o
 
 
 def _say_priced(device: Device, rows: int, output: Path, *, as_json: bool) -> None:
-    from nas.runs import report
+    from nas.pricing import report
 
     if as_json:
         typer.echo(json.dumps({"device": device.name, "rows": rows, "output": str(output)}))
@@ -107,12 +108,13 @@ def _say_priced(device: Device, rows: int, output: Path, *, as_json: bool) -> No
 def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
     """Print all costs, or return them for JSON."""
     from estimators.devices.files import load_device
-    from nas.runs import networks
-    from nas.runs import report
+    from nas.base import text
+    from nas.pricing import price
+    from nas.pricing import report
 
-    by_device, refused = networks.price_on(network, device)
+    by_device, refused = price.price_on(network, device)
     if as_json:
-        numbers = {name: report.flat(estimates) for name, estimates in by_device.items()}
+        numbers = {name: text.flat(estimates) for name, estimates in by_device.items()}
         return {"devices": numbers, "refused": refused} if device == "all" else next(iter(numbers.values()))
     show_table(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
     for name, reason in refused.items():
@@ -130,7 +132,7 @@ def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, An
 def _say_basis(device: str, latency_ms: float) -> None:
     """Say what a latency stands on, and whether it is one like those measured."""
     from estimators.devices.files import load_device
-    from nas.runs import report
+    from nas.pricing import report
 
     chip = load_device(device)
     for line in (report.basis(chip), report.beyond(latency_ms, chip)):
@@ -144,8 +146,8 @@ def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, A
 
     from estimators.devices.files import load_device
     from estimators.models.by_layer import by_layer
+    from nas.pricing import report
     from nas.pricing.advice import advice
-    from nas.runs import report
 
     chip = load_device(device)
     layers = by_layer(network, chip)
@@ -174,13 +176,13 @@ def _plot(path: Path, network: Architecture, device: str) -> None:
 
 
 def _basis(device: Device) -> dict[str, Any]:
-    from nas.runs import report
+    from nas.pricing import report
 
     return {key: value for key, value in report.device_row(device).items() if key != "description"}
 
 
 def _about(network: Architecture, device: str) -> dict[str, Any]:
-    from nas.runs import report
+    from nas.pricing import report
 
     about = {"space": network.space, "key": network.key, "bits": report.bits_of(network), "device": device}
     return {**about, "architecture": dict(network.params)}

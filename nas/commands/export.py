@@ -43,8 +43,8 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write float32.onnx and int8.onnx; one that does not agree with PyTorch is not written."""
-    from nas.deploy.deployed import find
     from nas.deploy.deployed import write
+    from nas.runs.networks import find
 
     chosen = precisions(precision)
     found = find(architecture, space, shape(input_shape), classes, runs)

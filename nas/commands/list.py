@@ -56,7 +56,7 @@ def _devices() -> dict[str, Any]:
     from estimators.devices.files import available_devices
     from estimators.devices.files import load_device
     from estimators.devices.files import own_devices
-    from nas.runs import report
+    from nas.pricing import report
 
     own = own_devices()
     return {name: {**report.device_row(load_device(name)), "own": name in own} for name in available_devices()}
@@ -66,7 +66,7 @@ def _device_table() -> Table:
     from estimators.devices.files import available_devices
     from estimators.devices.files import load_device
     from estimators.devices.files import own_devices
-    from nas.runs import report
+    from nas.pricing import report
 
     return report.device_table({name: load_device(name) for name in available_devices()}, own_devices())
 
@@ -80,9 +80,9 @@ def _plugins(title: str) -> dict[str, str]:
 
 
 def _plugin_table(title: str) -> Table:
-    from nas.runs import report
+    from nas.base import text
 
-    table = report.plain_table("name", "what it is", title=title)
+    table = text.plain_table("name", "what it is", title=title)
     for name, description in _plugins(title).items():
         table.add_row(name, description)
     return table

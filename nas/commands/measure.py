@@ -52,7 +52,7 @@ def measure(
 
     from estimators.devices.files import load_device
     from nas.deploy.deployed import compare
-    from nas.deploy.deployed import find
+    from nas.runs.networks import find
 
     chosen, chip = precisions(precision), load_device(device)
     # This machine is two devices, one for each precision.
@@ -75,15 +75,15 @@ def measure(
 def _table(compared: list[Compared]) -> Table:
     """Lay out what was timed, each precision with its slowest and fastest round, beside what was predicted."""
     from estimators.estimate import Estimate
-    from nas.runs import report
+    from nas.base import text
 
-    table = report.plain_table("precision", "measured\nms", "predicted\nms", "prediction\noff by", "drift")
+    table = text.plain_table("precision", "measured\nms", "predicted\nms", "prediction\noff by", "drift")
     for column in table.columns[1:]:
         column.justify = "right"
     for one in compared:
         timing = one.timing
-        measured = report.interval_text(Estimate(timing.latency_ms, timing.low, timing.high))
-        predicted = "-" if one.predicted is None else report.interval_text(one.predicted)
+        measured = text.interval_text(Estimate(timing.latency_ms, timing.low, timing.high))
+        predicted = "-" if one.predicted is None else text.interval_text(one.predicted)
         error = "-" if one.error is None else f"{one.error:+.0%}"
         table.add_row(one.precision, measured, predicted, error, f"{timing.drift:.1%}")
     return table
@@ -97,7 +97,7 @@ def _row(one: Compared) -> dict[str, Any]:
 def _notes(device: Device, compared: list[Compared]) -> list[str]:
     """Say what the prediction stands on, and where it is one of something else."""
     from estimators.devices.files import same_engine
-    from nas.runs import report
+    from nas.pricing import report
 
     if all(one.predicted is None for one in compared):
         return [f"no prediction: {device.name} was measured in {device.precision}"]

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from estimators.devices.device import Device
 from estimators.estimate import Estimate
 from nas.deploy.onnx_file import AGREEMENT
@@ -18,38 +15,10 @@ from nas.deploy.onnx_file import to_onnx
 from nas.deploy.timing import ROUNDS
 from nas.deploy.timing import Timing
 from nas.deploy.timing import measure
-from nas.records import Source
-from nas.records import load_records
-from nas.records import split
-from nas.runs import picks
-from nas.runs.networks import read_architecture
-from nas.search.config import load_config
-from nas.training.assess import screen
+from nas.pricing.price import screen
+from nas.runs.networks import Found
 from search_spaces.graph.architecture import Architecture
-from search_spaces.graph.architecture import Shape
-from search_spaces.network import Network
 from search_spaces.network import build
-
-RANDOM_RECORDS = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """A network that a user means, with records to calibrate and check it on.
-
-    Attributes:
-        architecture: The graph.
-        network: The network, in eval mode.
-        trained: Whether its weights were learned; else they are random, good for timing only.
-        calibration: `(records, *input_shape)`: set the 8-bit ranges.
-        check: `(records, *input_shape)`: compared with PyTorch.
-    """
-
-    architecture: Architecture
-    network: Network
-    trained: bool
-    calibration: Tensor
-    check: Tensor
 
 
 @dataclass(frozen=True)
@@ -87,33 +56,6 @@ class Compared:
     def error(self) -> float | None:
         """Predicted over the fastest round, minus 1: devices are fitted to what a machine left alone takes."""
         return None if self.predicted is None else self.predicted.value / self.timing.low - 1
-
-
-def find(
-    text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path, *, seed: int = 0
-) -> Found:
-    """Find the network that a user means.
-
-    Args:
-        text: Folder written by `nas pick`, for its trained weights; or anything `nas.runs.networks.read_architecture`
-            takes, for random ones.
-        space: Space of the parameters, where the text does not say.
-        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
-        classes: Number of classes, where the text does not say; None: the usual number.
-        runs: Folder of all runs.
-        seed: Seed of random weights and records.
-
-    Raises:
-        ValueError: If the text is none of these, or the run's data cannot be read any more.
-    """
-    if text and Path(text).is_dir():
-        folder = Path(text)
-        architecture, network = picks.read(folder)
-        return Found(architecture, network, True, *_records_of_run(folder.resolve().parents[1]))
-    architecture = read_architecture(text, space, input_shape, classes, runs)
-    shape = (2, RANDOM_RECORDS, *architecture.input_shape)
-    records = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return Found(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
 
 
 def write(found: Found, precision: str, path: Path, *, least: float | None = None) -> Exported:
@@ -169,14 +111,3 @@ def compare(
 def _predicted(architecture: Architecture, precision: str, devices: Sequence[Device]) -> Estimate | None:
     same = [device for device in devices if device.precision == precision]
     return screen(architecture, same[0])["latency_ms"] if same else None
-
-
-def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:
-    """Return the run's reserve, to calibrate, and validation records, to check; members would mark the ranges."""
-    settings = folder / "config.toml"
-    if not settings.is_file():
-        raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no {settings}")
-    config = load_config(settings, {})
-    source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
-    data = split(load_records(source), seed=config.seed, members=config.members)
-    return torch.from_numpy(data.reserve.features), torch.from_numpy(data.validation.features)

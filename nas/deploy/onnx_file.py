@@ -19,10 +19,8 @@ fine a scale that only its sign survives.
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,6 @@ from typing import TypeAlias
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
@@ -40,6 +37,9 @@ from torch import Tensor
 from torch import nn
 
 from nas.base import files
+from nas.base.onnx_runtime import IR_VERSION
+from nas.base.onnx_runtime import OPSET
+from nas.base.onnx_runtime import session
 from nas.deploy.scales import SATURATING
 from nas.deploy.scales import Scale
 from nas.deploy.scales import all_scales
@@ -61,8 +61,6 @@ Floats: TypeAlias = NDArray[np.float64]
 
 PRECISIONS = ("float32", "int8")
 AGREEMENT = 0.99
-OPSET = 17  # HardSwish needs 14; 17 is read by every engine of the last four years
-IR_VERSION = 8
 FUNCTIONS: Mapping[str, str] = {"relu": "Relu", "hardswish": "HardSwish", "tanh": "Tanh"}
 WEIGHT_LIMIT, BIAS_LIMIT = 127, 2**30
 
@@ -99,23 +97,6 @@ def to_onnx(architecture: Architecture, network: nn.Module, precision: str, reco
     helper.set_model_props(model, _facts(architecture, precision))
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def session(model: onnx.ModelProto, **options: Any) -> onnxruntime.InferenceSession:
-    """Open a model in ONNX Runtime on one thread of the CPU.
-
-    Args:
-        model: The model.
-        options: Further attributes of `onnxruntime.SessionOptions`, such as `optimized_model_filepath`.
-    """
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-    settings.log_severity_level = 3
-    if _saturates():
-        settings.add_session_config_entry("session.x64quantprecision", "1")
-    for name, value in options.items():
-        setattr(settings, name, value)
-    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
 
 
 def agreement(model: onnx.ModelProto, network: nn.Module, records: Tensor) -> float:
@@ -167,19 +148,6 @@ def export(
         )
     files.write(path, lambda stream: stream.write(model.SerializeToString()))
     return found
-
-
-@lru_cache(maxsize=1)
-def _saturates() -> bool:
-    """Tell whether this processor may add pairs of 8-bit products in 16 bits: x86 without VNNI does.
-
-    ONNX Runtime then needs its exact kernels, which take a third longer (0.054 against 0.041 ms for the `conv` space's
-    reference on an AVX-512 server, where they are not needed).
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    flags = Path("/proc/cpuinfo")
-    return not flags.exists() or "vnni" not in flags.read_text()
 
 
 class _Writer:

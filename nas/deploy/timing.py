@@ -29,9 +29,9 @@ from onnx import TensorProto
 from onnx import helper
 from onnx import numpy_helper
 
-from nas.deploy.onnx_file import IR_VERSION
-from nas.deploy.onnx_file import OPSET
-from nas.deploy.onnx_file import session
+from nas.base.onnx_runtime import IR_VERSION
+from nas.base.onnx_runtime import OPSET
+from nas.base.onnx_runtime import session
 
 DRIFT_LIMIT = 0.10
 ROUNDS = 7

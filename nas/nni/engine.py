@@ -13,10 +13,11 @@ from types import ModuleType
 import optuna
 from filelock import FileLock
 
+from nas.base.clock import Clock
+from nas.base.clock import since_start
 from nas.nni.check import check
+from nas.search.bench import make_bench
 from nas.search.plan import Plan
-from nas.search.study import Clock
-from nas.search.study import make_bench
 
 
 def work(plan: Plan, study: optuna.Study) -> None:
@@ -30,7 +31,7 @@ def work(plan: Plan, study: optuna.Study) -> None:
         ValueError: If NNI cannot run here.
     """
     check()
-    clock = Clock(plan.folder)
+    clock = Clock({"start-up": since_start()})
     bench = make_bench(plan)
     clock.lap("bank")
     strategy = import_strategy(plan.cache_folder)

@@ -80,7 +80,7 @@ class Exchange:
         ours = {"sampling and screening": self._sampling_seconds, "storage": time.perf_counter() - start}
         self._sampling_seconds = 0.0
         line = {"worker": os.getpid(), "trial": proposal.trial.number, "seconds": seconds_in(numbers) | ours}
-        files.append_json(self._plan.folder / "timings.jsonl", line)
+        files.append_json(self._plan.timings, line)
 
     def take_back_lost(self) -> None:
         """Free the proposals that are left when NNI runs no trial, so that they are made again."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nas.base import files
 from nas.search.config import parse_config
+from nas.search.plan import NNI_PAGE
 from nas.search.plan import Plan
 from nas.search.plan import resolve
 
@@ -23,7 +24,7 @@ REQUEST = "request.json"
 # Written by the tuner when nothing is left to do, or by the manager when it gives up: empty, or why.
 ENDED = "ended.txt"
 # Holds the address of NNI's web page while there is one.
-PAGE = "page.txt"
+PAGE = NNI_PAGE.name
 STORAGE = "GECKO_NAS_STORAGE"
 HOME = "GECKO_NAS_HOME"
 

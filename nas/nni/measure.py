@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from estimators.estimate import Estimate
+from nas.search.bench import evaluate
 from nas.search.plan import Plan
 from nas.search.plan import price
-from nas.search.study import evaluate
 from nas.training.assess import MEASURED
 from nas.training.assess import Bench
 from nas.training.assess import Candidate

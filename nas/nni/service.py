@@ -28,12 +28,13 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from nas.base import files
+from nas.base.clock import Clock
+from nas.base.clock import since_start
 from nas.base.processes import cores
 from nas.nni import job
 from nas.nni.check import check
+from nas.search.bench import make_bench
 from nas.search.plan import Plan
-from nas.search.study import Clock
-from nas.search.study import make_bench
 
 LOG = "manager.log"
 # NNI waits this long and longer for its own processes to end.
@@ -59,10 +60,10 @@ def work(plan: Plan, study: optuna.Study) -> None:
         raise ValueError(f"expected a run's folder without spaces, NNI does not quote it; got {str(folder)!r}")
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) >= plan.config.trials:
         return
-    clock = Clock(plan.folder)
+    clock = Clock({"start-up": since_start()})
     make_bench(plan)  # trainings find the bank in the cache instead of building it all at once
     clock.lap("bank")
-    clock.write(None)
+    files.append_json(plan.timings, clock.line(None))
     _prepare(plan, folder)
     with _manager(folder, plan.config.storage) as manager:
         manager.wait()

@@ -21,11 +21,12 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
+from nas.base import files
+from nas.base.clock import Clock
 from nas.nni.measure import measure
 from nas.nni.measure import measures_in
 from nas.nni.measure import seconds_in
 from nas.search.plan import Plan
-from nas.search.study import Clock
 from nas.search.study import failing
 from nas.search.study import propose
 from nas.search.study import record
@@ -92,9 +93,9 @@ class StudyStrategy(Strategy):  # type: ignore[misc] # NNI has no types
                 self._clock.lap("nni", seconds_in(model.metric))
                 record(self._plan, self._study, proposal, measures_in(model.metric))
                 self._clock.lap("storage")
-            self._clock.write(proposal.trial.number)
+            files.append_json(self._plan.timings, self._clock.line(proposal.trial.number))
         self._clock.lap("sampling and screening")
-        self._clock.write(None)
+        files.append_json(self._plan.timings, self._clock.line(None))
 
 
 def explore(plan: Plan, study: optuna.Study, bench: Bench, clock: Clock) -> StudyStrategy:

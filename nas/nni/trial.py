@@ -16,8 +16,8 @@ from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
 from nas.nni.measure import SECONDS
 from nas.nni.measure import measure
+from nas.search.bench import make_bench
 from nas.search.plan import Plan
-from nas.search.study import make_bench
 from nas.training.loop import Diverged
 from search_spaces.graph.architecture import Params
 

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from estimators.devices.files import load_device
+from nas.base import plugins
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 
@@ -61,3 +63,20 @@ def _thop_counts(network: nn.Module, record: torch.Tensor) -> dict[str, int]:
             rules[type(module)] = basic_hooks.zero_ops
     macs, params = profile(network, inputs=(record,), custom_ops=rules, verbose=False)
     return {"macs": round(macs), "params": round(params)}
+
+
+def check(architecture: Architecture) -> dict[str, dict[str, int]]:
+    """Count MACs and parameters with other people's tools.
+
+    Raises:
+        ValueError: If one of them disagrees with ours.
+    """
+    ours = {
+        name: int(plugins.load("estimators.cost", name, "estimate")(architecture, load_device("stm32h747")).value)
+        for name in ("macs", "params")
+    }
+    counted = counts(architecture)
+    wrong = [f"{tool} {numbers}" for tool, numbers in counted.items() if numbers != ours]
+    if wrong:
+        raise ValueError(f"counts differ: ours {ours}, {', '.join(wrong)}")
+    return counted

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from estimators.devices.fields import CannotRun
-from estimators.devices.files import available_devices
-from estimators.devices.files import load_device
-from estimators.estimate import Estimate
+import torch
+from torch import Tensor
+
+from nas import spaces
 from nas.base import files
-from nas.base import plugins
-from nas.pricing import crosscheck
+from nas.records import Source
+from nas.records import load_records
+from nas.records import split
 from nas.runs import report
 from nas.search.config import load_config
 from nas.search.storage import load_study
-from nas.training.assess import screen
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Shape
+from search_spaces.network import Network
+from search_spaces.network import build
 
 
 def read_architecture(
@@ -41,7 +44,7 @@ def read_architecture(
         return parse_architecture(text or "{}", space, input_shape, classes)
     if Path(text).exists():
         return _decoded(files.read_json(Path(text)), space, input_shape, classes)
-    if text.rpartition(":")[2].isdigit() or report.space_named(space, input_shape, classes).parse is None:
+    if text.rpartition(":")[2].isdigit() or spaces.space_named(space, input_shape, classes).parse is None:
         return _from_run(text, runs)
     return parse_architecture(text, space, input_shape, classes)
 
@@ -60,51 +63,10 @@ def parse_architecture(text: str, space: str, input_shape: Shape | None, classes
     """
     if text.lstrip().startswith("{"):
         return _decoded(_parse(text), space, input_shape, classes)
-    made = report.space_named(space, input_shape, classes)
+    made = spaces.space_named(space, input_shape, classes)
     if made.parse is None:
         raise ValueError(f"expected JSON of parameters, the space {space!r} has no text of its own; got {text!r}")
     return made.decode(made.parse(text))
-
-
-def price_on(architecture: Architecture, device: str) -> tuple[dict[str, dict[str, Estimate]], dict[str, str]]:
-    """Price an architecture on one device, or on all of them with `all`.
-
-    Returns:
-        Its costs by device, and, of all devices, why the others cannot run it.
-
-    Raises:
-        ValueError: If the one device cannot run it.
-    """
-    if device != "all":
-        chip = load_device(device)
-        try:
-            return {device: screen(architecture, chip)}, {}
-        except CannotRun as error:
-            raise ValueError(f"{chip.name} cannot run it: {error}") from None
-    priced, refused = {}, {}
-    for name in available_devices():
-        try:
-            priced[name] = screen(architecture, load_device(name))
-        except CannotRun as error:
-            refused[name] = str(error)
-    return priced, refused
-
-
-def check(architecture: Architecture) -> dict[str, dict[str, int]]:
-    """Count MACs and parameters with other people's tools.
-
-    Raises:
-        ValueError: If one of them disagrees with ours.
-    """
-    ours = {
-        name: int(plugins.load("estimators.cost", name, "estimate")(architecture, load_device("stm32h747")).value)
-        for name in ("macs", "params")
-    }
-    counted = crosscheck.counts(architecture)
-    wrong = [f"{tool} {numbers}" for tool, numbers in counted.items() if numbers != ours]
-    if wrong:
-        raise ValueError(f"counts differ: ours {ours}, {', '.join(wrong)}")
-    return counted
 
 
 def _decoded(found: Any, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
@@ -112,7 +74,7 @@ def _decoded(found: Any, space: str, input_shape: Shape | None, classes: int | N
         raise ValueError(f"expected an object of parameters; got {found!r}")
     if "params" in found:
         space, input_shape, classes, found = _task(found)
-    made = report.space_named(space, input_shape, classes)
+    made = spaces.space_named(space, input_shape, classes)
     return made.decode({**made.reference, **found})
 
 
@@ -149,3 +111,85 @@ def _parse(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"expected JSON; got {text!r}: {error}") from None
+
+
+RANDOM_RECORDS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A network that a user means, with records to calibrate and check it on.
+
+    Attributes:
+        architecture: The graph.
+        network: The network, in eval mode.
+        trained: Whether its weights were learned; else they are random, good for timing only.
+        calibration: `(records, *input_shape)`: set the 8-bit ranges.
+        check: `(records, *input_shape)`: compared with PyTorch.
+    """
+
+    architecture: Architecture
+    network: Network
+    trained: bool
+    calibration: Tensor
+    check: Tensor
+
+
+def find(
+    text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path, *, seed: int = 0
+) -> Found:
+    """Find the network that a user means.
+
+    Args:
+        text: Folder written by `nas pick`, for its trained weights; or anything `nas.runs.networks.read_architecture`
+            takes, for random ones.
+        space: Space of the parameters, where the text does not say.
+        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
+        classes: Number of classes, where the text does not say; None: the usual number.
+        runs: Folder of all runs.
+        seed: Seed of random weights and records.
+
+    Raises:
+        ValueError: If the text is none of these, or the run's data cannot be read any more.
+    """
+    if text and Path(text).is_dir():
+        folder = Path(text)
+        architecture, network = read_pick(folder)
+        return Found(architecture, network, True, *_records_of_run(folder.resolve().parents[1]))
+    architecture = read_architecture(text, space, input_shape, classes, runs)
+    shape = (2, RANDOM_RECORDS, *architecture.input_shape)
+    records = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return Found(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
+
+
+def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:
+    """Return the run's reserve, to calibrate, and validation records, to check; members would mark the ranges."""
+    settings = folder / "config.toml"
+    if not settings.is_file():
+        raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no {settings}")
+    config = load_config(settings, {})
+    source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
+    data = split(load_records(source), seed=config.seed, members=config.members)
+    return torch.from_numpy(data.reserve.features), torch.from_numpy(data.validation.features)
+
+
+def read_pick(folder: Path) -> tuple[Architecture, Network]:
+    """Read the architecture and the trained network, in eval mode, from a folder that `nas pick` wrote.
+
+    Raises:
+        ValueError: If files are missing, or were not written by this version for this network.
+    """
+    described, weights = folder / "architecture.json", folder / "weights.safetensors"
+    if not (described.is_file() and weights.is_file()):
+        raise ValueError(
+            f"expected a folder that nas pick wrote, with {described.name} and {weights.name}; got {folder}"
+        )
+    architecture = read_architecture(str(described), "", (), 0, folder)
+    if (key := files.read_json(described).get("key")) != architecture.key:
+        raise ValueError(f"expected the network {key} in {described}; this version builds {architecture.key} of it")
+    network = build(architecture)
+    try:
+        network.load_state_dict(files.read_weights(weights))
+    except RuntimeError:
+        raise ValueError(f"expected the weights of network {architecture.key} in {weights}; got others") from None
+    return architecture, network.eval()

@@ -10,18 +10,14 @@ from optuna.trial import FrozenTrial
 
 from nas.base import files
 from nas.runs import report
-from nas.runs.networks import read_architecture
 from nas.runs.pareto import Choice
+from nas.search.bench import evaluate
+from nas.search.bench import make_bench
+from nas.search.bench import weights_path
 from nas.search.config import parse_config
 from nas.search.plan import resolve
 from nas.search.storage import CONFIG
 from nas.search.storage import TASK
-from nas.search.study import evaluate
-from nas.search.study import make_bench
-from nas.search.study import weights_path
-from search_spaces.graph.architecture import Architecture
-from search_spaces.network import Network
-from search_spaces.network import build
 
 
 def write(study: optuna.Study, choice: Choice, folder: Path) -> Path:
@@ -47,28 +43,6 @@ def write(study: optuna.Study, choice: Choice, folder: Path) -> Path:
     files.write_json(target / "architecture.json", {**described, "key": architecture.key})
     files.write_text(target / "card.md", report.card(study, trial, choice.reason, config.device))
     return target
-
-
-def read(folder: Path) -> tuple[Architecture, Network]:
-    """Read the architecture and the trained network, in eval mode, from a folder that `write` wrote.
-
-    Raises:
-        ValueError: If files are missing, or were not written by this version for this network.
-    """
-    described, weights = folder / "architecture.json", folder / "weights.safetensors"
-    if not (described.is_file() and weights.is_file()):
-        raise ValueError(
-            f"expected a folder that nas pick wrote, with {described.name} and {weights.name}; got {folder}"
-        )
-    architecture = read_architecture(str(described), "", (), 0, folder)
-    if (key := files.read_json(described).get("key")) != architecture.key:
-        raise ValueError(f"expected the network {key} in {described}; this version builds {architecture.key} of it")
-    network = build(architecture)
-    try:
-        network.load_state_dict(files.read_weights(weights))
-    except RuntimeError:
-        raise ValueError(f"expected the weights of network {architecture.key} in {weights}; got others") from None
-    return architecture, network.eval()
 
 
 def weights_of(study: optuna.Study, trial: FrozenTrial, folder: Path) -> Path:

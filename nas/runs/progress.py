@@ -16,9 +16,9 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from nas.nni import job
 from nas.runs import report
 from nas.runs.pareto import front
+from nas.search.plan import NNI_PAGE
 from nas.search.plan import Plan
 
 ROWS_OF_FRONT = 8
@@ -102,7 +102,7 @@ class Display:
 
     def _tell_page(self) -> None:
         """Say once where NNI's web page is, when a service has one."""
-        page = self._plan.folder / "nni" / job.PAGE
+        page = self._plan.folder / NNI_PAGE
         if not self._page_told and page.exists():
             self._console.print(f"NNI's web page: {page.read_text().strip()}", highlight=False)
             self._page_told = True

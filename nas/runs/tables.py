@@ -14,12 +14,13 @@ from typing import TypeAlias
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
 from nas.base import files
+from nas.base import text
 from nas.base.reading import check_commas
 from nas.base.reading import existing
 from nas.base.reading import unreadable
-from nas.runs import report
+from nas.pricing import report
+from nas.pricing.price import screen
 from nas.runs.networks import parse_architecture
-from nas.training.assess import screen
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Shape
 
@@ -110,7 +111,7 @@ def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[di
     refused = []
     for row in rows:
         try:
-            costs: dict[str, object] = report.flat(estimates := screen(row.architecture, device))
+            costs: dict[str, object] = text.flat(estimates := screen(row.architecture, device))
         except CannotRun as error:
             refused.append(f"line {row.line}: {device.name} cannot run it: {error}")
             costs = {NOTE: refused[-1].partition(": ")[2]}

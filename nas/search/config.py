@@ -30,7 +30,7 @@ from pydantic import Tag
 from pydantic import ValidationError
 from pydantic import model_validator
 
-from nas.training.loop import Recipe
+from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
 

@@ -11,31 +11,32 @@ from typing import TypeAlias
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
-from optuna.distributions import FloatDistribution
-from optuna.distributions import IntDistribution
 
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from nas.base import plugins
+from nas.pricing.price import cost_metrics
+from nas.pricing.price import over_budget
 from nas.records import Source
 from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
 from nas.search.config import SearchConfig
+from nas.spaces import sample
 from nas.training.assess import MEASURED
 from nas.training.assess import Attack
 from nas.training.assess import Candidate
 from nas.training.assess import Defence
-from nas.training.assess import cost_metrics
 from nas.training.bank import BankSpec
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
-from search_spaces.graph.architecture import ParamValue
 from search_spaces.space import Distributions
 from search_spaces.space import SearchSpace
 
+NNI_PAGE = Path("nni") / "page.txt"
+"""In a run's folder: the address of NNI's web page while its service runs."""
 CostMetric: TypeAlias = Callable[[Architecture, Device], Estimate]
 # Random points priced before a search with cost budgets: a limit that none of them meets is called unreachable.
 POINTS_PRICED = 1000
@@ -70,6 +71,11 @@ class Plan:
     defences: Mapping[str, Defence]
     distributions: Distributions
     teacher: Candidate | None
+
+    @property
+    def timings(self) -> Path:
+        """File of the wall time that each worker spent by phase, a line of JSON for each trial."""
+        return self.folder / "timings.jsonl"
 
     @property
     def cache_folder(self) -> Path:
@@ -152,20 +158,6 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     return plan
 
 
-def sample(distributions: Distributions, rng: np.random.Generator) -> dict[str, ParamValue]:
-    """Draw one point, each parameter independently and uniformly (on its log scale where it has one)."""
-    return {name: _draw(distribution, rng) for name, distribution in distributions.items()}
-
-
-def over_budget(estimates: Mapping[str, Estimate], budgets: Mapping[str, float]) -> list[str]:
-    """Say which of the estimates exceed their budget; a metric not estimated yet is passed over."""
-    return [
-        f"{name} {estimates[name].value:.4g} > {limit:.4g}"
-        for name, limit in budgets.items()
-        if name in estimates and estimates[name].value > limit
-    ]
-
-
 def price(plan: Plan, architecture: Architecture) -> dict[str, Estimate]:
     """Price an architecture by all cost metrics of the plan's device."""
     return {name: estimate(architecture, plan.device) for name, estimate in plan.metrics.items()}
@@ -223,20 +215,3 @@ def _distributions(config: SearchConfig, space: SearchSpace) -> dict[str, BaseDi
 
 def _values(setting: object) -> list[object]:
     return setting if isinstance(setting, list) else [setting]
-
-
-def _draw(distribution: BaseDistribution, rng: np.random.Generator) -> ParamValue:
-    if isinstance(distribution, CategoricalDistribution):
-        choice: ParamValue = distribution.choices[int(rng.integers(len(distribution.choices)))]
-        return choice
-    if not isinstance(distribution, IntDistribution | FloatDistribution):
-        raise TypeError(f"no rule for {type(distribution).__name__}; there are categorical, int and float")
-    low, high = (
-        np.log([distribution.low, distribution.high]) if distribution.log else (distribution.low, distribution.high)
-    )
-    value = float(rng.uniform(low, high))
-    value = float(np.exp(value)) if distribution.log else value
-    if isinstance(distribution, FloatDistribution):
-        return min(max(value, distribution.low), distribution.high)
-    steps = round((value - distribution.low) / distribution.step)
-    return int(min(distribution.low + steps * distribution.step, distribution.high))

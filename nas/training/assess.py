@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,7 +28,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch import nn
 
-from estimators.devices.device import Device
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
@@ -38,16 +36,16 @@ from estimators.leakage.statistics.auc_and_rates import accuracy_gap
 from estimators.leakage.statistics.auc_and_rates import auc_interval
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr_interval
-from nas.base import plugins
+from nas.base.clock import Clock
 from nas.records import Splits
 from nas.training.loop import BATCH_IN_CACHE
-from nas.training.loop import Recipe
 from nas.training.loop import TrainSetup
 from nas.training.loop import compute_device
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import seed_from
 from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Architecture
 
 Attack: TypeAlias = Callable[[Evidence], NDArray[np.float64]]
@@ -115,32 +113,6 @@ class Assessment:
     seconds: Mapping[str, float]
 
 
-def cost_metrics(device: Device) -> dict[str, Callable[[Architecture, Device], Estimate]]:
-    """Return the cost metrics that apply to a device (energy, for one, needs a power figure), by name."""
-    metrics = {}
-    for name in plugins.available("estimators.cost", "estimate"):
-        applies = plugins.find("estimators.cost", name, "applies")
-        if applies is None or applies(device):
-            metrics[name] = plugins.load("estimators.cost", name, "estimate")
-    return metrics
-
-
-def screen(architecture: Architecture, device: Device) -> dict[str, Estimate]:
-    """Price an architecture on a device by every cost metric that applies, before any training.
-
-    Args:
-        architecture: The network.
-        device: The target.
-
-    Returns:
-        One estimate for each metric; the metric's name carries its unit. Lower is better.
-
-    Raises:
-        ValueError: If a metric has no rule for one of the operators.
-    """
-    return {name: estimate(architecture, device) for name, estimate in cost_metrics(device).items()}
-
-
 def assess(candidate: Candidate, bench: Bench) -> Assessment:
     """Train a candidate on the members, measure its error, and attack it.
 
@@ -161,7 +133,7 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
     """
     if candidate.defence not in bench.defences:
         raise ValueError(f"no defence {candidate.defence!r} on this bench; there are {sorted(bench.defences)}")
-    clock = _Clock()
+    clock = Clock()
     members = bench.data.members
     setup = set_up(candidate, members.features, members.labels, seed_from(bench.seed, candidate.key))
     setup = bench.defences[candidate.defence](setup, bench.teach)
@@ -224,16 +196,3 @@ def outputs(network: nn.Module, features: NDArray[np.float32]) -> NDArray[np.flo
     """Return a network's logits `(records, classes)` in eval mode, in batches that fit a CPU's cache."""
     batch_size = max(BATCH_IN_CACHE, VALUES_IN_CACHE // features[0].size)
     return logits_of(network, torch.from_numpy(features).to(compute_device()), batch_size)
-
-
-class _Clock:
-    """Wall time by phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._since = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.seconds[phase] = now - self._since
-        self._since = now

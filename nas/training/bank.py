@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from estimators.leakage.evidence import Bank
 from nas.base import files
 from nas.records import Splits
-from nas.training.loop import Recipe
 from nas.training.loop import compute_device
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.loop import training_version
+from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Architecture
 
 

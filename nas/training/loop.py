@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch import nn
 from torch.nn import functional
 
+from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 
@@ -27,56 +27,12 @@ TRAINING_VERSION = 1
 Runs, references and shadows of another version are never mixed with new ones.
 """
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-OPTIMIZERS = ("adamw", "sgd")
-AUGMENTATIONS = ("none", "flip-crop")
 # Tensors of more records leave a CPU's cache: a small CNN then takes twice as long for an image, and twice the memory.
 BATCH_IN_CACHE = 64
 
 
 class Diverged(ValueError):  # noqa: N818 - it is an outcome of a training, not a mistake in the program
     """The loss or the logits became NaN or infinite: the candidate is rejected, the search goes on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a network is trained.
-
-    Attributes:
-        epochs: Passes over the members.
-        learning_rate: Peak of the one-cycle schedule.
-        weight_decay: Decoupled weight decay (AdamW) or L2 penalty (SGD).
-        dropout: Share of features dropped before the last layer.
-        label_smoothing: Share of the target spread over all classes; has no effect on soft targets.
-        batch_size: Records in one step; batches are evened out so that none holds a single record, which batch norms
-            cannot learn from.
-        optimizer: One of `OPTIMIZERS`.
-        augment: One of `AUGMENTATIONS`; the second needs images.
-
-    Raises:
-        ValueError: If a number is out of range or a name unknown.
-    """
-
-    epochs: int = 30
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-4
-    dropout: float = 0.0
-    label_smoothing: float = 0.0
-    batch_size: int = 64
-    optimizer: str = "adamw"
-    augment: str = "none"
-
-    def __post_init__(self) -> None:
-        in_range = 0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf  # false for NaN
-        if self.epochs < 1 or self.batch_size < 2 or not in_range:
-            raise ValueError(f"expected epochs >= 1, batch_size >= 2, learning_rate > 0, weight_decay >= 0; got {self}")
-        if not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"expected dropout and label_smoothing in [0, 1); got {self.dropout} and {self.label_smoothing}"
-            )
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"no optimizer {self.optimizer!r}; there are {list(OPTIMIZERS)}")
-        if self.augment not in AUGMENTATIONS:
-            raise ValueError(f"no augmentation {self.augment!r}; there are {list(AUGMENTATIONS)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,73 @@
+"""Price an architecture on a device, before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+
+from estimators.devices.device import Device
+from estimators.devices.fields import CannotRun
+from estimators.devices.files import available_devices
+from estimators.devices.files import load_device
+from estimators.estimate import Estimate
+from nas.base import plugins
+from search_spaces.graph.architecture import Architecture
+
+
+def cost_metrics(device: Device) -> dict[str, Callable[[Architecture, Device], Estimate]]:
+    """Return the cost metrics that apply to a device (energy, for one, needs a power figure), by name."""
+    metrics = {}
+    for name in plugins.available("estimators.cost", "estimate"):
+        applies = plugins.find("estimators.cost", name, "applies")
+        if applies is None or applies(device):
+            metrics[name] = plugins.load("estimators.cost", name, "estimate")
+    return metrics
+
+
+def screen(architecture: Architecture, device: Device) -> dict[str, Estimate]:
+    """Price an architecture on a device by every cost metric that applies, before any training.
+
+    Args:
+        architecture: The network.
+        device: The target.
+
+    Returns:
+        One estimate for each metric; the metric's name carries its unit. Lower is better.
+
+    Raises:
+        ValueError: If a metric has no rule for one of the operators.
+    """
+    return {name: estimate(architecture, device) for name, estimate in cost_metrics(device).items()}
+
+
+def over_budget(estimates: Mapping[str, Estimate], budgets: Mapping[str, float]) -> list[str]:
+    """Say which of the estimates exceed their budget; a metric not estimated yet is passed over."""
+    return [
+        f"{name} {estimates[name].value:.4g} > {limit:.4g}"
+        for name, limit in budgets.items()
+        if name in estimates and estimates[name].value > limit
+    ]
+
+
+def price_on(architecture: Architecture, device: str) -> tuple[dict[str, dict[str, Estimate]], dict[str, str]]:
+    """Price an architecture on one device, or on all of them with `all`.
+
+    Returns:
+        Its costs by device, and, of all devices, why the others cannot run it.
+
+    Raises:
+        ValueError: If the one device cannot run it.
+    """
+    if device != "all":
+        chip = load_device(device)
+        try:
+            return {device: screen(architecture, chip)}, {}
+        except CannotRun as error:
+            raise ValueError(f"{chip.name} cannot run it: {error}") from None
+    priced, refused = {}, {}
+    for name in available_devices():
+        try:
+            priced[name] = screen(architecture, load_device(name))
+        except CannotRun as error:
+            refused[name] = str(error)
+    return priced, refused

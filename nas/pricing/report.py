@@ -1,0 +1,157 @@
+"""Put what a network costs into words: tables, layers, what a device's numbers stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from estimators.devices.device import Device
+from estimators.estimate import Estimate
+from estimators.models.by_layer import Layer
+from nas.base.text import Row
+from nas.base.text import _heading
+from nas.base.text import _short
+from nas.base.text import interval_text
+from nas.base.text import plain_table
+from nas.base.text import runs
+from nas.base.text import runs_of_widths
+from search_spaces.graph.architecture import WEIGHTED
+from search_spaces.graph.architecture import Architecture
+
+
+def bits_of(architecture: Architecture) -> str:
+    """Write the bit-widths of a network's weights and tensors, layer by layer: `W 8 2x2 8x3 A 8x4 1 8`.
+
+    `2x3` stands for three layers with 2 bits one after the other. The tensor of a layer is what it reads.
+    """
+    layers = [op for op in architecture.ops if op.kind in WEIGHTED]
+    weights = runs(op.weight_bits for op in layers)
+    tensors = runs(architecture.ops[op.inputs[0]].bits for op in layers)
+    return f"W {weights} A {tensors}"
+
+
+def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) -> Table:
+    """Lay out one architecture's costs, a row for each device."""
+    names = list(dict.fromkeys(name for estimates in by_device.values() for name in estimates))
+    table = plain_table("device", *map(_heading, names), title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+        column.no_wrap = True
+    for device, estimates in by_device.items():
+        cells = [interval_text(estimates[name]) if name in estimates else "-" for name in names]
+        table.add_row(device, *cells)
+    return table
+
+
+def layer_table(layers: Sequence[Layer], title: str) -> Table:
+    """Lay out what `estimators.models.by_layer.by_layer` gave, a row for each layer, sums and the peak below."""
+    total_ms = sum(layer.latency_ms for layer in layers)
+    with_energy, with_dataflow = layers[0].energy_mj is not None, any(layer.dataflow for layer in layers)
+    table = plain_table("op", "layer", "output", "bits\nW/A", "MACs", "latency\nms", "share", title=title)
+    extra = [*["energy\nmj"] * with_energy, "flash\nkib", "live RAM\nkib", "bound by", *["dataflow"] * with_dataflow]
+    for name in extra:
+        table.add_column(name)
+    for column in table.columns[3:]:
+        column.justify = "right"
+        column.no_wrap = True
+    for layer in layers:
+        table.add_row(*_layer_cells(layer, total_ms, with_energy=with_energy, with_dataflow=with_dataflow))
+    energy = [_short(sum(layer.energy_mj or 0.0 for layer in layers))] * with_energy
+    macs, flash_kib = sum(layer.macs for layer in layers), sum(layer.flash_kib for layer in layers)
+    peak = f"{max(layer.ram_kib for layer in layers):,.1f}"
+    table.add_row("", "all", "", "", f"{macs:,}", _short(total_ms), "", *energy, f"{flash_kib:,.1f}", peak)
+    return table
+
+
+def _layer_cells(layer: Layer, total_ms: float, *, with_energy: bool, with_dataflow: bool) -> list[str]:
+    window = f" {layer.window[0]}x{layer.window[1]}" if layer.window != (1, 1) else ""
+    bits = "" if layer.input_bits is None else f"{layer.weight_bits or '-'}/{layer.input_bits}"
+    cells = ["" if layer.op is None else str(layer.op), layer.kind + window, "x".join(map(str, layer.shape)), bits]
+    cells += [f"{layer.macs:,}" if layer.macs else "", _short(layer.latency_ms)]
+    cells += [f"{layer.latency_ms / total_ms:.1%}" if layer.latency_ms else ""]
+    cells += [_short(layer.energy_mj or 0.0)] * with_energy
+    bound = "" if layer.bound == "nothing" else layer.bound
+    return [*cells, f"{layer.flash_kib:,.1f}", f"{layer.ram_kib:,.1f}", bound, *[layer.dataflow] * with_dataflow]
+
+
+def basis(device: Device) -> str:
+    """Say what a device's latency stands on: engine, precision, measurements and their error."""
+    found = device.calibration
+    return (
+        f"latency on {device.name}: {device.engine}, {device.precision}, on {device.core} at {device.clock_mhz:g} MHz; "
+        f"from {found.source}; {found.networks} left out in turn err by {found.error_mean:.1%} on average, "
+        f"{found.error_max:.1%} at worst; 90 % interval {device.latency.interval:.1%} either way"
+    )
+
+
+def beyond(latency_ms: float, device: Device) -> str | None:
+    """Say that a time lies beyond all that were measured, None where it does not."""
+    found = device.calibration
+    if found.covers(latency_ms):
+        return None
+    ends = [f"{end:.3g}" if end else "?" for end in (found.fastest_ms, found.slowest_ms)]
+    return (
+        f"{latency_ms:.3g} ms lies far from what was measured on {device.name}, {ends[0]} to {ends[1]} ms: "
+        "the interval may not hold"
+    )
+
+
+def device_row(device: Device) -> Row:
+    """Describe a device for JSON: what it is, what it stores, and what its latency stands on."""
+    return {
+        "description": device.description,
+        "core": device.core,
+        "clock_mhz": device.clock_mhz,
+        "engine": device.engine,
+        "precision": device.precision,
+        "weight_bits": list(device.weight_bits),
+        "activation_bits": list(device.activation_bits),
+        "ram_kib": device.ram_kib,
+        "flash_kib": device.flash_kib,
+        "energy": device.energy is not None,
+        "source": device.calibration.source,
+        "networks": device.calibration.networks,
+        "error_mean": device.calibration.error_mean,
+        "error_max": device.calibration.error_max,
+        "within_10_percent": device.calibration.within_10_percent,
+        "fastest_ms": device.calibration.fastest_ms,
+        "slowest_ms": device.calibration.slowest_ms,
+        "interval": device.latency.interval,
+    }
+
+
+def device_table(devices: Mapping[str, Device], own: Collection[str]) -> Table:
+    """Lay out devices, three lines or so each; a user's own are marked."""
+    columns = (
+        "name",
+        "core, engine, precision",
+        "MHz",
+        "bits\nW / A",
+        "RAM, flash\nKiB",
+        "calibrated on",
+        "error\nmean, worst",
+    )
+    table = plain_table(*columns, "90 %", title="devices")
+    for column in (table.columns[2], *table.columns[6:]):
+        column.justify = "right"
+    table.columns[0].no_wrap = True
+    table.columns[5].overflow = "fold"
+    for name, device in devices.items():
+        found = device.calibration
+        bits = f"{runs_of_widths(device.weight_bits)} / {runs_of_widths(device.activation_bits)}"
+        limits = [f"{limit:,.0f}" if limit is not None else "-" for limit in (device.ram_kib, device.flash_kib)]
+        table.add_row(
+            f"{name}\n(own)" if name in own else name,
+            f"{device.core}\n{device.engine}\n{device.precision}",
+            f"{device.clock_mhz:g}",
+            bits,
+            "\n".join(limits),
+            f"{found.networks}: {found.source}",
+            f"{found.error_mean:.1%}\n{found.error_max:.1%}",
+            f"{device.latency.interval:.1%}",
+            end_section=True,
+        )
+    return table

@@ -1,0 +1,67 @@
+"""What every candidate of a search is measured with, and the weights it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from estimators.estimate import Estimate
+from nas.base import files
+from nas.search.plan import Plan
+from nas.training.assess import Bench
+from nas.training.assess import Candidate
+from nas.training.assess import assess
+from nas.training.assess import train_teacher
+from nas.training.bank import build_bank
+from nas.training.bank import cached_logits
+from nas.training.loop import TrainSetup
+from nas.training.loop import plain_setup
+from nas.training.loop import seed_from
+from nas.training.loop import training_version
+
+
+def evaluate(plan: Plan, bench: Bench, candidate: Candidate) -> tuple[dict[str, Estimate], dict[str, float]]:
+    """Assess a candidate and keep its weights in the run's folder; returns measures and seconds by phase.
+
+    Raises:
+        nas.training.loop.Diverged: If its training diverged.
+    """
+    assessment = assess(candidate, bench)
+    files.write_weights(weights_path(plan.folder, candidate.key), assessment.network)
+    return dict(assessment.measures), dict(assessment.seconds)
+
+
+def weights_path(folder: Path, key: str) -> Path:
+    """File of a trained candidate's weights."""
+    return folder / "models" / f"{key}.safetensors"
+
+
+def make_bench(plan: Plan) -> Bench:
+    """Build the reference bank, or fetch it, and put together what every candidate is measured with."""
+    bank = build_bank(plan.bank, plan.cache_folder) if plan.needs_bank else None
+    return Bench(
+        data=plan.data,
+        attack=plan.attack,
+        bank=bank,
+        defences=plan.defences,
+        seed=plan.config.seed,
+        teach=lambda setup: cached_teacher(plan, setup),
+    )
+
+
+def cached_teacher(plan: Plan, setup: TrainSetup) -> Tensor:
+    """Return a teacher's logits, training it once per study: candidates that differ only in bits share theirs."""
+    teacher = plan.teacher or Candidate(setup.architecture, setup.recipe)
+    seed = seed_from(plan.config.seed, teacher.key)
+    what = f"{plan.data.fingerprint} {teacher.key} {seed} {training_version()}"
+    name = hashlib.sha256(what.encode()).hexdigest()[:16]
+    path = plan.cache_folder / f"teacher-{name}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    training = plain_setup(teacher.architecture, setup.features, setup.targets, teacher.recipe, seed)
+    with FileLock(path.with_suffix(".lock")):
+        logits = cached_logits(path, lambda: train_teacher(training).cpu().numpy())
+    return torch.from_numpy(logits).to(setup.features.device)

@@ -1,0 +1,58 @@
+"""Samplers whose random stream depends on the run's seed and on where they are used, and on nothing else."""
+
+from __future__ import annotations
+
+import warnings
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import Trial
+
+from nas.search.config import SearchConfig
+from nas.search.plan import Plan
+from nas.training.loop import seed_from
+from search_spaces.graph.architecture import ParamValue
+
+
+def make_sampler(config: SearchConfig, *where: int | str) -> BaseSampler:
+    """Return a sampler whose random stream depends on the run's seed and on where it is used, and on nothing else."""
+    seed = seed_from(config.seed, *where)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if config.sampler == "tpe":
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        if config.sampler == "nsga2":
+            # The default population of 50 is no better than random search for the first hundred trials.
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
+        return optuna.samplers.RandomSampler(seed=seed)
+
+
+def suggest(plan: Plan, trial: Trial) -> dict[str, ParamValue]:
+    """Sample every parameter, or fetch those that a process sampled before it died.
+
+    What is sampled jointly is sampled before anything is written, and the rest with a random stream for each parameter,
+    so that it does not matter which of them are there already.
+    """
+    _ = trial.relative_params
+    params = {}
+    for name, distribution in plan.distributions.items():
+        trial.study.sampler = make_sampler(plan.config, trial.number, name)
+        params[name] = _suggest_one(trial, name, distribution)
+    return params
+
+
+def _suggest_one(trial: Trial, name: str, distribution: BaseDistribution) -> ParamValue:
+    if isinstance(distribution, CategoricalDistribution):
+        choice: ParamValue = trial.suggest_categorical(name, distribution.choices)
+        return choice
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+    raise TypeError(f"no rule for {type(distribution).__name__}; there are categorical, int and float")
