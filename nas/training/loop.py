@@ -23,7 +23,8 @@ from search_spaces.network import build
 TRAINING_VERSION = 1
 """Raise it with every change after which the same candidate, data and seed give other weights or other measures.
 
-`tests/test_training_version.py` trains a few candidates and fails when their weights change under the same version.
+`tests/nas/training/test_training_version.py` trains a few candidates and fails when their weights change under the
+same version.
 Runs, references and shadows of another version are never mixed with new ones.
 """
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]

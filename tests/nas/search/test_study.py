@@ -549,7 +549,7 @@ search.work(plan, study)
 
 def test_processes_that_propose_the_same_candidates_at_once_train_each_once(three, tmp_path):
     config = json.dumps(three.config.model_dump(mode="json"))
-    folders = [str(tmp_path), str(Path(__file__).parents[1])]
+    folders = [str(tmp_path), str(Path(__file__).parents[3])]
     command = [sys.executable, "-c", COLLIDING, config, str(three.folder.parent)]
     environment = {**os.environ, "PYTHONPATH": ":".join(folders), "OMP_NUM_THREADS": "1"}
     workers = [

@@ -1,4 +1,4 @@
-"""What every attack in the folder must do. `test_rmia.py` holds what is RMIA's own."""
+"""What every attack in the folder must do. `tests/estimators/leakage/attacks/test_rmia.py` holds what is RMIA's own."""
 
 from __future__ import annotations
 

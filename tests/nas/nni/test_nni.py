@@ -112,7 +112,8 @@ def ended(exchange):
 def test_nothing_imports_nni_until_an_engine_asks_for_it_and_nothing_needs_lightning():
     script = (
         "import sys, tempfile, pathlib\n"
-        "from nas import cli\nfrom nas.search import workers\nfrom nas.nni import check, engine, exchange, job, measure, service\n"
+        "from nas import cli\nfrom nas.search import workers\n"
+        "from nas.nni import check, engine, exchange, job, measure, service\n"
         "assert 'nni' not in sys.modules\n"
         "if len(sys.argv) > 1:\n"
         "    sys.modules['pytorch_lightning'] = sys.modules['torchmetrics'] = None\n"

@@ -15,7 +15,7 @@ from estimators.models.latency import inference_ms
 from estimators.models.latency import kernel_cycles
 from search_spaces.graph.builder import GraphBuilder
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 FITTED = ("bitfusion_like", "bit_serial_fpga")
 
 

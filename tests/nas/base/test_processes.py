@@ -91,7 +91,7 @@ def test_no_process_outlives_a_parent_that_was_killed(tmp_path):
         import sys
         from pathlib import Path
         from nas.base.processes import share_out
-        from tests.test_processes import sleep_after_the_first
+        from tests.nas.base.test_processes import sleep_after_the_first
         if __name__ == "__main__":
             list(share_out(sleep_after_the_first, Path(sys.argv[1]), [1, 2], workers=2))
     """

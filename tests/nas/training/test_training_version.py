@@ -2,7 +2,7 @@
 
 After a change that is meant to give other weights, raise `TRAINING_VERSION` and write the file anew:
 
-    python -m tests.test_training_version
+    python -m tests.nas.training.test_training_version
 """
 
 import hashlib

@@ -18,7 +18,7 @@ from estimators.devices.files import same_engine
 from estimators.models.latency import inference_ms
 from search_spaces.graph.builder import GraphBuilder
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 NEEDED = ("stm32/stm32h747_int8_measured.csv", "mlperf_tiny/mlperf_tiny_v1.0-1.2.csv")
 MCUS = ("psoc62", "stm32f746", "stm32g0b1", "stm32h747", "stm32h7a3", "stm32l4r5", "stm32u575")
 POWERED = ("stm32h7a3", "stm32l4r5", "stm32u575")

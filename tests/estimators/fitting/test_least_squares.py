@@ -26,7 +26,7 @@ def residual():
 
 def test_counts_times_coefficients_are_the_latency_of_the_device():
     device = load_device("host")
-    # By counts alone: what is learned of single kernels is another matter (tests/test_hosting.py).
+    # By counts alone: what is learned of single kernels is another matter (tests/nas/calibration/test_this_machine.py).
     device = replace(device, latency=replace(device.latency, kernels=None))
     tables = {
         "cycles_per_mac": device.latency.cycles_per_mac,

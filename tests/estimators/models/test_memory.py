@@ -22,7 +22,7 @@ from estimators.models.memory import schedule
 from nas.base.plugins import load
 from search_spaces.graph.builder import GraphBuilder
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 # Nothing in place or left out, int8 and float tensors; the engine takes 10 KiB of memory and 20 of flash.
 HAND = replace(
     load_device("stm32h747"), engine_ram_kib=10.0, engine_flash_kib=20.0, memory=Memory(), prune_dead_ops=False

@@ -10,7 +10,7 @@ from search_spaces.network import build
 from tests.nas_bench_macro import describe
 
 TABLE = (
-    Path(__file__).resolve().parents[1].parent / "shared" / "data" / "nas_bench_macro" / "nas-bench-macro_cifar10.json"
+    Path(__file__).resolve().parents[2].parent / "shared" / "data" / "nas_bench_macro" / "nas-bench-macro_cifar10.json"
 )
 
 

@@ -181,7 +181,7 @@ def test_trees_change_kernels_and_not_only_their_sum(networks, tmp_path):
 def test_calibration_and_benchmark_share_no_network(monkeypatch, networks):
     from pathlib import Path  # noqa: PLC0415
 
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
     import latency_host  # noqa: PLC0415
 
     others = latency_host.other_networks(12, networks)

@@ -11,7 +11,7 @@ from estimators.devices.files import load_device
 from estimators.devices.files import own_devices
 from nas.base.plugins import load
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 DATA = ROOT.parent / "shared" / "data"
 MEASURED = ("stm32/stm32h747_int8_measured.csv", "mlperf_tiny/mlperf_tiny_v1.0-1.2.csv")
 
