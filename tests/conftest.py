@@ -120,9 +120,9 @@ def no_training(monkeypatch):
 
     for place in (
         "nas.search.workers.run",
-        "nas.training.assess.train",
+        "nas.search.bench.train_teacher",
         "nas.training.bank.train",
-        "nas.search.study.assess",
+        "nas.search.bench.assess",
     ):
         monkeypatch.setattr(place, fail)
 

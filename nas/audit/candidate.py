@@ -20,10 +20,8 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import optuna
 import torch
 from numpy.typing import NDArray
-from optuna.trial import TrialState
 
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Evidence
@@ -47,18 +45,12 @@ from nas.base import files
 from nas.base import processes
 from nas.pricing.report import bits_of
 from nas.records import Records
-from nas.runs import picks
-from nas.search.config import parse_config
+from nas.runs.run import Run
 from nas.search.plan import Plan
-from nas.search.plan import resolve
-from nas.search.storage import CONFIG
-from nas.search.storage import TASK
 from nas.training.assess import Candidate
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
-from nas.training.loop import training_version
 from search_spaces.network import Network
-from search_spaces.network import build
 
 AUDITS = "audits.jsonl"
 """In a run's folder: a line for each audit, because each opened the test records."""
@@ -93,45 +85,24 @@ class Subject:
         return proportion_interval(int((logits.argmax(axis=1) != self.test.labels).sum()), len(self.test))
 
 
-def plan_of(study: optuna.Study, folder: Path) -> Plan:
-    """Load a run's data again, and look up every name of its settings.
-
-    Raises:
-        ValueError: If the data or the program are no longer those of the search.
-    """
-    plan = resolve(parse_config(study.user_attrs[CONFIG]), folder.parent)
-    task = study.user_attrs[TASK]
-    if plan.data.fingerprint != task["fingerprint"] or task.get("version") != training_version():
-        raise ValueError(
-            f"expected the data and the versions of gecko-nas and PyTorch of the search {study.study_name!r}; they "
-            "differ: shadows would not be trained as its networks were; audit with what searched, or search again"
-        )
-    return plan
-
-
-def subject_of(plan: Plan, study: optuna.Study, number: int) -> Subject:
+def subject_of(run: Run, number: int) -> Subject:
     """Fetch a trained candidate of a run, or train it again from its own seed if its weights are elsewhere.
 
     Args:
-        plan: The run's.
-        study: The run's.
+        run: The run.
         number: The candidate's.
 
     Raises:
-        ValueError: If there is no such candidate, or it was not trained to the end.
+        ValueError: If there is no such candidate, it was not trained to the end, its weights are not those that were
+            measured, or what decides the study's numbers is no longer what it was.
     """
-    trials = study.get_trials(deepcopy=False)
-    trained = [trial.number for trial in trials if trial.state == TrialState.COMPLETE]
-    if number not in trained:
-        raise ValueError(f"no trained candidate {number} in {study.study_name!r}; there are {trained}")
-    trial = trials[number]
+    trial, plan = run.trained(number), run.plan
     candidate = plan.candidate(trial.params)
-    network = build(candidate.architecture)
-    network.load_state_dict(files.read_weights(picks.weights_of(study, trial, plan.folder)))
+    network = run.network(trial)
     pool = pool_of(plan.data.members, plan.data.test, seed=seed_from(plan.config.seed, "audit"))
     return Subject(
         number=trial.number,
-        network=network.to(compute_device()).eval(),
+        network=network.to(compute_device()),
         pool=pool,
         population=plan.data.reserve,
         test=plan.data.test,

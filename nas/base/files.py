@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
@@ -69,11 +70,22 @@ def append_json(path: Path, value: object) -> None:
         stream.write(json.dumps(value, allow_nan=False) + "\n")
 
 
-def write_weights(path: Path, network: nn.Module) -> None:
-    """Write a network's weights and buffers as safetensors."""
+def write_weights(path: Path, network: nn.Module) -> str:
+    """Write a network's weights and buffers as safetensors.
+
+    Returns:
+        The file's SHA-256 in hex, as `digest_of` gives it.
+    """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     data = safetensors.torch.save(state)
     write(path, lambda stream: stream.write(data))
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -16,7 +16,6 @@ from nas.commands.options import Json
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import console
-from nas.commands.options import open_run
 from nas.commands.options import say
 from nas.commands.options import show_table
 
@@ -24,10 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
 
-    import optuna
-
     from nas.audit.candidate import Subject
     from nas.audit.findings import Audit
+    from nas.runs.run import Run
 
 
 def audit(
@@ -71,12 +69,14 @@ def audit(
         _audit_files(Path(what), data, shadow or [], wanted)
         return
     _refuse({"--data": data, "--shadow": shadow}, f"for an .onnx file; {what} is a run")
-    study, folder = open_run(what, runs, storage)
+    from nas.runs.run import open_run
+
+    run = open_run(what, runs, storage)
     if pick is None:
         _refuse({"--bits": bits, "--attack": attack}, "with --pick: the proxy is held against audits of one kind")
-        _audit_proxy(study, folder, wanted)
+        _audit_proxy(run, wanted)
     else:
-        _audit_candidate(study, folder, pick, wanted)
+        _audit_candidate(run, pick, wanted)
 
 
 def _refuse(given: Mapping[str, object], where: str) -> None:
@@ -98,22 +98,20 @@ class _Wanted:
     as_json: bool
 
 
-def _audit_candidate(study: optuna.Study, folder: Path, number: int, wanted: _Wanted) -> None:
+def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
     from nas.audit.candidate import about
     from nas.audit.candidate import audit_subject
     from nas.audit.candidate import check_attacks
     from nas.audit.candidate import check_bits
     from nas.audit.candidate import earlier
     from nas.audit.candidate import note
-    from nas.audit.candidate import plan_of
     from nas.audit.candidate import subject_of
 
-    plan = plan_of(study, folder)
-    subject = subject_of(plan, study, number)
+    subject = subject_of(run, number)
     check_bits(subject, wanted.bits)
     check_attacks(subject, wanted.effort, wanted.attacks)
     _train([subject], wanted.effort, wanted.workers)
-    before = earlier(folder)
+    before = earlier(run.folder)
     with console(stderr=True).status("attacking") as status:
         found = audit_subject(
             subject,
@@ -123,9 +121,9 @@ def _audit_candidate(study: optuna.Study, folder: Path, number: int, wanted: _Wa
             earlier=before,
             look=lambda name: status.update(f"attack {name}"),
         )
-    note(folder, number, wanted.effort)
-    described = about(subject, plan, found, before)
-    _report(found, described, wanted.output or folder / "audits" / str(number), as_json=wanted.as_json)
+    note(run.folder, number, wanted.effort)
+    described = about(subject, run.plan, found, before)
+    _report(found, described, wanted.output or run.folder / "audits" / str(number), as_json=wanted.as_json)
 
 
 def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted: _Wanted) -> None:
@@ -151,10 +149,9 @@ def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted:
     _report(found, about, (wanted.output or Path()) / f"{path.stem}-audit", as_json=wanted.as_json)
 
 
-def _audit_proxy(study: optuna.Study, folder: Path, wanted: _Wanted) -> None:
+def _audit_proxy(run: Run, wanted: _Wanted) -> None:
     from nas.audit.candidate import audited_leakage
     from nas.audit.candidate import note
-    from nas.audit.candidate import plan_of
     from nas.audit.candidate import subject_of
     from nas.audit.proxy import as_json
     from nas.audit.proxy import conclude
@@ -163,18 +160,17 @@ def _audit_proxy(study: optuna.Study, folder: Path, wanted: _Wanted) -> None:
     from nas.audit.proxy import table
     from nas.base import files
 
-    plan = plan_of(study, folder)
-    trials = stratified(study, seed=plan.config.seed)
-    subjects = [subject_of(plan, study, trial.number) for trial in trials]
+    trials = stratified(run.study, seed=run.config.seed)
+    subjects = [subject_of(run, trial.number) for trial in trials]
     _train(subjects, "standard", wanted.workers)
     audited = []
     with console(stderr=True).status("attacking") as status:
         for subject in subjects:
             status.update(f"attack candidate {subject.number}")
             audited.append(audited_leakage(subject))
-            note(folder, subject.number, "contract")
-    found = conclude(trials, plan.config.objectives, audited)
-    path = (wanted.output or folder / "audits") / "proxy.json"
+            note(run.folder, subject.number, "contract")
+    found = conclude(trials, run.config.objectives, audited)
+    path = (wanted.output or run.folder / "audits") / "proxy.json"
     written = as_json(found)
     files.write_json(path, written)
     if wanted.as_json:

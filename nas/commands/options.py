@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    import optuna
     from rich.table import Table
 
 WIDTH = 140
@@ -127,19 +126,3 @@ def precisions(texts: list[str] | None) -> tuple[str, ...]:
     if unknown := [text for text in texts or [] if text not in PRECISIONS]:
         raise ValueError(f"no precision {unknown[0]!r}; there are {list(PRECISIONS)}")
     return tuple(dict.fromkeys(texts or PRECISIONS))
-
-
-def open_run(run: str, runs: Path, storage: str | None) -> tuple[optuna.Study, Path]:
-    """Open a run by its name or folder, from its own storage or the one given.
-
-    Raises:
-        ValueError: If there is no such run.
-    """
-    from nas.search.config import load_config
-    from nas.search.storage import load_study
-
-    folder = Path(run) if (Path(run) / "config.toml").exists() else runs / run
-    settings = folder / "config.toml"
-    config = load_config(settings, {}) if settings.exists() else None
-    name = config.name if config else run
-    return load_study(name, folder, storage or (config.storage if config else None)), folder

@@ -12,7 +12,6 @@ from nas.commands.options import Json
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import limits
-from nas.commands.options import open_run
 from nas.commands.options import say
 from nas.commands.options import show_table
 
@@ -32,8 +31,10 @@ def pick(
     from nas.runs import picks
     from nas.runs import report
     from nas.runs.pareto import choose
+    from nas.runs.run import open_run
 
-    study, folder = open_run(run, runs, storage)
+    opened = open_run(run, runs, storage)
+    study = opened.study
     choice = choose(study, limits(maximum, "--max"), prefer)
     if choice.failed:
         nearest = f"candidate {choice.trial.number} is nearest"
@@ -42,7 +43,7 @@ def pick(
                 json.dumps({"picked": None, "nearest": report.row(study, choice.trial), "failed": choice.failed})
             )
         raise ValueError(f"no candidate meets the limits; {nearest}: {', '.join(choice.failed)}")
-    written = picks.write(study, choice, folder)
+    written = picks.write(opened, choice)
     if as_json:
         picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
         typer.echo(json.dumps(picked))

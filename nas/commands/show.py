@@ -12,7 +12,6 @@ import typer
 from nas.commands.options import Json
 from nas.commands.options import Runs
 from nas.commands.options import Storage
-from nas.commands.options import open_run
 from nas.commands.options import say
 from nas.commands.options import show_table
 
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
 
 def show(run: str, *, storage: Storage = None, runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """Print a run's front and what became of its candidates."""
-    print_front(open_run(run, runs, storage)[0], as_json=as_json)
+    from nas.runs.run import open_run
+
+    print_front(open_run(run, runs, storage).study, as_json=as_json)
 
 
 def print_front(study: optuna.Study, *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from nas.base import files
 from nas.nni import job
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
-from nas.nni.measure import measures_in
+from nas.nni.measure import evaluated_in
 from nas.nni.measure import seconds_in
 from nas.search.storage import open_study
 from nas.search.study import Proposal
@@ -76,7 +76,7 @@ class Exchange:
         elif DIVERGED in numbers:
             reject(self._study, proposal, f"diverged: {numbers[DIVERGED]}")
         else:
-            record(self._plan, self._study, proposal, measures_in(numbers))
+            record(self._plan, self._study, proposal, evaluated_in(numbers))
         ours = {"sampling and screening": self._sampling_seconds, "storage": time.perf_counter() - start}
         self._sampling_seconds = 0.0
         line = {"worker": os.getpid(), "trial": proposal.trial.number, "seconds": seconds_in(numbers) | ours}

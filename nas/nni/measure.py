@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from estimators.estimate import Estimate
+from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.plan import Plan
 from nas.search.plan import price
+from nas.search.study import WEIGHTS
 from nas.training.assess import MEASURED
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
@@ -19,7 +22,7 @@ DIVERGED = "diverged"
 FAILED = "failed"
 
 
-def measure(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, float]:
+def measure(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
     """Train a candidate, attack it, and write all numbers the way NNI reports a result.
 
     Args:
@@ -29,37 +32,42 @@ def measure(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, float]:
 
     Returns:
         Costs and measures by name, the ends of an interval as `<name>_low` and `<name>_high`, wall time by phase as
-        `seconds_<phase>`, and the first objective once more as `default`, by which NNI ranks; lower is better.
+        `seconds_<phase>`, the digest of the weights, and the first objective once more as `default`, by which NNI
+        ranks; lower is better.
 
     Raises:
         nas.training.loop.Diverged: If its training diverged.
     """
-    measures, seconds = evaluate(plan, bench, candidate)
-    estimates = {**price(plan, candidate.architecture), **measures}
-    numbers = {"default": estimates[plan.config.objectives[0]].value}
+    evaluated = evaluate(plan, bench, candidate)
+    estimates = {**price(plan, candidate.architecture), **evaluated.measures}
+    numbers: dict[str, Any] = {"default": estimates[plan.config.objectives[0]].value}
     for name, estimate in estimates.items():
         numbers[name] = estimate.value
         if estimate.low < estimate.high:
             numbers[f"{name}_low"] = estimate.low
             numbers[f"{name}_high"] = estimate.high
-    return numbers | {f"{SECONDS}{phase}": value for phase, value in seconds.items()}
+    numbers[WEIGHTS] = evaluated.weights
+    return numbers | {f"{SECONDS}{phase}": value for phase, value in evaluated.seconds.items()}
 
 
-def measures_in(numbers: Mapping[str, float]) -> dict[str, Estimate]:
-    """Read the measures back from what NNI carried.
+def evaluated_in(numbers: Mapping[str, Any]) -> Evaluated:
+    """Read back what NNI carried.
 
     >>> numbers = {"error": 0.2, "error_low": 0.1, "error_high": 0.4, "leakage": 0.5, "tpr_at_1pct_fpr": 0.0}
-    >>> measures_in({"default": 0.2, "macs": 9, **numbers, "loss_auc": 0.6, "accuracy_gap": 0.0})["error"]
-    Estimate(value=0.2, low=0.1, high=0.4)
+    >>> carried = {**numbers, "loss_auc": 0.6, "accuracy_gap": 0.0, "weights_sha256": "ab", "seconds_training": 2.0}
+    >>> found = evaluated_in(carried)
+    >>> found.measures["error"], found.seconds
+    (Estimate(value=0.2, low=0.1, high=0.4), {'training': 2.0})
     """
-    return {
+    measures = {
         name: Estimate(
             numbers[name], numbers.get(f"{name}_low", numbers[name]), numbers.get(f"{name}_high", numbers[name])
         )
         for name in MEASURED
     }
+    return Evaluated(measures, seconds_in(numbers), numbers[WEIGHTS])
 
 
-def seconds_in(numbers: Mapping[str, float]) -> dict[str, float]:
-    """Read wall time by phase from what NNI carried."""
+def seconds_in(numbers: Mapping[str, Any]) -> dict[str, float]:
+    """Read wall time by phase from what NNI carried; of a training that broke off there is some, too."""
     return {name.removeprefix(SECONDS): value for name, value in numbers.items() if name.startswith(SECONDS)}

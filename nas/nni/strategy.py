@@ -23,8 +23,8 @@ from optuna.distributions import IntDistribution
 
 from nas.base import files
 from nas.base.clock import Clock
+from nas.nni.measure import evaluated_in
 from nas.nni.measure import measure
-from nas.nni.measure import measures_in
 from nas.nni.measure import seconds_in
 from nas.search.plan import Plan
 from nas.search.study import failing
@@ -91,7 +91,7 @@ class StudyStrategy(Strategy):  # type: ignore[misc] # NNI has no types
                 reject(self._study, proposal, f"diverged: {error}")
             else:
                 self._clock.lap("nni", seconds_in(model.metric))
-                record(self._plan, self._study, proposal, measures_in(model.metric))
+                record(self._plan, self._study, proposal, evaluated_in(model.metric))
                 self._clock.lap("storage")
             files.append_json(self._plan.timings, self._clock.line(proposal.trial.number))
         self._clock.lap("sampling and screening")

@@ -36,6 +36,12 @@ def screen(architecture: Architecture, device: Device) -> dict[str, Estimate]:
 
     Raises:
         ValueError: If a metric has no rule for one of the operators.
+
+    >>> from search_spaces.conv import make_space
+    >>> space = make_space((1, 8, 8), 10)
+    >>> estimates = screen(space.decode(space.reference), load_device("stm32h747"))
+    >>> estimates["macs"].value > 0 and estimates["latency_ms"].low < estimates["latency_ms"].value
+    True
     """
     return {name: estimate(architecture, device) for name, estimate in cost_metrics(device).items()}
 

@@ -12,12 +12,8 @@ from torch import Tensor
 
 from nas import spaces
 from nas.base import files
-from nas.records import Source
-from nas.records import load_records
-from nas.records import split
-from nas.runs import report
-from nas.search.config import load_config
-from nas.search.storage import load_study
+from nas.runs.run import open_run
+from nas.search.study import WEIGHTS
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Shape
 from search_spaces.network import Network
@@ -82,16 +78,8 @@ def _from_run(text: str, runs: Path) -> Architecture:
     name, _, number = text.partition(":")
     if not number.isdigit():
         raise ValueError(f"expected JSON, a file or RUN:NUMBER; got {text!r}, and there is no such file")
-    folder = runs / name
-    settings = folder / "config.toml"
-    storage = load_config(settings, {}).storage if settings.exists() else None
-    study = load_study(name, folder, storage)
-    trials = study.get_trials(deepcopy=False)
-    if int(number) >= len(trials):
-        raise ValueError(f"no trial {number} in {name!r}; there are 0 to {len(trials) - 1}")
-    if not trials[int(number)].params.keys() >= report.space_of(study).distributions.keys():
-        raise ValueError(f"trial {number} of {name!r} has no architecture: it was not sampled to the end")
-    return report.architecture_of(study, trials[int(number)])
+    run = open_run(name, runs)
+    return run.architecture(run.sampled(int(number)))
 
 
 def _task(written: dict[str, Any]) -> tuple[str, Shape, int, dict[str, Any]]:
@@ -164,12 +152,9 @@ def find(
 
 def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:
     """Return the run's reserve, to calibrate, and validation records, to check; members would mark the ranges."""
-    settings = folder / "config.toml"
-    if not settings.is_file():
-        raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no {settings}")
-    config = load_config(settings, {})
-    source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
-    data = split(load_records(source), seed=config.seed, members=config.members)
+    if not (folder / "config.toml").is_file():
+        raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no run in {folder}")
+    data = open_run(str(folder), folder.parent).data
     return torch.from_numpy(data.reserve.features), torch.from_numpy(data.validation.features)
 
 
@@ -185,8 +170,15 @@ def read_pick(folder: Path) -> tuple[Architecture, Network]:
             f"expected a folder that nas pick wrote, with {described.name} and {weights.name}; got {folder}"
         )
     architecture = read_architecture(str(described), "", (), 0, folder)
-    if (key := files.read_json(described).get("key")) != architecture.key:
+    told = files.read_json(described)
+    if (key := told.get("key")) != architecture.key:
         raise ValueError(f"expected the network {key} in {described}; this version builds {architecture.key} of it")
+    if WEIGHTS not in told:
+        raise ValueError(
+            f"expected the digest of the weights as {WEIGHTS!r} in {described}; there is none: pick the candidate again"
+        )
+    if files.digest_of(weights) != told[WEIGHTS]:
+        raise ValueError(f"expected the weights that were measured in {weights}; got others: pick the candidate again")
     network = build(architecture)
     try:
         network.load_state_dict(files.read_weights(weights))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,15 +26,30 @@ from nas.training.loop import seed_from
 from nas.training.loop import training_version
 
 
-def evaluate(plan: Plan, bench: Bench, candidate: Candidate) -> tuple[dict[str, Estimate], dict[str, float]]:
-    """Assess a candidate and keep its weights in the run's folder; returns measures and seconds by phase.
+@dataclass(frozen=True)
+class Evaluated:
+    """A candidate that was trained, measured and attacked, its weights kept.
+
+    Attributes:
+        measures: One estimate for each name in `nas.training.assess.MEASURED`.
+        seconds: Wall time by phase.
+        weights: SHA-256 in hex of the file with the weights that were measured.
+    """
+
+    measures: Mapping[str, Estimate]
+    seconds: Mapping[str, float]
+    weights: str
+
+
+def evaluate(plan: Plan, bench: Bench, candidate: Candidate) -> Evaluated:
+    """Assess a candidate and keep its weights in the run's folder.
 
     Raises:
         nas.training.loop.Diverged: If its training diverged.
     """
     assessment = assess(candidate, bench)
-    files.write_weights(weights_path(plan.folder, candidate.key), assessment.network)
-    return dict(assessment.measures), dict(assessment.seconds)
+    digest = files.write_weights(weights_path(plan.folder, candidate.key), assessment.network)
+    return Evaluated(assessment.measures, assessment.seconds, digest)
 
 
 def weights_path(folder: Path, key: str) -> Path:

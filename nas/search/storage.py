@@ -24,14 +24,15 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.search import journal
-from nas.search.config import SearchConfig
 from nas.search.config import differences
+from nas.search.origin import changes
+from nas.search.origin import origin_of
 from nas.search.plan import Plan
-from nas.training.loop import training_version
 
 CONFIG = "config"
 TASK = "task"
-TASK_KEYS = {"input_shape", "num_classes", "fingerprint", "id"}
+ORIGIN = "origin"
+TASK_KEYS = {"input_shape", "num_classes", "id"}
 JOURNAL = "journal.log"
 # Processes that open a new database at once all try to make its tables, and one of them succeeds.
 SECONDS_TO_MAKE_TABLES = 10
@@ -71,14 +72,19 @@ def open_study(plan: Plan) -> optuna.Study:
         journal.lock_folder(_journal(config.storage, plan.folder)).mkdir(exist_ok=True)
     directions = [StudyDirection.MINIMIZE] * len(config.objectives)
     with _readable(config.storage, plan.folder):
-        study = optuna.create_study(study_name=config.name, storage=storage, directions=directions, load_if_exists=True)
+        if config.name in optuna.get_all_study_names(storage):  # to create it once more would leave a line in a journal
+            study = optuna.load_study(study_name=config.name, storage=storage)
+        else:
+            study = optuna.create_study(
+                study_name=config.name, storage=storage, directions=directions, load_if_exists=True
+            )
         # In this order: another process may sign the study and start a trial between the two.
         trials, attrs = study.get_trials(deepcopy=False), study.user_attrs
         is_new = CONFIG not in attrs and not trials and study.directions == directions
         if is_new:
             _sign(study, plan)
     if not is_new:
-        _check_same(config, _origin(plan), attrs)
+        _check_same(plan, attrs)
     return study
 
 
@@ -150,8 +156,9 @@ def _connect(url: str) -> BaseStorage:
         time.sleep(0.1)
 
 
-def _check_same(config: SearchConfig, origin: Mapping[str, str], attrs: Mapping[str, Any]) -> None:
+def _check_same(plan: Plan, attrs: Mapping[str, Any]) -> None:
     """Refuse to go on with a study of somebody else's, of other settings, of other data or by another version."""
+    config = plan.config
     if not _is_signed(attrs):
         raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
     if changed := differences(config, attrs[CONFIG]):
@@ -159,19 +166,31 @@ def _check_same(config: SearchConfig, origin: Mapping[str, str], attrs: Mapping[
             f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "
             "go on with the old ones, or choose another --name"
         )
-    if attrs[TASK]["fingerprint"] != origin["fingerprint"]:
-        raise ValueError(f"the run {config.name!r} was started with other data; choose another --name")
-    then, now = attrs[TASK].get("version", "a gecko-nas before training versions"), origin["version"]
-    if then != now:
+    check_origin(plan, attrs)
+
+
+def check_origin(plan: Plan, attrs: Mapping[str, Any]) -> None:
+    """Refuse what would mix numbers of two kinds in one study: other data, another device, attack, defence or version.
+
+    Args:
+        plan: What is to train, attack or price for the study.
+        attrs: The study's user attributes.
+
+    Raises:
+        ValueError: If something that decides a study's numbers is not what it was when the study started; each
+            difference is named.
+    """
+    if ORIGIN not in attrs:
         raise ValueError(
-            f"the run {config.name!r} was started by {then}; this is {now}: "
-            "go on with that one, or choose another --name"
+            f"the run {plan.config.name!r} was started by a gecko-nas before training versions and does not say what "
+            "decided its numbers: nas show reads it; for all else use the gecko-nas that started it, or search again "
+            "under another --name"
         )
-
-
-def _origin(plan: Plan) -> dict[str, str]:
-    """Name the data and the program: together with the settings they decide every number."""
-    return {"fingerprint": plan.data.fingerprint, "version": training_version()}
+    if changed := changes(attrs[ORIGIN], plan):
+        raise ValueError(
+            f"the run {plan.config.name!r} was started with other things that decide its numbers "
+            f"({'; '.join(changed)}); go on with what it was started with, or search under another --name"
+        )
 
 
 def _is_signed(attrs: Mapping[str, Any]) -> bool:
@@ -186,7 +205,8 @@ def _sign(study: optuna.Study, plan: Plan) -> None:
         study.set_metric_names(list(config.objectives))
     # The storage's URL may hold a password and does not belong to the settings that decide the numbers.
     task = {"input_shape": list(plan.space.input_shape), "num_classes": plan.space.num_classes}
-    study.set_user_attr(TASK, {**task, **_origin(plan), "id": uuid.uuid4().hex})
+    study.set_user_attr(ORIGIN, origin_of(plan))
+    study.set_user_attr(TASK, {**task, "id": uuid.uuid4().hex})
     study.set_user_attr(CONFIG, config.model_dump(mode="json", exclude={"storage"}))
 
 

@@ -33,6 +33,7 @@ from nas.base import files
 from nas.base.clock import Clock
 from nas.base.clock import since_start
 from nas.pricing.price import over_budget
+from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
 from nas.search.claims import claim
@@ -46,6 +47,8 @@ from nas.training.loop import Diverged
 
 # Candidates refused in a row (over budget or seen before) after which a space counts as exhausted.
 REFUSALS_IN_A_ROW = 500
+WEIGHTS = "weights_sha256"
+"""Attribute of a trained trial: the SHA-256 of the file with the weights that were measured."""
 CAN_RUN = "can_run"
 """Constraint of candidates that have an operator or bits that the device has no rule for."""
 
@@ -78,9 +81,11 @@ def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
     return None
 
 
-def record(plan: Plan, study: optuna.Study, proposal: Proposal, measures: Mapping[str, Estimate]) -> None:
-    """Tell the study what a candidate's training and attack gave."""
+def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evaluated) -> None:
+    """Tell the study what a candidate's training and attack gave, and which weights were measured."""
+    measures = evaluated.measures
     _note(plan, proposal.trial, measures)
+    proposal.trial.set_user_attr(WEIGHTS, evaluated.weights)
     costs = price(plan, proposal.candidate.architecture)
     study.tell(proposal.trial, [{**costs, **measures}[name].value for name in plan.config.objectives])
     release(proposal.lock)
@@ -102,13 +107,13 @@ def work(plan: Plan, study: optuna.Study) -> None:
         clock.lap("sampling and screening")
         try:
             with failing(study, proposal):
-                measures, seconds = evaluate(plan, bench, proposal.candidate)
+                evaluated = evaluate(plan, bench, proposal.candidate)
         except Diverged as error:
             clock.lap("training")
             reject(study, proposal, f"diverged: {error}")
         else:
-            clock.lap("saving", seconds)
-            record(plan, study, proposal, measures)
+            clock.lap("saving", evaluated.seconds)
+            record(plan, study, proposal, evaluated)
             clock.lap("storage")
         files.append_json(plan.timings, clock.line(proposal.trial.number))
     clock.lap("sampling and screening")

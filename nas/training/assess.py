@@ -1,15 +1,4 @@
-"""Price a candidate and measure it. Nothing here knows of Optuna or of files.
-
-`screen` prices an architecture without a tensor; `assess` trains a candidate once, runs it over the records under
-attack and attacks it. Both are plain functions of their arguments:
-
->>> from estimators.devices.files import load_device
->>> from search_spaces.conv import make_space
->>> space = make_space((1, 8, 8), 10)
->>> estimates = screen(space.decode(space.reference), load_device("stm32h747"))
->>> estimates["macs"].value > 0 and estimates["latency_ms"].low < estimates["latency_ms"].value
-True
-"""
+"""Train a candidate once, measure it and attack it. Nothing here knows of Optuna or of files."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from nas.audit import attack_all as audit
 from nas.audit import shadows
 from nas.audit.candidate import AUDITS
 from nas.audit.candidate import earlier
-from nas.audit.candidate import plan_of
 from nas.audit.candidate import subject_of
 from nas.deploy.onnx_file import to_onnx
-from nas.search.storage import TASK
+from nas.runs.run import open_run
+from nas.search.storage import ORIGIN
 from nas.search.storage import open_storage
 from nas.training.loop import Diverged
 from search_spaces import mlp
@@ -141,8 +141,8 @@ def test_versions_are_attacked_with_it(nas, own_run, trained):
 
 def test_members_are_those_of_the_candidate_and_others_test_records(own_run):
     study = study_of(own_run)
-    plan = plan_of(study, own_run.folder)
-    subject = subject_of(plan, study, 1)
+    run = open_run("small", own_run.runs)
+    subject, plan = subject_of(run, 1), run.plan
     pool = subject.pool
 
     def known(records):
@@ -218,17 +218,17 @@ def test_bits_of_a_network_without_float_are_refused(refused, own_run, no_shadow
 
 def test_other_data_than_the_search_had_are_refused(refused, own_run, no_shadow):
     study = study_of(own_run)
-    study.set_user_attr(TASK, {**study.user_attrs[TASK], "fingerprint": "another"})
-    assert refusal_of(refused, own_run).startswith(
-        "expected the data and the versions of gecko-nas and PyTorch of the "
-    )
-    assert refused("audit", "small", *ONE).startswith("expected the data and the versions")
+    study.set_user_attr(ORIGIN, {**study.user_attrs[ORIGIN], "fingerprint": "another"})
+    for arguments in (("audit", "small", "--pick", 1), ("audit", "small", *ONE)):
+        line = refused(*arguments, runs=own_run.runs)
+        assert "(the data: other records, or other sets of them); go on with what" in line
 
 
 def test_another_version_than_searched_is_refused(refused, own_run, no_shadow, monkeypatch):
-    monkeypatch.setattr("nas.audit.candidate.training_version", lambda: "another")
-    assert refusal_of(refused, own_run).startswith(
-        "expected the data and the versions of gecko-nas and PyTorch of the "
+    monkeypatch.setattr("nas.search.origin.training_version", lambda: "another")
+    assert re.search(
+        r"\(the program: was training version \d+, PyTorch [^ ]+, now another\); go on with what",
+        refused("audit", "small", "--pick", 1, runs=own_run.runs),
     )
 
 

@@ -7,14 +7,18 @@ import re
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 from nas.base import files
 from nas.base import plugins
 from nas.search import bench
 from nas.search.config import load_config
 from nas.search.plan import resolve
+from nas.search.storage import ORIGIN
 from nas.search.storage import load_study
 from nas.training.assess import MEASURED
+from nas.training.assess import assess
 from nas.training.assess import measure
 from search_spaces.network import build
 from tests.small_search import SMALL
@@ -170,21 +174,66 @@ def test_weights_that_are_not_here_are_trained_again_to_the_same_numbers(own_run
 
 def test_weights_of_a_run_that_was_renamed_are_trained_again_too(nas, own_run):
     moved = own_run.folder.rename(own_run.runs / "renamed")
-    (models := moved / "models").rename(moved / "gone")
+    (moved / "models").rename(moved / "gone")
     result = nas("pick", "renamed", "--runs", own_run.runs)
     assert (result.code, result.err) == (0, "")
-    assert not models.exists()
+    assert not own_run.folder.exists()
     assert list((moved / "picks").rglob("weights.safetensors"))
 
 
-def test_weights_cannot_be_trained_again_on_other_data(nas, own_run, no_training):
+def test_weights_cannot_be_trained_again_on_other_data(refused, own_run):
     study = load_study("small", own_run.folder, None)
-    study.set_user_attr("task", {**study.user_attrs["task"], "fingerprint": "of other data"})
+    study.set_user_attr(ORIGIN, {**study.user_attrs[ORIGIN], "fingerprint": "of other data"})
     (own_run.folder / "models").rename(own_run.folder / "gone")
+    line = refused("pick", "small", runs=own_run.runs)
+    assert "(the data: other records, or other sets of them); go on with what it was started with" in line
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 100, "cut", "zeroed"])
+def test_weights_that_are_not_those_that_were_measured_are_refused(refused, own_run, damage):
+    for path in (own_run.folder / "models").iterdir():
+        if damage == "cut":
+            path.write_bytes(path.read_bytes()[:-1])
+        elif damage == "zeroed":
+            path.write_bytes(safetensors.torch.save({name: 0 * t for name, t in files.read_weights(path).items()}))
+        else:
+            path.write_bytes(damage)
+    for command in (("pick", "small"), ("audit", "small", "--pick", 1)):
+        line = refused(*command, runs=own_run.runs)
+        assert re.match(
+            r"expected the weights that were measured, SHA-256 \w{16}, in \S+; got \w{16}: put the file", line
+        )
+
+
+def test_weights_trained_again_that_are_not_those_that_were_measured_are_refused(nas, own_run, monkeypatch):
+    (own_run.folder / "models").rename(own_run.folder / "gone")
+
+    def rounded_otherwise(candidate, bench):
+        assessment = assess(candidate, bench)
+        with torch.no_grad():
+            next(assessment.network.parameters()).mul_(1 + 1e-6)
+        return assessment
+
+    monkeypatch.setattr("nas.search.bench.assess", rounded_otherwise)
     result = nas("pick", "small", "--runs", own_run.runs)
-    assert (result.code, result.out) == (2, "")
-    assert re.fullmatch(
-        r"nas: expected the weights in \S+\.safetensors; they cannot be trained again: other data or another version\n",
-        result.err,
-    )
+    assert result.code == 2
+    assert re.search(r"are not in \S+, and trained again they are not those that were measured: fetch", result.err)
     assert not (own_run.folder / "picks").exists()
+    assert not list((own_run.folder / "models").iterdir())
+
+
+def test_a_changed_pick_is_not_exported(nas, own_run, picked):
+    folder = Path(picked()["folder"])
+    weights = folder / "weights.safetensors"
+    before = weights.read_bytes()
+    for content in (b"", before[:-1]):
+        weights.write_bytes(content)
+        result = nas("export", folder, "--runs", own_run.runs)
+        assert result.code == 2
+        assert re.match(
+            r"nas: expected the weights that were measured in \S+; got others: pick the candidate again", result.err
+        )
+    weights.write_bytes(before)
+    described = files.read_json(folder / "architecture.json")
+    files.write_json(folder / "architecture.json", {k: v for k, v in described.items() if k != "weights_sha256"})
+    assert "expected the digest of the weights as 'weights_sha256'" in nas("export", folder).err

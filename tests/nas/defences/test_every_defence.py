@@ -153,7 +153,7 @@ def trained_teachers(monkeypatch):
         setups.append(setup)
         return train_teacher(setup)
 
-    monkeypatch.setattr("nas.search.study.train_teacher", watched)
+    monkeypatch.setattr("nas.search.bench.train_teacher", watched)
     return setups
 
 
@@ -213,7 +213,7 @@ def test_a_teacher_that_diverged_is_not_kept(tmp_path):
 def test_the_teachers_time_is_counted(tmp_path, monkeypatch):
     plan = planned(tmp_path, attack="loss")
     clock = [0.0]
-    monkeypatch.setattr("nas.training.assess.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("nas.base.clock.time.perf_counter", lambda: clock[0])
 
     def slow(setup):
         clock[0] += 40.0

@@ -114,7 +114,7 @@ def test_weights_of_another_network_are_refused(pick, tmp_path):
 
 def test_a_pick_outside_its_run_is_refused(pick, tmp_path):
     folder = shutil.copytree(pick, tmp_path / "a" / "b" / "pick")
-    with pytest.raises(ValueError, match=r"^expected a pick inside its run, .+ there is no .+config\.toml$"):
+    with pytest.raises(ValueError, match=r"^expected a pick inside its run, .+ there is no run in .+$"):
         find(str(folder))
 
 

@@ -36,10 +36,11 @@ from nas.nni.exchange import LOST_IN_A_ROW
 from nas.nni.exchange import Exchange
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
+from nas.nni.measure import evaluated_in
 from nas.nni.measure import measure
-from nas.nni.measure import measures_in
 from nas.nni.measure import seconds_in
 from nas.search import study as search
+from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
 from nas.search.config import parse_config
@@ -251,9 +252,9 @@ def test_what_nni_carries_comes_back_as_it_was(tmp_path, monkeypatch):
     plan, _ = start(tmp_path, "carried", objectives=["latency_ms", "error"])
     candidate = plan.candidate({**plan.space.reference, **_some_recipe(), "defence": "none"})
     measures = {name: Estimate(0.1 + index / 7, 0.1, 0.1 + index / 3) for index, name in enumerate(MEASURED)}
-    monkeypatch.setattr("nas.nni.measure.evaluate", lambda *_: (measures, {"training": 1.5}))
+    monkeypatch.setattr("nas.nni.measure.evaluate", lambda *_: Evaluated(measures, {"training": 1.5}, "0" * 64))
     numbers = json.loads(json.dumps(measure(plan, None, candidate)))
-    assert measures_in(numbers) == measures
+    assert evaluated_in(numbers).measures == measures
     assert seconds_in(numbers) == {"training": 1.5}
     assert numbers["default"] == numbers["latency_ms"] > 0
 
@@ -524,7 +525,7 @@ def test_as_a_service_the_study_and_nni_agree(served):
     for number, params in started.items():
         trial = trials[json.dumps(params, sort_keys=True)]
         assert [reported[number][name] for name in plan.config.objectives] == trial.values
-        assert measures_in(reported[number])["leakage"].high == trial.user_attrs["leakage_high"]
+        assert evaluated_in(reported[number]).measures["leakage"].high == trial.user_attrs["leakage_high"]
 
 
 @needs_nni

@@ -6,6 +6,7 @@ from optuna.storages import RDBStorage
 from nas.search import storage
 from nas.search.storage import CONFIG
 from nas.search.storage import JOURNAL
+from nas.search.storage import ORIGIN
 from nas.search.storage import TASK
 from nas.search.storage import here
 from nas.search.storage import load_study
@@ -65,7 +66,7 @@ def test_a_study_carries_its_settings_and_task_and_no_url(plan, database):
     task = study.user_attrs[TASK]
     assert task["input_shape"] == [1, 8, 8]
     assert task["num_classes"] == 10
-    assert task["fingerprint"] == plan.data.fingerprint
+    assert study.user_attrs[ORIGIN]["fingerprint"] == plan.data.fingerprint
     assert study.metric_names == list(plan.config.objectives)
 
 
@@ -88,7 +89,7 @@ def test_other_settings_are_refused_and_named(plan):
 def test_other_data_are_refused(plan, tmp_path):
     open_study(plan)
     other = elsewhere(planned(tmp_path, seed=1), plan.folder)
-    with pytest.raises(ValueError, match="was started with other data"):
+    with pytest.raises(ValueError, match="the data: other records"):
         open_study(with_settings(other, seed=0))
 
 
@@ -134,7 +135,7 @@ def test_a_study_that_is_signed_while_it_is_opened_is_not_foreign(plan, database
         return get_trials(study, *args, **kwargs) if first else found
 
     monkeypatch.setattr(type(ours), "get_trials", slow)
-    assert open_study(plan).user_attrs[TASK]["fingerprint"] == plan.data.fingerprint
+    assert open_study(plan).user_attrs[ORIGIN]["fingerprint"] == plan.data.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -242,11 +243,3 @@ def test_two_users_do_not_share_locks(plan, database, monkeypatch):
     theirs = lock_folder(study, database, plan.folder)
     assert theirs != mine
     assert theirs.parent.parent == mine.parent.parent
-
-
-def test_a_study_started_by_another_version_is_refused(plan, monkeypatch):
-    """Its bank would be another: the leakage of early and late candidates could not be compared."""
-    open_study(plan)
-    monkeypatch.setattr("nas.search.storage.training_version", lambda: "another")
-    with pytest.raises(ValueError, match=r"was started by training version .*; this is another"):
-        open_study(plan)

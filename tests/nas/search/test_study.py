@@ -14,6 +14,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from estimators.estimate import Estimate
 from nas.base.clock import Clock
 from nas.pricing.price import cost_metrics
 from nas.search import claims
@@ -33,6 +34,7 @@ from nas.training.assess import Candidate
 from nas.training.assess import assess
 from nas.training.loop import Diverged
 from tests.small_search import elsewhere
+from tests.small_search import evaluated
 from tests.small_search import measures_of
 from tests.small_search import planned
 from tests.small_search import record_of
@@ -92,7 +94,7 @@ def test_a_search_trains_as_many_as_asked_and_records_every_number(plan):
         assert trial.user_attrs["key"] == candidate.key
         assert trial.user_attrs["host"] == here()
         names = {name for name in trial.user_attrs if not name.endswith(("_low", "_high"))}
-        assert names == {"key", "host", *costs, *MEASURED}
+        assert names == {"key", "host", "weights_sha256", *costs, *MEASURED}
         priced = price(plan, candidate.architecture)
         for name in costs:
             assert trial.user_attrs[name] == priced[name].value
@@ -256,7 +258,7 @@ def test_samplers_learn_from_what_was_trained(plan, monkeypatch):
 
     def evaluate(_plan, _bench, candidate):
         wide = candidate.architecture.kernels[0].channels
-        return {**measures_of(candidate.key), "error": measures_of("x")["error"].exact(1 - wide / 256)}, {}
+        return evaluated(candidate.key, error=Estimate.exact(1 - wide / 256))
 
     monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
     monkeypatch.setattr("nas.search.study.evaluate", evaluate)
@@ -290,7 +292,7 @@ def failing_first(monkeypatch, error, times=1):
         asked.append(candidate.key)
         if len(asked) <= times:
             raise error
-        return measures_of(candidate.key), {}
+        return evaluated(candidate.key)
 
     monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
     monkeypatch.setattr("nas.search.study.evaluate", evaluate)
@@ -423,8 +425,8 @@ def test_a_trial_held_by_a_live_process_is_left_to_it(plan, monkeypatch):
     again = search.propose(plan, study)
     assert again.trial.number == 1
     assert again.candidate == other.candidate
-    search.record(plan, study, held, measures_of(held.candidate.key))
-    search.record(plan, study, again, measures_of(again.candidate.key))
+    search.record(plan, study, held, evaluated(held.candidate.key))
+    search.record(plan, study, again, evaluated(again.candidate.key))
     assert states(study) == {"COMPLETE": 2}
 
 
@@ -534,11 +536,11 @@ from nas.search import study as search
 from nas.search.config import parse_config
 from nas.search.plan import resolve
 from nas.search.storage import open_study
-from tests.small_search import measures_of
+from tests.small_search import evaluated
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 search.REFUSALS_IN_A_ROW = 40
 search.make_bench = lambda plan: None
-search.evaluate = lambda plan, bench, candidate: (measures_of(candidate.key), {})
+search.evaluate = lambda plan, bench, candidate: evaluated(candidate.key)
 plan = resolve(parse_config(json.loads(sys.argv[1])), Path(sys.argv[2]))
 study = open_study(plan)
 print("ready", flush=True)

@@ -1,0 +1,177 @@
+"""A run as one object: its folder, its settings, its study, and the one way to open it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from nas.base import files
+from nas.records import Source
+from nas.records import Splits
+from nas.records import load_records
+from nas.records import split
+from nas.runs.report import architecture_of
+from nas.runs.report import space_of
+from nas.search.bench import evaluate
+from nas.search.bench import make_bench
+from nas.search.bench import weights_path
+from nas.search.config import SearchConfig
+from nas.search.config import load_config
+from nas.search.config import parse_config
+from nas.search.plan import Plan
+from nas.search.plan import resolve
+from nas.search.storage import CONFIG
+from nas.search.storage import ORIGIN
+from nas.search.storage import check_origin
+from nas.search.storage import load_study
+from nas.search.study import WEIGHTS
+from search_spaces.graph.architecture import Architecture
+from search_spaces.network import Network
+from search_spaces.network import build
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run that `open_run` opened.
+
+    Reading its numbers needs no more than the study. Whatever trains, attacks or ships for it needs its `plan` or its
+    `weights`, and these refuse a program, a device or data that are not those of the search, and weights that are not
+    those that were measured.
+
+    Attributes:
+        folder: Where the run leaves its files.
+        study: The Optuna study.
+    """
+
+    folder: Path
+    study: optuna.Study
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.study_name
+
+    @cached_property
+    def config(self) -> SearchConfig:
+        """The settings that the study was started with."""
+        return parse_config(self.study.user_attrs[CONFIG])
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The run's data, loaded again, and all that its settings name.
+
+        Raises:
+            ValueError: If what decides the study's numbers is no longer what it was; each difference is named.
+        """
+        plan = replace(resolve(self.config, self.folder.parent), folder=self.folder)
+        check_origin(plan, self.study.user_attrs)
+        return plan
+
+    @cached_property
+    def data(self) -> Splits:
+        """The run's five record sets, loaded again.
+
+        Raises:
+            ValueError: If they are not those that the search had.
+        """
+        config = self.config
+        source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
+        data = split(load_records(source), seed=config.seed, members=config.members)
+        if data.fingerprint != self.study.user_attrs.get(ORIGIN, {}).get("fingerprint"):
+            raise ValueError(f"expected the data of the run {self.name!r}; {config.dataset!r} now gives other records")
+        return data
+
+    def sampled(self, number: int) -> FrozenTrial:
+        """Return a trial that has an architecture, trained or not.
+
+        Raises:
+            ValueError: If there is none of that number, or it was not sampled to the end.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        if not 0 <= number < len(trials):
+            raise ValueError(f"no trial {number} in {self.name!r}; there are 0 to {len(trials) - 1}")
+        if not trials[number].params.keys() >= space_of(self.study).distributions.keys():
+            raise ValueError(f"trial {number} of {self.name!r} has no architecture: it was not sampled to the end")
+        return trials[number]
+
+    def trained(self, number: int) -> FrozenTrial:
+        """Return the trial of a candidate that was trained to the end.
+
+        Raises:
+            ValueError: If there is none of that number.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        there_are = [trial.number for trial in trials if trial.state == TrialState.COMPLETE]
+        if number not in there_are:
+            raise ValueError(f"no trained candidate {number} in {self.name!r}; there are {there_are}")
+        return trials[number]
+
+    def architecture(self, trial: FrozenTrial) -> Architecture:
+        """Return the network that a trial stands for."""
+        return architecture_of(self.study, trial)
+
+    def weights(self, trial: FrozenTrial) -> Path:
+        """Return the file of the weights that were measured; where it is missing, train the candidate again.
+
+        A training repeats to the bit on the same machine, and not always on another one: the weights are taken only if
+        they are those that were measured.
+
+        Raises:
+            ValueError: If the study does not know which weights were measured, the file holds others, or the candidate
+                cannot be trained again to the same weights.
+        """
+        measured = trial.user_attrs.get(WEIGHTS)
+        if measured is None:
+            raise ValueError(
+                f"candidate {trial.number} of {self.name!r} has no digest of the weights that were measured: it was "
+                "trained by a gecko-nas before training versions; use that one, or search again under another --name"
+            )
+        path = weights_path(self.folder, trial.user_attrs["key"])
+        if path.exists():
+            if (found := files.digest_of(path)) != measured:
+                raise ValueError(
+                    f"expected the weights that were measured, SHA-256 {measured[:16]}, in {path}; got {found[:16]}: "
+                    "put the file back, or delete it to have the candidate trained again"
+                )
+            return path
+        if evaluate(self.plan, make_bench(self.plan), self.plan.candidate(trial.params)).weights != measured:
+            path.unlink()
+            raise ValueError(
+                f"the weights of candidate {trial.number} are not in {path}, and trained again they are not those that "
+                "were measured: fetch the file from the machine that trained it"
+            )
+        return path
+
+    def network(self, trial: FrozenTrial) -> Network:
+        """Return a trained candidate with the weights that were measured, in eval mode.
+
+        Raises:
+            ValueError: As `weights`.
+        """
+        network = build(self.architecture(trial))
+        network.load_state_dict(files.read_weights(self.weights(trial)))
+        return network.eval()
+
+
+def open_run(run: str, runs: Path, storage: str | None = None) -> Run:
+    """Open a run by its name or its folder, from its own storage or the one given.
+
+    Args:
+        run: Name, or path of its folder.
+        runs: Folder of all runs.
+        storage: Optuna storage URL, where the run's folder is not here or names another one.
+
+    Raises:
+        ValueError: If there is no such run, or its study cannot be read.
+    """
+    folder = Path(run) if (Path(run) / "config.toml").exists() else runs / run
+    settings = folder / "config.toml"
+    config = load_config(settings, {}) if settings.exists() else None
+    name = config.name if config else run
+    return Run(folder, load_study(name, folder, storage or (config.storage if config else None)))
