@@ -47,6 +47,7 @@ from nas.search.config import parse_config
 from nas.search.config import to_toml
 from nas.search.plan import resolve
 from nas.search.storage import open_study
+from nas.search.study import WEIGHTS
 from nas.training.assess import MEASURED
 from nas.training.loop import Diverged
 
@@ -60,7 +61,7 @@ SETTINGS = {
     "trials": 6,
     "workers": 3,
 }
-NUMBERS = {**dict.fromkeys(MEASURED, 0.5), "error_low": 0.4, "error_high": 0.6, "seconds_training": 2.0}
+NUMBERS = {**dict.fromkeys(MEASURED, 0.5), "error_low": 0.4, "error_high": 0.6, "seconds_training": 2.0, WEIGHTS: "ab"}
 
 
 def start(runs, name, **settings):
