@@ -300,7 +300,7 @@ TABLES: Sequence[Table] = (
     Table(
         "partition_split",
         "When does it pay to run the end of a network on a server?",
-        "The four networks of MLPerf Tiny on an STM32L4R5 with a radio link. All figures are a model's, none is measured.",
+        "The four networks of MLPerf Tiny on an STM32L4R5 with a radio link. Figures are a model's, none is measured.",
         {
             "network": ("network", plain),
             "setting": ("link", plain),
