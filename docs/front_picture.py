@@ -1,7 +1,7 @@
 """Draw the front of a run: error against leakage, coloured by latency, with intervals.
 
-    nas search --workers 1
-    python docs/front_picture.py runs/digits-conv docs/front.png
+    nas search --name example --workers 1
+    python docs/front_picture.py runs/example docs/front.png
 
 Every trained candidate is a point. Candidates on the Pareto front have a dark edge, their number, and the 95 %
 intervals of both values. The shape of a point tells the defence. The data come from the study of the run alone.
