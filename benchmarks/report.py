@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -39,7 +41,13 @@ def write_results(name: str, rows: list[dict[str, object]], **facts: object) -> 
         console.print(f"{key}: {_cell(value)}", markup=False, highlight=False)
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"benchmark": name, "command": _command(), "commit": _commit(), "machine": environment.describe()}
+    content = {
+        "benchmark": name,
+        "command": _command(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": _commit(),
+        "machine": environment.describe(),
+    }
     path.write_text(json.dumps({**content, "rows": rows, **facts}, indent=1) + "\n", encoding="utf-8")
     console.print(f"written to {os.path.relpath(path, ROOT)}", markup=False, highlight=False)
     return path

@@ -1,10 +1,17 @@
-"""The documentation's plug-ins run as they stand, all of them in one search."""
+"""The documentation is true: its plug-ins and its start page run, its names exist, what is generated is up to date."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
+import shlex
+import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from optuna.trial import TrialState
@@ -15,8 +22,31 @@ from nas.search import study as search
 from nas.search.config import parse_config
 from nas.search.plan import resolve
 from nas.search.storage import open_study
+from tests.conftest import command_line
+from tests.conftest import work_here
 
-ADDING = Path(__file__).parents[1] / "docs" / "adding.md"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+ADDING = DOCS / "adding.md"
+PAGES = [ROOT / "README.md", ROOT / "runs" / "README.md", *sorted(DOCS.rglob("*.md"))]
+LARGEST_PICTURE_KIB = 150
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def program(path: str) -> ModuleType:
+    """Import a program that is no package's module, under a name that no other module has."""
+    name = f"documented_{Path(path).stem}"
+    spec = importlib.util.spec_from_file_location(name, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+# Plug-ins
 
 
 @pytest.fixture
@@ -30,7 +60,7 @@ def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (package / name).write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield package
-    for name in [name for name in sys.modules if name.startswith("documented")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "documented"]:
         del sys.modules[name]
 
 
@@ -61,3 +91,196 @@ def test_the_documented_metric_counts_by_hand() -> None:
     # 4 x 8 weights of 4 bits and 8 x 2 of 8 bits are 16 + 16 bytes.
     network = space.decode({"width": 8, "weight_bits": 4})
     assert estimate(network, load_device("stm32h747")).value == pytest.approx(32 / 1024)
+
+
+# The start page
+
+
+@dataclass(frozen=True)
+class Started:
+    """What the start page's commands left: the folder they ran in, what each printed, the number that was picked."""
+
+    folder: Path
+    printed: dict[str, str]
+    number: int
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory) -> Started:
+    """Run the commands of the start page as they stand, with fewer trials and a quick audit."""
+    blocks = dict(re.findall(r'```sh title="(\w+)"\n(.*?)```', (DOCS / "start.md").read_text(), flags=re.DOTALL))
+    assert list(blocks) == ["data", "search", "show", "pick", "audit", "export", "measure"]
+    folder = tmp_path_factory.mktemp("start")
+    printed, number = {}, ""
+    more = {"search": ["--trials", "9"], "audit": ["--effort", "quick"], "measure": ["--rounds", "1"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("nas.search.workers.run", work_here)
+        _, *script = shlex.split(blocks.pop("data"))
+        subprocess.run([sys.executable, *script], check=True)
+        for name, block in blocks.items():
+            first, *arguments = shlex.split(block)
+            assert first == "nas"
+            # Other processors round otherwise, so another candidate may be the knee.
+            arguments = [re.sub(r"^8$|(?<=picks/)8$", number, argument) for argument in arguments]
+            result = command_line(*arguments, *more.get(name, []))
+            assert result.code == 0, f"{block}{result.err}"
+            printed[name] = result.out
+            if name == "pick":
+                number = re.match(r"candidate (\d+): ", result.out)[1]
+    return Started(folder, printed, int(number))
+
+
+def test_the_start_page_leads_from_a_csv_to_an_exported_network(started: Started) -> None:
+    pick = started.folder / "runs" / "patients" / "picks" / str(started.number)
+    assert {path.name for path in pick.iterdir()} >= {"float32.onnx", "int8.onnx", "card.md", "weights.safetensors"}
+    assert (started.folder / "runs" / "patients" / "audits" / str(started.number) / "audit.html").exists()
+    assert "leakage: AUC" in started.printed["audit"]
+    assert "prediction" in started.printed["measure"]
+
+
+# What is generated
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    return program("docs/generate_reference.py")
+
+
+@pytest.mark.parametrize("name", ["commands.md", "configuration.md", "devices.md", "json.md"])
+def test_the_references_are_those_of_the_code(generator: ModuleType, name: str) -> None:
+    written = (DOCS / "reference" / name).read_text(encoding="utf-8")
+    assert generator.pages()[name] == written, "run python docs/generate_reference.py"
+
+
+def test_every_option_and_key_of_the_references_has_a_meaning() -> None:
+    for page in sorted((DOCS / "reference").glob("*.md")):
+        nameless = [line for line in page.read_text().splitlines() if re.fullmatch(r"\| `.*\|\s*\|", line)]
+        # The argument RUN and the levels of an accelerator's memory say what they are.
+        assert [line for line in nameless if not re.match(r"\| `(RUN|register_file|array|buffer|dram)`", line)] == []
+
+
+def test_the_page_of_benchmarks_is_that_of_the_result_files() -> None:
+    tables = program("benchmarks/tables.py")
+    assert tables.page() == tables.PAGE.read_text(encoding="utf-8"), "run python benchmarks/tables.py"
+
+
+def test_every_result_file_has_a_table() -> None:
+    tables = program("benchmarks/tables.py")
+    shown = {"attacks", *(table.result for table in tables.TABLES)}
+    kept = {path.stem for path in tables.RESULTS.glob("*.json") if not path.stem.endswith("_short")}
+    assert kept - shown == set()
+
+
+def test_a_front_is_drawn_from_a_run(trained_run, tmp_path: Path) -> None:
+    picture = tmp_path / "front.png"
+    program("docs/front_picture.py").main(trained_run.folder, picture)
+    assert 5_000 < picture.stat().st_size < LARGEST_PICTURE_KIB * 1024
+    assert (DOCS / "front.png").stat().st_size < LARGEST_PICTURE_KIB * 1024
+
+
+# JSON
+
+
+@pytest.fixture(scope="module")
+def fields() -> Callable[..., set[str]]:
+    """The documented fields of some sections of the JSON reference."""
+    text = (DOCS / "reference" / "json.md").read_text(encoding="utf-8")
+    sections = {part.partition("\n")[0]: part for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]}
+
+    def of(*titles: str) -> set[str]:
+        return {name for title in titles for name in re.findall(r"^\| `(\w+)` \|", sections[title], flags=re.MULTILINE)}
+
+    return of
+
+
+def bare(names: object) -> set[str]:
+    """Names without the ends of intervals, which stand beside every estimated number."""
+    return {re.sub(r"_(low|high)$", "", name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "titles"),
+    [
+        (["show", "small"], ["nas show, nas search"]),
+        (["estimate", "small:0"], ["nas estimate", "Measures"]),
+        (["estimate", "small:0", "--device", "all"], ["nas estimate"]),
+        (["estimate", "small:0", "--by-layer"], ["nas estimate"]),
+        (["export", "small:0"], ["nas export"]),
+    ],
+)
+def test_every_field_that_a_command_prints_is_documented(
+    trained_run, fields, tmp_path, arguments: list[str], titles: list[str]
+) -> None:
+    elsewhere = ["--output", str(tmp_path)] if arguments[0] == "export" else []
+    result = command_line(*arguments, "--json", "--runs", trained_run.runs, *elsewhere)
+    told = json.loads(result.out)
+    assert bare(told) - fields(*titles) == set()
+    for title, rows in (("Candidate", told.get("front", [])), ("Layer", told.get("layers", []))):
+        assert {name for row in rows for name in bare(row)} - fields(title, "Measures") == set()
+    assert set(told.get("counts", {})) == (fields("Counts") if "counts" in told else set())
+    assert set(told.get("basis", {})) - fields("Device") == set()
+
+
+def test_every_field_of_a_list_of_devices_is_documented(fields) -> None:
+    told = json.loads(command_line("list", "devices", "--json").out)
+    assert {name for device in told["devices"].values() for name in device} == fields("Device")
+
+
+def test_every_field_of_an_audit_is_documented(started: Started, fields) -> None:
+    path = started.folder / "runs" / "patients" / "audits" / str(started.number) / "audit.json"
+    told = json.loads(path.read_text())
+    assert bare(told) - fields("nas audit RUN --pick N, nas audit FILE") == set()
+    for title, name in (("Finding", "findings"), ("Record", "records")):
+        assert {field for row in told[name] for field in bare(row)} - fields(title) == set()
+
+
+# Names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_path_and_module_that_is_named_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    paths = re.findall(r"(?<![\w/.-])((?:search_spaces|estimators|nas|tests|benchmarks|docs)/[\w./*-]*\w)", text)
+    # A name in capitals or with a star stands for many.
+    missing = [path for path in paths if not re.search(r"[A-Z*]", path) and not (ROOT / path).exists()]
+    modules = re.findall(r"(?<![\w/.])((?:search_spaces|estimators|nas)(?:\.[a-z]\w*)+)(?![\w/])", text)
+    missing += [name for name in modules if not _is_module_or_in_one(name)]
+    assert missing == []
+
+
+def _is_module_or_in_one(name: str) -> bool:
+    """Tell whether a dotted name is a package, a module, or something that a module defines."""
+    parts = name.split(".")
+    for length in range(len(parts), 1, -1):
+        path = ROOT.joinpath(*parts[:length])
+        if path.with_suffix(".py").exists():
+            rest = parts[length:]
+            return not rest or re.search(rf"\b{rest[0]}\b", path.with_suffix(".py").read_text()) is not None
+        if path.is_dir():
+            return length == len(parts)
+    return False
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "reference"], ids=named)
+def test_every_option_that_is_named_exists(generator: ModuleType, page: Path) -> None:
+    known: dict[str, set[str]] = {}
+    for part in re.split(r"^## nas ", generator.pages()["commands.md"], flags=re.MULTILINE)[1:]:
+        known[part.partition("\n")[0]] = set(re.findall(r"^\| `(--[\w-]+)`", part, flags=re.MULTILINE))
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"(?:^ {4}|^|`)nas (\w+)\b([^`\n]*)", text, flags=re.MULTILINE)
+    assert [name for name, _ in lines if name not in known and name not in ("COMMAND", "is")] == []
+    strange = [
+        f"nas {name} {flag}"
+        for name, rest in lines
+        for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", rest.partition(" #")[0])
+        if flag not in known.get(name, {flag}) | {"--help"}
+    ]
+    assert strange == []

@@ -1,0 +1,389 @@
+"""Write all benchmark tables on one page, `docs/benchmarks.md`, from the files in `benchmarks/results/`.
+
+    python benchmarks/tables.py
+
+Each table stands under its question, with the command that measures it, the date, the commit and the machine. Numbers
+are those of the result files; nothing is computed here. A test compares the page with what this program would write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+INTRODUCTION = """\
+# Benchmarks
+
+*Written by `python benchmarks/tables.py` from `benchmarks/results/`. Measure again, then run it again.*
+
+Every figure of accuracy and speed that the documentation quotes is in one of these tables. The command under a table
+repeats the measurement, prints all columns, and writes the result file. Most benchmarks read public data in the folder
+`shared/data` beside the repository; the first lines of each program name them.
+
+Networks that a prediction is judged on are always left out of the fit that predicts them. Tau is Kendall's rank
+correlation, rho is Spearman's. AUC is the area under the ROC curve of an attack: 0.5 is guessing.
+"""
+
+Row = Mapping[str, Any]
+Write = Callable[[Any], str]
+
+
+def number(value: Any) -> str:
+    """Write a number with three digits, `-` where there is none."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, int | str):
+        return f"{value:,}" if isinstance(value, int) else value
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def percent(value: Any) -> str:
+    """Write a share as a percentage."""
+    return "-" if value in (None, "") else f"{100 * value:.1f} %"
+
+
+def rate(value: Any) -> str:
+    """Write an AUC or a correlation with three decimals."""
+    return "-" if value in (None, "") else f"{value:.3f}"
+
+
+def seconds(value: Any) -> str:
+    """Write seconds with two decimals."""
+    return f"{value:,.2f}"
+
+
+def plain(value: Any) -> str:
+    """Write a text, with its columns kept apart."""
+    return "-" if value in (None, "") else str(value).replace("|", r"\|")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the page.
+
+    Attributes:
+        result: Name of the result file.
+        question: Heading.
+        about: What was done, and how to read the columns.
+        columns: By the key of a row: the heading, and how the value is written.
+        keep: Which rows are shown; the others are in the result file.
+        facts: By the key of a figure beside the rows: what it is, and how the value is written.
+    """
+
+    result: str
+    question: str
+    about: str
+    columns: Mapping[str, tuple[str, Write]]
+    keep: Callable[[Row], bool] = lambda _: True
+    facts: Mapping[str, tuple[str, Write]] | None = None
+
+
+PROXY_COLUMNS: Mapping[str, tuple[str, Write]] = {
+    "data": ("data", plain),
+    "proxy": ("proxy", plain),
+    "tau": ("tau", rate),
+    "tau_low": ("tau, lowest", rate),
+    "tau_high": ("tau, highest", rate),
+    "auc_error": ("error of AUC", rate),
+    "tpr_spearman": ("rho of TPR at 1 % FPR", rate),
+    "cost_percent": ("cost, % of a training", number),
+}
+
+TABLES: Sequence[Table] = (
+    Table(
+        "proxy",
+        "Does the proxy of a search rank networks as audits do?",
+        "24 candidates for each data set, each trained 16 times. The yardstick is online LiRA with 15 shadow models of "
+        "the same recipe, averaged over the 16 trainings. A proxy sees one of them. Figures are medians over the 16.",
+        PROXY_COLUMNS,
+    ),
+    Table(
+        "proxy_short_seed1",
+        "The same for other candidates",
+        "12 other candidates, 8 trainings each. The form of the proxy was chosen before these were drawn.",
+        PROXY_COLUMNS,
+    ),
+    Table(
+        "rmia_slope",
+        "Which constant should RMIA use?",
+        "12 networks on Location-30. *Tuned* is the constant by which the reference networks reveal each other most.",
+        {
+            "bank": ("reference networks", plain),
+            "slope": ("constant", number),
+            "kendall_tau": ("tau", rate),
+            "auc_error": ("error of AUC", rate),
+            "note": ("", plain),
+        },
+    ),
+    Table(
+        "audit_speed",
+        "How long does an audit take?",
+        "Attacks on 50,000 records with 64 reference networks; Shapley values; and a standard audit of a small CNN on "
+        "2,000 members and 2,000 non-members of CIFAR-10.",
+        {
+            "what": ("what", plain),
+            "seconds": ("seconds", seconds),
+            "limit_s": ("limit, s", lambda value: "-" if value is None else str(value)),
+            "peak_gib": ("peak memory, GiB", lambda value: "-" if value is None else f"{value:.2f}"),
+        },
+    ),
+    Table(
+        "first_search",
+        "Where does the time of a search go?",
+        "A search of 30 candidates on CIFAR-10, 2,000 members. Seconds are added over the workers.",
+        {
+            "phase": ("phase", plain),
+            "seconds": ("seconds", seconds),
+            "share_percent": ("share, %", lambda value: f"{value:.2f}"),
+        },
+        facts={
+            "wall_seconds": ("wall time, seconds", seconds),
+            "workers": ("workers", number),
+            "trained": ("trained candidates", number),
+        },
+    ),
+    Table(
+        "screening",
+        "How fast is a network priced?",
+        "All cost metrics of one network, from its graph, beside one count by fvcore and by thop.",
+        {
+            "network": ("network", plain),
+            "priced_ms": ("all costs, ms", number),
+            "fvcore_ms": ("fvcore, ms", number),
+            "thop_ms": ("thop, ms", number),
+            "graphs_per_second": ("networks per second", number),
+        },
+        facts={
+            "median_graphs_per_second": ("median networks per second", number),
+            "median_fvcore count": ("median times faster than fvcore", number),
+            "median_thop count": ("median times faster than thop", number),
+        },
+    ),
+    Table(
+        "latency_mcu",
+        "How far off is the latency on microcontrollers?",
+        "Each network is predicted by a fit without it. *Constant* is the error of one number of cycles per MAC. The "
+        "rows are those of the shipped devices; the result file has 20 more boards, engines and forms of the model.",
+        {
+            "device": ("device", plain),
+            "system": ("board", plain),
+            "engine": ("engine", plain),
+            "networks": ("networks", number),
+            "error": ("mean error", percent),
+            "worst": ("worst", percent),
+            "constant": ("constant, mean", percent),
+            "constant worst": ("constant, worst", percent),
+        },
+        keep=lambda row: bool(row["device"]),
+    ),
+    Table(
+        "latency_nb201",
+        "How far off is the latency on phones, a Raspberry Pi and servers?",
+        "NAS-Bench-201 cells, from 10 to 900 calibration networks. *Known* is what the literature reports for as many. "
+        "*Noise ceiling* is the share of repeated measurements that agree within 10 %.",
+        {
+            "device": ("device", plain),
+            "networks": ("calibrated on", number),
+            "within 10 %": ("within 10 %", percent),
+            "mean error": ("mean error", percent),
+            "rho": ("rho", rate),
+            "coverage": ("in the 90 % interval", percent),
+            "FLOPs line within 10 %": ("a line in FLOPs, within 10 %", percent),
+            "known within 10 %": ("known, within 10 %", percent),
+            "noise ceiling": ("noise ceiling", percent),
+        },
+        keep=lambda row: row["networks"] in (10, 100, 900),
+    ),
+    Table(
+        "latency_host",
+        "How far off is the latency on this machine?",
+        "ONNX Runtime, one thread, networks that no fit has seen.",
+        {
+            "device": ("device", plain),
+            "model": ("model", plain),
+            "space": ("space", plain),
+            "networks": ("networks", number),
+            "within_10_percent": ("within 10 %", percent),
+            "mape": ("mean error", percent),
+            "worst": ("worst", percent),
+            "spearman": ("rho", rate),
+            "in_90_percent_interval": ("in the 90 % interval", percent),
+        },
+        facts={"calibration_networks": ("calibration networks", number)},
+    ),
+    Table(
+        "energy_mcu",
+        "How far off is the energy on microcontrollers?",
+        "MLPerf Tiny. Energy is power times time; the power is that of other networks on the same system. The time is "
+        "measured or predicted.",
+        {
+            "device": ("device", plain),
+            "system": ("board", plain),
+            "engine": ("engine", plain),
+            "networks": ("networks", number),
+            "measured time, median": ("measured time: median error", percent),
+            "measured time, worst": ("worst", percent),
+            "predicted time, median": ("predicted time: median error", percent),
+            "predicted time, worst": ("worst", percent),
+        },
+        facts={
+            "median_error_with_predicted_time": ("median error with predicted time", percent),
+            "energies": ("energies", number),
+        },
+    ),
+    Table(
+        "peak_ram",
+        "How far off are RAM and flash?",
+        "15 networks of ST's model zoo on an STM32H747, each predicted from the others.",
+        {
+            "network": ("network", plain),
+            "ram_kib": ("measured RAM, KiB", number),
+            "ram error": ("error", percent),
+            "flash_kib": ("measured flash, KiB", number),
+            "flash error": ("error", percent),
+        },
+    ),
+    Table(
+        "accelerators",
+        "How far off are the accelerators?",
+        "Layers left out by shape. Both tables come from simulators.",
+        {
+            "device": ("device", plain),
+            "table": ("what", plain),
+            "layers": ("layers", number),
+            "spearman": ("rho", rate),
+            "error_mean": ("mean error", percent),
+            "error_max": ("worst", percent),
+        },
+    ),
+    Table(
+        "coral_networks",
+        "How far off are the Edge TPU and the Cortex-A53?",
+        "The networks of Coral's benchmark page, each predicted without itself. MACs and parameters are those of the "
+        "graphs, beside the published ones.",
+        {
+            "network": ("network", plain),
+            "gmacs": ("GMACs", number),
+            "published": ("published", number),
+            "mparams": ("million parameters", number),
+            "published_mparams": ("published", number),
+            "a53_error": ("error, Cortex-A53", percent),
+            "edgetpu_error": ("error, Edge TPU", percent),
+        },
+    ),
+    Table(
+        "onnx_networks",
+        "Is int8 faster than float32 in ONNX Runtime?",
+        "Five networks on this machine, one thread.",
+        {
+            "network": ("network", plain),
+            "mmacs": ("million MACs", number),
+            "float32_ms": ("float32, ms", number),
+            "int8_ms": ("int8, ms", number),
+            "float32_over_int8": ("float32 / int8", number),
+        },
+        facts={
+            "few_bits_networks_float32": ("networks with few bits, float32 file", plain),
+            "few_bits_networks_int8": ("networks with few bits, int8 file", plain),
+            "float_networks_int8": ("float networks, int8 file", plain),
+        },
+    ),
+    Table(
+        "partition_split",
+        "When does it pay to run the end of a network on a server?",
+        "The four networks of MLPerf Tiny on an STM32L4R5 with a radio link. Figures are a model's, none is measured.",
+        {
+            "network": ("network", plain),
+            "setting": ("link", plain),
+            "kernels here": ("layers on the device", plain),
+            "sent_bytes": ("bytes sent", number),
+            "alone_ms": ("alone, ms", number),
+            "split_ms": ("split, ms", number),
+            "alone_mj": ("alone, mJ", number),
+            "split_mj": ("split, mJ", number),
+        },
+    ),
+    Table(
+        "partition_enclave",
+        "What does it take to hide layers in an enclave?",
+        "The same networks, with an enclave of 32 to 256 KiB. Every figure is a model's. *Exposed* is the share of the "
+        "weights that remains outside, *added* is the additional time.",
+        {
+            "network": ("network", plain),
+            "setting": ("enclave", plain),
+            "tail": ("last layers hidden", number),
+            "tail_exposed_percent": ("exposed, %", number),
+            "tail_added_percent": ("added, %", number),
+            "set": ("any layers hidden", number),
+            "set_exposed_percent": ("exposed, %", number),
+            "set_added_percent": ("added, %", number),
+        },
+    ),
+)
+
+
+def page() -> str:
+    """Return the whole page."""
+    return INTRODUCTION + "".join(["\n" + part for part in (attacks(), *map(section, TABLES))])
+
+
+def section(table: Table) -> str:
+    """Write one table with what belongs to it."""
+    found = read(table.result)
+    rows = [
+        [write(row.get(key)) for key, (_, write) in table.columns.items()] for row in found["rows"] if table.keep(row)
+    ]
+    facts = [f"- {what}: {write(found[key])}" for key, (what, write) in (table.facts or {}).items()]
+    body = [*rows_of([head for head, _ in table.columns.values()], rows), *facts, *([""] if facts else [])]
+    return laid_out(table.question, table.about, body, found)
+
+
+def attacks() -> str:
+    """Write what every attack finds: a row for each attack, a column for each network."""
+    found = read("attacks")
+    networks = list(dict.fromkeys(row["network"] for row in found["rows"]))
+    aucs = {(row["attack"], row["network"]): row["auc"] for row in found["rows"]}
+    names = list(dict.fromkeys(row["attack"] for row in found["rows"]))
+    rows = [[f"`{name}`", *(rate(aucs.get((name, network))) for network in networks)] for name in names]
+    about = (
+        "AUC of each attack on five networks, with 16 shadow models each. Members are half of the records. The "
+        "*independent* network was trained on other records: an attack should find nothing there."
+    )
+    relations = [f"- {key}: {value}" for key, value in found.items() if isinstance(value, str) and ":" in key]
+    told = "Relations between attacks that the literature reports, and whether they hold here:"
+    body = [*rows_of(["attack", *networks], rows), told, "", *relations, ""]
+    return laid_out("What does each attack find?", about, body, found)
+
+
+def rows_of(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lay out a Markdown table, an empty line after it."""
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def laid_out(question: str, about: str, body: Sequence[str], found: Row) -> str:
+    """Put a table under its question, and below it where its numbers come from."""
+    machine = found["machine"]
+    where = f"{machine['processor']}, {machine['cores']} cores, PyTorch {machine['packages']['torch']}"
+    origin = f"`{found['command']}`, {found['date']}, commit {found['commit'][:8]}, {where}"
+    return "\n".join([f"## {question}", "", about, "", *body, origin]) + "\n"
+
+
+def read(name: str) -> Row:
+    """Read one result file."""
+    found: Row = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"written to {PAGE.relative_to(ROOT)}")
