@@ -48,4 +48,6 @@ def main() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return error.format_message() if isinstance(error, USAGE_ERROR) else errors.one_line(error)  # type: ignore[attr-defined]
+    if isinstance(error, USAGE_ERROR):
+        return errors.without_logins(error.format_message())  # type: ignore[attr-defined]
+    return errors.one_line(error)

@@ -8,8 +8,6 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Callable
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from typing import BinaryIO
@@ -17,8 +15,6 @@ from typing import BinaryIO
 import numpy as np
 import safetensors
 import safetensors.torch
-from filelock import FileLock
-from filelock import Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 from torch import nn
@@ -57,23 +53,38 @@ def write_text(path: Path, text: str, mode: int = EVERYBODY) -> None:
     write(path, lambda stream: stream.write(text.encode()), mode)
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, mode: int = EVERYBODY) -> None:
     """Write readable JSON; NaN and infinity are refused, not every reader takes them."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", mode)
 
 
-def append_json(path: Path, value: object) -> None:
+def append_json(path: Path, value: object, mode: int = EVERYBODY) -> None:
     """Append one line of JSON; a single write, so that lines of several processes do not mix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        stream.write(json.dumps(value, allow_nan=False) + "\n")
+    line = json.dumps(value, allow_nan=False) + "\n"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode), "a") as stream:
+        stream.write(line)
 
 
-def write_weights(path: Path, network: nn.Module) -> None:
+def private_folder(path: Path) -> Path:
+    """Make a folder that its owner alone can look into; one of ours that was open to others is closed.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.stat()
+    if hasattr(os, "getuid") and found.st_uid == os.getuid() and found.st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def write_weights(path: Path, network: nn.Module, mode: int = EVERYBODY) -> None:
     """Write a network's weights and buffers as safetensors."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     data = safetensors.torch.save(state)
-    write(path, lambda stream: stream.write(data))
+    write(path, lambda stream: stream.write(data), mode)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -100,9 +111,9 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"expected JSON in {path}: {error}") from None
 
 
-def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+def write_arrays(path: Path, *, mode: int = EVERYBODY, **arrays: NDArray[Any]) -> None:
     """Write named arrays as npz."""
-    write(path, lambda stream: np.savez(stream, allow_pickle=False, **arrays))
+    write(path, lambda stream: np.savez(stream, allow_pickle=False, **arrays), mode)
 
 
 def read_array(path: Path, name: str) -> NDArray[Any]:
@@ -117,17 +128,3 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
             return np.asarray(stored[name])
     except (ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"expected an .npz with {name!r} in {path}: {error}") from None
-
-
-@contextmanager
-def held(lock: FileLock, *, patient: bool) -> Iterator[bool]:
-    """Hold a lock for a block; when not patient, give False at once if another process holds it."""
-    try:
-        lock.acquire(timeout=-1 if patient else 0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()

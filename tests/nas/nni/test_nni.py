@@ -20,13 +20,13 @@ from importlib import metadata
 
 import psutil
 import pytest
-from filelock import FileLock
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from estimators.estimate import Estimate
+from nas.base import locks
 from nas.base.clock import Clock
 from nas.nni import check
 from nas.nni import engine
@@ -480,7 +480,7 @@ def served(runs, reference, tmp_path_factory):
     settings = plan.folder / "settings.toml"
     settings.write_text(to_toml(plan.config))
     # NNI's manager has one port: processes that test side by side must not have one each at a time.
-    alone = FileLock(tmp_path_factory.getbasetemp().parent / "nni-manager.lock")
+    alone = locks.held(tmp_path_factory.getbasetemp().parent / "nni-manager.lock")
     with alone, pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         command = [sys.executable, "-c", "from nas.cli import main; main()", "search", str(settings)]
