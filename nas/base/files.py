@@ -59,11 +59,17 @@ def write_json(path: Path, value: object, mode: int = EVERYBODY) -> None:
 
 
 def append_json(path: Path, value: object, mode: int = EVERYBODY) -> None:
-    """Append one line of JSON; a single write, so that lines of several processes do not mix."""
+    """Append one line of JSON; a single write, so that lines of several processes do not mix.
+
+    Where a full disk or a kill left half a line at the end, the new one begins on a line of its own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(value, allow_nan=False) + "\n"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode), "a") as stream:
-        stream.write(line)
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode), "ab+") as stream:
+        if stream.seek(0, os.SEEK_END):
+            stream.seek(-1, os.SEEK_END)
+            line = line if stream.read(1) == b"\n" else f"\n{line}"
+        stream.write(line.encode())
 
 
 def private_folder(path: Path) -> Path:

@@ -112,8 +112,8 @@ def _audit_candidate(study: optuna.Study, folder: Path, number: int, wanted: _Wa
     subject = subject_of(plan, study, number)
     check_bits(subject, wanted.bits)
     check_attacks(subject, wanted.effort, wanted.attacks)
-    _train([subject], wanted.effort, wanted.workers)
     before = earlier(folder)
+    _train([subject], wanted.effort, wanted.workers)
     with console(stderr=True).status("attacking") as status:
         found = audit_subject(
             subject,
@@ -125,7 +125,7 @@ def _audit_candidate(study: optuna.Study, folder: Path, number: int, wanted: _Wa
         )
     note(folder, number, wanted.effort)
     described = about(subject, plan, found, before)
-    _report(found, described, wanted.output or folder / "audits" / str(number), as_json=wanted.as_json)
+    _report(found, described, wanted.output or _own(folder) / str(number), as_json=wanted.as_json)
 
 
 def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted: _Wanted) -> None:
@@ -153,6 +153,7 @@ def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted:
 
 def _audit_proxy(study: optuna.Study, folder: Path, wanted: _Wanted) -> None:
     from nas.audit.candidate import audited_leakage
+    from nas.audit.candidate import earlier
     from nas.audit.candidate import note
     from nas.audit.candidate import plan_of
     from nas.audit.candidate import subject_of
@@ -166,6 +167,7 @@ def _audit_proxy(study: optuna.Study, folder: Path, wanted: _Wanted) -> None:
     plan = plan_of(study, folder)
     trials = stratified(study, seed=plan.config.seed)
     subjects = [subject_of(plan, study, trial.number) for trial in trials]
+    earlier(folder)  # refused before the work if it cannot be gone on with
     _train(subjects, "standard", wanted.workers)
     audited = []
     with console(stderr=True).status("attacking") as status:
@@ -174,9 +176,9 @@ def _audit_proxy(study: optuna.Study, folder: Path, wanted: _Wanted) -> None:
             audited.append(audited_leakage(subject))
             note(folder, subject.number, "contract")
     found = conclude(trials, plan.config.objectives, audited)
-    path = (wanted.output or folder / "audits") / "proxy.json"
+    path = (wanted.output or _own(folder)) / "proxy.json"
     written = as_json(found)
-    files.write_json(path, written)
+    files.write_json(path, written, files.OWNER)
     if wanted.as_json:
         typer.echo(json.dumps(written))
         return
@@ -184,6 +186,13 @@ def _audit_proxy(study: optuna.Study, folder: Path, wanted: _Wanted) -> None:
     for line in summary(found):
         say(line)
     say(f"written to {path}")
+
+
+def _own(folder: Path) -> Path:
+    """Return the folder of a run's audits, which say much of single records: its owner's alone."""
+    from nas.base import files
+
+    return files.private_folder(folder / "audits")
 
 
 def _train(subjects: Sequence[Subject], effort: str, workers: int | None) -> None:
@@ -223,7 +232,7 @@ def _report(found: Audit, about: dict[str, str], folder: Path, *, as_json: bool)
     from nas.base import files
 
     written = report.as_json(found, about)
-    files.write_json(folder / "audit.json", written)
+    files.write_json(folder / "audit.json", written, files.OWNER)
     report.write_html(folder / "audit.html", found, about)
     if as_json:
         typer.echo(json.dumps(written))
