@@ -139,3 +139,5 @@ def _check_engine(config: SearchConfig, *, yes: bool) -> None:
         console(stderr=True).print(check.SERVICE_WARNING, highlight=False)
         if not yes:
             raise ValueError("expected --yes to start NNI's manager")
+        if config.nni_config is not None:
+            check.check_settings(config.nni_config)
