@@ -14,6 +14,8 @@ from nas.search.journal import LINE_START
 from nas.search.journal import Journal
 from nas.search.journal import lock_folder
 
+PATIENCE = 240
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -63,7 +65,7 @@ def test_a_killed_writer_holds_nobody_up(path):
     study = study_in(path)
     thread = threading.Thread(target=finished, args=(study,), daemon=True)
     thread.start()
-    thread.join(timeout=15)
+    thread.join(timeout=PATIENCE)
     assert not thread.is_alive()
 
 
@@ -76,7 +78,7 @@ def test_one_writes_at_a_time(path):
         thread.join(timeout=0.2)
         assert thread.is_alive()
         assert path.read_bytes() == before
-    thread.join(timeout=60)
+    thread.join(timeout=PATIENCE)
     assert path.read_bytes() != before
 
 
@@ -105,7 +107,7 @@ def test_a_line_that_is_being_written_is_waited_for(path):
         thread.join(timeout=0.2)
         assert thread.is_alive()
         path.write_bytes(whole)
-    thread.join(timeout=60)
+    thread.join(timeout=PATIENCE)
     assert opened
     assert path.read_bytes() == whole
 
