@@ -318,7 +318,8 @@ def _problem(model: type[BaseModel], item: Mapping[str, Any]) -> str:
         message = str(item["msg"]).removeprefix("Value error, ")
         return f"{name}: {message}" if name else message
     # What stands where a storage's URL should may hold a password.
-    return f"{name}: {item['msg']}" + ("" if path[0] == "storage" else f"; got {item['input']!r}")
+    is_secret = path[0] == "storage" and item["input"]
+    return f"{name}: {item['msg']}" + ("" if is_secret else f"; got {item['input']!r}")
 
 
 def _distribution(setting: Range | list[Choice]) -> BaseDistribution:

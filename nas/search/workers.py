@@ -100,12 +100,16 @@ def _send_log(sender: Connection) -> None:
 
 
 def _hear(receiver: Connection, crew: Sequence[BaseProcess], told: set[str]) -> None:
-    """Log what the workers say, once if several say the same, and raise what they failed of."""
+    """Log what the workers say, once if several say the same, and raise what they failed of.
+
+    That they wait for each other at work is nothing to tell; that one of them is stopped is.
+    """
+    at_work = tuple(f"process {process.pid} holds" for process in crew)
     while receiver.poll():
         heard = receiver.recv()
         if isinstance(heard, BaseException):
             raise heard
-        if heard not in told:
+        if heard not in told and not heard.endswith(at_work):
             told.add(heard)
             logging.getLogger("nas").warning("%s", heard)
     for process in crew:
