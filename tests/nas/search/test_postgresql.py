@@ -19,7 +19,6 @@ from optuna.trial import TrialState
 
 from nas.base import locks
 from nas.search import study as search
-from nas.search.bench import evaluate
 from nas.search.storage import open_study
 from tests.small_search import elsewhere
 from tests.small_search import planned
@@ -176,6 +175,7 @@ def test_an_interrupted_search_on_a_database_equals_an_uninterrupted_one_in_a_jo
     plan = with_settings(planned(tmp_path / "runs"), trials=3, budgets={"leakage": 0.5, "flash_kib": 100.0})
     without_training(monkeypatch)
     expected = record_of(run_here(plan))
+    evaluate = search.evaluate
     interrupts = iter([True, False, True, True, False, False])
 
     def interrupted(plan, bench, candidate):
