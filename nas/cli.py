@@ -37,6 +37,8 @@ USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.mro() if
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2."""
     logging.captureWarnings(capture=True)
+    if logging.lastResort is not None:  # one line each on whatever standard error is at that moment
+        logging.getLogger("nas").addHandler(logging.lastResort)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         app(sys.argv[1:] or ["--help"], standalone_mode=False)
@@ -48,4 +50,6 @@ def main() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return error.format_message() if isinstance(error, USAGE_ERROR) else errors.one_line(error)  # type: ignore[attr-defined]
+    if isinstance(error, USAGE_ERROR):
+        return errors.without_logins(error.format_message())  # type: ignore[attr-defined]
+    return errors.one_line(error)

@@ -9,6 +9,7 @@ sees as many records as the candidate did.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -54,6 +55,8 @@ from search_spaces.network import Network
 
 AUDITS = "audits.jsonl"
 """In a run's folder: a line for each audit, because each opened the test records."""
+AUDITS_LINE = '{"candidate": '
+log = logging.getLogger("nas")
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,15 +213,38 @@ def seconds_to_train(specs: Sequence[ShadowSpec], count: int, workers: int | Non
 
 
 def earlier(folder: Path) -> dict[int, int]:
-    """Count how often each candidate of a run was audited, and so the test records looked at: counts by number."""
+    """Count how often each candidate of a run was audited, and so the test records looked at: counts by number.
+
+    Half a line, which a full disk leaves, is not counted; the log says so.
+
+    Raises:
+        ValueError: If a line is none of ours.
+    """
     path = folder / AUDITS
-    lines = path.read_text().splitlines() if path.exists() else []
-    return dict(Counter(int(json.loads(line)["candidate"]) for line in lines))
+    counts: Counter[int] = Counter()
+    lines = path.read_text(errors="replace").split("\n") if path.exists() else []
+    for place, line in enumerate(lines, start=1):
+        candidate = _candidate_in(line)
+        if candidate is not None:
+            counts[candidate] += 1
+        elif line[: len(AUDITS_LINE)] != AUDITS_LINE[: len(line)]:
+            raise ValueError(f"expected a line for each audit in {path}; line {place} is none: {line[:80]!r}")
+        elif line:
+            log.warning("nas: line %d of %s is torn; the audit it stands for is not counted", place, path)
+    return dict(counts)
 
 
 def note(folder: Path, number: int, effort: str) -> None:
     """Write down that the test records were looked at, for whom and how."""
-    files.append_json(folder / AUDITS, {"candidate": number, "effort": effort})
+    files.append_json(folder / AUDITS, {"candidate": number, "effort": effort}, files.OWNER)
+
+
+def _candidate_in(line: str) -> int | None:
+    try:
+        number = json.loads(line)["candidate"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return number if isinstance(number, int) else None
 
 
 def audited_leakage(subject: Subject) -> Estimate:

@@ -151,7 +151,7 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
             "classes": figures.classes(audit),
         },
     )
-    files.write_text(path, page)
+    files.write_text(path, page, files.OWNER)
 
 
 def attacks(audit: Audit) -> Sheet:

@@ -25,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from estimators.leakage.evidence import Bank
 from nas.audit.oracles import of_network
 from nas.base import files
+from nas.base import locks
 from nas.base import plugins
 from nas.base import processes
 from nas.training.assess import Candidate
@@ -128,10 +128,10 @@ def train_shadow(spec: ShadowSpec, shadow: int) -> None:
         nas.training.loop.Diverged: If the loss is not finite.
     """
     path = spec.path(shadow)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.held(FileLock(path.with_suffix(".lock")), patient=True):
+    files.private_folder(path.parent)
+    with locks.held(path.with_suffix(".lock")):
         if not path.exists():
-            files.write_weights(path, _trained(spec, shadow))
+            files.write_weights(path, _trained(spec, shadow), files.OWNER)
 
 
 def train_missing(specs: Sequence[ShadowSpec], count: int, *, workers: int | None = None) -> Iterator[ShadowSpec]:

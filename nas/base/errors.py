@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,8 +18,17 @@ def one_line(error: Exception) -> str:
     'No space left on device: runs/a/config.toml'
     """
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        return without_logins(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
     if isinstance(error, STORAGE_LOST):
         cause = error.__cause__ or error
-        return f"the storage failed: {str(cause).strip().splitlines()[0]}; the same command goes on"
-    return " ".join(str(error).split())
+        return without_logins(f"the storage failed: {str(cause).strip().splitlines()[0]}; the same command goes on")
+    return without_logins(" ".join(str(error).split()))
+
+
+def without_logins(text: str) -> str:
+    """Return a text less the logins of URLs in it, which a user may have put where no URL belongs.
+
+    >>> without_logins("no run 'postgresql:/me:secret@host/studies'")
+    "no run 'postgresql:/***@host/studies'"
+    """
+    return re.sub(r"(\w:/+)[^\s'\"]*:[^\s'\"]*@", r"\1***@", text)

@@ -9,8 +9,6 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Callable
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from typing import BinaryIO
@@ -18,8 +16,6 @@ from typing import BinaryIO
 import numpy as np
 import safetensors
 import safetensors.torch
-from filelock import FileLock
-from filelock import Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 from torch import nn
@@ -58,19 +54,26 @@ def write_text(path: Path, text: str, mode: int = EVERYBODY) -> None:
     write(path, lambda stream: stream.write(text.encode()), mode)
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, mode: int = EVERYBODY) -> None:
     """Write readable JSON; NaN and infinity are refused, not every reader takes them."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", mode)
 
 
-def append_json(path: Path, value: object) -> None:
-    """Append one line of JSON; a single write, so that lines of several processes do not mix."""
+def append_json(path: Path, value: object, mode: int = EVERYBODY) -> None:
+    """Append one line of JSON; a single write, so that lines of several processes do not mix.
+
+    Where a full disk or a kill left half a line at the end, the new one begins on a line of its own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        stream.write(json.dumps(value, allow_nan=False) + "\n")
+    line = json.dumps(value, allow_nan=False) + "\n"
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode), "ab+") as stream:
+        if stream.seek(0, os.SEEK_END):
+            stream.seek(-1, os.SEEK_END)
+            line = line if stream.read(1) == b"\n" else f"\n{line}"
+        stream.write(line.encode())
 
 
-def write_weights(path: Path, network: nn.Module) -> str:
+def write_weights(path: Path, network: nn.Module, mode: int = EVERYBODY) -> str:
     """Write a network's weights and buffers as safetensors.
 
     Returns:
@@ -78,7 +81,7 @@ def write_weights(path: Path, network: nn.Module) -> str:
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     data = safetensors.torch.save(state)
-    write(path, lambda stream: stream.write(data))
+    write(path, lambda stream: stream.write(data), mode)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -86,6 +89,20 @@ def digest_of(path: Path) -> str:
     """Return a file's SHA-256 in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that its owner alone can look into; one of ours that was open to others is closed.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.stat()
+    if hasattr(os, "getuid") and found.st_uid == os.getuid() and found.st_mode & 0o077:
+        path.chmod(0o700)
+    return path
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -112,9 +129,9 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"expected JSON in {path}: {error}") from None
 
 
-def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+def write_arrays(path: Path, *, mode: int = EVERYBODY, **arrays: NDArray[Any]) -> None:
     """Write named arrays as npz."""
-    write(path, lambda stream: np.savez(stream, allow_pickle=False, **arrays))
+    write(path, lambda stream: np.savez(stream, allow_pickle=False, **arrays), mode)
 
 
 def read_array(path: Path, name: str) -> NDArray[Any]:
@@ -129,17 +146,3 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
             return np.asarray(stored[name])
     except (ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"expected an .npz with {name!r} in {path}: {error}") from None
-
-
-@contextmanager
-def held(lock: FileLock, *, patient: bool) -> Iterator[bool]:
-    """Hold a lock for a block; when not patient, give False at once if another process holds it."""
-    try:
-        lock.acquire(timeout=-1 if patient else 0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()

@@ -110,8 +110,8 @@ def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
     subject = subject_of(run, number)
     check_bits(subject, wanted.bits)
     check_attacks(subject, wanted.effort, wanted.attacks)
-    _train([subject], wanted.effort, wanted.workers)
     before = earlier(run.folder)
+    _train([subject], wanted.effort, wanted.workers)
     with console(stderr=True).status("attacking") as status:
         found = audit_subject(
             subject,
@@ -123,7 +123,7 @@ def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
         )
     note(run.folder, number, wanted.effort)
     described = about(subject, run.plan, found, before)
-    _report(found, described, wanted.output or run.folder / "audits" / str(number), as_json=wanted.as_json)
+    _report(found, described, wanted.output or _own(run.folder) / str(number), as_json=wanted.as_json)
 
 
 def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted: _Wanted) -> None:
@@ -151,6 +151,7 @@ def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted:
 
 def _audit_proxy(run: Run, wanted: _Wanted) -> None:
     from nas.audit.candidate import audited_leakage
+    from nas.audit.candidate import earlier
     from nas.audit.candidate import note
     from nas.audit.candidate import subject_of
     from nas.audit.proxy import as_json
@@ -162,6 +163,7 @@ def _audit_proxy(run: Run, wanted: _Wanted) -> None:
 
     trials = stratified(run.study, seed=run.config.seed)
     subjects = [subject_of(run, trial.number) for trial in trials]
+    earlier(run.folder)  # refused before the work if it cannot be gone on with
     _train(subjects, "standard", wanted.workers)
     audited = []
     with console(stderr=True).status("attacking") as status:
@@ -170,9 +172,9 @@ def _audit_proxy(run: Run, wanted: _Wanted) -> None:
             audited.append(audited_leakage(subject))
             note(run.folder, subject.number, "contract")
     found = conclude(trials, run.config.objectives, audited)
-    path = (wanted.output or run.folder / "audits") / "proxy.json"
+    path = (wanted.output or _own(run.folder)) / "proxy.json"
     written = as_json(found)
-    files.write_json(path, written)
+    files.write_json(path, written, files.OWNER)
     if wanted.as_json:
         typer.echo(json.dumps(written))
         return
@@ -180,6 +182,13 @@ def _audit_proxy(run: Run, wanted: _Wanted) -> None:
     for line in summary(found):
         say(line)
     say(f"written to {path}")
+
+
+def _own(folder: Path) -> Path:
+    """Return the folder of a run's audits, which say much of single records: its owner's alone."""
+    from nas.base import files
+
+    return files.private_folder(folder / "audits")
 
 
 def _train(subjects: Sequence[Subject], effort: str, workers: int | None) -> None:
@@ -219,7 +228,7 @@ def _report(found: Audit, about: dict[str, str], folder: Path, *, as_json: bool)
     from nas.base import files
 
     written = report.as_json(found, about)
-    files.write_json(folder / "audit.json", written)
+    files.write_json(folder / "audit.json", written, files.OWNER)
     report.write_html(folder / "audit.html", found, about)
     if as_json:
         typer.echo(json.dumps(written))

@@ -22,7 +22,13 @@ NO_LIMIT = 10_000
 
 Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Storage = Annotated[str | None, typer.Option(help="Optuna storage URL, if not the run's own file.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="GECKO_NAS_STORAGE",
+        help="Optuna storage URL, if not the run's own file; in the environment, other users do not see it.",
+    ),
+]
 InputShape = Annotated[str | None, typer.Option(help="Shape of one record, comma-separated (default: the usual).")]
 Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the usual).")]
 Space = Annotated[str, typer.Option(help="Space of the parameters (nas list spaces).")]

@@ -107,7 +107,7 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
 
     plan = resolve(config, runs)
     study = open_study(plan)
-    files.write_text(plan.folder / "config.toml", to_toml(config), files.OWNER)  # a storage URL may hold a password
+    files.write_text(plan.folder / "config.toml", to_toml(config), files.OWNER)
     environment.write(plan.folder)
     display = Display(plan, study, screen)
     try:
@@ -139,3 +139,5 @@ def _check_engine(config: SearchConfig, *, yes: bool) -> None:
         console(stderr=True).print(check.SERVICE_WARNING, highlight=False)
         if not yes:
             raise ValueError("expected --yes to start NNI's manager")
+        if config.nni_config is not None:
+            check.check_settings(config.nni_config)

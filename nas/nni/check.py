@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import metadata
+from pathlib import Path
 
 INSTALL = "pip install 'gecko-nas[nni]'"
 # From this release on, NNI 3.0's own lock (a subclass of filelock's) waits for itself.
@@ -24,6 +27,21 @@ def check() -> None:
     filelock = _version("filelock")
     if filelock is not None and tuple(int(part) for part in filelock.split(".")[:2]) >= FILELOCK_TOO_NEW:
         raise ValueError(f"expected filelock < 3.12, with a later one NNI never starts; got {filelock}: {INSTALL}")
+
+
+def check_settings(path: Path) -> None:
+    """Refuse settings of NNI's that NNI would refuse, before anything is trained for it.
+
+    NNI is asked in a process of its own, because it stays in the one that imports it.
+
+    Raises:
+        ValueError: With what NNI says.
+    """
+    command = [sys.executable, "-m", "nas.nni.manager", "--check", str(path)]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)  # noqa: S603
+    if asked.returncode:
+        said = (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
+        raise ValueError(f"expected settings of NNI's in {path}; {said}")
 
 
 def _version(distribution: str) -> str | None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 import optuna
-from filelock import FileLock
 
+from nas.base import files
+from nas.base import locks
 from nas.base.clock import Clock
 from nas.base.clock import since_start
 from nas.nni.check import check
@@ -48,8 +49,8 @@ def import_strategy(folder: Path) -> ModuleType:
     Args:
         folder: Where to lock out other processes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "nni.lock"), warnings.catch_warnings():
+    files.private_folder(folder)
+    with locks.held(folder / "nni.lock"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("nni").set_default_framework("none")
         return importlib.import_module("nas.nni.strategy")

@@ -13,11 +13,13 @@ from nas.base import files
 from nas.nni import job
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
+from nas.nni.measure import OUT_OF_MEMORY
 from nas.nni.measure import evaluated_in
 from nas.nni.measure import seconds_in
 from nas.search.storage import open_study
 from nas.search.study import Proposal
-from nas.search.study import failing
+from nas.search.study import break_off
+from nas.search.study import fail
 from nas.search.study import propose
 from nas.search.study import record
 from nas.search.study import reject
@@ -30,8 +32,9 @@ class Exchange:
     """The study's proposals that NNI has.
 
     Screening, duplicates and budgets are settled before NNI hears of a candidate. A trial that ends without a result
-    (killed, its machine gone) stays under way in the study and is proposed again, to NNI or by a later run. A training
-    that diverged is a result: the candidate is rejected. One that raised an error ends the search.
+    (killed, its machine gone) stays under way in the study and is proposed again, to NNI or by a later run; so is one
+    that did not get its memory, the first time. A training that diverged is a result: the candidate is rejected. One
+    that raised an error ends the search.
 
     Two traits of NNI 3.0 decide how that is done. It hands parameters to whichever of its trials asks first, so the
     one that failed need not be the one that was to train them: which proposal was lost is known only when no trial
@@ -75,6 +78,8 @@ class Exchange:
             self._fail(proposal, numbers[FAILED])
         elif DIVERGED in numbers:
             reject(self._study, proposal, f"diverged: {numbers[DIVERGED]}")
+        elif OUT_OF_MEMORY in numbers:
+            break_off(self._study, proposal, numbers[OUT_OF_MEMORY])
         else:
             record(self._plan, self._study, proposal, evaluated_in(numbers))
         ours = {"sampling and screening": self._sampling_seconds, "storage": time.perf_counter() - start}
@@ -101,11 +106,8 @@ class Exchange:
 
     def _fail(self, proposal: Proposal, reason: str) -> None:
         """End the search as it would end without NNI: a bug in one training is one in all."""
-        try:
-            with failing(self._study, proposal):
-                raise RuntimeError(reason)  # noqa: TRY301 - `failing` tells the study
-        except RuntimeError as error:
-            files.write_text(self._ended, str(error))
+        fail(self._study, proposal, reason)
+        files.write_text(self._ended, f"the training of trial {proposal.trial.number} failed: {reason}")
 
     def _is_hopeless(self) -> bool:
         return self._lost_in_a_row >= LOST_IN_A_ROW

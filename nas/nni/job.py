@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from nas.base import files
+from nas.search import storage_url
 from nas.search.config import parse_config
 from nas.search.plan import NNI_PAGE
 from nas.search.plan import Plan
@@ -25,7 +26,7 @@ REQUEST = "request.json"
 ENDED = "ended.txt"
 # Holds the address of NNI's web page while there is one.
 PAGE = NNI_PAGE.name
-STORAGE = "GECKO_NAS_STORAGE"
+STORAGE = storage_url.VARIABLE
 HOME = "GECKO_NAS_HOME"
 
 

@@ -1,4 +1,7 @@
-"""Run one NNI experiment: `python -m nas.nni.manager FOLDER`, until the process that started it ends it or ends."""
+"""Run one NNI experiment: `python -m nas.nni.manager FOLDER`, until the process that started it ends it or ends.
+
+`python -m nas.nni.manager --check FILE` only tells what NNI thinks of a user's settings.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -18,6 +24,7 @@ from nni.experiment import CustomAlgorithmConfig
 from nni.experiment import Experiment
 from nni.experiment import ExperimentConfig
 from nni.experiment.config.utils import is_missing
+from yaml import YAMLError
 
 from nas.base import files
 from nas.nni import job
@@ -31,8 +38,28 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def main() -> None:
+    """Run what the command line asks for."""
+    if sys.argv[1] == "--check":
+        check(Path(sys.argv[2]))
+    else:
+        run(Path(sys.argv[1]))
+
+
+def check(path: Path) -> None:
+    """End this process with one line if NNI does not take a user's settings."""
+    request = {"nni_config": str(path), "name": "x", "search_space": {}, "trial_command": "python", "concurrency": 1}
+    try:
+        with TemporaryDirectory() as folder:
+            (Path(folder) / job.CODE).mkdir()
+            configure(request, Path(folder))
+    except OSError as error:
+        sys.exit(f"cannot read them: {error.strerror}")
+    except (ValueError, TypeError, AttributeError, KeyError, AssertionError, RecursionError, YAMLError) as error:
+        sys.exit(f"NNI does not take them: {' '.join(str(error).split()) or type(error).__name__}")
+
+
+def run(folder: Path) -> None:
     """Start the experiment, wait for its end or for that of the process that asked for it, and leave nothing behind."""
-    folder = Path(sys.argv[1])
     experiment = Experiment(configure(json.loads((folder / job.REQUEST).read_text()), folder))
     orphaned = threading.Event()
     threading.Thread(target=_watch_pipe, args=(orphaned,), daemon=True).start()
@@ -55,9 +82,17 @@ def configure(request: Mapping[str, Any], folder: Path) -> ExperimentConfig:
     Args:
         request: What `nas.nni.service` wrote.
         folder: Where NNI keeps its files.
+
+    Returns:
+        The settings as NNI takes them, with absolute paths.
+
+    Raises:
+        ValueError: If NNI does not take them; NNI raises other errors too.
     """
     path = request["nni_config"]
     config = ExperimentConfig("local") if path is None else ExperimentConfig.load(path)
+    if is_missing(config.training_service):
+        raise ValueError("there is no trainingService among them")
     config.experiment_name = request["name"]
     config.experiment_working_directory = str(folder)
     config.search_space = request["search_space"]
@@ -71,7 +106,19 @@ def configure(request: Mapping[str, Any], folder: Path) -> ExperimentConfig:
         config.trial_command = request["trial_command"]
     if is_missing(config.trial_concurrency):
         config.trial_concurrency = request["concurrency"]
-    return config
+    with _at_home():
+        return config.canonical_copy()
+
+
+@contextmanager
+def _at_home() -> Iterator[None]:
+    """Let ~ mean the user's home, where the keys to other machines are, and not the one lent to NNI."""
+    lent = os.environ["HOME"]
+    os.environ["HOME"] = os.environ.get(job.HOME, lent)
+    try:
+        yield
+    finally:
+        os.environ["HOME"] = lent
 
 
 def wait(experiment: Experiment, ended: Path, orphaned: threading.Event) -> str:

@@ -17,8 +17,9 @@ from nas.training.assess import Candidate
 
 # Starts the names of numbers that are wall time by phase.
 SECONDS = "seconds_"
-# Stand in a result for the reason, where a training gave no numbers: an outcome, or a bug.
+# Stand in a result for the reason, where a training gave no numbers: an outcome, the machine's fault, or a bug.
 DIVERGED = "diverged"
+OUT_OF_MEMORY = "out_of_memory"
 FAILED = "failed"
 
 

@@ -33,14 +33,15 @@ from nas.base.clock import since_start
 from nas.base.processes import cores
 from nas.nni import job
 from nas.nni.check import check
+from nas.nni.check import check_settings
 from nas.search.bench import make_bench
 from nas.search.plan import Plan
 
 LOG = "manager.log"
 # NNI waits this long and longer for its own processes to end.
 SECONDS_TO_STOP = 60
-# What NNI reads in the home folder to reach other machines.
-KEYS = (".ssh", ".kube")
+# What the home folder lent to NNI linked to once, for everybody who can read the run's folder.
+OLD_LINKS = (".ssh", ".kube")
 
 
 def work(plan: Plan, study: optuna.Study) -> None:
@@ -51,10 +52,12 @@ def work(plan: Plan, study: optuna.Study) -> None:
         study: The study, shared with other workers.
 
     Raises:
-        ValueError: If NNI cannot run here.
+        ValueError: If NNI cannot run here, or refuses the user's settings for it.
         ChildProcessError: If NNI failed, or trainings under it did; a later run goes on where this one stopped.
     """
     check()
+    if plan.config.nni_config is not None:
+        check_settings(plan.config.nni_config)
     folder = plan.folder.resolve() / "nni"
     if any(letter.isspace() for letter in str(folder)):
         raise ValueError(f"expected a run's folder without spaces, NNI does not quote it; got {str(folder)!r}")
@@ -74,9 +77,9 @@ def _prepare(plan: Plan, folder: Path) -> None:
     """Write what NNI's processes need to know."""
     job.write(plan, folder)
     (folder / job.ENDED).unlink(missing_ok=True)
-    for name in KEYS if plan.config.nni_config else ():
-        if (Path.home() / name).exists() and not (folder / name).exists():
-            (folder / name).symlink_to(Path.home() / name)
+    for name in OLD_LINKS:
+        if (folder / name).is_symlink():
+            (folder / name).unlink()
     request = {
         "nni_config": None if plan.config.nni_config is None else str(plan.config.nni_config),
         "name": plan.config.name,
@@ -117,9 +120,15 @@ def _manager(folder: Path, storage: str | None) -> Iterator[subprocess.Popen[byt
 
 
 def _environment(folder: Path, storage: str | None) -> Mapping[str, str]:
-    """NNI keeps a list of experiments in the home folder; give it another one, and the way back."""
+    """NNI keeps a list of experiments in the home folder; give it another one, and the way back.
+
+    The manager finds keys for other machines by that way (`nas.nni.manager`); there is a variable for the settings of
+    Kubernetes.
+    """
     home = {"HOME": str(folder), job.HOME: str(Path.home()), "PYTHONUSERBASE": site.getuserbase()}
-    return {**os.environ, **home, **({job.STORAGE: storage} if storage else {})}
+    clusters = Path.home() / ".kube" / "config"
+    kubernetes = {"KUBECONFIG": str(clusters)} if clusters.exists() else {}
+    return {**kubernetes, **os.environ, **home, **({job.STORAGE: storage} if storage else {})}
 
 
 @contextmanager

@@ -22,11 +22,13 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
 from nas.base import files
+from nas.base import memory
 from nas.base.clock import Clock
 from nas.nni.measure import evaluated_in
 from nas.nni.measure import measure
 from nas.nni.measure import seconds_in
 from nas.search.plan import Plan
+from nas.search.study import OutOfMemory
 from nas.search.study import failing
 from nas.search.study import propose
 from nas.search.study import record
@@ -89,6 +91,9 @@ class StudyStrategy(Strategy):  # type: ignore[misc] # NNI has no types
             except Diverged as error:
                 self._clock.lap("training")
                 reject(self._study, proposal, f"diverged: {error}")
+            except OutOfMemory:
+                self._clock.lap("training")
+                memory.free()
             else:
                 self._clock.lap("nni", seconds_in(model.metric))
                 record(self._plan, self._study, proposal, evaluated_in(model.metric))

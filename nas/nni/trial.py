@@ -11,9 +11,11 @@ import nni
 import psutil
 import torch
 
+from nas.base import memory
 from nas.nni import job
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
+from nas.nni.measure import OUT_OF_MEMORY
 from nas.nni.measure import SECONDS
 from nas.nni.measure import measure
 from nas.search.bench import make_bench
@@ -25,17 +27,19 @@ from search_spaces.graph.architecture import Params
 def main() -> None:
     """Train what NNI hands over, and report every number to it, or why there is none.
 
-    What is not the machine's fault would happen again, so it is reported too, before it ends this process.
+    What is not the machine's fault would happen again, so it is reported too, before it ends this process. So is a
+    shortage of memory: the search counts them.
     """
     torch.set_num_threads(1)
     plan = job.read(Path(job.SETTINGS))
     params = nni.get_next_parameter()
     try:
         numbers = result(plan, params)
-    except (OSError, KeyboardInterrupt, SystemExit):
-        raise
     except BaseException as error:
-        nni.report_final_result({FAILED: f"{type(error).__name__}: {error}"})
+        if memory.is_shortage(error):
+            nni.report_final_result({OUT_OF_MEMORY: memory.reason(error)})
+        elif not isinstance(error, OSError | KeyboardInterrupt | SystemExit):
+            nni.report_final_result({FAILED: f"{type(error).__name__}: {error}"})
         raise
     nni.report_final_result(numbers)
 

@@ -35,6 +35,7 @@ class Counts:
         rejected: Before training: over budget, or with layers that the device cannot run.
         duplicates: Seen before.
         diverged: Training broke off.
+        out_of_memory: Training did not get its memory, twice.
         running: Under way.
     """
 
@@ -43,11 +44,13 @@ class Counts:
     rejected: int
     duplicates: int
     diverged: int
+    out_of_memory: int
     running: int
 
     def __str__(self) -> str:
         line = f"{self.screened} screened, {self.rejected} rejected, {self.duplicates} duplicate"
-        return line + (f", {self.diverged} diverged" if self.diverged else "")
+        more = {"diverged": self.diverged, "out of memory": self.out_of_memory}
+        return line + "".join(f", {count} {name}" for name, count in more.items() if count)
 
 
 def count(trials: list[FrozenTrial]) -> Counts:
@@ -59,6 +62,7 @@ def count(trials: list[FrozenTrial]) -> Counts:
         rejected=sum(refusal.startswith(("over budget", "cannot run")) for refusal in refusals),
         duplicates=sum(refusal.startswith("duplicate") for refusal in refusals),
         diverged=sum(refusal.startswith("diverged") for refusal in refusals),
+        out_of_memory=sum(refusal.startswith("out of memory") for refusal in refusals),
         running=sum(trial.state == TrialState.RUNNING for trial in trials),
     )
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from estimators.estimate import Estimate
 from nas.base import files
+from nas.base import locks
 from nas.search.plan import Plan
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
@@ -77,8 +77,8 @@ def cached_teacher(plan: Plan, setup: TrainSetup) -> Tensor:
     what = f"{plan.data.fingerprint} {teacher.key} {seed} {training_version()}"
     name = hashlib.sha256(what.encode()).hexdigest()[:16]
     path = plan.cache_folder / f"teacher-{name}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.private_folder(path.parent)
     training = plain_setup(teacher.architecture, setup.features, setup.targets, teacher.recipe, seed)
-    with FileLock(path.with_suffix(".lock")):
+    with locks.held(path.with_suffix(".lock")):
         logits = cached_logits(path, lambda: train_teacher(training).cpu().numpy())
     return torch.from_numpy(logits).to(setup.features.device)

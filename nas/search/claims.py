@@ -9,31 +9,30 @@ from functools import cache
 from pathlib import Path
 
 import optuna
-from filelock import FileLock
-from filelock import Timeout
 from optuna.samplers import BaseGASampler
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial
 from optuna.trial import TrialState
 from optuna.trial import create_trial
 
+from nas.base import locks
 from nas.search.plan import Plan
 from nas.search.samplers import make_sampler
 from nas.search.storage import here
-from nas.search.storage import is_database
 from nas.search.storage import lock_folder
+from nas.search.storage_url import is_database
 
 # How long a trial may take to say which candidate it is, before the others stop waiting for it.
 SECONDS_TO_NAME_A_CANDIDATE = 60
 
 
-def claim(plan: Plan, study: optuna.Study) -> tuple[Trial, FileLock] | None:
+def claim(plan: Plan, study: optuna.Study) -> tuple[Trial, locks.Lock] | None:
     """Claim a trial whose process is gone, else a new one unless enough are trained or under way.
 
     One process of a machine at a time: whoever starts a trial has its lock before another looks. A trial says where it
     runs from its first moment, so one whose process dies here is found.
     """
-    with _lock(plan, study, "claim"):
+    with locks.held(_lock(plan, study, "claim")):
         claimed = _take_up(plan, study)
         if claimed is not None or spoken_for(study.get_trials(deepcopy=False)) >= plan.config.trials:
             return claimed
@@ -51,15 +50,13 @@ def claim(plan: Plan, study: optuna.Study) -> tuple[Trial, FileLock] | None:
     return claimed
 
 
-def _take_up(plan: Plan, study: optuna.Study) -> tuple[Trial, FileLock] | None:
+def _take_up(plan: Plan, study: optuna.Study) -> tuple[Trial, locks.Lock] | None:
     """Claim the first running trial that no live process holds."""
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not _may_be_free(plan, frozen):
             continue
-        lock = _lock(plan, study, f"trial-{frozen.number}")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        lock = locks.take(_lock(plan, study, f"trial-{frozen.number}"), patient=False)
+        if lock is None:
             continue
         if study.get_trials(deepcopy=False)[frozen.number].state == TrialState.RUNNING:
             return _trial(plan, study, frozen), lock
@@ -123,12 +120,11 @@ def _is_choosing(trial: FrozenTrial) -> bool:
     return _known_for(trial.number, trial.datetime_start) < SECONDS_TO_NAME_A_CANDIDATE
 
 
-def _lock(plan: Plan, study: optuna.Study, name: str) -> FileLock:
-    """Return a lock that the operating system frees when its process dies, however it dies."""
-    return FileLock(lock_folder(study, plan.config.storage, plan.folder) / f"{name}.lock")
+def _lock(plan: Plan, study: optuna.Study, name: str) -> Path:
+    return lock_folder(study, plan.config.storage, plan.folder) / f"{name}.lock"
 
 
-def release(lock: FileLock) -> None:
+def release(lock: locks.Lock) -> None:
     """Give a lock back and take its file away."""
-    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.path.unlink(missing_ok=True)
     lock.release()

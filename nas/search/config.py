@@ -19,6 +19,7 @@ from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
+from pydantic import AfterValidator
 from pydantic import AllowInfNan
 from pydantic import BaseModel
 from pydantic import ConfigDict
@@ -30,6 +31,7 @@ from pydantic import Tag
 from pydantic import ValidationError
 from pydantic import model_validator
 
+from nas.search import storage_url
 from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
@@ -167,7 +169,7 @@ class SearchConfig(BaseModel):
         nni_config: A YAML of NNI's experiment settings for `nni-service`, above all its training service; None: trials
             run on this machine.
         workers: Processes with one thread each; None: one for each core.
-        storage: Optuna storage URL; None: a journal file in the run's folder.
+        storage: Optuna storage URL or path of a journal file; None: a journal file in the run's folder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -192,7 +194,7 @@ class SearchConfig(BaseModel):
     engine: str = "optuna"
     nni_config: Path | None = None
     workers: Whole | None = Field(default=None, ge=1)
-    storage: str | None = Field(default=None, min_length=1)
+    storage: Annotated[str, Field(min_length=1), AfterValidator(storage_url.checked)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -252,8 +254,11 @@ def parse_config(values: Mapping[str, Any]) -> SearchConfig:
 
 
 def to_toml(config: SearchConfig) -> str:
-    """Write a configuration as TOML that `load_config` reads back; settings that are None are left out."""
-    return tomlkit.dumps(config.model_dump(mode="json", exclude_none=True))
+    """Write a configuration as TOML that `load_config` reads back; None and the secrets of a URL are left out."""
+    values = config.model_dump(mode="json", exclude_none=True)
+    if config.storage is not None:
+        values["storage"] = storage_url.redacted(config.storage)
+    return tomlkit.dumps(values)
 
 
 def differences(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
@@ -282,8 +287,9 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if not isinstance(value, str | Path) or not str(value):
             return False
         text = str(value)
-        is_file = (name == "device" and text.endswith(".toml")) or (name == "storage" and "://" not in text)
-        return name in ("data_path", "nni_config") or is_file
+        if name == "storage":
+            return not storage_url.is_database(storage_url.checked(text))
+        return name in ("data_path", "nni_config") or (name == "device" and text.endswith(".toml"))
 
     return {
         # os.path leaves a user that does not exist as it is; pathlib raises a RuntimeError.
@@ -311,7 +317,9 @@ def _problem(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     if item["type"] == "value_error":  # one of ours, which says what it got
         message = str(item["msg"]).removeprefix("Value error, ")
         return f"{name}: {message}" if name else message
-    return f"{name}: {item['msg']}; got {item['input']!r}"
+    # What stands where a storage's URL should may hold a password.
+    is_secret = path[0] == "storage" and item["input"]
+    return f"{name}: {item['msg']}" + ("" if is_secret else f"; got {item['input']!r}")
 
 
 def _distribution(setting: Range | list[Choice]) -> BaseDistribution:

@@ -8,9 +8,10 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal import JournalFileBackend
+
+from nas.base import locks
 
 # How Optuna starts each line.
 LINE_START = b'{"op_code":'
@@ -32,7 +33,6 @@ class Journal(BaseJournalBackend):
         _check(path)
         _drop_torn_line(path)
         self._path = path
-        self._lock = _lock(path)
         self._reader = JournalFileBackend(str(path))
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
@@ -46,7 +46,7 @@ class Journal(BaseJournalBackend):
             OSError: If the disk is full or read-only.
         """
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        with self._lock.acquire(poll_interval=0.002), self._path.open("ab", buffering=0) as file:
+        with locks.held(_lock(self._path), pause=0.002), self._path.open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             try:
                 while lines:
@@ -63,8 +63,8 @@ def lock_folder(path: Path) -> Path:
     return path.with_name(f".{path.name}.locks")
 
 
-def _lock(path: Path) -> FileLock:
-    return FileLock(lock_folder(path) / "journal.lock")
+def _lock(path: Path) -> Path:
+    return lock_folder(path) / "journal.lock"
 
 
 def _check(path: Path) -> None:
@@ -90,8 +90,8 @@ def _drop_torn_line(path: Path) -> None:
     """
     if not path.exists() or not _is_torn(path):
         return
-    lock_folder(path).mkdir(exist_ok=True)
-    with _lock(path), path.open("rb+") as journal:
+    locks.folder(lock_folder(path))
+    with locks.held(_lock(path)), path.open("rb+") as journal:
         if _is_torn(path):  # nobody writes now
             journal.truncate(journal.read().rfind(b"\n") + 1)
 

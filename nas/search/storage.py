@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import tempfile
 import time
 import uuid
 import warnings
@@ -23,11 +22,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
 
+from nas.base import locks
 from nas.search import journal
+from nas.search import storage_url
 from nas.search.config import differences
 from nas.search.origin import changes
 from nas.search.origin import origin_of
 from nas.search.plan import Plan
+from nas.search.storage_url import is_database
 
 CONFIG = "config"
 TASK = "task"
@@ -49,8 +51,10 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         folder: The run's folder.
 
     Raises:
-        ValueError: If the storage cannot be read, or its driver is not installed.
+        ValueError: If the storage's URL is not well-formed or lacks its password, the storage cannot be read, or its
+            driver is not installed.
     """
+    url = _usable(url)
     with _readable(url, folder):
         if url is not None and is_database(url):
             return _connect(url)
@@ -69,7 +73,9 @@ def open_study(plan: Plan) -> optuna.Study:
     config = plan.config
     storage = open_storage(config.storage, plan.folder)
     if isinstance(storage, JournalStorage):
-        journal.lock_folder(_journal(config.storage, plan.folder)).mkdir(exist_ok=True)
+        locks.folder(journal.lock_folder(_journal(config.storage, plan.folder)))
+    else:
+        _locks_of_databases()  # before a study is made that nobody could work on
     directions = [StudyDirection.MINIMIZE] * len(config.objectives)
     with _readable(config.storage, plan.folder):
         if config.name in optuna.get_all_study_names(storage):  # to create it once more would leave a line in a journal
@@ -94,6 +100,7 @@ def load_study(name: str, folder: Path, url: str | None) -> optuna.Study:
     Raises:
         ValueError: If there is none of that name, or it was not made by this program.
     """
+    url = _usable(url)
     if url is None and not (folder / JOURNAL).exists():
         raise ValueError(f"no run {name!r} in {folder.parent}; there are {run_names(folder.parent)}")
     path = _file_of(url, folder)
@@ -120,25 +127,33 @@ def here() -> str:
     return f"{psutil.Process().username()}@{socket.gethostname()}"
 
 
-def is_database(url: str | None) -> bool:
-    """Tell whether a storage is a database, which other machines reach too, or a journal file."""
-    return url is not None and "://" in url
-
-
 def lock_folder(study: optuna.Study, url: str | None, folder: Path) -> Path:
     """Return the folder of the locks that live processes hold on a study's trials.
 
     A journal's lies beside it, where everyone who can write the journal finds it, from a container too. A database's
-    lies in the machine's temporary folder under the study's own id, because processes of one machine may work from
-    different folders and may spell the URL differently.
+    lies in the user's cache folder under the study's own id, because processes of one machine may work from different
+    folders and may spell the URL differently.
+
+    Raises:
+        OSError: If it cannot be made, is a link, or, of a database, others can write it.
     """
     if is_database(url):
-        user = re.sub(r"\W+", "-", here())
-        place = Path(tempfile.gettempdir()) / f"gecko-nas-{user}" / str(study.user_attrs[TASK]["id"])
-    else:
-        place = journal.lock_folder(_journal(url, folder))
-    place.mkdir(parents=True, exist_ok=True)
-    return place
+        return _locks_of_databases(str(study.user_attrs[TASK]["id"]))
+    return locks.folder(journal.lock_folder(_journal(url, folder)))
+
+
+def _locks_of_databases(*names: str) -> Path:
+    return locks.own_folder(re.sub(r"\W+", "-", here()), *names)
+
+
+def _usable(url: str | None) -> str | None:
+    url = None if url is None else storage_url.checked(url)
+    if url is not None and storage_url.is_redacted(url):
+        raise ValueError(
+            f"expected the secrets of the storage {url}, which are not kept with a run: give its URL by --storage, or "
+            f"in {storage_url.VARIABLE}"
+        )
+    return url
 
 
 def _journal(url: str | None, folder: Path) -> Path:
@@ -232,11 +247,6 @@ def _readable(url: str | None, folder: Path) -> Iterator[None]:
 
 
 def _brief(error: Exception, url: str | None) -> str:
-    """Return an error's first line, less what may be part of the URL's password, however badly that is written."""
+    """Return an error's first line, less the URL's secrets."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    login, _, _ = (url or "").partition("://")[2].rpartition("@")
-    query = (url or "").partition("?")[2]
-    secrets = re.split(r"[:@/?&=]", f"{login.partition(':')[2]}&{query}")
-    for secret in sorted((part for part in secrets if len(part) > 2), key=len, reverse=True):
-        line = line.replace(secret, "***")
-    return line
+    return storage_url.without_secrets(line, url)

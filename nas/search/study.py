@@ -11,6 +11,9 @@ What makes a killed search go on as if nothing had happened:
   name. It remembers nothing that the study does not, and a resumed study samples what an uninterrupted one would have.
 - A candidate's training seed comes from the run's seed and the candidate's key.
 
+A training that does not get its memory says nothing about the candidate, the first time: its trial is taken up again,
+here or by another process. After the second time it is rejected, or the search would never get past it.
+
 A training that raises is another matter: its trial is told as failed, the error goes on to the caller, and a search
 that is started again goes on with other candidates.
 """
@@ -23,15 +26,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import optuna
-from filelock import FileLock
 from optuna.trial import Trial
 from optuna.trial import TrialState
 
 from estimators.devices.fields import CannotRun
 from estimators.estimate import Estimate
 from nas.base import files
+from nas.base import memory
 from nas.base.clock import Clock
 from nas.base.clock import since_start
+from nas.base.locks import Lock
 from nas.pricing.price import over_budget
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
@@ -49,8 +53,16 @@ from nas.training.loop import Diverged
 REFUSALS_IN_A_ROW = 500
 WEIGHTS = "weights_sha256"
 """Attribute of a trained trial: the SHA-256 of the file with the weights that were measured."""
+TRIES = 2
+"""Trainings of one candidate that may break off for want of memory, before it is rejected."""
+BROKEN_OFF = "broken_off"
+"""Attribute of a trial: a list with the reason of each training that broke off through no fault of the candidate."""
 CAN_RUN = "can_run"
 """Constraint of candidates that have an operator or bits that the device has no rule for."""
+
+
+class OutOfMemory(Exception):  # noqa: N818 - an outcome, as Diverged is
+    """A training did not get its memory; the study knows of it, and the search goes on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +71,7 @@ class Proposal:
 
     trial: Trial
     candidate: Candidate
-    lock: FileLock
+    lock: Lock
 
 
 def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
@@ -98,6 +110,26 @@ def reject(study: optuna.Study, proposal: Proposal, reason: str) -> None:
     release(proposal.lock)
 
 
+def fail(study: optuna.Study, proposal: Proposal, reason: str) -> None:
+    """Tell the study that a candidate's training raised an error: a bug, not an outcome."""
+    proposal.trial.set_user_attr("failed", reason)
+    study.tell(proposal.trial, state=TrialState.FAIL)
+    release(proposal.lock)
+
+
+def break_off(study: optuna.Study, proposal: Proposal, reason: str) -> None:
+    """Note that a training did not get its memory: its trial is taken up again, or rejected if that was the last try.
+
+    The tries are counted in the trial, so that other processes and later runs count on.
+    """
+    broken_off = [*proposal.trial.user_attrs.get(BROKEN_OFF, []), f"out of memory: {reason}"]
+    proposal.trial.set_user_attr(BROKEN_OFF, broken_off)
+    if len(broken_off) >= TRIES:
+        reject(study, proposal, f"out of memory twice: {reason}")
+    else:
+        proposal.lock.release()
+
+
 def work(plan: Plan, study: optuna.Study) -> None:
     """Search until the study has its trials: one worker, one thread of work; others may share the study."""
     clock = Clock({"start-up": since_start()})
@@ -111,6 +143,9 @@ def work(plan: Plan, study: optuna.Study) -> None:
         except Diverged as error:
             clock.lap("training")
             reject(study, proposal, f"diverged: {error}")
+        except OutOfMemory:
+            clock.lap("training")
+            memory.free()
         else:
             clock.lap("saving", evaluated.seconds)
             record(plan, study, proposal, evaluated)
@@ -128,19 +163,21 @@ def failing(study: optuna.Study, proposal: Proposal) -> Iterator[None]:
     error would come again, and the search would never get past it.
 
     Raises:
+        OutOfMemory: If the block did not get its memory.
         RuntimeError: From that other error, whatever its type: it is a bug, not a mistake of the user's.
     """
     try:
         yield
     except Diverged:
         raise
-    except (OSError, KeyboardInterrupt, SystemExit):
-        proposal.lock.release()
-        raise
     except BaseException as error:
-        proposal.trial.set_user_attr("failed", f"{type(error).__name__}: {error}")
-        study.tell(proposal.trial, state=TrialState.FAIL)
-        release(proposal.lock)
+        if memory.is_shortage(error):
+            break_off(study, proposal, memory.reason(error))
+            raise OutOfMemory(memory.reason(error)) from None
+        if isinstance(error, OSError | KeyboardInterrupt | SystemExit):
+            proposal.lock.release()
+            raise
+        fail(study, proposal, f"{type(error).__name__}: {error}")
         raise RuntimeError(f"the training of trial {proposal.trial.number} failed: {error}") from error
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import logging
 import multiprocessing
 import sys
 import time
@@ -15,9 +17,11 @@ from typing import TypeAlias
 
 import optuna
 
+from nas.base import memory
 from nas.base import processes
 from nas.base.errors import STORAGE_LOST
 from nas.base.errors import one_line
+from nas.search import storage_url
 from nas.search.config import SearchConfig
 from nas.search.plan import Plan
 from nas.search.plan import resolve
@@ -37,13 +41,14 @@ def run(config: SearchConfig, runs: Path, look: Callable[[], None]) -> None:
 
     Raises:
         ValueError: If a worker met a mistake in the settings or the data; the message is the worker's.
-        OSError: If a worker could not write or read a file.
+        OSError: If a worker could not write or read a file, or did not get memory for what all candidates need.
         RuntimeError: If a worker died.
     """
     # NNI's service starts its own trainings, as many at a time as there are workers.
     count = 1 if config.engine == "nni-service" else config.workers or processes.cores()
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
+    told: set[str] = set()
     crew = [context.Process(target=_work, args=(config, runs, sender)) for _ in range(count)]
     try:
         with processes.holding_back_ctrl_c():
@@ -51,9 +56,9 @@ def run(config: SearchConfig, runs: Path, look: Callable[[], None]) -> None:
                 process.start()
         while any(process.is_alive() for process in crew):
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            _raise_failure(receiver, crew)
+            _hear(receiver, crew, told)
             look()
-        _raise_failure(receiver, crew)
+        _hear(receiver, crew, told)
     finally:
         _stop(crew)
     look()
@@ -67,8 +72,9 @@ def engine(name: str) -> Work:
 
 
 def _work(config: SearchConfig, runs: Path, sender: Connection) -> None:
-    """Run in a worker process; a mistake of the user's is sent home as one line."""
+    """Run in a worker process; a mistake of the user's is sent home as one line, and so is what it has to say."""
     processes.begin()
+    _send_log(sender)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         plan = resolve(config, runs)
@@ -77,13 +83,35 @@ def _work(config: SearchConfig, runs: Path, sender: Connection) -> None:
         sender.send(error)
         sys.exit(2)
     except STORAGE_LOST as error:
-        sender.send(ConnectionError(one_line(error)))
+        sender.send(ConnectionError(storage_url.without_secrets(one_line(error), config.storage)))
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not memory.is_shortage(error):
+            raise
+        sender.send(OSError(errno.ENOMEM, f"not enough memory: {memory.reason(error)}"))
         sys.exit(2)
 
 
-def _raise_failure(receiver: Connection, crew: Sequence[BaseProcess]) -> None:
-    if receiver.poll():
-        raise receiver.recv()
+def _send_log(sender: Connection) -> None:
+    """Let the parent show what this process logs: it knows what else is on the screen."""
+    handler = logging.Handler()
+    handler.emit = lambda record: sender.send(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("nas").addHandler(handler)
+
+
+def _hear(receiver: Connection, crew: Sequence[BaseProcess], told: set[str]) -> None:
+    """Log what the workers say, once if several say the same, and raise what they failed of.
+
+    That they wait for each other at work is nothing to tell; that one of them is stopped is.
+    """
+    at_work = tuple(f"process {process.pid} holds" for process in crew)
+    while receiver.poll():
+        heard = receiver.recv()
+        if isinstance(heard, BaseException):
+            raise heard
+        if heard not in told and not heard.endswith(at_work):
+            told.add(heard)
+            logging.getLogger("nas").warning("%s", heard)
     for process in crew:
         if process.exitcode not in (None, 0, 2):
             raise RuntimeError(f"a worker ended with exit code {process.exitcode}")

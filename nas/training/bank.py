@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from estimators.leakage.evidence import Bank
 from nas.base import files
+from nas.base import locks
 from nas.records import Splits
 from nas.training.loop import compute_device
 from nas.training.loop import logits_of
@@ -109,11 +109,11 @@ def build_bank(spec: BankSpec, folder: Path) -> Bank:
         spec: What the references are.
         folder: Where references are kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    files.private_folder(folder)
     paths = spec.paths(folder)
     for patient in (False, True):  # first take what nobody works on, then wait for what others do
         for reference, path in enumerate(paths):
-            with files.held(FileLock(path.with_suffix(".lock")), patient=patient) as mine:
+            with locks.held(path.with_suffix(".lock"), patient=patient) as mine:
                 if mine:
                     cached_logits(path, partial(reference_logits, spec, reference))
     data = spec.data
@@ -132,5 +132,5 @@ def cached_logits(path: Path, train_anew: Callable[[], NDArray[np.float32]]) -> 
         with suppress(ValueError):
             return files.read_array(path, "logits")
     logits = train_anew()
-    files.write_arrays(path, logits=logits)
+    files.write_arrays(path, mode=files.OWNER, logits=logits)
     return logits

@@ -30,6 +30,7 @@ from nas.training.recipe import Recipe
 from search_spaces import mlp
 
 AUDITED, BEYOND = 24, 6
+PATIENCE = 240
 RECIPE = Recipe(epochs=2, batch_size=8, label_smoothing=0.1)
 # Another value for each field of a recipe.
 OTHER = {
@@ -345,19 +346,19 @@ def test_two_at_once_do_not_train_a_shadow_twice(spec, monkeypatch):
     def slow(setup):
         calls.append(setup)
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(PATIENCE)
         return train(setup)
 
     monkeypatch.setattr(shadows, "train", slow)
     workers = [threading.Thread(target=train_shadow, args=(spec, 0)) for _ in range(2)]
     workers[0].start()
-    assert begun.wait(30)
+    assert begun.wait(PATIENCE)
     workers[1].start()
     workers[1].join(0.3)
     assert workers[1].is_alive()  # it waits for the first
     go_on.set()
     for worker in workers:
-        worker.join(30)
+        worker.join(PATIENCE)
     assert len(calls) == 1
     assert spec.missing(2) == [1]
 

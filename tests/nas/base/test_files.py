@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
-import os
 import resource
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from torch import nn
 
 from nas.base import files
@@ -133,28 +130,3 @@ def test_half_an_npz_and_an_npy_are_named(tmp_path, keep):
         path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=rf"^expected an \.npz with 'logits' in {path}: "):
         files.read_array(path, "logits")
-
-
-def hold(path, ready, done):
-    with FileLock(path):
-        ready.set()
-        done.wait(30)
-
-
-def test_a_lock_that_another_holds_is_not_waited_for_unless_patient(tmp_path):
-    path = tmp_path / "lock"
-    with files.held(FileLock(path), patient=False) as mine:
-        assert mine
-    if not hasattr(os, "fork"):
-        pytest.skip("needs fork")
-    context = multiprocessing.get_context("fork")
-    ready, done = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(path, ready, done))
-    other.start()
-    assert ready.wait(30)
-    with files.held(FileLock(path), patient=False) as mine:
-        assert not mine
-    done.set()
-    with files.held(FileLock(path), patient=True) as mine:
-        assert mine
-    other.join()

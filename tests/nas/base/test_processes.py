@@ -15,7 +15,10 @@ import torch
 from nas.base import processes
 from nas.base.processes import share_out
 
-PATIENCE = 60
+# A busy machine takes minutes for what takes seconds; whatever should be ended sleeps longer than anybody waits.
+PATIENCE = 240
+FOR_EVER = 3600
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 
 def write_square(folder, number):
@@ -29,13 +32,13 @@ def fail_at_three(folder, number):
         raise ValueError(f"expected no {number}")
     write_square(folder, number)
     if number > 3:
-        time.sleep(0.2)
+        time.sleep(FOR_EVER)
 
 
 def sleep_after_the_first(folder, number):
     write_square(folder, number)
     if number:
-        time.sleep(PATIENCE)
+        time.sleep(FOR_EVER)
 
 
 def done(folder):
@@ -44,9 +47,12 @@ def done(folder):
 
 def gone(pid):
     """Whether a process has ended, waiting for it if need be."""
-    deadline = time.monotonic() + PATIENCE / 2
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.05)
     return False
@@ -68,17 +74,15 @@ def test_what_work_raises_is_raised_and_the_rest_is_dropped(tmp_path):
     with pytest.raises(ValueError, match=r"^expected no 3$"):
         found.extend(share_out(fail_at_three, tmp_path, range(200), workers=1))
     assert 3 not in done(tmp_path)
-    # A process has one item more in its queue, and goes on until this one hears of the error.
-    assert max(done(tmp_path)) < 100
+    # The process goes on until this one hears of the error: with an item that it does not finish by itself.
+    assert max(done(tmp_path)) <= 4
     assert multiprocessing.active_children() == []
 
 
 def test_who_stops_listening_ends_the_processes_at_once(tmp_path):
     work = share_out(sleep_after_the_first, tmp_path, range(3), workers=1)
     assert next(work) == 0
-    since = time.monotonic()
-    work.close()
-    assert time.monotonic() - since < PATIENCE / 2
+    work.close()  # comes back, though the second item takes for ever
     assert multiprocessing.active_children() == []
     assert all(gone(int(pid)) for _, _, pid in done(tmp_path).values())
 
@@ -108,8 +112,11 @@ def test_no_process_outlives_a_parent_that_was_killed(tmp_path):
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait(PATIENCE)
-    assert all(gone(pid) for pid in pids)
-    assert all(gone(child.pid) for child in children)
+    left = [child for child in children if not gone(child.pid)]
+    for child in left:
+        child.kill()
+    assert set(pids) <= {child.pid for child in children}
+    assert left == []
 
 
 def test_there_is_a_core_at_least():

@@ -1,7 +1,9 @@
 """`nas audit` as a user calls it: a candidate, a network from files, a search's proxy."""
 
 import json
+import os
 import re
+import sys
 
 import numpy as np
 import onnx
@@ -15,6 +17,7 @@ from nas.audit import attack_all as audit
 from nas.audit import shadows
 from nas.audit.candidate import AUDITS
 from nas.audit.candidate import earlier
+from nas.audit.candidate import note
 from nas.audit.candidate import subject_of
 from nas.deploy.onnx_file import to_onnx
 from nas.runs.run import open_run
@@ -364,3 +367,60 @@ def test_the_proxy_is_held_against_audits(nas, eight, trained, monkeypatch):
     assert json.loads((eight.folder / "audits" / "proxy.json").read_text()) == written
     assert f"rank correlation over 8 candidates: Spearman {written['spearman']:.2f} (" in again.out
     assert earlier(eight.folder) == dict.fromkeys(range(8), 2)
+
+
+# The list of a run's audits, and who may read what they leave.
+
+
+TORN = ['{"cand', '{"candidate": 1', '{"candidate": 1, "effort": "qui']
+
+
+@pytest.mark.parametrize("torn", TORN)
+def test_half_a_line_of_an_earlier_audit_is_told_and_does_not_swallow_the_next(nas, own_run, trained, torn):
+    path = own_run.folder / AUDITS
+    path.write_text(f'{{"candidate": 0, "effort": "quick"}}\n{torn}')
+    result = audited(nas, own_run)
+    assert result.code == 0, result.err
+    told = f"nas: line 2 of {path} is torn; the audit it stands for is not counted"
+    assert result.err.splitlines().count(told) == 1
+    assert earlier(own_run.folder) == {0: 1, 1: 1}
+    assert path.read_text().splitlines()[1:] == [torn, '{"candidate": 1, "effort": "quick"}']
+
+
+def test_a_whole_line_without_its_end_counts(own_run):
+    (own_run.folder / AUDITS).write_text('{"candidate": 3, "effort": "quick"}')
+    note(own_run.folder, 3, "quick")
+    assert earlier(own_run.folder) == {3: 2}
+
+
+@pytest.mark.parametrize("content", [b"dear diary\n", b"\xff\xfe\n", b"[1]\n", b'{"a": 1}\n', b"[" * 9000])
+def test_a_list_of_audits_that_is_none_is_refused_before_any_shadow(nas, own_run, no_shadow, content):
+    (own_run.folder / AUDITS).write_bytes(content)
+    result = audited(nas, own_run)
+    assert result.code == 2
+    assert re.fullmatch(r"nas: expected a line for each audit in [^\n]+ line 1 is none: [^\n]+\n", result.err)
+    assert (own_run.folder / AUDITS).read_bytes() == content
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
+def test_what_an_audit_leaves_is_its_owners_alone(nas, own_run, trained):
+    cache = own_run.runs / ".cache"
+    cache.chmod(0o755)  # as an earlier version made it
+    before = os.umask(0o000)
+    try:
+        assert audited(nas, own_run).code == 0
+    finally:
+        os.umask(before)
+    left = [own_run.folder / AUDITS, *(own_run.folder / "audits" / "1").iterdir(), *cache.glob("shadow-*.safetensors")]
+    assert len(left) == 7
+    assert {path.stat().st_mode & 0o777 for path in left} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in (cache, own_run.folder / "audits")} == {0o700}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
+def test_what_a_search_keeps_for_its_attack_is_its_owners_alone(trained_run):
+    cache = trained_run.runs / ".cache"
+    kept = [*cache.glob("reference-*.npz"), *cache.glob("teacher-*.npz")]
+    assert {path.name.partition("-")[0] for path in kept} == {"reference", "teacher"}
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+    assert cache.stat().st_mode & 0o777 == 0o700

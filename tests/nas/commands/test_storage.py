@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from nas.search.storage import load_study
+from nas.search.storage_url import VARIABLE
 from tests.small_search import SMALL
 
 # Storage.
@@ -93,8 +96,7 @@ def test_a_database_of_something_else(refused, tmp_path):
     "url",
     [
         "postgresql+psycopg2://user:hunter2@127.0.0.1:1/db",  # nobody listens
-        "postgresql+psycopg2://user:hunt@er2@127.0.0.1:1/db",  # an @ that should be %40
-        "postgresql+psycopg2://user:hunter2:@127.0.0.1:x/db?password=hunter2",
+        "postgresql+psycopg2://user:hunt%65r2@127.0.0.1:1/db",
         "postgresql+nosuchdriver://user:hunter2@127.0.0.1:1/db",
         "oracle+oracledb://user:hunter2@127.0.0.1:1/db",
         "nosuchscheme://user:hunter2@host/db",
@@ -110,6 +112,80 @@ def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(refuse
             )
         )
         assert "er2" not in line
+
+
+BROKEN_URLS = [
+    "postgresql+psycopg2://user:hunt@er2@127.0.0.1:1/db",  # an @ that should be %40
+    "postgresql+psycopg2://user:hunter2:@127.0.0.1:x/db?password=hunter2",
+    "postgresql:/user:hunter2@host/db",
+    "postgresql:user:hunter2@host/db",
+    "postgresql//user:hunter2@host/db",
+    "postgresql;//user:hunter2@host/db",
+    "postgresql ://user:hunter2@host/db",
+    " postgresql://user:hunter2@host/db",
+    "postgresql://user:hunter2@host/db\n",
+    "postgresql://user:hun ter2@host/db",
+    "postgresql://user:hunt%er2@host/db",
+    "postgresql://user:hunter2",
+    "postgresql:///user:hunter2@host/db",
+    "postgresql%3A%2F%2Fuser%3Ahunter2%40host%2Fdb",
+    "mysql//user:hunter2@host/db",
+    "htp//user:hunter2@host/db",
+    "//user:hunter2@host/db",
+    "user:hunter2@host/db",
+    "://user:hunter2@host/db",
+    "host=127.0.0.1 user=me password=hunter2",
+    "jdbc:postgresql://host/db?password=hunter2",
+    "sqlite://user:hunter2@host/db",
+]
+
+
+@pytest.mark.parametrize("url", BROKEN_URLS)
+def test_a_broken_url_is_refused_without_its_password_and_makes_no_folder(refused, tmp_path, monkeypatch, url):
+    monkeypatch.chdir(tmp_path)
+    for command in (("search", *SMALL), ("show", "x"), ("pick", "x"), ("audit", "x")):
+        line = refused(*command, "--storage", url)
+        assert line.startswith("expected the path of a journal file, or a storage URL: ")
+        assert "er2" not in line
+    (tmp_path / "mine.toml").write_text(f"storage = {json.dumps(url)}\n")
+    assert "er2" not in refused("search", tmp_path / "mine.toml")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+@pytest.mark.parametrize("value", ['["postgresql://user:hunter2@host/db"]', '{url = "postgresql://u:hunter2@h/d"}'])
+def test_a_storage_of_another_kind_is_not_shown_either(refused, tmp_path, value):
+    (tmp_path / "mine.toml").write_text(f"storage = {value}\n")
+    line = refused("search", tmp_path / "mine.toml")
+    assert line.startswith("storage: ")
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("command", ["show", "pick", "search", "audit", "estimate"])
+def test_a_url_in_place_of_a_name_is_shown_without_its_login(refused, command):
+    assert "hunter2" not in refused(command, "postgresql://user:hunter2@host/db")
+
+
+def test_a_run_in_a_database_keeps_the_url_without_its_password(nas, tmp_path, interrupted, monkeypatch):
+    """SQLite takes no password, so a parameter of the URL stands in for it."""
+    url = f"sqlite:///{tmp_path / 'study.db'}?password=hunter2"
+    monkeypatch.setattr("nas.search.storage._connect", lambda _: optuna.storages.RDBStorage(url.partition("?")[0]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    runs = ("--runs", tmp_path / "runs")
+    monkeypatch.setenv(VARIABLE, url)
+    assert nas("search", *SMALL, "--name", "small", *runs).code == 130
+    assert interrupted[0].storage == url
+    held = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert [path for path, content in held.items() if b"hunter2" in content] == []
+    assert nas("show", "small", *runs).code == 0
+    settings = tmp_path / "runs" / "small" / "config.toml"
+    assert nas("search", settings, *runs).code == 130
+    monkeypatch.delenv(VARIABLE)
+    for command in (("show", "small"), ("search", settings), ("estimate", "small:0")):
+        result = nas(*command, *runs)
+        assert result.code == 2
+        assert "expected the secrets of the storage sqlite:///" in result.err
+        assert f"give its URL by --storage, or in {VARIABLE}" in result.err
+    assert nas("show", "small", *runs, "--storage", url).code == 0
 
 
 def test_a_journal_with_a_torn_last_line_is_mended_and_goes_on(nas, own_run, no_training, interrupted):

@@ -20,13 +20,13 @@ from importlib import metadata
 
 import psutil
 import pytest
-from filelock import FileLock
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from estimators.estimate import Estimate
+from nas.base import locks
 from nas.base.clock import Clock
 from nas.nni import check
 from nas.nni import engine
@@ -36,6 +36,7 @@ from nas.nni.exchange import LOST_IN_A_ROW
 from nas.nni.exchange import Exchange
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
+from nas.nni.measure import OUT_OF_MEMORY
 from nas.nni.measure import evaluated_in
 from nas.nni.measure import measure
 from nas.nni.measure import seconds_in
@@ -52,6 +53,8 @@ from nas.training.assess import MEASURED
 from nas.training.loop import Diverged
 
 needs_nni = pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="the extra [nni] is not installed")
+# For what NNI does in half a minute, and in ten on a busy machine.
+PATIENCE = 900
 SETTINGS = {
     "space": "mlp",
     "dataset": "digits",
@@ -354,6 +357,72 @@ def test_diverged_is_a_result_and_an_error_ends_the_search(exchange):
     assert ended(exchange) == "the training of trial 1 failed: ValueError: no such thing"
 
 
+def test_a_shortage_of_memory_is_tried_once_more_and_then_rejected(exchange):
+    short = {OUT_OF_MEMORY: "CUDA out of memory. Tried to allocate 20.00 GiB."}
+    first = exchange.propose(0)
+    exchange.receive(0, short)
+    assert exchange.propose(1) == first
+    exchange.receive(1, short)
+    assert ended(exchange) is None
+    assert exchange.propose(2) not in (None, first)
+    (trial, _) = trials_of(exchange)
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["rejected"] == f"out of memory twice: {short[OUT_OF_MEMORY]}"
+
+
+def test_an_error_that_speaks_of_memory_is_still_an_error(exchange):
+    exchange.propose(0)
+    exchange.receive(0, {FAILED: "ValueError: out of memory"})
+    assert [trial.state for trial in trials_of(exchange)] == [TrialState.FAIL]
+    assert ended(exchange) == "the training of trial 0 failed: ValueError: out of memory"
+
+
+@needs_nni
+@pytest.mark.parametrize(
+    ("error", "reported"),
+    [
+        (MemoryError(), {OUT_OF_MEMORY: "MemoryError"}),
+        (OSError(12, "Cannot allocate memory"), {OUT_OF_MEMORY: "[Errno 12] Cannot allocate memory"}),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), {OUT_OF_MEMORY: ...}),
+        (OSError(28, "No space left on device"), None),
+        (KeyboardInterrupt(), None),
+        (ValueError("a bug"), {FAILED: "ValueError: a bug"}),
+    ],
+    ids=repr,
+)
+def test_a_trial_reports_what_is_to_be_counted_or_told(monkeypatch, error, reported):
+    trial = importlib.import_module("nas.nni.trial")
+    sent = []
+    monkeypatch.setattr(trial.job, "read", lambda _: None)
+    monkeypatch.setattr(trial.nni, "get_next_parameter", dict)
+    monkeypatch.setattr(trial.nni, "report_final_result", sent.append)
+    monkeypatch.setattr(trial, "result", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)):
+        trial.main()
+    if reported is None:
+        assert sent == []
+    else:
+        assert sent[0].keys() == reported.keys()
+        assert sent[0] == reported or ... in reported.values()
+
+
+@needs_nni
+def test_in_process_a_shortage_of_memory_is_tried_once_more_and_then_rejected(tmp_path, monkeypatch):
+    plan, study = start(tmp_path, "short", trials=1)
+    errors = iter([MemoryError(), MemoryError()])
+    real = evaluate
+
+    def short(*arguments):
+        for error in errors:
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr("nas.nni.measure.evaluate", short)
+    engine.work(plan, study)
+    assert [trial.state for trial in study.get_trials()] == [TrialState.PRUNED, TrialState.COMPLETE]
+    assert study.get_trials()[0].user_attrs["rejected"] == "out of memory twice: MemoryError"
+
+
 def test_the_settings_for_trials_hold_no_storage_and_come_back_with_it(tmp_path, monkeypatch):
     storage = f"sqlite:///{tmp_path}/secret.db"
     plan, _ = start(tmp_path / "runs", "job", storage=storage)
@@ -374,32 +443,94 @@ def test_a_folder_that_nni_cannot_quote_is_refused_before_anything_starts(tmp_pa
         service.work(*start(tmp_path / "my runs", "spaces"))
 
 
+MISTAKES = {
+    b"trainingService: {platform: remote, machineList: []}": "must provide at least one machine",
+    b"trainingService: {platform: remote, machineList: [{host: h, user: me}]}": "a valid SSH key file",
+    b"trainingService: {platform: local}\ntrialConcurrency: 0": "AssertionError",
+    b"trainingService: {platform: local}\ntrialConcurency: 3": "does not have field",
+    b"trialConcurrency: 3": "there is no trainingService among them",
+    b"a: [": "while parsing a flow node expected the node content",
+    b"dear diary": "not a dict",
+    b"\xff\xfe": "can't decode",
+}
+
+
 @needs_nni
-def test_a_mistake_in_the_users_nni_settings_is_told_in_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize("settings", MISTAKES, ids=MISTAKES.values())
+def test_a_mistake_in_the_users_nni_settings_is_refused_before_anything_is_trained(tmp_path, monkeypatch, settings):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     own = tmp_path / "nni.yaml"
-    own.write_text("trainingService: {platform: remote, machineList: []}\n")
-    with pytest.raises(ChildProcessError, match=r"NNI stopped: .*must provide at least one machine") as caught:
-        service.work(*start(tmp_path, "mistake", nni_config=own))
+    own.write_bytes(settings)
+    with pytest.raises(ValueError, match=re.escape(MISTAKES[settings])) as caught:
+        check.check_settings(own)
+    assert str(caught.value).startswith(f"expected settings of NNI's in {own}; NNI does not take them: ")
     assert "\n" not in str(caught.value)
-    assert processes_of(tmp_path / "mistake" / "nni") == []
 
 
 @needs_nni
-def test_the_users_own_nni_settings_are_kept_where_the_search_does_not_decide(nni_manager, tmp_path):
+def test_the_users_nni_settings_are_looked_at_first(nas, tmp_path, no_training, monkeypatch):
+    own = tmp_path / "nni.yaml"
+    own.write_text("trainingService: {platform: remote, machineList: []}\n")
+    service_flags = ("--engine", "nni-service", "--nni-config", own, "--yes", "--runs", tmp_path / "runs")
+    result = nas("search", *service_flags)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.endswith("must provide at least one machine in machine_list\n")
+    assert not (tmp_path / "runs").exists()
+    missing = nas("search", *service_flags[:3], tmp_path / "none.yaml", *service_flags[4:])
+    assert missing.err.endswith(
+        f"expected settings of NNI's in {tmp_path}/none.yaml; cannot read them: No such file or directory\n"
+    )
+    monkeypatch.setattr(service, "make_bench", lambda _: pytest.fail("the bank was built"))
+    with pytest.raises(ValueError, match="must provide at least one machine"):
+        service.work(*start(tmp_path, "mistake", nni_config=own))
+
+
+@needs_nni
+def test_the_users_own_nni_settings_are_kept_where_the_search_does_not_decide(nni_manager, tmp_path, monkeypatch):
     own = tmp_path / "nni.yaml"
     own.write_text(
         "trialConcurrency: 7\n"
         "trialCommand: python3 -m nas.nni.trial\n"
         "trainingService: {platform: remote, machineList: [{host: 192.0.2.7, user: me}]}\n"
     )
+    key = tmp_path / "home" / ".ssh" / "id_rsa"
+    key.parent.mkdir(parents=True)
+    key.touch()
+    for folder in (job.CODE, "lent"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "lent"))
+    monkeypatch.setenv(job.HOME, str(tmp_path / "home"))
     request = {"nni_config": str(own), "name": "x", "concurrency": 2, "search_space": {}, "trial_command": "python"}
     config = nni_manager.configure(request, tmp_path)
     assert (config.trial_concurrency, config.trial_command) == (7, "python3 -m nas.nni.trial")
     assert config.training_service.machine_list[0].host == "192.0.2.7"
+    # At the user's home, not at the one lent to NNI, and still there when NNI looks again.
+    assert config.canonical_copy().training_service.machine_list[0].ssh_key_file == str(key)
+    assert os.environ["HOME"] == str(tmp_path / "lent")
     assert config.tuner.class_args == {"folder": str(tmp_path), "optimize_mode": "minimize"}
     plain = nni_manager.configure({**request, "nni_config": None}, tmp_path)
     assert (plain.trial_concurrency, plain.trial_command, plain.training_service.platform) == (2, "python", "local")
+
+
+def test_nothing_links_to_the_users_keys(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    for name in (".ssh", ".kube"):
+        (home / name).mkdir(parents=True)
+        (home / name / "config").write_text("secret")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    plan, _ = start(tmp_path / "runs", "keys", nni_config=tmp_path / "nni.yaml")
+    folder = plan.folder / "nni"
+    folder.mkdir()
+    (folder / ".ssh").symlink_to(home / ".ssh")  # as an earlier version left it
+    service._prepare(plan, folder)
+    assert [path for path in plan.folder.rglob("*") if path.is_symlink()] == []
+    assert (home / ".ssh" / "config").exists()
+    environment = service._environment(folder, None)
+    assert environment["KUBECONFIG"] == str(home / ".kube" / "config")
+    assert (environment["HOME"], environment[job.HOME]) == (str(folder), str(home))
+    monkeypatch.setenv("KUBECONFIG", "/elsewhere")
+    assert service._environment(folder, None)["KUBECONFIG"] == "/elsewhere"
 
 
 @needs_nni
@@ -466,8 +597,8 @@ def processes_of(folder):
     return found
 
 
-def wait_until(condition, seconds):
-    give_up = time.monotonic() + seconds
+def wait_until(condition):
+    give_up = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < give_up, "waited in vain"
         time.sleep(0.2)
@@ -482,25 +613,27 @@ def served(runs, reference, tmp_path_factory):
     settings = plan.folder / "settings.toml"
     settings.write_text(to_toml(plan.config))
     # NNI's manager has one port: processes that test side by side must not have one each at a time.
-    alone = FileLock(tmp_path_factory.getbasetemp().parent / "nni-manager.lock")
+    alone = locks.held(tmp_path_factory.getbasetemp().parent / "nni-manager.lock")
     with alone, pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         command = [sys.executable, "-c", "from nas.cli import main; main()", "search", str(settings)]
         killed = subprocess.Popen([*command, "--runs", str(runs), "--yes"], stdout=subprocess.DEVNULL)
-        wait_until(lambda: study.get_trials(states=(TrialState.RUNNING,)) or killed.poll() is not None, 120)
+        page = folder / "page.txt"
+        trained = lambda: page.exists() and study.get_trials(states=(TrialState.RUNNING,))
+        wait_until(lambda: trained() or killed.poll() is not None)
         assert killed.poll() is None
-        with urllib.request.urlopen((folder / "page.txt").read_text().strip()) as page:
-            assert page.status == 200
+        with urllib.request.urlopen(page.read_text().strip()) as answer:
+            assert answer.status == 200
         assert processes_of(folder)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
-        wait_until(lambda: not processes_of(folder), 90)
+        wait_until(lambda: not processes_of(folder))
         service.work(plan, study)
     return plan, study, home
 
 
 @needs_nni
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3 * PATIENCE)
 def test_a_killed_service_leaves_no_process_and_goes_on_to_the_same_study(served, reference):
     plan, study, home = served
     assert rows(study) == reference
@@ -510,7 +643,7 @@ def test_a_killed_service_leaves_no_process_and_goes_on_to_the_same_study(served
 
 
 @needs_nni
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3 * PATIENCE)
 def test_as_a_service_the_study_and_nni_agree(served):
     plan, study, _ = served
     started, reported = {}, {}  # by NNI's number for a proposal: its trials may swap theirs
@@ -530,7 +663,7 @@ def test_as_a_service_the_study_and_nni_agree(served):
 
 
 @needs_nni
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3 * PATIENCE)
 def test_a_finished_study_does_not_start_nni(served, monkeypatch):
     plan, study, _ = served
     monkeypatch.setattr(service.subprocess, "Popen", lambda *_, **__: pytest.fail("NNI was started"))

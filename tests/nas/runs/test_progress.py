@@ -49,7 +49,7 @@ TRIALS = [
 
 def test_every_fate_is_counted_once():
     counts = count(TRIALS)
-    assert counts == Counts(screened=8, trained=2, rejected=3, duplicates=1, diverged=1, running=2)
+    assert counts == Counts(screened=8, trained=2, rejected=3, duplicates=1, diverged=1, out_of_memory=0, running=2)
     assert str(counts) == "8 screened, 3 rejected, 1 duplicate, 1 diverged"
     assert str(count([])) == "0 screened, 0 rejected, 0 duplicate"
 

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import optuna
 import pytest
-from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from nas.base import locks
 from nas.search.journal import LINE_START
 from nas.search.journal import Journal
 from nas.search.journal import lock_folder
+
+PATIENCE = 240
 
 
 @pytest.fixture
@@ -63,20 +65,20 @@ def test_a_killed_writer_holds_nobody_up(path):
     study = study_in(path)
     thread = threading.Thread(target=finished, args=(study,), daemon=True)
     thread.start()
-    thread.join(timeout=15)
+    thread.join(timeout=PATIENCE)
     assert not thread.is_alive()
 
 
 def test_one_writes_at_a_time(path):
     study = study_in(path)
     before = path.read_bytes()
-    with FileLock(lock_folder(path) / "journal.lock"):
+    with locks.held(lock_folder(path) / "journal.lock"):
         thread = threading.Thread(target=study.set_user_attr, args=("a", 1))
         thread.start()
         thread.join(timeout=0.2)
         assert thread.is_alive()
         assert path.read_bytes() == before
-    thread.join(timeout=60)
+    thread.join(timeout=PATIENCE)
     assert path.read_bytes() != before
 
 
@@ -98,14 +100,14 @@ def test_a_line_that_is_being_written_is_waited_for(path):
     finished(study_in(path))
     whole = path.read_bytes()
     opened = []
-    with FileLock(lock_folder(path) / "journal.lock"):
+    with locks.held(lock_folder(path) / "journal.lock"):
         path.write_bytes(whole[:-9])
         thread = threading.Thread(target=lambda: opened.append(Journal(path)))
         thread.start()
         thread.join(timeout=0.2)
         assert thread.is_alive()
         path.write_bytes(whole)
-    thread.join(timeout=60)
+    thread.join(timeout=PATIENCE)
     assert opened
     assert path.read_bytes() == whole
 
@@ -132,7 +134,7 @@ def test_a_file_that_is_no_journal_is_left_as_it_is(path, content):
 
 def test_a_whole_journal_is_opened_without_a_lock(path):
     finished(study_in(path))
-    with FileLock(lock_folder(path) / "journal.lock"):
+    with locks.held(lock_folder(path) / "journal.lock"):
         assert len(study_in_for_reading(path)) == 1
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import optuna
 import pytest
 import tomlkit
-from filelock import FileLock
 from optuna.trial import TrialState
 
+from nas.base import locks
 from nas.search import study as search
 from nas.search.storage import open_study
 from tests.small_search import elsewhere
@@ -119,7 +119,7 @@ def start(tmp_path):
         config = settings(name="shared", **changes).model_dump(mode="json", exclude_none=True)
         (runs / "shared.toml").write_text(tomlkit.dumps(config))
         command = [*NAS, "search", str(runs / "shared.toml"), "--runs", str(runs), "--storage", url]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env=environment, **pipes))
         return started[-1]
@@ -147,7 +147,7 @@ def test_two_searches_from_two_folders_work_on_one_study(database, start, nas, t
     with ExitStack() as held:  # the first reference of each, so that both come out of the bank at once
         for first, _ in references:
             first.parent.mkdir(parents=True)
-            held.enter_context(FileLock(first.with_suffix(".lock")))
+            held.enter_context(locks.held(first.with_suffix(".lock")))
         both = [start(database, folder, **changes) for folder in ("one", "two")]
         while not all(second.exists() for _, second in references):
             assert [process.poll() for process in both] == [None, None], [process.communicate() for process in both]
@@ -184,7 +184,7 @@ def test_an_interrupted_search_on_a_database_equals_an_uninterrupted_one_in_a_jo
         return made_up(plan, bench, candidate)
 
     monkeypatch.setattr(search, "evaluate", interrupted)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for folder in ("one", "two", "three"):  # and each time from another
         with pytest.raises(KeyboardInterrupt):
             run_here(with_settings(elsewhere(plan, tmp_path / folder / "small"), storage=database))

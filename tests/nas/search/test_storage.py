@@ -21,7 +21,7 @@ from tests.small_search import with_settings
 
 @pytest.fixture(autouse=True)
 def _locks_of_databases_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.samplers import NSGAIISampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from estimators.estimate import Estimate
+from nas.base import memory
 from nas.base.clock import Clock
 from nas.pricing.price import cost_metrics
+from nas.runs.progress import count
 from nas.search import claims
 from nas.search import samplers
 from nas.search import study as search
@@ -43,10 +46,12 @@ from tests.small_search import tiny_space
 from tests.small_search import with_settings
 from tests.small_search import without_training
 
+PATIENCE = 240
+
 
 @pytest.fixture(autouse=True)
 def _locks_of_databases_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +353,89 @@ def test_what_is_not_the_candidates_doing_leaves_its_trial_to_be_taken_up(plan, 
     assert record_of(study) == record_of(run_here(uninterrupted))
 
 
+SHORTAGES = [
+    MemoryError(),
+    np._core._exceptions._ArrayMemoryError((10**6, 10**6), np.dtype("float32")),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:75] . DefaultCPUAllocator: not enough memory: you tried ..."),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    OSError(12, "Cannot allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=repr)
+def test_a_training_without_memory_is_done_again_and_the_search_ends_as_if_there_had_been_enough(
+    plan, tmp_path, monkeypatch, error
+):
+    asked = failing_first(monkeypatch, error)
+    study = run_here(plan)
+    assert asked[1] == asked[0]
+    assert study.get_trials()[0].user_attrs["broken_off"] == [f"out of memory: {memory.reason(error)}"]
+    with_enough = elsewhere(plan, tmp_path / "enough")
+    without_training(monkeypatch)
+    assert without_tries(record_of(study)) == record_of(run_here(with_enough))
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=repr)
+def test_a_candidate_that_got_no_memory_twice_is_rejected_with_the_reason_and_the_search_goes_on(
+    plan, monkeypatch, error
+):
+    asked = failing_first(monkeypatch, error, times=2)
+    study = run_here(plan)
+    assert asked[1] == asked[0] != asked[2]
+    first = study.get_trials()[0]
+    assert first.state == TrialState.PRUNED
+    assert first.user_attrs["rejected"] == f"out of memory twice: {memory.reason(error)}"
+    assert "\n" not in first.user_attrs["rejected"]
+    assert first.values is None
+    assert states(study) == {"PRUNED": 1, "COMPLETE": plan.config.trials}
+    assert count(study.get_trials()).out_of_memory == 1
+    assert {path.name for path in lock_folder(study, None, plan.folder).iterdir()} <= {"claim.lock", "journal.lock"}
+
+
+def test_tries_are_counted_across_searches(plan, monkeypatch):
+    """The one that met the first shortage is interrupted."""
+    errors = iter([MemoryError(), KeyboardInterrupt(), MemoryError(), None])
+
+    def evaluate(_plan, _bench, candidate):
+        if error := next(errors, None):
+            raise error
+        return measures_of(candidate.key), {}
+
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.study.evaluate", evaluate)
+    with pytest.raises(KeyboardInterrupt):
+        run_here(plan)
+    assert states(open_study(plan)) == {"RUNNING": 1}
+    study = run_here(plan)
+    assert study.get_trials()[0].user_attrs["rejected"] == "out of memory twice: MemoryError"
+    assert states(study) == {"PRUNED": 1, "COMPLETE": plan.config.trials}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory")
+def test_a_real_shortage_of_memory_is_known_as_one():
+    """What PyTorch, NumPy and Python raise where the system gives no more."""
+    script = (
+        "import resource, numpy, torch\n"
+        "from nas.base.memory import is_shortage\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))\n"
+        "for work in (lambda: torch.empty(1 << 41), lambda: numpy.ones(1 << 41), lambda: bytearray(1 << 41)):\n"
+        "    try:\n"
+        "        work()\n"
+        "    except Exception as error:\n"
+        "        print(is_shortage(error))\n"
+    )
+    told = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert told.stdout.split() == ["True"] * 3
+
+
+def without_tries(record):
+    for trial in record:
+        trial["user_attrs"] = {name: value for name, value in trial["user_attrs"].items() if name != "broken_off"}
+    return record
+
+
 # Kills: a killed search leaves a prefix of the journal that it would have written, and locks that nobody holds
 
 
@@ -506,7 +594,7 @@ def test_of_two_equal_candidates_the_earlier_trial_has_it(two_trials):
     thread.join(timeout=0.3)
     assert thread.is_alive()  # the later one does
     trials[0].set_user_attr("key", "same")
-    thread.join(timeout=60)
+    thread.join(timeout=PATIENCE)
     assert waited == [0]
 
 
@@ -564,7 +652,7 @@ def test_processes_that_propose_the_same_candidates_at_once_train_each_once(thre
         worker.stdin.write("go\n")
         worker.stdin.close()
     for worker in workers:
-        assert worker.wait(timeout=120) == 0
+        assert worker.wait(timeout=PATIENCE) == 0
         worker.stdout.close()
     study = open_study(three)
     keys = [trial.user_attrs["key"] for trial in complete(study)]

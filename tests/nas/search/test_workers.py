@@ -14,9 +14,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from nas.base import files
+from nas.base import locks
 from nas.base import processes
 from nas.search import workers
 from nas.search.storage import JOURNAL
+from nas.search.storage_url import VARIABLE
 from tests.small_search import planned
 from tests.small_search import record_of
 from tests.small_search import run_here
@@ -151,6 +154,26 @@ def test_two_workers_killed_lose_and_repeat_nothing(tmp_path):
     assert len(set(keys)) == 5
     for key in keys:
         assert (runs / "small" / "models" / f"{key}.safetensors").exists()
+
+
+def test_a_search_that_waits_says_for_whom_and_shows_the_storage_to_nobody(tmp_path, monkeypatch):
+    runs = tmp_path / "runs"
+    monkeypatch.setenv(VARIABLE, f"sqlite:///{tmp_path}/hunter2.db")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plan = planned(runs, recipe=RECIPE)
+    lock = plan.bank.paths(files.private_folder(plan.cache_folder))[0].with_suffix(".lock")
+    with locks.held(lock):
+        search = start(runs, workers=2)
+        said = next(line for line in search.stderr if "waiting" in line)  # both wait, and it is said once
+        family = [psutil.Process(search.pid), *psutil.Process(search.pid).children(recursive=True)]
+        arguments = [" ".join(process.cmdline()) for process in family]
+    assert said == f"nas: waiting for {lock.resolve()}, which process {os.getpid()} holds\n"
+    assert len(arguments) >= 3
+    assert not [line for line in arguments if "hunter2" in line]
+    _, err = search.communicate(timeout=PATIENCE)
+    assert (search.returncode, err) == (0, "")
+    assert (tmp_path / "hunter2.db").exists()
+    assert list((tmp_path / "cache" / "gecko-nas" / "locks").glob("*/*"))
 
 
 def interrupt(search):

@@ -142,7 +142,7 @@ def test_a_bank_of_odd_size_is_refused(references):
 
 def test_workers_share_the_references_among_them(tmp_path, monkeypatch):
     # The locks are the operating system's, between open files: threads stand for processes here.
-    everybody_trains = threading.Barrier(3, timeout=60)
+    everybody_trains = threading.Barrier(3, timeout=240)
     trained = []
 
     def slow(spec, reference):
