@@ -44,10 +44,12 @@ from nas.audit.shadows import Pool
 from nas.audit.shadows import ShadowSpec
 from nas.audit.shadows import seconds_each
 from nas.base import files
+from nas.base import plugins
 from nas.base import processes
 from nas.pricing.report import bits_of
 from nas.records import Records
 from nas.runs import picks
+from nas.search.config import modules_in
 from nas.search.config import parse_config
 from nas.search.plan import Plan
 from nas.search.plan import resolve
@@ -99,7 +101,9 @@ def plan_of(study: optuna.Study, folder: Path) -> Plan:
     Raises:
         ValueError: If the data or the program are no longer those of the search.
     """
-    plan = resolve(parse_config(study.user_attrs[CONFIG]), folder.parent)
+    config = parse_config(study.user_attrs[CONFIG])
+    plugins.check_allowed(f"the study {study.study_name!r}", *modules_in(config.model_dump()))
+    plan = resolve(config, folder.parent)
     task = study.user_attrs[TASK]
     if plan.data.fingerprint != task["fingerprint"] or task.get("version") != training_version():
         raise ValueError(

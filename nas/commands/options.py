@@ -27,6 +27,9 @@ Storage = Annotated[str | None, typer.Option(help="Optuna storage URL, if not th
 InputShape = Annotated[str | None, typer.Option(help="Shape of one record, comma-separated (default: the usual).")]
 Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the usual).")]
 Space = Annotated[str, typer.Option(help="Space of the parameters (nas list spaces).")]
+Plugins = Annotated[
+    list[str] | None, typer.Option("--plugin", help="Module of your own that a run or file may name; may be repeated.")
+]
 Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be repeated (default: both).")]
 
 
@@ -48,6 +51,18 @@ def show_table(table: Table) -> None:
 def say(text: str) -> None:
     """Print one line as it is: no colours in it, no breaks."""
     console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def trust(plugins: list[str] | None, *named: str | None) -> None:
+    """Allow the modules that the command line names to be imported: who types a name trusts its code.
+
+    Args:
+        plugins: What `--plugin` gave.
+        named: Names of plug-ins that other options gave; None for one that was not given.
+    """
+    from nas.base.plugins import trust
+
+    trust(*(plugins or ()), *(name for name in named if name))
 
 
 def names(text: str | None) -> list[str] | None:

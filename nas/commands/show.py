@@ -10,18 +10,28 @@ from typing import TYPE_CHECKING
 import typer
 
 from nas.commands.options import Json
+from nas.commands.options import Plugins
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import open_run
 from nas.commands.options import say
 from nas.commands.options import show_table
+from nas.commands.options import trust
 
 if TYPE_CHECKING:
     import optuna
 
 
-def show(run: str, *, storage: Storage = None, runs: Runs = Path("runs"), as_json: Json = False) -> None:
+def show(
+    run: str,
+    *,
+    storage: Storage = None,
+    runs: Runs = Path("runs"),
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
     """Print a run's front and what became of its candidates."""
+    trust(plugin)
     print_front(open_run(run, runs, storage)[0], as_json=as_json)
 
 

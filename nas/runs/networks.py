@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nas import spaces
 from nas.base import files
+from nas.base import plugins
 from nas.records import Source
 from nas.records import load_records
 from nas.records import split
@@ -43,7 +44,7 @@ def read_architecture(
     if not text or text.lstrip().startswith("{"):
         return parse_architecture(text or "{}", space, input_shape, classes)
     if Path(text).exists():
-        return _decoded(files.read_json(Path(text)), space, input_shape, classes)
+        return _decoded(files.read_json(Path(text)), text, space, input_shape, classes)
     if text.rpartition(":")[2].isdigit() or spaces.space_named(space, input_shape, classes).parse is None:
         return _from_run(text, runs)
     return parse_architecture(text, space, input_shape, classes)
@@ -62,18 +63,19 @@ def parse_architecture(text: str, space: str, input_shape: Shape | None, classes
         ValueError: If the text is none of these or does not belong to the space.
     """
     if text.lstrip().startswith("{"):
-        return _decoded(_parse(text), space, input_shape, classes)
+        return _decoded(_parse(text), "the architecture", space, input_shape, classes)
     made = spaces.space_named(space, input_shape, classes)
     if made.parse is None:
         raise ValueError(f"expected JSON of parameters, the space {space!r} has no text of its own; got {text!r}")
     return made.decode(made.parse(text))
 
 
-def _decoded(found: Any, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
+def _decoded(found: Any, where: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
     if not isinstance(found, dict):
         raise ValueError(f"expected an object of parameters; got {found!r}")
     if "params" in found:
         space, input_shape, classes, found = _task(found)
+        plugins.check_allowed(where, space)
     made = spaces.space_named(space, input_shape, classes)
     return made.decode({**made.reference, **found})
 
@@ -168,6 +170,7 @@ def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:
     if not settings.is_file():
         raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no {settings}")
     config = load_config(settings, {})
+    plugins.check_allowed(str(settings), config.dataset)
     source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
     data = split(load_records(source), seed=config.seed, members=config.members)
     return torch.from_numpy(data.reserve.features), torch.from_numpy(data.validation.features)

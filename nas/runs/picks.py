@@ -9,11 +9,13 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nas.base import files
+from nas.base import plugins
 from nas.runs import report
 from nas.runs.pareto import Choice
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
 from nas.search.bench import weights_path
+from nas.search.config import modules_in
 from nas.search.config import parse_config
 from nas.search.plan import resolve
 from nas.search.storage import CONFIG
@@ -60,7 +62,9 @@ def weights_of(study: optuna.Study, trial: FrozenTrial, folder: Path) -> Path:
     path = weights_path(folder, key)
     if path.exists():
         return path
-    plan = resolve(parse_config(study.user_attrs[CONFIG]), folder.parent)
+    config = parse_config(study.user_attrs[CONFIG])
+    plugins.check_allowed(f"the study {study.study_name!r}", *modules_in(config.model_dump()))
+    plan = resolve(config, folder.parent)
     candidate = plan.candidate(trial.params)
     if plan.data.fingerprint != study.user_attrs[TASK]["fingerprint"] or candidate.key != key:
         raise ValueError(f"expected the weights in {path}; they cannot be trained again: other data or another version")

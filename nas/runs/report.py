@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 from rich.table import Table
 
 from estimators.estimate import Estimate
+from nas.base import plugins
 from nas.base.text import Row
 from nas.base.text import _heading
 from nas.base.text import _plain
@@ -33,8 +34,9 @@ WITH_INTERVAL = ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
 
 def space_of(study: optuna.Study) -> SearchSpace:
     """Return the space a study searched."""
-    task = study.user_attrs[TASK]
-    return space_named(study.user_attrs[CONFIG]["space"], tuple(task["input_shape"]), int(task["num_classes"]))
+    task, space = study.user_attrs[TASK], study.user_attrs[CONFIG]["space"]
+    plugins.check_allowed(f"the study {study.study_name!r}", space)
+    return space_named(space, tuple(task["input_shape"]), int(task["num_classes"]))
 
 
 def architecture_of(study: optuna.Study, trial: FrozenTrial) -> Architecture:

@@ -239,6 +239,16 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
     return parse_config(values)
 
 
+def modules_in(values: Mapping[str, Any]) -> list[str]:
+    """List the modules of a user's own that settings name as plug-ins, by their dotted names.
+
+    >>> modules_in({"space": "mlp", "attack": "my_company.attacks", "defences": ["none", "my_company.noise"]})
+    ['my_company.attacks', 'my_company.noise']
+    """
+    named = [*(values.get(name) for name in ("space", "dataset", "attack")), *(values.get("defences") or ())]
+    return [name for name in named if isinstance(name, str) and "." in name]
+
+
 def parse_config(values: Mapping[str, Any]) -> SearchConfig:
     """Check settings.
 

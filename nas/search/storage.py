@@ -104,6 +104,13 @@ def load_study(name: str, folder: Path, url: str | None) -> optuna.Study:
     return study
 
 
+def is_of_a_run(settings: Path) -> bool:
+    """Tell whether a file of settings is the copy in a run's folder, which may have come from somebody else."""
+    return settings.name == "config.toml" and any(
+        (settings.parent / name).exists() for name in (JOURNAL, "environment.json", "models", "picks")
+    )
+
+
 def run_names(runs: Path) -> list[str]:
     """List the runs in a folder."""
     return sorted(path.parent.name for path in runs.glob("*/config.toml"))
