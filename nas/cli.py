@@ -48,4 +48,4 @@ def main() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return error.format_message() if isinstance(error, USAGE_ERROR) else errors.one_line(error)  # type: ignore[attr-defined]
+    return errors.short(error.format_message()) if isinstance(error, USAGE_ERROR) else errors.one_line(error)  # type: ignore[attr-defined]

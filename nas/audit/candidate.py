@@ -8,7 +8,6 @@ sees as many records as the candidate did.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -46,6 +45,8 @@ from nas.audit.shadows import seconds_each
 from nas.base import files
 from nas.base import plugins
 from nas.base import processes
+from nas.base.reading import parse_json
+from nas.base.reading import read_text
 from nas.pricing.report import bits_of
 from nas.records import Records
 from nas.runs import picks
@@ -131,7 +132,11 @@ def subject_of(plan: Plan, study: optuna.Study, number: int) -> Subject:
     trial = trials[number]
     candidate = plan.candidate(trial.params)
     network = build(candidate.architecture)
-    network.load_state_dict(files.read_weights(picks.weights_of(study, trial, plan.folder)))
+    weights = picks.weights_of(study, trial, plan.folder)
+    try:
+        network.load_state_dict(files.read_weights(weights))
+    except RuntimeError:
+        raise ValueError(f"expected the weights of network {candidate.key} in {weights}; got others") from None
     pool = pool_of(plan.data.members, plan.data.test, seed=seed_from(plan.config.seed, "audit"))
     return Subject(
         number=trial.number,
@@ -245,8 +250,16 @@ def seconds_to_train(specs: Sequence[ShadowSpec], count: int, workers: int | Non
 def earlier(folder: Path) -> dict[int, int]:
     """Count how often each candidate of a run was audited, and so the test records looked at: counts by number."""
     path = folder / AUDITS
-    lines = path.read_text().splitlines() if path.exists() else []
-    return dict(Counter(int(json.loads(line)["candidate"]) for line in lines))
+    lines = read_text(path).splitlines() if path.exists() else []
+    return dict(Counter(_candidate_in(line, path) for line in lines))
+
+
+def _candidate_in(line: str, path: Path) -> int:
+    found = parse_json(line, f"expected a line of JSON for each audit in {path}")
+    number = found.get("candidate") if isinstance(found, dict) else None
+    if type(number) is not int:
+        raise ValueError(f"expected the number of a candidate in each line of {path}; got {line[:80]!r}")
+    return number
 
 
 def note(folder: Path, number: int, effort: str) -> None:

@@ -6,9 +6,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Annotated
+from typing import Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
+
+from nas.base.text import printable
 
 if TYPE_CHECKING:
     import optuna
@@ -33,10 +37,21 @@ Plugins = Annotated[
 Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be repeated (default: both).")]
 
 
+class PlainConsole(Console):
+    """A console that prints what it is given: `[b]` is no bold, a control character no control.
+
+    Names in devices, runs and tables are other people's. Every text that Rich prints comes by here, those in cells too.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a line to print of a text."""
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
+
+
 def console(*, stderr: bool = False) -> Console:
     """Return a console; where no terminal sets the width, wide enough for the usual tables."""
-    found = Console(stderr=stderr)
-    return found if found.is_terminal else Console(stderr=stderr, width=WIDTH)
+    found = PlainConsole(stderr=stderr)
+    return found if found.is_terminal else PlainConsole(stderr=stderr, width=WIDTH)
 
 
 def show_table(table: Table) -> None:
@@ -50,7 +65,7 @@ def show_table(table: Table) -> None:
 
 def say(text: str) -> None:
     """Print one line as it is: no colours in it, no breaks."""
-    console().print(text, highlight=False, markup=False, soft_wrap=True)
+    console().print(text.replace("\n", "\\n"), highlight=False, markup=False, soft_wrap=True)
 
 
 def trust(plugins: list[str] | None, *named: str | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from torch import Tensor
 from nas import spaces
 from nas.base import files
 from nas.base import plugins
+from nas.base import sizes
+from nas.base.reading import parse_json
 from nas.records import Source
 from nas.records import load_records
 from nas.records import split
@@ -63,7 +64,9 @@ def parse_architecture(text: str, space: str, input_shape: Shape | None, classes
         ValueError: If the text is none of these or does not belong to the space.
     """
     if text.lstrip().startswith("{"):
-        return _decoded(_parse(text), "the architecture", space, input_shape, classes)
+        return _decoded(
+            parse_json(text, f"expected JSON; got {text!r}"), "the architecture", space, input_shape, classes
+        )
     made = spaces.space_named(space, input_shape, classes)
     if made.parse is None:
         raise ValueError(f"expected JSON of parameters, the space {space!r} has no text of its own; got {text!r}")
@@ -108,14 +111,9 @@ def _task(written: dict[str, Any]) -> tuple[str, Shape, int, dict[str, Any]]:
     return space, tuple(shape), classes, params
 
 
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"expected JSON; got {text!r}: {error}") from None
-
-
 RANDOM_RECORDS = 256
+VALUES_AT_ONCE = 2**26
+"""Elements of one tensor over all random records together: large tensors are checked on fewer records."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +157,26 @@ def find(
         architecture, network = read_pick(folder)
         return Found(architecture, network, True, *_records_of_run(folder.resolve().parents[1]))
     architecture = read_architecture(text, space, input_shape, classes, runs)
-    shape = (2, RANDOM_RECORDS, *architecture.input_shape)
+    check_buildable(architecture)
+    largest = max(op.size for op in architecture.ops)
+    count = max(1, min(RANDOM_RECORDS, VALUES_AT_ONCE // largest))
+    shape = (2, count, *architecture.input_shape)
     records = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return Found(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
+
+
+def check_buildable(architecture: Architecture) -> None:
+    """Refuse to build a network whose weights or tensors would take the machine's memory.
+
+    Raises:
+        ValueError: If it has too many weights, or a tensor has too many elements.
+    """
+    weights = sum(kernel.weights for kernel in architecture.kernels)
+    largest = max(op.size for op in architecture.ops)
+    for count, what in ((weights, "weights"), (largest, "elements in a tensor")):
+        if count > sizes.MOST_WEIGHTS:
+            raise ValueError(f"expected a network of at most {sizes.MOST_WEIGHTS:,} {what}; got {count:,}")
+    sizes.check_memory(4 * 4 * (weights + largest), "the network")
 
 
 def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:
@@ -190,6 +205,7 @@ def read_pick(folder: Path) -> tuple[Architecture, Network]:
     architecture = read_architecture(str(described), "", (), 0, folder)
     if (key := files.read_json(described).get("key")) != architecture.key:
         raise ValueError(f"expected the network {key} in {described}; this version builds {architecture.key} of it")
+    check_buildable(architecture)
     network = build(architecture)
     try:
         network.load_state_dict(files.read_weights(weights))

@@ -120,7 +120,10 @@ def _is_number(value: object) -> bool:
 
 
 def _cell(trial: FrozenTrial, name: str) -> str:
-    value, attrs = trial.user_attrs[name], trial.user_attrs
+    attrs = trial.user_attrs
+    if not _is_number(attrs.get(name)):
+        return "-"
+    value = attrs[name]
     if name not in WITH_INTERVAL:
         return interval_text(Estimate.exact(value))
     return interval_text(Estimate(value, attrs.get(f"{name}_low", value), attrs.get(f"{name}_high", value)))

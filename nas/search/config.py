@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -30,6 +29,7 @@ from pydantic import Tag
 from pydantic import ValidationError
 from pydantic import model_validator
 
+from nas.base.reading import read_toml
 from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
@@ -228,7 +228,7 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
     Raises:
         ValueError: If the file cannot be read, a key is unknown or a value is not allowed; one line names them all.
     """
-    values = _absolute(_read_toml(path), path.parent) if path else {}
+    values = _absolute(read_toml(path), path.parent) if path else {}
     for name, value in _absolute(flags, Path.cwd()).items():
         if isinstance(value, dict):
             in_file = values.get(name, {})
@@ -300,15 +300,6 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         name: str((folder / os.path.expanduser(value)).resolve()) if is_path(name, value) else value  # noqa: PTH111
         for name, value in values.items()
     }
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"expected TOML in {path}: {error}") from None
 
 
 def _problem(model: type[BaseModel], item: Mapping[str, Any]) -> str:

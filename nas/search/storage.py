@@ -24,19 +24,20 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.search import journal
+from nas.search import schema
 from nas.search.config import SearchConfig
 from nas.search.config import differences
 from nas.search.plan import Plan
 from nas.training.loop import training_version
 
-CONFIG = "config"
-TASK = "task"
-TASK_KEYS = {"input_shape", "num_classes", "fingerprint", "id"}
+CONFIG, TASK = schema.CONFIG, schema.TASK
 JOURNAL = "journal.log"
 # Processes that open a new database at once all try to make its tables, and one of them succeeds.
 SECONDS_TO_MAKE_TABLES = 10
 # What SQLAlchemy and Optuna raise on a database or journal that is not theirs; Optuna asserts that it knows a record.
-UNREADABLE = (SQLAlchemyError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError)
+UNREADABLE = (
+    SQLAlchemyError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError, OverflowError,
+)  # fmt: skip
 
 
 def open_storage(url: str | None, folder: Path) -> BaseStorage:
@@ -79,6 +80,7 @@ def open_study(plan: Plan) -> optuna.Study:
             _sign(study, plan)
     if not is_new:
         _check_same(config, _origin(plan), attrs)
+        schema.check(config.name, attrs, len(study.directions), trials)
     return study
 
 
@@ -97,10 +99,13 @@ def load_study(name: str, folder: Path, url: str | None) -> optuna.Study:
     with _readable(url, folder):
         names = optuna.get_all_study_names(storage)
         study = optuna.load_study(study_name=name, storage=storage) if name in names else None
+        if study is not None:
+            attrs, trials, objectives = study.user_attrs, study.get_trials(deepcopy=False), len(study.directions)
     if study is None:
         raise ValueError(f"no study {name!r} in the storage; there are {sorted(names)}")
-    if not _is_signed(study.user_attrs):
+    if not schema.is_signed(attrs):
         raise ValueError(f"the study {name!r} was not made by nas search")
+    schema.check(name, attrs, objectives, trials)
     return study
 
 
@@ -159,14 +164,14 @@ def _connect(url: str) -> BaseStorage:
 
 def _check_same(config: SearchConfig, origin: Mapping[str, str], attrs: Mapping[str, Any]) -> None:
     """Refuse to go on with a study of somebody else's, of other settings, of other data or by another version."""
-    if not _is_signed(attrs):
+    if not schema.is_signed(attrs):
         raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
     if changed := differences(config, attrs[CONFIG]):
         raise ValueError(
             f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "
             "go on with the old ones, or choose another --name"
         )
-    if attrs[TASK]["fingerprint"] != origin["fingerprint"]:
+    if attrs[TASK].get("fingerprint") != origin["fingerprint"]:
         raise ValueError(f"the run {config.name!r} was started with other data; choose another --name")
     then, now = attrs[TASK].get("version", "a gecko-nas before training versions"), origin["version"]
     if then != now:
@@ -179,11 +184,6 @@ def _check_same(config: SearchConfig, origin: Mapping[str, str], attrs: Mapping[
 def _origin(plan: Plan) -> dict[str, str]:
     """Name the data and the program: together with the settings they decide every number."""
     return {"fingerprint": plan.data.fingerprint, "version": training_version()}
-
-
-def _is_signed(attrs: Mapping[str, Any]) -> bool:
-    config, task = attrs.get(CONFIG), attrs.get(TASK)
-    return isinstance(config, dict) and isinstance(task, dict) and task.keys() >= TASK_KEYS
 
 
 def _sign(study: optuna.Study, plan: Plan) -> None:
