@@ -47,8 +47,9 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
         rows = [report.row(study, trial) for trial in best]
         typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), "front": rows}))
         return
+    table = report.front_table(study, best) if best else None
     say(f"{study.study_name}: {counts.trained} trained, {counts}")
-    if best:
-        show_table(report.front_table(study, best))
-    else:
+    if table is None:
         say("no candidate was trained to the end yet")
+    else:
+        show_table(table)

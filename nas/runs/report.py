@@ -42,7 +42,7 @@ def space_of(study: optuna.Study) -> SearchSpace:
 def architecture_of(study: optuna.Study, trial: FrozenTrial) -> Architecture:
     """Return the network a trial stands for."""
     space = space_of(study)
-    return space.decode({name: trial.params[name] for name in space.distributions})
+    return space.decode({name: trial.params[name] for name in space.distributions if name in trial.params})
 
 
 def defence_of(study: optuna.Study, trial: FrozenTrial) -> str:

@@ -39,6 +39,10 @@ ENGINES = ("optuna", "nni", "nni-service")
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
 # (the data themselves are compared by their fingerprint).
 MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path"})
+# Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
+MOST_WHOLE = 2**53
+# A process and a network for each would be started at once.
+MOST_WORKERS, MOST_REFERENCES = 1024, 1024
 # What a recipe's setting must be, by the type of the recipe's own value.
 ALLOWED: Mapping[type, tuple[type | tuple[type, ...], str]] = {
     int: (int, "a whole number"),
@@ -48,8 +52,10 @@ ALLOWED: Mapping[type, tuple[type | tuple[type, ...], str]] = {
 
 
 def _number(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         raise ValueError(f"expected a finite number; got {value!r}")
+    if isinstance(value, int) and abs(value) > MOST_WHOLE:
+        raise ValueError(f"expected a whole number of at most {MOST_WHOLE:,}; got {value}")
     return value
 
 
@@ -177,21 +183,21 @@ class SearchConfig(BaseModel):
     data_path: Path | None = None
     label_column: str = "label"
     group_column: str | None = None
-    members: Whole | None = Field(default=None, ge=1)
+    members: Whole | None = Field(default=None, ge=1, le=MOST_WHOLE)
     device: str = "stm32h747"
     objectives: tuple[str, ...] = ("error", "leakage", "latency_ms")
     budgets: dict[str, Annotated[float, Strict(), AllowInfNan(False)]] = {}
     attack: str = "lira_fitted"
     defences: tuple[str, ...] = ("none", "gecko")
     teacher: dict[str, ParamValue] | None = None
-    references: Whole = Field(default=8, ge=2, multiple_of=2)
+    references: Whole = Field(default=8, ge=2, le=MOST_REFERENCES, multiple_of=2)
     recipe: RecipeSettings = Field(default_factory=RecipeSettings)
-    trials: Whole = Field(default=24, ge=1)
-    seed: Whole = Field(default=0, ge=0)
+    trials: Whole = Field(default=24, ge=1, le=MOST_WHOLE)
+    seed: Whole = Field(default=0, ge=0, lt=2**63)
     sampler: str = "tpe"
     engine: str = "optuna"
     nni_config: Path | None = None
-    workers: Whole | None = Field(default=None, ge=1)
+    workers: Whole | None = Field(default=None, ge=1, le=MOST_WORKERS)
     storage: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="before")

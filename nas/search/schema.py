@@ -143,7 +143,8 @@ def _check_complete(trial: FrozenTrial, config: SearchConfig, where: str) -> Non
     values = trial.values or ()
     if len(values) != len(config.objectives) or not all(_is_number(value) and _is_finite(value) for value in values):
         raise ValueError(f"expected {len(config.objectives)} finite values of {where}; got {values}")
-    if missing := [name for name in config.recipe.distributions() if name not in trial.params]:
+    searched = [*config.recipe.distributions(), *(["defence"] if len(config.defences) > 1 else [])]
+    if missing := [name for name in searched if name not in trial.params]:
         raise ValueError(f"expected all parameters of {where}; missing: {missing}")
     config.recipe.recipe(trial.params)
 
