@@ -137,8 +137,11 @@ def _check_complete(trial: FrozenTrial, config: SearchConfig, where: str) -> Non
     for name in wanted.keys() - {"key"}:
         if not _is_number(attrs[name]):
             raise ValueError(f"expected a number as {name!r} of {where}; got {attrs[name]!r}")
-        low, high = (attrs.get(f"{name}{end}", attrs[name]) for end in ENDS)
-        if not (_is_number(low) and _is_number(high) and low <= attrs[name] <= high):
+    for name in attrs:
+        low, high = (attrs.get(f"{name}{end}") for end in ENDS)
+        if (low, high) == (None, None):
+            continue
+        if not (all(map(_is_number, (low, attrs[name], high))) and low <= attrs[name] <= high):
             raise ValueError(f"expected {name!r} of {where} within its interval; got {low!r} to {high!r}")
     values = trial.values or ()
     if len(values) != len(config.objectives) or not all(_is_number(value) and _is_finite(value) for value in values):
