@@ -37,6 +37,7 @@ def test_every_kind_is_tried(hostile):
 
 # What is a warning here is silenced by the command line; each failure names an example that the benchmark makes again.
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(1200)  # ten seconds of work, or minutes on a machine that is busy
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hostile_file_is_one_line_or_an_accepted_run_in_less_than_a_gibibyte(hostile, kind):
     @settings(max_examples=EXAMPLES // len(KINDS), deadline=None, derandomize=True, database=None)

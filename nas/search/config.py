@@ -193,7 +193,7 @@ class SearchConfig(BaseModel):
     references: Whole = Field(default=8, ge=2, le=MOST_REFERENCES, multiple_of=2)
     recipe: RecipeSettings = Field(default_factory=RecipeSettings)
     trials: Whole = Field(default=24, ge=1, le=MOST_WHOLE)
-    seed: Whole = Field(default=0, ge=0, lt=2**63)
+    seed: Whole = Field(default=0, ge=0)
     sampler: str = "tpe"
     engine: str = "optuna"
     nni_config: Path | None = None
