@@ -155,7 +155,7 @@ def find(
     if text and Path(text).is_dir():
         folder = Path(text)
         architecture, network = read_pick(folder)
-        return Found(architecture, network, True, *_records_of_run(folder.resolve().parents[1]))
+        return Found(architecture, network, True, *_records_of_run(folder.resolve().parent.parent))
     architecture = read_architecture(text, space, input_shape, classes, runs)
     check_buildable(architecture)
     largest = max(op.size for op in architecture.ops)
