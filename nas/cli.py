@@ -51,5 +51,5 @@ def main() -> None:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, USAGE_ERROR):
-        return errors.without_logins(error.format_message())  # type: ignore[attr-defined]
+        return errors.short(errors.without_logins(error.format_message()))  # type: ignore[attr-defined]
     return errors.one_line(error)

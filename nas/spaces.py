@@ -11,6 +11,7 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
 from nas.base import plugins
+from nas.base import sizes
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import ParamValue
 from search_spaces.space import Distributions
@@ -19,12 +20,17 @@ from search_spaces.space import SearchSpace
 
 @lru_cache
 def space_named(name: str, input_shape: tuple[int, ...] | None = None, num_classes: int | None = None) -> SearchSpace:
-    """Return a space for a task; what is left out is the space's usual task, small grey images where it has none."""
+    """Return a space for a task; what is left out is the space's usual task, small grey images where it has none.
+
+    Raises:
+        ValueError: If there is no such space, it has no such task, or a size is beyond all measure.
+    """
     usual_shape, usual_classes = plugins.find("search_spaces", name, "USUAL_TASK") or ((1, 8, 8), 10)
     make_space = plugins.load("search_spaces", name, "make_space")
-    space: SearchSpace = make_space(
-        usual_shape if input_shape is None else input_shape, usual_classes if num_classes is None else num_classes
-    )
+    shape = usual_shape if input_shape is None else input_shape
+    classes = usual_classes if num_classes is None else num_classes
+    sizes.check_task(shape, classes)
+    space: SearchSpace = make_space(shape, classes)
     return space
 
 

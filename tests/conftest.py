@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from nas import cli
+from nas.base.plugins import TRUSTED
 from nas.search import workers
 from nas.search.plan import resolve
 from nas.search.storage import open_study
@@ -55,6 +56,7 @@ def command_line(*arguments: object) -> Result:
     out, err, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["nas", *map(str, arguments)])
+        patch.setenv(TRUSTED, os.environ.get(TRUSTED, ""))  # what one command trusts, the next does not
         try:
             cli.main()
         except SystemExit as end:

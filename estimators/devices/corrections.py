@@ -20,6 +20,7 @@ from estimators.devices.fields import STRICT
 from estimators.devices.fields import only
 from estimators.devices.kernel_features import FEATURES
 from estimators.devices.trees import Tree
+from estimators.devices.trees import check_trees
 from estimators.devices.trees import read_tree
 from estimators.devices.trees import value_of
 
@@ -36,10 +37,16 @@ class Residual:
         columns: The counts that the trees look at, by the table and type whose coefficient each is multiplied by:
             `cycles_per_mac.conv` is MACs of convolutions, `cycles_per_kernel.add` the number of additions.
         trees: Each a number, or `[column, threshold, tree if at most, tree if above]`, columns counted from 0.
+
+    Raises:
+        ValueError: If a tree looks at a column there is none of.
     """
 
     columns: Annotated[tuple[str, ...], MinLen(1), AfterValidator(partial(only, known=_COLUMNS))]
     trees: Annotated[tuple[Annotated[Any, PlainValidator(read_tree)], ...], MinLen(1)]
+
+    def __post_init__(self) -> None:
+        check_trees(self.trees, len(self.columns))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -49,6 +56,9 @@ class KernelTrees:
     Attributes:
         features: What the trees look at, out of `estimators.devices.kernel_features.FEATURES`.
         trees: By type: each a number, or `[feature, threshold, tree if at most, tree if above]`, counted from 0.
+
+    Raises:
+        ValueError: If a tree looks at a feature there is none of.
     """
 
     features: Annotated[tuple[str, ...], MinLen(1), AfterValidator(partial(only, known=frozenset(FEATURES)))]
@@ -56,6 +66,10 @@ class KernelTrees:
         Mapping[str, tuple[Annotated[Any, PlainValidator(read_tree)], ...]],
         AfterValidator(partial(only, known=KERNEL_KINDS)),
     ]
+
+    def __post_init__(self) -> None:
+        for trees in self.trees.values():
+            check_trees(trees, len(self.features))
 
     @cached_property
     def _columns(self) -> tuple[int, ...]:

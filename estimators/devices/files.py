@@ -18,6 +18,8 @@ from estimators.devices.device import Device
 
 DEVICES = Path(__file__).parent
 OWN_DEVICES = Path("devices")
+MOST_BYTES = 2**26
+"""Of a device file; the largest that ships has a hundredth of it."""
 
 
 def available_devices() -> list[str]:
@@ -28,6 +30,17 @@ def available_devices() -> list[str]:
 def own_devices() -> list[str]:
     """List the user's own devices."""
     return sorted(path.stem for path in OWN_DEVICES.glob("*.toml"))
+
+
+def readable_devices() -> tuple[dict[str, Device], dict[str, str]]:
+    """Read all devices: those that can be read by name, and of each other one what is wrong with its file."""
+    devices, wrong = {}, {}
+    for name in available_devices():
+        try:
+            devices[name] = load_device(name)
+        except ValueError as error:
+            wrong[name] = str(error)
+    return devices, wrong
 
 
 def load_device(name: str) -> Device:
@@ -90,6 +103,8 @@ def parse_device(name: str, data: dict[str, Any]) -> Device:
     except ValidationError as error:
         problems = "; ".join(_problem(dict(item)) for item in error.errors())
         raise ValueError(f"the device {name!r} is wrong: {problems}") from None
+    except (RecursionError, ValueError) as error:  # nested deeper than JSON can be written, or an integer as long
+        raise ValueError(f"the device {name!r} is wrong: {error}") from None
 
 
 def same_engine(device: Device, engine: str) -> bool:
@@ -113,7 +128,7 @@ def require_engine(device: Device, engine: str) -> None:
     """
     if same_engine(device, engine):
         return
-    others = {name: load_device(name) for name in available_devices()}
+    others, _ = readable_devices()
     having = [name for name, other in others.items() if same_engine(other, engine)]
     known = having or f"none (there are {sorted({other.engine for other in others.values()})})"
     raise ValueError(
@@ -124,8 +139,10 @@ def require_engine(device: Device, engine: str) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        with path.open("rb") as stream:
+            data = stream.read(MOST_BYTES)  # more is torn off, and no TOML any more
+        return tomllib.loads(data.decode())
+    except (OSError, ValueError, RecursionError) as error:  # a ValueError is no TOML, no UTF-8 or an endless integer
         raise ValueError(f"cannot read the device file {str(path)!r}: {error}") from error
 
 

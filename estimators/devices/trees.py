@@ -5,13 +5,15 @@ A device file can hold them without a pickle, and anyone can read them.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 from typing import TypeAlias
 
-import numpy as np
-
 Tree: TypeAlias = "float | tuple[int, float, Tree, Tree]"
+MOST_EXPONENT = 100.0
+"""Largest sum of trees: `exp` of it is 10^43, far beyond any correction, and a float holds it."""
 
 
 def value_of(tree: Tree, features: Sequence[float]) -> float:
@@ -30,13 +32,45 @@ def read_tree(data: Any) -> Tree:
     """Check a tree that comes from a file.
 
     Raises:
-        ValueError: If a part of it is neither a number nor a split.
+        ValueError: If a part of it is neither a number that `exp` takes nor a split.
     """
-    if isinstance(data, int | float) and not isinstance(data, bool) and np.isfinite(data):
+    if _is_number(data) and abs(data) <= MOST_EXPONENT:
         return float(data)
-    if isinstance(data, list | tuple) and len(data) == 4 and isinstance(data[0], int) and data[0] >= 0:
+    is_split = isinstance(data, list | tuple) and len(data) == 4 and type(data[0]) is int and data[0] >= 0
+    if is_split and _is_number(data[1]):
         return data[0], float(data[1]), read_tree(data[2]), read_tree(data[3])
-    raise ValueError(f"expected a number or [column, threshold, tree, tree]; got {data!r}")
+    span = f"-{MOST_EXPONENT:g} to {MOST_EXPONENT:g}"
+    raise ValueError(f"expected a number from {span} or [column, threshold, tree, tree]; got {data!r}")
+
+
+def check_trees(trees: Iterable[Tree], columns: int) -> None:
+    """Refuse trees that look at a column there is none of, or whose sum no `exp` takes.
+
+    Args:
+        trees: Those that are added up.
+        columns: How many columns there are.
+
+    Raises:
+        ValueError: If one looks beyond, or they add up to more than `MOST_EXPONENT`.
+    """
+    ends = [_ends(tree) for tree in trees]
+    if (last := max((column for column, _ in ends), default=-1)) >= columns:
+        raise ValueError(f"expected columns from 0 to {columns - 1} in the trees; got {last}")
+    if (most := sum(size for _, size in ends)) > MOST_EXPONENT:
+        raise ValueError(f"expected trees that add up to at most {MOST_EXPONENT:g}; got {most:g}")
+
+
+def _ends(tree: Tree) -> tuple[int, float]:
+    """Return the last column that a tree looks at, -1 for none, and its largest number's size."""
+    if not isinstance(tree, tuple):
+        return -1, abs(tree)
+    low, high = _ends(tree[2]), _ends(tree[3])
+    return max(tree[0], low[0], high[0]), max(low[1], high[1])
+
+
+def _is_number(value: Any) -> bool:
+    """Tell a finite number, one that a float holds, from all else."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def as_lists(tree: Tree) -> Any:

@@ -10,7 +10,6 @@ references were trained.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from estimators.leakage.evidence import Population
 from nas.audit.oracles import of_onnx
 from nas.base.reading import as_float32
 from nas.base.reading import existing
+from nas.base.reading import parse_json
 from nas.base.reading import read_npz
 
 REQUIRED = ("labels", "is_member")
@@ -206,10 +206,7 @@ def _mask(values: NDArray[Any], name: str) -> Mask:
 def _recipe(arrays: Arrays, name: str) -> dict[str, Any]:
     if name not in arrays:
         return {}
-    try:
-        found = json.loads(str(arrays[name]))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"expected a JSON object as {name!r}: {error}") from None
+    found = parse_json(str(arrays[name]), f"expected a JSON object as {name!r}")
     if not isinstance(found, dict):
         raise ValueError(f"expected a JSON object as {name!r}; got {found!r}")
     return found

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.checker
+import onnx.shape_inference
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -19,12 +23,24 @@ from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Oracle
 from nas.base.errors import one_line
 from nas.base.onnx_runtime import session
+from nas.base.sizes import at_most_memory
+from nas.base.sizes import check_memory
 from nas.training.loop import BATCH_IN_CACHE
 from nas.training.loop import compute_device
 from nas.training.loop import logits_of
 
 # Sums of probabilities in float32 are within 1e-6 of 1, those of a softmax computed in float16 within this.
 SUM_TOLERANCE = 1e-3
+# What ONNX raises on models whose shapes do not fit.
+BROKEN_MODEL = (
+    onnx.shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+)
+# Of one tensor, the whole batch of it; and of what ONNX Runtime may reserve on top of all else.
+MOST_ELEMENTS, MOST_BYTES = 2**27, 2**32
 
 
 def of_network(network: nn.Module) -> Oracle:
@@ -137,6 +153,7 @@ def _read_by_last_linear(network: nn.Module, features: Tensor) -> NDArray[np.flo
 
 def _opened(path: Path) -> Any:
     """Return an ONNX Runtime session of a file that holds all its weights."""
+    check_memory(Path(path).stat().st_size, str(path))
     content = Path(path).read_bytes()
     try:
         model = onnx.load_model_from_string(content)
@@ -146,10 +163,29 @@ def _opened(path: Path) -> Any:
     elsewhere = [tensor.name for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
     if elsewhere:
         raise ValueError(f"expected an ONNX model in one file; {path} keeps {elsewhere[0]!r} in another")
+    _check_sizes(model, path)
     try:
-        return session(model)
+        with at_most_memory(MOST_BYTES):
+            return session(model)
     except Exception as error:
         raise ValueError(f"expected an ONNX model that ONNX Runtime runs in {path}; {one_line(error)}") from error
+
+
+def _check_sizes(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse a model with a tensor beyond all measure, before ONNX Runtime reserves it.
+
+    A file of 317 bytes may ask for gigabytes: a constant is written as its shape and one number.
+    """
+    tensors = [(tensor.name, list(tensor.dims)) for tensor in _tensors(model)]
+    with suppress(*BROKEN_MODEL):  # ONNX Runtime refuses it, with its reason
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        values = (*graph.value_info, *graph.input, *graph.output)
+        tensors += [(value.name, [dim.dim_value for dim in value.type.tensor_type.shape.dim]) for value in values]
+    for name, shape in tensors:
+        if (size := prod(length or 1 for length in shape)) > MOST_ELEMENTS:
+            raise ValueError(
+                f"expected tensors of at most {MOST_ELEMENTS:,} elements in {path}; {name!r} has {shape}, {size:.3g}"
+            )
 
 
 def _tensors(message: Any) -> Iterator[TensorProto]:
@@ -175,7 +211,8 @@ def _answers(engine: onnxruntime.InferenceSession, name: str, batch: Floats, fix
     if fixed is not None:
         batch = np.concatenate([batch, np.repeat(batch[-1:], fixed - records, axis=0)])
     try:
-        (answers,) = engine.run(None, {name: batch})
+        with at_most_memory(MOST_BYTES):
+            (answers,) = engine.run(None, {name: batch})
     except Exception as error:
         raise ValueError(f"expected a model that takes records {batch.shape}; {one_line(error)}") from error
     if answers.ndim != 2 or len(answers) != len(batch) or answers.shape[1] < 2:

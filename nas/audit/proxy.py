@@ -111,7 +111,10 @@ def stratified(study: optuna.Study, count: int = CANDIDATES, *, seed: int) -> li
 
 def proxy_of(trial: FrozenTrial) -> Estimate:
     """Return the leakage that the search measured."""
-    return Estimate(*(float(trial.user_attrs[f"leakage{end}"]) for end in ("", "_low", "_high")))
+    attrs = trial.user_attrs
+    value = float(attrs["leakage"])
+    # A number without uncertainty has no ends in a study.
+    return Estimate(value, float(attrs.get("leakage_low", value)), float(attrs.get("leakage_high", value)))
 
 
 def conclude(trials: Sequence[FrozenTrial], objectives: Sequence[str], audited: Sequence[Estimate]) -> Contract:
@@ -122,9 +125,7 @@ def conclude(trials: Sequence[FrozenTrial], objectives: Sequence[str], audited: 
         objectives: The search's, each a user attribute; where `leakage` is none, the fronts cannot differ.
         audited: AUC by audit, one for each.
     """
-    proxies = [
-        Estimate(*(float(trial.user_attrs[f"leakage{end}"]) for end in ("", "_low", "_high"))) for trial in trials
-    ]
+    proxies = [proxy_of(trial) for trial in trials]
     ours, theirs = np.array([proxy.value for proxy in proxies]), np.array([found.value for found in audited])
     before, after = _front(trials, objectives, ours), _front(trials, objectives, theirs)
     return Contract(

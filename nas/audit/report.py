@@ -29,6 +29,7 @@ from nas.base import files
 from nas.base.text import Row
 from nas.base.text import flat
 from nas.base.text import plain_table
+from nas.base.text import printable
 
 WORST = 5
 """Classes and records that the terminal shows; the page shows all that the audit names."""
@@ -264,13 +265,13 @@ def _rate_name(fpr: float) -> str:
 
 def _say(console: Console, text: str) -> None:
     """Print text as it is, broken on a terminal only. Names are a user's: nothing in them is markup."""
-    console.print(Text(text), soft_wrap=not console.is_terminal)
+    console.print(Text(printable(text)), soft_wrap=not console.is_terminal)
 
 
 def _list(console: Console, title: str, lines: Iterable[str]) -> None:
     _say(console, f"\n{title}")
     for line in lines:
-        console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+        console.print(Padding(Text(printable(line)), (0, 0, 0, 2), expand=False))
 
 
 def _by_reason(audit: Audit) -> list[str]:
@@ -291,7 +292,7 @@ def _print(console: Console, title: str, sheet: Sheet, note: str = "") -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for row in sheet.rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     _say(console, f"\n{title}")
     console.print(table)
     if note:

@@ -7,22 +7,40 @@ import re
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
+from nas.base.text import printable
+
 # What a database that went away raises, from SQLAlchemy itself or through Optuna.
 STORAGE_LOST = (SQLAlchemyError, StorageInternalError)
+LONGEST = 300
+"""Characters of a message on the command line."""
 
 
 def one_line(error: Exception) -> str:
-    """Put an error into one line.
+    """Put an error into one line of at most `LONGEST` characters, whatever the names in it hold.
 
     >>> one_line(OSError(28, "No space left on device", "runs/a/config.toml"))
     'No space left on device: runs/a/config.toml'
     """
+    return short(without_logins(_message(error)))
+
+
+def short(text: str) -> str:
+    r"""Put a text into one line that a terminal takes as it is, cut after `LONGEST` characters.
+
+    >>> short("no [b]space[/b]\n here" + "!" * 1000)[:25], len(short("!" * 1000))
+    ('no [b]space[/b] here!!!!!', 300)
+    """
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return without_logins(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if isinstance(error, STORAGE_LOST):
         cause = error.__cause__ or error
-        return without_logins(f"the storage failed: {str(cause).strip().splitlines()[0]}; the same command goes on")
-    return without_logins(" ".join(str(error).split()))
+        return f"the storage failed: {str(cause).strip().splitlines()[0]}; the same command goes on"
+    return str(error)
 
 
 def without_logins(text: str) -> str:

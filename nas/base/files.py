@@ -7,7 +7,6 @@ import json
 import os
 import uuid
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,11 @@ import safetensors.torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch import nn
+
+from nas.base.reading import BROKEN
+from nas.base.reading import parse_json
+from nas.base.reading import read_arrays
+from nas.base.reading import read_text
 
 EVERYBODY, OWNER = 0o666, 0o600
 
@@ -124,9 +128,10 @@ def read_json(path: Path) -> Any:
         ValueError: If the file holds something else.
     """
     try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except ValueError as error:
         raise ValueError(f"expected JSON in {path}: {error}") from None
+    return parse_json(text, f"expected JSON in {path}")
 
 
 def write_arrays(path: Path, *, mode: int = EVERYBODY, **arrays: NDArray[Any]) -> None:
@@ -141,8 +146,9 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
         ValueError: If the file is no npz or has no such array.
     """
     try:
-        # Opened here because NumPy leaves a broken file open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return np.asarray(stored[name])
-    except (ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(path) as archive:
+            return read_arrays(archive, [name])[name]
+    except OSError:
+        raise
+    except BROKEN as error:
         raise ValueError(f"expected an .npz with {name!r} in {path}: {error}") from None

@@ -1,12 +1,155 @@
-"""A folder is its own registry: a file added is a plug-in added."""
+"""Plug-ins: what a file of each folder provides, how it is loaded, and whose code may run.
+
+A folder is its own registry: a file added is a plug-in added, and its name is the plug-in's. What a file provides:
+
+| folder | function | attributes |
+|---|---|---|
+| `search_spaces` | `make_space(input_shape, num_classes)` | `USUAL_TASK`: `(input_shape, num_classes)` of the space's usual data; where it is left out, grey images of 8 x 8 and ten classes |
+| `estimators/cost` | `estimate(architecture, device)` | `applies(device)`: whether the device has what the metric needs; left out: all have |
+| `estimators/leakage/attacks` | `attack(evidence)` | `NEEDS` (required): what it reads beside logits and labels, of `estimators.leakage.evidence.NEEDS`; `MIN_REFERENCES`: networks its bank must have, 0 if left out; `EFFORT`: the least effort of an audit that runs it, `quick` (if left out), `standard` or `full`; `LABEL_ONLY`: whether it reads predicted classes alone; `TRANSDUCTIVE`: whether a record's score depends on the other records it is asked about |
+| `nas/defences` | `defend(setup, teach)` | |
+| `nas/data` | `load(source)` | `NEEDS_PATH` (required): whether the user must say where the data lie |
+
+`KINDS` holds this table. A plug-in that breaks it is refused when it is loaded, and so is an attribute whose name is
+nearly one of these: a misspelt `EFORT` would otherwise do nothing.
+
+A module of a user's own is given by its dotted name. Importing a module runs its code, so only the person at the
+keyboard can have one imported: by a flag, by a search file of their own, by `--plugin` or, in Python, by `trust`. What
+a file merely names (an architecture, a table, a study, the settings in a run's folder) must be a file of the folder or
+trusted already.
+"""  # noqa: E501 - a table has long lines
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
+import os
 import pkgutil
+import sys
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
+
+from estimators.leakage.evidence import NEEDS
+
+TRUSTED = "GECKO_NAS_PLUGINS"
+"""Environment variable with the trusted modules, comma-separated: processes that this one starts inherit it."""
+EFFORTS = ("quick", "standard", "full")
+ALIKE = 0.85
+"""How alike two names are (`difflib`) to count one as the other misspelt.
+
+`EFORT` and `EFFORT` are at 0.91, `REFERENCES` and `MIN_REFERENCES`, two attributes, at 0.83.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """What one attribute of a plug-in may be.
+
+    Attributes:
+        expected: What it is, for people.
+        allows: Tells whether a value is that.
+        required: Whether every plug-in of the kind has it.
+    """
+
+    expected: str
+    allows: Callable[[Any], bool]
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the plug-ins of one folder provide.
+
+    Attributes:
+        function: The function that makes a file a plug-in.
+        attributes: What else it may say, by name.
+    """
+
+    function: str
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+def _is_task(value: Any) -> bool:
+    if not (isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], tuple)):
+        return False
+    return all(type(length) is int and length > 0 for length in [*value[0], value[1]])
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+KINDS: Mapping[str, Kind] = {
+    "search_spaces": Kind(
+        "make_space", {"USUAL_TASK": Attribute("((lengths of the axes of a record), number of classes)", _is_task)}
+    ),
+    "estimators.cost": Kind("estimate", {"applies": Attribute("a function of a device", callable)}),
+    "estimators.leakage.attacks": Kind(
+        "attack",
+        {
+            "NEEDS": Attribute(
+                f"a tuple of names out of {list(NEEDS)}",
+                lambda value: isinstance(value, tuple) and all(name in NEEDS for name in value),
+                required=True,
+            ),
+            "MIN_REFERENCES": Attribute("a whole number from 0", lambda value: type(value) is int and value >= 0),
+            "EFFORT": Attribute(f"one of {list(EFFORTS)}", lambda value: isinstance(value, str) and value in EFFORTS),
+            "LABEL_ONLY": Attribute("True or False", _is_flag),
+            "TRANSDUCTIVE": Attribute("True or False", _is_flag),
+        },
+    ),
+    "nas.defences": Kind("defend"),
+    "nas.data": Kind("load", {"NEEDS_PATH": Attribute("True or False", _is_flag, required=True)}),
+}
+
+
+def trust(*names: str) -> None:
+    """Allow modules of the user's own to be imported, here and in every process started from here.
+
+    Call it with names that a person gave, never with names out of a file that somebody else may have written.
+
+    Args:
+        names: Dotted names of modules. A name without a dot is a shipped plug-in's and needs no trust.
+
+    >>> trust("my_company.spaces")
+    >>> is_allowed("my_company.spaces"), is_allowed("my_company"), is_allowed("os.path")
+    (True, True, False)
+    """
+    known = trusted()
+    os.environ[TRUSTED] = ",".join(dict.fromkeys([*known, *(name for name in names if _is_dotted(name))]))
+
+
+def trusted() -> list[str]:
+    """List the modules that `trust` allows, in the order they were given."""
+    return [name for name in os.environ.get(TRUSTED, "").split(",") if name]
+
+
+def is_allowed(name: str) -> bool:
+    """Tell whether a name may be looked up: a shipped plug-in's, or a trusted module's."""
+    return not _is_dotted(name) or name in trusted()
+
+
+def check_allowed(where: str, *names: str) -> None:
+    """Refuse names that would import code nobody here asked for.
+
+    Args:
+        where: What names them, for the message.
+        names: Names of plug-ins.
+
+    Raises:
+        ValueError: If one is a dotted name that is not trusted.
+    """
+    for name in names:
+        if not is_allowed(name):
+            raise ValueError(
+                f"{where} names the module {name!r}, whose code would run here: give --plugin {name} if you trust it"
+            )
 
 
 def available(package: str, attribute: str) -> list[str]:
@@ -15,16 +158,15 @@ def available(package: str, attribute: str) -> list[str]:
     >>> "conv" in available("search_spaces", "make_space")
     True
     """
-    root = importlib.import_module(package)
-    names = (info.name for info in pkgutil.iter_modules(root.__path__) if not info.ispkg)
-    return sorted(name for name in names if hasattr(importlib.import_module(f"{package}.{name}"), attribute))
+    return sorted(name for name in _files(package) if hasattr(importlib.import_module(f"{package}.{name}"), attribute))
 
 
 def load(package: str, name: str, attribute: str) -> Any:
     """Return `attribute` of a plug-in: a file of `package`, or a user's own module by its dotted name.
 
     Raises:
-        ValueError: If there is no such plug-in; the message lists what exists.
+        ValueError: If there is no such plug-in (the message lists what exists), it breaks its kind's interface, or it
+            is a module that is not trusted.
     """
     found = find(package, name, attribute)
     if found is None:
@@ -36,16 +178,58 @@ def load(package: str, name: str, attribute: str) -> Any:
 
 
 def find(package: str, name: str, attribute: str) -> Any:
-    """Return an optional attribute of a plug-in, None where there is none."""
-    return getattr(_module(package, name), attribute, None)
+    """Return an optional attribute of a plug-in, None where there is none.
+
+    Raises:
+        ValueError: If the plug-in breaks its kind's interface, or is a module that is not trusted.
+    """
+    module = _module(package, name)
+    if module is not None:
+        _check(module, package)
+    return getattr(module, attribute, None)
 
 
 def _module(package: str, name: str) -> ModuleType | None:
-    dotted = name if "." in name else f"{package}.{name}"
-    if not all(part.isidentifier() for part in dotted.split(".")):  # the import system also takes relative names, paths
+    if "." not in name:
+        known = sys.modules.get(f"{package}.{name}")  # listing a folder takes longer than pricing a network
+        return known or (importlib.import_module(f"{package}.{name}") if name in _files(package) else None)
+    if not _is_dotted(name):  # the import system also takes relative names, paths
         return None
+    check_allowed("a setting", name)
     try:
-        found = importlib.util.find_spec(dotted)
+        found = importlib.util.find_spec(name)
     except (ModuleNotFoundError, ValueError):
         found = None
-    return importlib.import_module(dotted) if found else None
+    return importlib.import_module(name) if found else None
+
+
+def _files(package: str) -> list[str]:
+    """List a package's modules without importing any of them."""
+    root = importlib.import_module(package)
+    return [info.name for info in pkgutil.iter_modules(root.__path__) if not info.ispkg]
+
+
+def _is_dotted(name: str) -> bool:
+    return "." in name and all(part.isidentifier() for part in name.split("."))
+
+
+@lru_cache
+def _check(module: ModuleType, package: str) -> None:
+    """Refuse a plug-in whose attributes are missing, of another type, or nearly called as one of its kind.
+
+    Raises:
+        ValueError: With the attribute, what was expected and what there is.
+    """
+    kind = KINDS.get(package)
+    if kind is None or not hasattr(module, kind.function):  # no plug-in: `load` says so
+        return
+    known = kind.attributes
+    for name, attribute in known.items():
+        if not hasattr(module, name):
+            if attribute.required:
+                raise ValueError(f"expected {name} in {module.__name__}: {attribute.expected}")
+        elif not attribute.allows(value := getattr(module, name)):
+            raise ValueError(f"expected {name} of {module.__name__} to be {attribute.expected}; got {value!r}")
+    for name in vars(module):
+        if name.isupper() and name not in known and difflib.get_close_matches(name, known, cutoff=ALIKE):
+            raise ValueError(f"no attribute {name!r} of {module.__name__}; there are {sorted(known)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from rich.table import Table
 from estimators.estimate import Estimate
 
 Row: TypeAlias = dict[str, Any]
+STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of characters that no terminal should get from a file: controls, directions, halves of pairs, breaks."""
 
 
 def runs(values: Iterable[int]) -> str:
@@ -35,6 +38,25 @@ def flat(estimates: Mapping[str, Estimate]) -> Row:
         if estimate.low < estimate.high:
             numbers |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return numbers
+
+
+def printable(text: str) -> str:
+    r"""Write control characters as escapes: a name in somebody's file could otherwise steer the terminal.
+
+    Line breaks stay, and so do letters of every script.
+
+    >>> print(printable("a\x1b[31m red"))
+    a\x1b[31m red
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    if letter == "\n" or unicodedata.category(letter) not in STEERING:
+        return letter
+    return letter.encode("unicode_escape").decode()
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:

@@ -13,11 +13,13 @@ import typer
 
 from nas.commands.options import INTERRUPTED
 from nas.commands.options import Json
+from nas.commands.options import Plugins
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import console
 from nas.commands.options import say
 from nas.commands.options import show_table
+from nas.commands.options import trust
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +53,7 @@ def audit(
     workers: Annotated[int | None, typer.Option(help="Processes, one thread each (default: one per core).")] = None,
     storage: Storage = None,
     runs: Runs = Path("runs"),
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Audit a network: every attack, with intervals, and what was not tested; or a search's proxy against audits."""
@@ -58,6 +61,7 @@ def audit(
 
     from nas.audit.attack_all import EFFORTS
 
+    trust(plugin, *(attack or ()))
     torch.set_num_threads(1)  # as shadows are trained; small networks gain little from more
     if effort not in EFFORTS:
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")

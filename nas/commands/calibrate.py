@@ -14,9 +14,11 @@ from rich.progress import Progress
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
+from nas.commands.options import Plugins
 from nas.commands.options import console
 from nas.commands.options import say
 from nas.commands.options import shape
+from nas.commands.options import trust
 
 if TYPE_CHECKING:
     from nas.calibration.measurements import Findings
@@ -47,6 +49,7 @@ def calibrate(
     latency_unit: Annotated[str | None, typer.Option(help="ms, s or us (default: ms, if it can be).")] = None,
     source: Annotated[str, typer.Option(help="Where the measurements come from.")] = "own measurements",
     force: Annotated[bool, typer.Option("--force", help="Replace devices/NAME.toml.")] = False,
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Turn a table of measured networks into a device, or measure this machine (--device host)."""
@@ -56,6 +59,7 @@ def calibrate(
     from nas.calibration.measurements import About
     from nas.runs.tables import read_architectures
 
+    trust(plugin, space)
     if measurements is None:
         if device != "host":
             raise ValueError(f"expected --from with the measurements of {device!r}; only host measures itself")

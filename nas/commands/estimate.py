@@ -14,10 +14,12 @@ import typer
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
+from nas.commands.options import Plugins
 from nas.commands.options import Runs
 from nas.commands.options import say
 from nas.commands.options import shape
 from nas.commands.options import show_table
+from nas.commands.options import trust
 
 if TYPE_CHECKING:
     from estimators.devices.device import Device
@@ -41,6 +43,7 @@ def estimate(
     output: Annotated[Path | None, typer.Option(help="CSV to write, with --from.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Count with fvcore, thop and PyTorch too.")] = False,
     runs: Runs = Path("runs"),
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Price one architecture on one device or all, or a table of them on one, without training."""
@@ -49,6 +52,7 @@ def estimate(
     from nas.runs import networks
     from nas.runs import tables
 
+    trust(plugin, space)
     _check_flags(device, engine, one={"--by-layer": by_layer, "--plot": plot, "--from": table})
     if table or output:
         others = {"ARCHITECTURE": architecture, "--by-layer": by_layer, "--plot": plot, "--check": check}

@@ -12,12 +12,14 @@ import typer
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
+from nas.commands.options import Plugins
 from nas.commands.options import Precision
 from nas.commands.options import Runs
 from nas.commands.options import Space
 from nas.commands.options import precisions
 from nas.commands.options import say
 from nas.commands.options import shape
+from nas.commands.options import trust
 
 
 def export(
@@ -40,12 +42,14 @@ def export(
     input_shape: InputShape = None,
     classes: Classes = None,
     runs: Runs = Path("runs"),
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Write float32.onnx and int8.onnx; one that does not agree with PyTorch is not written."""
     from nas.deploy.deployed import write
     from nas.runs.networks import find
 
+    trust(plugin, space)
     chosen = precisions(precision)
     found = find(architecture, space, shape(input_shape), classes, runs)
     folder = output or (Path(architecture) if found.trained else Path())

@@ -53,22 +53,23 @@ def list_(
 
 
 def _devices() -> dict[str, Any]:
-    from estimators.devices.files import available_devices
-    from estimators.devices.files import load_device
     from estimators.devices.files import own_devices
+    from estimators.devices.files import readable_devices
     from nas.pricing import report
 
     own = own_devices()
-    return {name: {**report.device_row(load_device(name)), "own": name in own} for name in available_devices()}
+    devices, wrong = readable_devices()
+    rows = {name: {**report.device_row(device), "own": name in own} for name, device in devices.items()}
+    return rows | {name: {"error": problem, "own": name in own} for name, problem in wrong.items()}
 
 
 def _device_table() -> Table:
-    from estimators.devices.files import available_devices
-    from estimators.devices.files import load_device
     from estimators.devices.files import own_devices
+    from estimators.devices.files import readable_devices
     from nas.pricing import report
 
-    return report.device_table({name: load_device(name) for name in available_devices()}, own_devices())
+    devices, wrong = readable_devices()
+    return report.device_table(devices, own_devices(), wrong)
 
 
 def _plugins(title: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ import typer
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
+from nas.commands.options import Plugins
 from nas.commands.options import Precision
 from nas.commands.options import Runs
 from nas.commands.options import Space
@@ -21,6 +22,7 @@ from nas.commands.options import precisions
 from nas.commands.options import say
 from nas.commands.options import shape
 from nas.commands.options import show_table
+from nas.commands.options import trust
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,6 +47,7 @@ def measure(
     input_shape: InputShape = None,
     classes: Classes = None,
     runs: Runs = Path("runs"),
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Time a network here: ONNX Runtime, one thread on one core, float32 and int8, beside a device's prediction."""
@@ -54,6 +57,7 @@ def measure(
     from nas.deploy.deployed import compare
     from nas.runs.networks import find
 
+    trust(plugin, space)
     chosen, chip = precisions(precision), load_device(device)
     # This machine is two devices, one for each precision.
     chips = [chip, load_device(INT8_HOST)] if device == HOST else [chip]

@@ -6,9 +6,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Annotated
+from typing import Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
+
+from nas.base.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,13 +36,27 @@ Storage = Annotated[
 InputShape = Annotated[str | None, typer.Option(help="Shape of one record, comma-separated (default: the usual).")]
 Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the usual).")]
 Space = Annotated[str, typer.Option(help="Space of the parameters (nas list spaces).")]
+Plugins = Annotated[
+    list[str] | None, typer.Option("--plugin", help="Module of your own that a run or file may name; may be repeated.")
+]
 Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be repeated (default: both).")]
+
+
+class PlainConsole(Console):
+    """A console that prints what it is given: `[b]` is no bold, a control character no control.
+
+    Names in devices, runs and tables are other people's. Every text that Rich prints comes by here, those in cells too.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a line to print of a text."""
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
 
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console; where no terminal sets the width, wide enough for the usual tables."""
-    found = Console(stderr=stderr)
-    return found if found.is_terminal else Console(stderr=stderr, width=WIDTH)
+    found = PlainConsole(stderr=stderr)
+    return found if found.is_terminal else PlainConsole(stderr=stderr, width=WIDTH)
 
 
 def show_table(table: Table) -> None:
@@ -52,7 +70,19 @@ def show_table(table: Table) -> None:
 
 def say(text: str) -> None:
     """Print one line as it is: no colours in it, no breaks."""
-    console().print(text, highlight=False, markup=False, soft_wrap=True)
+    console().print(text.replace("\n", "\\n"), highlight=False, markup=False, soft_wrap=True)
+
+
+def trust(plugins: list[str] | None, *named: str | None) -> None:
+    """Allow the modules that the command line names to be imported: who types a name trusts its code.
+
+    Args:
+        plugins: What `--plugin` gave.
+        named: Names of plug-ins that other options gave; None for one that was not given.
+    """
+    from nas.base.plugins import trust
+
+    trust(*(plugins or ()), *(name for name in named if name))
 
 
 def names(text: str | None) -> list[str] | None:

@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from nas.commands.options import Json
+from nas.commands.options import Plugins
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import limits
 from nas.commands.options import say
 from nas.commands.options import show_table
+from nas.commands.options import trust
 
 
 def pick(
@@ -25,6 +27,7 @@ def pick(
     ] = None,
     storage: Storage = None,
     runs: Runs = Path("runs"),
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Choose one candidate, say why, and write its architecture, weights and card."""
@@ -33,6 +36,7 @@ def pick(
     from nas.runs.pareto import choose
     from nas.runs.run import open_run
 
+    trust(plugin)
     opened = open_run(run, runs, storage)
     study = opened.study
     choice = choose(study, limits(maximum, "--max"), prefer)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from nas.commands.options import INTERRUPTED
 from nas.commands.options import Json
+from nas.commands.options import Plugins
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import console
@@ -21,6 +22,8 @@ from nas.commands.options import say
 from nas.commands.options import span
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import optuna
 
     from nas.search.config import SearchConfig
@@ -51,12 +54,14 @@ def search(
     nni_config: Annotated[Path | None, typer.Option(help="YAML of NNI's own settings, for nni-service.")] = None,
     storage: Storage = None,
     runs: Runs = Path("runs"),
+    plugin: Plugins = None,
     yes: Annotated[bool, typer.Option("--yes", help="Agree to open NNI's web page to the network.")] = False,
     as_json: Json = False,
 ) -> None:
     """Search, or go on with a search: sample, price, train, attack, keep the trade-off in an Optuna study."""
     from nas.commands.show import print_front
     from nas.search.config import load_config
+    from nas.search.config import modules_in
 
     flags = {
         "name": name,
@@ -82,6 +87,7 @@ def search(
         "storage": storage,
     }
     settings = load_config(config, flags)
+    _trust(settings, config, [*(plugin or ()), *modules_in(flags)])
     _check_engine(settings, yes=yes)
     study = _run(settings, runs, console(stderr=as_json))
     print_front(study, as_json=as_json)
@@ -91,6 +97,25 @@ def search(
             f"leakage is a proxy, good for ranking: nas audit {settings.name}{where} holds it against ten audits, "
             "with --pick NUMBER one candidate is audited"
         )
+
+
+def _trust(settings: SearchConfig, config: Path | None, named: Sequence[str]) -> None:
+    """Allow the modules that the user names, by a flag or in a search file of their own.
+
+    The settings in a run's folder are no such file: the run may come from somebody else.
+
+    Raises:
+        ValueError: If the settings of a run name a module that no flag does.
+    """
+    from nas.base import plugins
+    from nas.search.config import modules_in
+    from nas.search.storage import is_of_a_run
+
+    plugins.trust(*named)
+    wanted = modules_in(settings.model_dump())
+    if config is not None and is_of_a_run(config):
+        plugins.check_allowed(str(config), *wanted)
+    plugins.trust(*wanted)
 
 
 def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
@@ -124,8 +149,11 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
 
 def _go_on(config: SearchConfig, runs: Path) -> str:
     """Say how to continue a stopped search."""
+    from nas.base import plugins
+
     where = "" if runs == Path("runs") else f" --runs {runs}"
-    return f"Go on with: nas search {runs / config.name / 'config.toml'}{where}"
+    trusted = "".join(f" --plugin {name}" for name in plugins.trusted())
+    return f"Go on with: nas search {runs / config.name / 'config.toml'}{where}{trusted}"
 
 
 def _check_engine(config: SearchConfig, *, yes: bool) -> None:

@@ -10,19 +10,29 @@ from typing import TYPE_CHECKING
 import typer
 
 from nas.commands.options import Json
+from nas.commands.options import Plugins
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import say
 from nas.commands.options import show_table
+from nas.commands.options import trust
 
 if TYPE_CHECKING:
     import optuna
 
 
-def show(run: str, *, storage: Storage = None, runs: Runs = Path("runs"), as_json: Json = False) -> None:
+def show(
+    run: str,
+    *,
+    storage: Storage = None,
+    runs: Runs = Path("runs"),
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
     """Print a run's front and what became of its candidates."""
     from nas.runs.run import open_run
 
+    trust(plugin)
     print_front(open_run(run, runs, storage).study, as_json=as_json)
 
 
@@ -38,8 +48,9 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
         rows = [report.row(study, trial) for trial in best]
         typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), "front": rows}))
         return
+    table = report.front_table(study, best) if best else None
     say(f"{study.study_name}: {counts.trained} trained, {counts}")
-    if best:
-        show_table(report.front_table(study, best))
-    else:
+    if table is None:
         say("no candidate was trained to the end yet")
+    else:
+        show_table(table)

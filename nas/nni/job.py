@@ -11,7 +11,9 @@ import os
 from pathlib import Path
 
 from nas.base import files
+from nas.base import plugins
 from nas.search import storage_url
+from nas.search.config import modules_in
 from nas.search.config import parse_config
 from nas.search.plan import NNI_PAGE
 from nas.search.plan import Plan
@@ -46,6 +48,7 @@ def read(path: Path) -> Plan:
     settings = json.loads(path.read_text())
     _go_home(Path(settings["directory"]))
     config = parse_config({**settings["config"], "storage": os.environ.get(STORAGE)})
+    plugins.check_allowed(str(path), *modules_in(settings["config"]))
     return resolve(config, Path(settings["runs"]))
 
 

@@ -28,6 +28,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from nas.base import files
+from nas.base import plugins
 from nas.base.clock import Clock
 from nas.base.clock import since_start
 from nas.base.processes import cores
@@ -85,7 +86,7 @@ def _prepare(plan: Plan, folder: Path) -> None:
         "name": plan.config.name,
         "concurrency": plan.config.workers or cores(),
         "search_space": {name: _for_page(distribution) for name, distribution in plan.distributions.items()},
-        "trial_command": f"{shlex.quote(sys.executable)} -m nas.nni.trial",
+        "trial_command": shlex.join([sys.executable, "-m", "nas.nni.trial", *plugins.trusted()]),
     }
     files.write_json(folder / job.REQUEST, request)
 

@@ -1,7 +1,11 @@
-"""One training under NNI: `python -m nas.nni.trial`, started by NNI in the folder that holds the settings."""
+"""One training under NNI: `python -m nas.nni.trial`, started by NNI in the folder that holds the settings.
+
+The modules of the user's own that it may import are its arguments: on another machine it has no environment of theirs.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +16,7 @@ import psutil
 import torch
 
 from nas.base import memory
+from nas.base import plugins
 from nas.nni import job
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
@@ -31,6 +36,7 @@ def main() -> None:
     shortage of memory: the search counts them.
     """
     torch.set_num_threads(1)
+    plugins.trust(*sys.argv[1:])
     plan = job.read(Path(job.SETTINGS))
     params = nni.get_next_parameter()
     try:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
-from estimators.devices.files import available_devices
 from estimators.devices.files import load_device
+from estimators.devices.files import readable_devices
 from estimators.estimate import Estimate
 from nas.base import plugins
 from search_spaces.graph.architecture import Architecture
@@ -70,10 +70,11 @@ def price_on(architecture: Architecture, device: str) -> tuple[dict[str, dict[st
             return {device: screen(architecture, chip)}, {}
         except CannotRun as error:
             raise ValueError(f"{chip.name} cannot run it: {error}") from None
-    priced, refused = {}, {}
-    for name in available_devices():
+    priced = {}
+    devices, refused = readable_devices()
+    for name, chip in devices.items():
         try:
-            priced[name] = screen(architecture, load_device(name))
+            priced[name] = screen(architecture, chip)
         except CannotRun as error:
             refused[name] = str(error)
     return priced, refused

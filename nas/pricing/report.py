@@ -11,6 +11,7 @@ from rich.table import Table
 from estimators.devices.device import Device
 from estimators.estimate import Estimate
 from estimators.models.by_layer import Layer
+from nas.base.errors import short
 from nas.base.text import Row
 from nas.base.text import _heading
 from nas.base.text import _short
@@ -123,8 +124,8 @@ def device_row(device: Device) -> Row:
     }
 
 
-def device_table(devices: Mapping[str, Device], own: Collection[str]) -> Table:
-    """Lay out devices, three lines or so each; a user's own are marked."""
+def device_table(devices: Mapping[str, Device], own: Collection[str], wrong: Mapping[str, str]) -> Table:
+    """Lay out devices, three lines or so each; a user's own are marked, and of a wrong file it says what is wrong."""
     columns = (
         "name",
         "core, engine, precision",
@@ -154,4 +155,6 @@ def device_table(devices: Mapping[str, Device], own: Collection[str]) -> Table:
             f"{device.latency.interval:.1%}",
             end_section=True,
         )
+    for name, problem in wrong.items():
+        table.add_row(f"{name}\n(own)" if name in own else name, short(problem), end_section=True)
     return table

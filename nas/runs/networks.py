@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,9 @@ from torch import Tensor
 
 from nas import spaces
 from nas.base import files
+from nas.base import plugins
+from nas.base import sizes
+from nas.base.reading import parse_json
 from nas.runs.run import open_run
 from nas.search.study import WEIGHTS
 from search_spaces.graph.architecture import Architecture
@@ -39,7 +41,7 @@ def read_architecture(
     if not text or text.lstrip().startswith("{"):
         return parse_architecture(text or "{}", space, input_shape, classes)
     if Path(text).exists():
-        return _decoded(files.read_json(Path(text)), space, input_shape, classes)
+        return _decoded(files.read_json(Path(text)), text, space, input_shape, classes)
     if text.rpartition(":")[2].isdigit() or spaces.space_named(space, input_shape, classes).parse is None:
         return _from_run(text, runs)
     return parse_architecture(text, space, input_shape, classes)
@@ -58,18 +60,21 @@ def parse_architecture(text: str, space: str, input_shape: Shape | None, classes
         ValueError: If the text is none of these or does not belong to the space.
     """
     if text.lstrip().startswith("{"):
-        return _decoded(_parse(text), space, input_shape, classes)
+        return _decoded(
+            parse_json(text, f"expected JSON; got {text!r}"), "the architecture", space, input_shape, classes
+        )
     made = spaces.space_named(space, input_shape, classes)
     if made.parse is None:
         raise ValueError(f"expected JSON of parameters, the space {space!r} has no text of its own; got {text!r}")
     return made.decode(made.parse(text))
 
 
-def _decoded(found: Any, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
+def _decoded(found: Any, where: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
     if not isinstance(found, dict):
         raise ValueError(f"expected an object of parameters; got {found!r}")
     if "params" in found:
         space, input_shape, classes, found = _task(found)
+        plugins.check_allowed(where, space)
     made = spaces.space_named(space, input_shape, classes)
     return made.decode({**made.reference, **found})
 
@@ -94,14 +99,9 @@ def _task(written: dict[str, Any]) -> tuple[str, Shape, int, dict[str, Any]]:
     return space, tuple(shape), classes, params
 
 
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"expected JSON; got {text!r}: {error}") from None
-
-
 RANDOM_RECORDS = 256
+VALUES_AT_ONCE = 2**26
+"""Elements of one tensor over all random records together: large tensors are checked on fewer records."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,11 +143,28 @@ def find(
     if text and Path(text).is_dir():
         folder = Path(text)
         architecture, network = read_pick(folder)
-        return Found(architecture, network, True, *_records_of_run(folder.resolve().parents[1]))
+        return Found(architecture, network, True, *_records_of_run(folder.resolve().parent.parent))
     architecture = read_architecture(text, space, input_shape, classes, runs)
-    shape = (2, RANDOM_RECORDS, *architecture.input_shape)
+    check_buildable(architecture)
+    largest = max(op.size for op in architecture.ops)
+    count = max(1, min(RANDOM_RECORDS, VALUES_AT_ONCE // largest))
+    shape = (2, count, *architecture.input_shape)
     records = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return Found(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
+
+
+def check_buildable(architecture: Architecture) -> None:
+    """Refuse to build a network whose weights or tensors would take the machine's memory.
+
+    Raises:
+        ValueError: If it has too many weights, or a tensor has too many elements.
+    """
+    weights = sum(kernel.weights for kernel in architecture.kernels)
+    largest = max(op.size for op in architecture.ops)
+    for count, what in ((weights, "weights"), (largest, "elements in a tensor")):
+        if count > sizes.MOST_WEIGHTS:
+            raise ValueError(f"expected a network of at most {sizes.MOST_WEIGHTS:,} {what}; got {count:,}")
+    sizes.check_memory(4 * 4 * (weights + largest), "the network")
 
 
 def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:
@@ -179,6 +196,7 @@ def read_pick(folder: Path) -> tuple[Architecture, Network]:
         )
     if files.digest_of(weights) != told[WEIGHTS]:
         raise ValueError(f"expected the weights that were measured in {weights}; got others: pick the candidate again")
+    check_buildable(architecture)
     network = build(architecture)
     try:
         network.load_state_dict(files.read_weights(weights))

@@ -54,7 +54,8 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
     trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not trained:
         raise ValueError("nothing to pick from: no candidate was trained to the end yet")
-    known = sorted(name for name in trained[0].user_attrs if is_metric(trained[0], name))
+    measured = [{name for name in trial.user_attrs if is_metric(trial, name)} for trial in trained]
+    known = sorted(set.intersection(*measured))
     for name in [*limits, *([prefer] if prefer else [])]:
         if name not in known:
             raise ValueError(f"no metric {name!r} in this run; there are {known}")

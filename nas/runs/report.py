@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 from rich.table import Table
 
 from estimators.estimate import Estimate
+from nas.base import plugins
 from nas.base.text import Row
 from nas.base.text import _heading
 from nas.base.text import _plain
@@ -33,14 +34,15 @@ WITH_INTERVAL = ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
 
 def space_of(study: optuna.Study) -> SearchSpace:
     """Return the space a study searched."""
-    task = study.user_attrs[TASK]
-    return space_named(study.user_attrs[CONFIG]["space"], tuple(task["input_shape"]), int(task["num_classes"]))
+    task, space = study.user_attrs[TASK], study.user_attrs[CONFIG]["space"]
+    plugins.check_allowed(f"the study {study.study_name!r}", space)
+    return space_named(space, tuple(task["input_shape"]), int(task["num_classes"]))
 
 
 def architecture_of(study: optuna.Study, trial: FrozenTrial) -> Architecture:
     """Return the network a trial stands for."""
     space = space_of(study)
-    return space.decode({name: trial.params[name] for name in space.distributions})
+    return space.decode({name: trial.params[name] for name in space.distributions if name in trial.params})
 
 
 def defence_of(study: optuna.Study, trial: FrozenTrial) -> str:
@@ -118,7 +120,10 @@ def _is_number(value: object) -> bool:
 
 
 def _cell(trial: FrozenTrial, name: str) -> str:
-    value, attrs = trial.user_attrs[name], trial.user_attrs
+    attrs = trial.user_attrs
+    if not _is_number(attrs.get(name)):
+        return "-"
+    value = attrs[name]
     if name not in WITH_INTERVAL:
         return interval_text(Estimate.exact(value))
     return interval_text(Estimate(value, attrs.get(f"{name}_low", value), attrs.get(f"{name}_high", value)))

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from nas.base import files
+from nas.base import plugins
 from nas.records import Source
 from nas.records import Splits
 from nas.records import load_records
@@ -23,6 +24,7 @@ from nas.search.bench import make_bench
 from nas.search.bench import weights_path
 from nas.search.config import SearchConfig
 from nas.search.config import load_config
+from nas.search.config import modules_in
 from nas.search.config import parse_config
 from nas.search.plan import Plan
 from nas.search.plan import resolve
@@ -69,6 +71,7 @@ class Run:
         Raises:
             ValueError: If what decides the study's numbers is no longer what it was; each difference is named.
         """
+        plugins.check_allowed(f"the study {self.name!r}", *modules_in(self.config.model_dump()))
         plan = replace(resolve(self.config, self.folder.parent), folder=self.folder)
         check_origin(plan, self.study.user_attrs)
         return plan
@@ -81,6 +84,7 @@ class Run:
             ValueError: If they are not those that the search had.
         """
         config = self.config
+        plugins.check_allowed(f"the study {self.name!r}", config.dataset)
         source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
         data = split(load_records(source), seed=config.seed, members=config.members)
         if data.fingerprint != self.study.user_attrs.get(ORIGIN, {}).get("fingerprint"):
@@ -155,7 +159,11 @@ class Run:
             ValueError: As `weights`.
         """
         network = build(self.architecture(trial))
-        network.load_state_dict(files.read_weights(self.weights(trial)))
+        weights = self.weights(trial)
+        try:
+            network.load_state_dict(files.read_weights(weights))
+        except RuntimeError:
+            raise ValueError(f"expected the weights of candidate {trial.number} in {weights}; got others") from None
         return network.eval()
 
 

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
 from nas.base import files
+from nas.base import plugins
 from nas.base import text
 from nas.base.reading import check_commas
 from nas.base.reading import existing
@@ -71,6 +72,7 @@ def read_architectures(
             problems.append(f"line {line}: no value in the column {'architecture' if name else 'space'!r}")
             continue
         try:
+            plugins.check_allowed("the column 'space'", name)
             rows.append(TableRow(line, parse_architecture(text, name, input_shape, classes), cells))
         except ValueError as error:
             problems.append(f"line {line}: {error}")

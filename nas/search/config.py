@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -31,6 +30,7 @@ from pydantic import Tag
 from pydantic import ValidationError
 from pydantic import model_validator
 
+from nas.base.reading import read_toml
 from nas.search import storage_url
 from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Params
@@ -41,6 +41,10 @@ ENGINES = ("optuna", "nni", "nni-service")
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
 # (the data themselves are compared by their fingerprint).
 MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path"})
+# Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
+MOST_WHOLE = 2**53
+# A process and a network for each would be started at once.
+MOST_WORKERS, MOST_REFERENCES = 1024, 1024
 # What a recipe's setting must be, by the type of the recipe's own value.
 ALLOWED: Mapping[type, tuple[type | tuple[type, ...], str]] = {
     int: (int, "a whole number"),
@@ -50,8 +54,10 @@ ALLOWED: Mapping[type, tuple[type | tuple[type, ...], str]] = {
 
 
 def _number(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         raise ValueError(f"expected a finite number; got {value!r}")
+    if isinstance(value, int) and abs(value) > MOST_WHOLE:
+        raise ValueError(f"expected a whole number of at most {MOST_WHOLE:,}; got {value}")
     return value
 
 
@@ -179,21 +185,21 @@ class SearchConfig(BaseModel):
     data_path: Path | None = None
     label_column: str = "label"
     group_column: str | None = None
-    members: Whole | None = Field(default=None, ge=1)
+    members: Whole | None = Field(default=None, ge=1, le=MOST_WHOLE)
     device: str = "stm32h747"
     objectives: tuple[str, ...] = ("error", "leakage", "latency_ms")
     budgets: dict[str, Annotated[float, Strict(), AllowInfNan(False)]] = {}
     attack: str = "lira_fitted"
     defences: tuple[str, ...] = ("none", "gecko")
     teacher: dict[str, ParamValue] | None = None
-    references: Whole = Field(default=8, ge=2, multiple_of=2)
+    references: Whole = Field(default=8, ge=2, le=MOST_REFERENCES, multiple_of=2)
     recipe: RecipeSettings = Field(default_factory=RecipeSettings)
-    trials: Whole = Field(default=24, ge=1)
+    trials: Whole = Field(default=24, ge=1, le=MOST_WHOLE)
     seed: Whole = Field(default=0, ge=0)
     sampler: str = "tpe"
     engine: str = "optuna"
     nni_config: Path | None = None
-    workers: Whole | None = Field(default=None, ge=1)
+    workers: Whole | None = Field(default=None, ge=1, le=MOST_WORKERS)
     storage: Annotated[str, Field(min_length=1), AfterValidator(storage_url.checked)] | None = None
 
     @model_validator(mode="before")
@@ -230,7 +236,7 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
     Raises:
         ValueError: If the file cannot be read, a key is unknown or a value is not allowed; one line names them all.
     """
-    values = _absolute(_read_toml(path), path.parent) if path else {}
+    values = _absolute(read_toml(path), path.parent) if path else {}
     for name, value in _absolute(flags, Path.cwd()).items():
         if isinstance(value, dict):
             in_file = values.get(name, {})
@@ -239,6 +245,16 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
         elif value is not None:
             values[name] = value
     return parse_config(values)
+
+
+def modules_in(values: Mapping[str, Any]) -> list[str]:
+    """List the modules of a user's own that settings name as plug-ins, by their dotted names.
+
+    >>> modules_in({"space": "mlp", "attack": "my_company.attacks", "defences": ["none", "my_company.noise"]})
+    ['my_company.attacks', 'my_company.noise']
+    """
+    named = [*(values.get(name) for name in ("space", "dataset", "attack")), *(values.get("defences") or ())]
+    return [name for name in named if isinstance(name, str) and "." in name]
 
 
 def parse_config(values: Mapping[str, Any]) -> SearchConfig:
@@ -296,15 +312,6 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         name: str((folder / os.path.expanduser(value)).resolve()) if is_path(name, value) else value  # noqa: PTH111
         for name, value in values.items()
     }
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"expected TOML in {path}: {error}") from None
 
 
 def _problem(model: type[BaseModel], item: Mapping[str, Any]) -> str:

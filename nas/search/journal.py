@@ -78,7 +78,7 @@ def _check(path: Path) -> None:
 def _is_record(line: bytes) -> bool:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(record, dict) and isinstance(record.get("op_code"), int)
 

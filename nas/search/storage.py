@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nas.base import locks
 from nas.search import journal
+from nas.search import schema
 from nas.search import storage_url
 from nas.search.config import differences
 from nas.search.origin import changes
@@ -31,15 +32,14 @@ from nas.search.origin import origin_of
 from nas.search.plan import Plan
 from nas.search.storage_url import is_database
 
-CONFIG = "config"
-TASK = "task"
-ORIGIN = "origin"
-TASK_KEYS = {"input_shape", "num_classes", "id"}
+CONFIG, TASK, ORIGIN = schema.CONFIG, schema.TASK, schema.ORIGIN
 JOURNAL = "journal.log"
 # Processes that open a new database at once all try to make its tables, and one of them succeeds.
 SECONDS_TO_MAKE_TABLES = 10
 # What SQLAlchemy and Optuna raise on a database or journal that is not theirs; Optuna asserts that it knows a record.
-UNREADABLE = (SQLAlchemyError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError)
+UNREADABLE = (
+    SQLAlchemyError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError, OverflowError,
+)  # fmt: skip
 
 
 def open_storage(url: str | None, folder: Path) -> BaseStorage:
@@ -110,11 +110,21 @@ def load_study(name: str, folder: Path, url: str | None) -> optuna.Study:
     with _readable(url, folder):
         names = optuna.get_all_study_names(storage)
         study = optuna.load_study(study_name=name, storage=storage) if name in names else None
+        if study is not None:
+            attrs, trials, objectives = study.user_attrs, study.get_trials(deepcopy=False), len(study.directions)
     if study is None:
         raise ValueError(f"no study {name!r} in the storage; there are {sorted(names)}")
-    if not _is_signed(study.user_attrs):
+    if not schema.is_signed(attrs):
         raise ValueError(f"the study {name!r} was not made by nas search")
+    schema.check(name, attrs, objectives, trials)
     return study
+
+
+def is_of_a_run(settings: Path) -> bool:
+    """Tell whether a file of settings is the copy in a run's folder, which may have come from somebody else."""
+    return settings.name == "config.toml" and any(
+        (settings.parent / name).exists() for name in (JOURNAL, "environment.json", "models", "picks")
+    )
 
 
 def run_names(runs: Path) -> list[str]:
@@ -174,7 +184,7 @@ def _connect(url: str) -> BaseStorage:
 def _check_same(plan: Plan, attrs: Mapping[str, Any]) -> None:
     """Refuse to go on with a study of somebody else's, of other settings, of other data or by another version."""
     config = plan.config
-    if not _is_signed(attrs):
+    if not schema.is_signed(attrs):
         raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
     if changed := differences(config, attrs[CONFIG]):
         raise ValueError(
@@ -206,11 +216,6 @@ def check_origin(plan: Plan, attrs: Mapping[str, Any]) -> None:
             f"the run {plan.config.name!r} was started with other things that decide its numbers "
             f"({'; '.join(changed)}); go on with what it was started with, or search under another --name"
         )
-
-
-def _is_signed(attrs: Mapping[str, Any]) -> bool:
-    config, task = attrs.get(CONFIG), attrs.get(TASK)
-    return isinstance(config, dict) and isinstance(task, dict) and task.keys() >= TASK_KEYS
 
 
 def _sign(study: optuna.Study, plan: Plan) -> None:

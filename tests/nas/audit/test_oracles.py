@@ -254,5 +254,48 @@ def test_answers_that_are_no_logits_are_refused(tmp_path):
         of_onnx(saved(path, free)).query(np.zeros((4, 5)))
 
 
+def bomb(elements, *, known=True):
+    """A model of a few hundred bytes with a constant of so many elements, its shape written down or computed."""
+    one = helper.make_tensor("one", TensorProto.INT64, [], [1])
+    filled = helper.make_tensor("filled", TensorProto.FLOAT, [1], [1])
+    computing = [
+        helper.make_node("Size", ["x"], ["all"]),
+        helper.make_node("Clip", ["all", "one", "one"], ["count"]),
+        helper.make_node("Mul", ["size", "count"], ["computed"]),
+    ]
+    nodes = [
+        *([] if known else computing),
+        helper.make_node("ConstantOfShape", ["size" if known else "computed"], ["large"], value=filled),
+        helper.make_node("ReduceSum", ["large"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["x", "sum"], ["y"]),
+    ]
+    size = helper.make_tensor("size", TensorProto.INT64, [1], [elements])
+    return model_of(nodes, ("batch", 2), ("batch", 2), [size, *([] if known else [one])])
+
+
+@pytest.mark.parametrize("elements", [2**28, 900_000_000, 10**15])
+def test_a_small_file_that_asks_for_gigabytes_is_refused_before_it_gets_them(elements, tmp_path):
+    path = tmp_path / "bomb.onnx"
+    path.write_bytes(bomb(elements).SerializeToString())
+    assert path.stat().st_size < 400
+    with pytest.raises(ValueError, match=rf"^expected tensors of at most 134,217,728 elements in {path}; 'large' has"):
+        of_onnx(path)
+
+
+def test_a_file_that_computes_how_much_it_asks_for_is_held_by_the_system(tmp_path):
+    path = tmp_path / "bomb.onnx"
+    path.write_bytes(bomb(2**31, known=False).SerializeToString())
+    oracle = of_onnx(path)
+    with pytest.raises(ValueError, match="expected a model that takes records"):
+        oracle.query(np.ones((3, 2), np.float32))
+
+
+def test_an_input_beyond_all_measure_is_refused(tmp_path):
+    model = model_of([helper.make_node("Relu", ["x"], ["y"])], (10**12, 2), (10**12, 2))
+    (tmp_path / "wide.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"'x' has \[1000000000000, 2\]"):
+        of_onnx(tmp_path / "wide.onnx")
+
+
 def test_an_oracle_is_what_evidence_expects():
     assert isinstance(of_network(small()[1]), Oracle)

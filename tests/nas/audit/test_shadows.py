@@ -17,6 +17,7 @@ from nas.audit.shadows import seconds_each
 from nas.audit.shadows import train_missing
 from nas.audit.shadows import train_shadow
 from nas.base import files
+from nas.base.plugins import TRUSTED
 from nas.defences import gecko
 from nas.training import assess as evaluate
 from nas.training.assess import Candidate
@@ -316,6 +317,7 @@ def test_another_content_of_a_defence_of_the_same_name_is_another_key(spec, tmp_
     path = tmp_path / "own_defences" / "mine.py"
     path.write_text("def defend(setup, _teach):\n    return setup\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(TRUSTED, "own_defences.mine")
     defended = replace(spec, candidate=candidate(defence="own_defences.mine"))
     path.write_text("def defend(setup, _teach):\n    return setup  # and more\n")
     assert replace(defended).key != defended.key

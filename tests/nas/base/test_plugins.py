@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import search_spaces
+from nas.audit.attack_all import EFFORTS
 from nas.base import plugins
 
 FOLDERS = (
@@ -25,6 +28,7 @@ def own_module(tmp_path, monkeypatch):
     (tmp_path / "mine" / "__init__.py").write_text("")
     (tmp_path / "mine" / "tiny.py").write_text("def make_space(shape, classes):\n    return (shape, classes)\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(plugins.TRUSTED, "")
     yield "mine.tiny"
     for name in ("mine", "mine.tiny"):
         sys.modules.pop(name, None)
@@ -52,17 +56,118 @@ def test_a_file_added_is_a_plugin_added(tmp_path, monkeypatch):
     sys.modules.pop("search_spaces.added_space")
 
 
-def test_a_module_of_the_users_own_is_loaded_by_its_dotted_name(own_module):
+def test_a_module_of_the_users_own_is_loaded_by_its_dotted_name_once_it_is_trusted(own_module):
+    with pytest.raises(ValueError, match=rf"names the module '{own_module}'.* --plugin {own_module} if you trust it$"):
+        plugins.load("search_spaces", own_module, "make_space")
+    assert "mine" not in sys.modules
+    plugins.trust(own_module)
     assert plugins.load("search_spaces", own_module, "make_space")((3,), 2) == ((3,), 2)
     assert plugins.find("search_spaces", own_module, "applies") is None
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "conv.", "conv..", "no.such.module", "os.path", "a b", "../conv", "layers/binary", "\0"]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", "conv.", "conv..", "a b", "../conv", "layers/binary", "\0"])
 def test_a_name_that_is_none_is_refused_with_those_there_are(name):
     with pytest.raises(ValueError, match=r"^no .* in search_spaces; there are ") as caught:
         plugins.load("search_spaces", name, "make_space")
     assert f"no {name!r} in" in str(caught.value)
     assert "'conv', 'mlp'" in str(caught.value)
     assert "'make_space'" in str(caught.value)
+
+
+# Whose code may run.
+
+
+@pytest.mark.parametrize(
+    "name", ["os.path", "graph.architecture", "search_spaces.conv", "no.such.module", "mine.tiny.x"]
+)
+def test_a_dotted_name_that_is_not_trusted_imports_nothing(name, own_module, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda found: pytest.fail(f"{found} was looked for"))
+    plugins.trust(own_module)
+    with pytest.raises(ValueError, match=f"^a setting names the module '{name}', whose code would run here: "):
+        plugins.load("search_spaces", name, "make_space")
+
+
+def test_a_trusted_module_that_does_not_exist_is_refused_with_what_there_is(own_module):
+    plugins.trust("mine.none", "no.such.module", "os.path")
+    for name in ("mine.none", "no.such.module", "os.path"):
+        with pytest.raises(ValueError, match=f"^no '{name}' in search_spaces; there are "):
+            plugins.load("search_spaces", name, "make_space")
+
+
+def test_trust_reaches_the_processes_that_this_one_starts(own_module):
+    plugins.trust(own_module, "conv", "not a name.x", "other.one", own_module)
+    code = "from nas.base import plugins; print(plugins.trusted())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == str([own_module, "other.one"])
+
+
+# What a plug-in says of itself.
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Write a trusted module and return its dotted name."""
+    (tmp_path / "said").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(plugins.TRUSTED, "said.plugin")
+
+    def write(text):
+        (tmp_path / "said" / "plugin.py").write_text(text)
+        return "said.plugin"
+
+    yield write
+    for name in ("said", "said.plugin"):
+        sys.modules.pop(name, None)
+
+
+ATTACKS = "estimators.leakage.attacks"
+ATTACK = "def attack(evidence):\n    return evidence.logits[:, 0]\n"
+WRONG = {
+    (ATTACKS, "attack", ATTACK): "expected NEEDS in said.plugin: a tuple of names out of",
+    (ATTACKS, "attack", f"NEEDS = ('banc',)\n{ATTACK}"): "expected NEEDS of said.plugin to be",
+    (ATTACKS, "attack", f"NEEDS = 'bank'\n{ATTACK}"): "to be a tuple of .*; got 'bank'",
+    (
+        "estimators.leakage.attacks",
+        "attack",
+        f"NEEDS = ()\nEFFORT = 'slow'\n{ATTACK}",
+    ): "one of .*; got 'slow'",
+    (ATTACKS, "attack", f"NEEDS = ()\nMIN_REFERENCES = True\n{ATTACK}"): "a whole number from 0",
+    (ATTACKS, "attack", f"NEEDS = ()\nLABEL_ONLY = 1\n{ATTACK}"): "True or False; got 1",
+    (
+        "estimators.leakage.attacks",
+        "attack",
+        f"NEEDS = ()\nEFORT = 'full'\n{ATTACK}",
+    ): "no attribute 'EFORT' .*EFFORT",
+    ("search_spaces", "make_space", "make_space = print\nUSUAL_TASK = (3, 10)"): "USUAL_TASK of .* number of classes",
+    ("search_spaces", "make_space", "make_space = print\nUSUAL_TASKS = ((3,), 2)"): "no attribute 'USUAL_TASKS'",
+    (
+        "estimators.cost",
+        "estimate",
+        "estimate = print\napplies = True",
+    ): "a function of a device; got True",
+    ("nas.data", "load", "load = print\nNEEDS_PATH = 'no'"): "NEEDS_PATH of .* True or False; got 'no'",
+    ("nas.data", "load", "load = print"): "expected NEEDS_PATH in said.plugin: True or False",
+}
+
+
+@pytest.mark.parametrize(("package", "attribute", "text"), WRONG)
+def test_a_plugin_that_breaks_its_kinds_interface_is_refused(written, package, attribute, text):
+    with pytest.raises(ValueError, match=WRONG[package, attribute, text]):
+        plugins.load(package, written(text), attribute)
+
+
+def test_other_constants_of_a_plugin_are_its_own(written):
+    name = written(f"NEEDS = ('bank',)\nEFFORT = 'full'\nREFERENCES = 5\nSTEPS = 3\n{ATTACK}")
+    assert plugins.find("estimators.leakage.attacks", name, "EFFORT") == "full"
+
+
+def test_the_table_of_kinds_is_the_one_that_is_documented():
+    for package, kind in plugins.KINDS.items():
+        assert f"| `{package.replace('.', '/')}` | `{kind.function}(" in plugins.__doc__
+        assert all(f"`{name}" in plugins.__doc__ for name in kind.attributes)
+        adding = (Path(__file__).parents[3] / "docs" / "adding.md").read_text()
+        assert all(f"`{name}" in adding for name in kind.attributes)
+
+
+def test_efforts_are_those_of_an_audit():
+    assert tuple(EFFORTS) == plugins.EFFORTS

@@ -316,3 +316,32 @@ def test_ones_own_devices_are_listed_marked_and_priced_by_their_name(nas, here):
     assert re.search(r"^\(own\)", nas("list", "devices").out, flags=re.MULTILINE)
     half = told(nas, "estimate", "--device", "mine")
     assert half["latency_ms"] == pytest.approx(2 * told(nas, "estimate", "--device", "stm32l4r5")["latency_ms"])
+
+
+# Sizes beyond memory.
+
+
+@pytest.mark.parametrize("shape", ["1000000000000", "3,100000,100000", f"3,8,{10**400}", "0", "-1,8,8"])
+@pytest.mark.parametrize("command", [("estimate",), ("export", "{}"), ("measure",)])
+def test_records_of_another_size_than_records_have_are_refused(refused, command, shape):
+    line = refused(*command, "--space", "mlp", "--input-shape", shape)
+    assert line.startswith(("expected records of at most 16,777,216 numbers", "expected whole numbers from 1"))
+
+
+@pytest.mark.parametrize("command", [("estimate",), ("export", "{}"), ("measure",)])
+def test_more_classes_than_anyone_has_are_refused(refused, command):
+    assert refused(*command, "--classes", 10**12) == "expected at most 65,536 classes; got 1000000000000"
+
+
+@pytest.mark.parametrize("command", [("export", "{}"), ("measure",)])
+def test_a_network_that_would_take_the_machines_memory_is_priced_and_not_built(nas, refused, command, monkeypatch):
+    monkeypatch.setattr("nas.runs.networks.build", lambda *_, **__: pytest.fail("it was built"))
+    given = ("--space", "mlp", "--input-shape", "16000000")
+    assert nas("estimate", *given).code == 0
+    assert refused(*command, *given).startswith("expected a network of at most 134,217,728 weights; got 1,024,000,")
+
+
+def test_json_nested_beyond_all_measure_is_refused(refused, tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    assert refused("estimate", tmp_path / "deep.json").endswith("it is nested too deeply")
+    assert "nested deeper than 50 levels" in refused("estimate", '{"depth": ' + "[" * 90 + "]" * 90 + "}")

@@ -293,3 +293,20 @@ def test_each_difference_is_named_and_only_what_decides_the_numbers_counts():
     free = {"trials": 99, "workers": 7, "engine": "nni", **paths}
     assert free.keys() == MAY_CHANGE
     assert differences(parse_config({"name": "a", "budgets": {"macs": 5.0}, **free}), stored) == []
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 2**53 + 1])
+def test_whole_numbers_beyond_what_a_float_holds_are_refused(value):
+    for recipe in ({"epochs": value}, {"epochs": {"low": 1, "high": value}}, {"dropout": [0.1, value]}):
+        with pytest.raises(ValueError, match=r"recipe\.(epochs|dropout).*(finite|9,007,199,254,740,992|low < high)"):
+            parse_config({"recipe": recipe})
+    for name in ("members", "references", "trials", "workers"):
+        with pytest.raises(ValueError, match=f"^{name}: "):
+            parse_config({name: value})
+
+
+def test_settings_nested_beyond_all_measure_are_refused(tmp_path):
+    for text in (f"name = {'[' * 2000}", ".".join(["recipe"] * 3000) + " = 1", f"name = {'[' * 60}{']' * 60}"):
+        (tmp_path / "a.toml").write_text(text + "\n")
+        with pytest.raises(ValueError, match="nested"):
+            load_config(tmp_path / "a.toml", {})

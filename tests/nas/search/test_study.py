@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from estimators.estimate import Estimate
 from nas.base import memory
 from nas.base.clock import Clock
+from nas.base.plugins import TRUSTED
 from nas.pricing.price import cost_metrics
 from nas.runs.progress import count
 from nas.search import claims
@@ -68,6 +69,7 @@ def plan(mlp_plan, tmp_path):
 def three(tmp_path, monkeypatch):
     """A search of a space of three networks, trained by one recipe."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(TRUSTED, "tiny_spaces.three")
     recipe = {
         "epochs": 2,
         "learning_rate": 0.01,

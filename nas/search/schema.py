@@ -1,0 +1,198 @@
+"""What a study of this program holds: checked when one is opened, because anyone may have written it.
+
+A study is a file or a database that travels between people and machines. Everything that is read of it later is
+checked here once: the settings and the task it was signed with, and of each trial its state, its parameters and what
+was measured. Attributes that others added (notes of a dashboard) are left alone, unless they take the form of a number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Annotated
+from typing import Any
+from typing import TypeAlias
+
+from annotated_types import Ge
+from annotated_types import Le
+from annotated_types import MaxLen
+from annotated_types import MinLen
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+from pydantic import BaseModel
+from pydantic import ConfigDict
+from pydantic import FiniteFloat
+from pydantic import ValidationError
+
+from nas.base import sizes
+from nas.search.config import SearchConfig
+from nas.search.config import parse_config
+from nas.training.assess import MEASURED
+
+CONFIG = "config"
+TASK = "task"
+ORIGIN = "origin"
+NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
+"""Settings that are read of a study as they stand, without the defaults of the program that reads them."""
+Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
+KEY = re.compile(r"[0-9a-f]{16}")
+TEXTS = ("rejected", "host", "failed", "weights_sha256")
+ENDS = ("_low", "_high")
+Length: TypeAlias = Annotated[int, Ge(1), Le(sizes.MOST_INPUTS)]
+
+
+class Task(BaseModel):
+    """What a study was made for; a later version may say more.
+
+    Attributes:
+        input_shape: Shape of one record.
+        num_classes: Length of the logits.
+        id: Names the study.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    input_shape: Annotated[list[Length], MinLen(1), MaxLen(3)]
+    num_classes: Annotated[int, Ge(2), Le(sizes.MOST_CLASSES)]
+    id: Annotated[str, MinLen(1), MaxLen(200)]
+
+
+class Origin(BaseModel):
+    """What decided a study's numbers when it started (`nas.search.origin`); a later version may say more.
+
+    Attributes:
+        version: Training version, and PyTorch's.
+        fingerprint: Names the data.
+        device: Names the figures of the device's file.
+        prices: What each cost metric said of the space's reference network; a reason where it could not be priced.
+        measures: What the attack and the statistics said of a made-up network.
+        defences: What a tiny training with each defence gave.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    version: Text
+    fingerprint: Text
+    device: Text
+    prices: dict[str, FiniteFloat | Text]
+    measures: dict[str, FiniteFloat]
+    defences: dict[str, list[FiniteFloat]]
+
+
+def is_signed(attrs: Mapping[str, Any]) -> bool:
+    """Tell whether a study was made by this program: it says so in its attributes."""
+    return isinstance(attrs.get(CONFIG), dict) and isinstance(attrs.get(TASK), dict)
+
+
+def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence[FrozenTrial]) -> None:
+    """Refuse a signed study whose content is not what this program writes.
+
+    Args:
+        name: Its name.
+        attrs: Its user attributes.
+        objectives: How many it minimises.
+        trials: All of its trials.
+
+    Raises:
+        ValueError: With the part, what was expected and what it holds.
+    """
+    where = f"the study {name!r}"
+    _check_task(attrs[TASK], where)
+    if ORIGIN in attrs:  # not in studies from before there were training versions
+        _check_origin(attrs[ORIGIN], where)
+    config = _config(attrs[CONFIG], where)
+    if config.name != name:  # it names the run's folder
+        raise ValueError(f"expected {where} to have the settings of a run of this name; they are of {config.name!r}")
+    if len(config.objectives) != objectives:
+        raise ValueError(f"expected {len(config.objectives)} objectives of {where}; got {objectives}")
+    for number, trial in enumerate(trials):
+        _check_trial(trial, number, config, where)
+
+
+def _check_task(task: Mapping[str, Any], where: str) -> None:
+    try:
+        sizes.check_depth(task)
+        found = Task.model_validate(task)
+        sizes.check_task(found.input_shape, found.num_classes)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        part = ".".join(map(str, problem["loc"]))
+        raise ValueError(f"{where} has a wrong task: {part}: {problem['msg']}; got {problem['input']!r}") from None
+    except ValueError as error:
+        raise ValueError(f"{where} has a wrong task: {error}") from None
+
+
+def _check_origin(origin: object, where: str) -> None:
+    try:
+        sizes.check_depth(origin)
+        Origin.model_validate(origin)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        part = ".".join(map(str, problem["loc"]))
+        raise ValueError(f"{where} has a wrong origin: {part}: {problem['msg']}; got {problem['input']!r}") from None
+    except ValueError as error:
+        raise ValueError(f"{where} has a wrong origin: {error}") from None
+
+
+def _config(config: Mapping[str, Any], where: str) -> SearchConfig:
+    try:
+        sizes.check_depth(config)
+        if missing := [name for name in NEEDED if name not in config]:
+            raise ValueError(f"missing {missing}")  # noqa: TRY301 - all that is wrong with the settings is said at once
+        return parse_config(config)
+    except ValueError as error:
+        raise ValueError(f"{where} has wrong settings: {error}") from None
+
+
+def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, where: str) -> None:
+    where = f"trial {number} of {where}"
+    attrs = trial.user_attrs
+    if trial.number != number:
+        raise ValueError(f"expected {where} to be numbered so; got {trial.number}")
+    for name, value in attrs.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and not _is_finite(value):
+            raise ValueError(f"expected a finite number as {name!r} of {where}; got {str(value)[:40]}")
+    for name in TEXTS:
+        if not isinstance(attrs.get(name, ""), str):
+            raise ValueError(f"expected a text as {name!r} of {where}; got {attrs[name]!r}")
+    if "key" in attrs and not (isinstance(attrs["key"], str) and KEY.fullmatch(attrs["key"])):  # it names a file
+        raise ValueError(f"expected sixteen hex digits as 'key' of {where}; got {attrs['key']!r}")
+    if "defence" in trial.params and trial.params["defence"] not in config.defences:
+        raise ValueError(f"no defence {trial.params['defence']!r}, of {where}; there are {list(config.defences)}")
+    if trial.state == TrialState.COMPLETE:
+        _check_complete(trial, config, where)
+
+
+def _check_complete(trial: FrozenTrial, config: SearchConfig, where: str) -> None:
+    attrs = trial.user_attrs
+    wanted = dict.fromkeys(["key", *MEASURED, *config.objectives, *config.budgets])
+    if missing := [name for name in wanted if name not in attrs]:
+        raise ValueError(f"expected all measures of {where}; missing: {missing}")
+    for name in wanted.keys() - {"key"}:
+        if not _is_number(attrs[name]):
+            raise ValueError(f"expected a number as {name!r} of {where}; got {attrs[name]!r}")
+    for name in attrs:
+        low, high = (attrs.get(f"{name}{end}") for end in ENDS)
+        if (low, high) == (None, None):
+            continue
+        if not (all(map(_is_number, (low, attrs[name], high))) and low <= attrs[name] <= high):
+            raise ValueError(f"expected {name!r} of {where} within its interval; got {low!r} to {high!r}")
+    values = trial.values or ()
+    if len(values) != len(config.objectives) or not all(_is_number(value) and _is_finite(value) for value in values):
+        raise ValueError(f"expected {len(config.objectives)} finite values of {where}; got {values}")
+    searched = [*config.recipe.distributions(), *(["defence"] if len(config.defences) > 1 else [])]
+    if missing := [name for name in searched if name not in trial.params]:
+        raise ValueError(f"expected all parameters of {where}; missing: {missing}")
+    config.recipe.recipe(trial.params)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: float) -> bool:
+    """Tell whether a float holds a number: integers may be longer than any."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

@@ -1,0 +1,149 @@
+"""A study that somebody else wrote is checked when it is opened, whatever asks for it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from nas.search import schema
+from nas.search.config import SearchConfig
+from nas.search.storage import load_study
+
+
+@pytest.fixture
+def rewritten(own_run):
+    """Change lines of a run's journal; returns the run."""
+
+    def rewrite(change):
+        journal = own_run.folder / "journal.log"
+        lines = [json.loads(line) for line in journal.read_text().splitlines()]
+        changed = change(lines)
+        lines = changed if isinstance(changed, list) else lines
+        journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return own_run
+
+    return rewrite
+
+
+def of_study(lines, name):
+    return next(line["user_attr"] for line in lines if name in line.get("user_attr", {}) and "study_id" in line)
+
+
+def of_trial(lines, name, number=0):
+    trials = (line["user_attr"] for line in lines if "trial_id" in line and name in line.get("user_attr", {}))
+    return [line for line in trials if line][number]
+
+
+def tell(nas, run, *command):
+    told = nas(*command[:1], run.name, *command[1:], "--runs", run.runs)
+    assert (told.code, told.out) == (2, "")
+    assert told.err.count("\n") == 1
+    return told.err[len("nas: ") : -1]
+
+
+COMMANDS = (("show",), ("show", "--json"), ("pick",), ("audit", "--pick", 0))
+
+TASKS = {
+    "input_shape": [None, 7, [], ["7"], [0], [-1, 8, 8], [10**12], [4096, 4097], [1, 1, 1, 1, 1], [True], [8.0], {}],
+    "num_classes": [None, "10", 1, -1, 10**9, True, 2.5, []],
+    "fingerprint": [None, 5, "", [], "x" * 300],
+    "id": [None, 5, ""],
+    "version": [5, [], {}],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TASKS.items() for value in values])
+def test_a_task_of_another_kind_is_refused(rewritten, name, value):
+    run = rewritten(lambda lines: of_study(lines, "task")["task"].update({name: value}))
+    with pytest.raises(ValueError, match=r"^the study 'small' has a wrong task: "):
+        load_study("small", run.folder, None)
+
+
+SETTINGS = {
+    "space": [None, 5, [], {}],
+    "objectives": [None, "error", [], ["error", "error"], [5], ["error"]],
+    "budgets": [None, [], {"macs": "9"}, {"macs": math.nan}],
+    "defences": [None, [], "none", [None]],
+    "dataset": [None, 5],
+    "seed": [None, "0", -1, 2.5],
+    "recipe": [None, 5, {"epochs": "many"}, {"epochs": {"low": 5, "high": 2}}, {"epochs": 10**400}],
+    "name": ["other", None, "../x"],
+    "unheard": [1],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in SETTINGS.items() for value in values])
+def test_settings_of_another_kind_are_refused_by_all_commands(nas, rewritten, no_training, name, value):
+    run = rewritten(lambda lines: of_study(lines, "config")["config"].update({name: value}))
+    told = {tell(nas, run, *command) for command in COMMANDS}
+    assert len(told) == 1
+    assert "the study 'small'" in told.pop()
+
+
+@pytest.mark.parametrize("name", ["space", "objectives", "budgets", "defences", "dataset", "seed"])
+def test_settings_that_are_missing_are_named(nas, rewritten, name):
+    run = rewritten(lambda lines: of_study(lines, "config")["config"].pop(name) and None)
+    assert tell(nas, run, "show") == f"the study 'small' has wrong settings: missing ['{name}']"
+
+
+TRIALS = {
+    "key": [None, 5, "../../../up", "0" * 15, "0" * 17, "G" * 16, []],
+    "error": [None, "0.1", [], {}, math.nan, math.inf, 10**400, True, 2.0],
+    "leakage_low": [None, "0.1", math.nan, 2.0],
+    "leakage_high": ["x", -1.0],
+    "macs": [math.nan, -math.inf, 10**400],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TRIALS.items() for value in values])
+def test_measures_of_another_kind_are_refused_by_all_commands(nas, rewritten, no_training, name, value):
+    run = rewritten(lambda lines: of_trial(lines, name).update({name: value}))
+    for command in COMMANDS:
+        assert "of trial " in tell(nas, run, *command) or "nas search" in tell(nas, run, *command)
+
+
+def test_a_key_that_names_another_file_is_refused(nas, rewritten):
+    run = rewritten(lambda lines: of_trial(lines, "key").update({"key": "../../../../up"}))
+    assert "expected sixteen hex digits as 'key'" in tell(nas, run, "pick")
+
+
+def test_parameters_that_are_missing_are_named(nas, rewritten):
+    def without(lines):
+        return [line for line in lines if line.get("param_name") not in ("dropout", "depth")]
+
+    run = rewritten(without)
+    for command in COMMANDS:
+        assert "dropout" in tell(nas, run, *command)
+
+
+def test_a_parameter_of_the_space_that_is_missing_is_named(nas, rewritten):
+    run = rewritten(lambda lines: [line for line in lines if line.get("param_name") != "depth"])
+    assert "'depth' is missing" in tell(nas, run, "show")
+
+
+def test_what_others_added_is_left_alone(nas, rewritten):
+    def note(lines):
+        measured = next(line for line in lines if "trial_id" in line and "error" in line.get("user_attr", {}))
+        place = lines.index(measured)
+        notes = [{"note": "a [b]word[/b]"}, {"stars": 5}, {"tags": ["x"]}]
+        lines[place:place] = [{**measured, "user_attr": note} for note in notes]
+        signed = next(line for line in lines if "study_id" in line and "config" in line.get("user_attr", {}))
+        lines.insert(lines.index(signed), {**signed, "user_attr": {"dashboard": {"x": 1}}})
+
+    run = rewritten(note)
+    for command in COMMANDS[:3]:
+        assert nas(*command[:1], run.name, *command[1:], "--runs", run.runs).code == 0
+    assert "no metric 'stars'" in tell(nas, run, "pick", "--prefer", "stars")
+
+
+def test_a_study_that_goes_on_is_checked_too(nas, rewritten, no_training):
+    run = rewritten(lambda lines: of_trial(lines, "error").update({"error": "low"}))
+    told = nas("search", run.folder / "config.toml", "--runs", run.runs)
+    assert told.code == 2
+    assert "expected a number as 'error' of trial" in told.err
+
+
+def test_everything_that_is_needed_is_a_setting():
+    assert set(schema.NEEDED) <= SearchConfig.model_fields.keys()
