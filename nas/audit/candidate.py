@@ -45,6 +45,7 @@ from nas.audit.shadows import ShadowSpec
 from nas.audit.shadows import seconds_each
 from nas.base import files
 from nas.base import processes
+from nas.base.text import inline
 from nas.pricing.report import bits_of
 from nas.records import Records
 from nas.runs import picks
@@ -270,8 +271,8 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "data": f"{config.dataset}, fingerprint {plan.data.fingerprint[:16]}",
         "training records": f"{count}, {found.members} of them attacked",
         "non-members": f"{found.non_members} test records; audited on them before: {seen}",
-        "error on test records": _text(subject.error),
-        "leakage in the search": _text(subject.proxy),
+        "error on test records": inline(subject.error),
+        "leakage in the search": inline(subject.proxy),
         "shadows": f"{found.shadows}, the same recipe and {count} records each, seed {subject.spec.seed}",
         "made by": f"gecko-nas {metadata.version('gecko-nas')}, PyTorch {torch.__version__}",
     }
@@ -312,10 +313,6 @@ def audit_subject(
     others = [number for number in earlier or {} if number != subject.number]
     more = (*proxy_disagrees(subject.proxy, found.leakage), *test_was_open(others))
     return replace(found, warnings=(*found.warnings, *more))
-
-
-def _text(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
 def _some(records: Records, counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:

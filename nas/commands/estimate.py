@@ -108,13 +108,13 @@ def _say_priced(device: Device, rows: int, output: Path, *, as_json: bool) -> No
 def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
     """Print all costs, or return them for JSON."""
     from estimators.devices.files import load_device
-    from nas.base import text
+    from estimators.estimate import flat
     from nas.pricing import price
     from nas.pricing import report
 
     by_device, refused = price.price_on(network, device)
     if as_json:
-        numbers = {name: text.flat(estimates) for name, estimates in by_device.items()}
+        numbers = {name: flat(estimates) for name, estimates in by_device.items()}
         return {"devices": numbers, "refused": refused} if device == "all" else next(iter(numbers.values()))
     show_table(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
     for name, reason in refused.items():

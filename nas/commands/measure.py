@@ -82,8 +82,8 @@ def _table(compared: list[Compared]) -> Table:
         column.justify = "right"
     for one in compared:
         timing = one.timing
-        measured = text.interval_text(Estimate(timing.latency_ms, timing.low, timing.high))
-        predicted = "-" if one.predicted is None else text.interval_text(one.predicted)
+        measured = text.stacked(Estimate(timing.latency_ms, timing.low, timing.high))
+        predicted = "-" if one.predicted is None else text.stacked(one.predicted)
         error = "-" if one.error is None else f"{one.error:+.0%}"
         table.add_row(one.precision, measured, predicted, error, f"{timing.drift:.1%}")
     return table

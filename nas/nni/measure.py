@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from estimators.estimate import Estimate
+from estimators.estimate import flat
+from estimators.estimate import from_flat
 from nas.search.bench import evaluate
 from nas.search.plan import Plan
 from nas.search.plan import price
@@ -36,13 +38,8 @@ def measure(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, float]:
     """
     measures, seconds = evaluate(plan, bench, candidate)
     estimates = {**price(plan, candidate.architecture), **measures}
-    numbers = {"default": estimates[plan.config.objectives[0]].value}
-    for name, estimate in estimates.items():
-        numbers[name] = estimate.value
-        if estimate.low < estimate.high:
-            numbers[f"{name}_low"] = estimate.low
-            numbers[f"{name}_high"] = estimate.high
-    return numbers | {f"{SECONDS}{phase}": value for phase, value in seconds.items()}
+    ranked_by = {"default": estimates[plan.config.objectives[0]].value}
+    return ranked_by | flat(estimates) | {f"{SECONDS}{phase}": value for phase, value in seconds.items()}
 
 
 def measures_in(numbers: Mapping[str, float]) -> dict[str, Estimate]:
@@ -52,12 +49,7 @@ def measures_in(numbers: Mapping[str, float]) -> dict[str, Estimate]:
     >>> measures_in({"default": 0.2, "macs": 9, **numbers, "loss_auc": 0.6, "accuracy_gap": 0.0})["error"]
     Estimate(value=0.2, low=0.1, high=0.4)
     """
-    return {
-        name: Estimate(
-            numbers[name], numbers.get(f"{name}_low", numbers[name]), numbers.get(f"{name}_high", numbers[name])
-        )
-        for name in MEASURED
-    }
+    return {name: from_flat(numbers, name) for name in MEASURED}
 
 
 def seconds_in(numbers: Mapping[str, float]) -> dict[str, float]:

@@ -12,12 +12,12 @@ from estimators.devices.device import Device
 from estimators.estimate import Estimate
 from estimators.models.by_layer import Layer
 from nas.base.text import Row
-from nas.base.text import _heading
-from nas.base.text import _short
-from nas.base.text import interval_text
+from nas.base.text import heading
 from nas.base.text import plain_table
 from nas.base.text import runs
 from nas.base.text import runs_of_widths
+from nas.base.text import short
+from nas.base.text import stacked
 from search_spaces.graph.architecture import WEIGHTED
 from search_spaces.graph.architecture import Architecture
 
@@ -36,12 +36,12 @@ def bits_of(architecture: Architecture) -> str:
 def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) -> Table:
     """Lay out one architecture's costs, a row for each device."""
     names = list(dict.fromkeys(name for estimates in by_device.values() for name in estimates))
-    table = plain_table("device", *map(_heading, names), title=title)
+    table = plain_table("device", *map(heading, names), title=title)
     for column in table.columns[1:]:
         column.justify = "right"
         column.no_wrap = True
     for device, estimates in by_device.items():
-        cells = [interval_text(estimates[name]) if name in estimates else "-" for name in names]
+        cells = [stacked(estimates[name]) if name in estimates else "-" for name in names]
         table.add_row(device, *cells)
     return table
 
@@ -59,10 +59,10 @@ def layer_table(layers: Sequence[Layer], title: str) -> Table:
         column.no_wrap = True
     for layer in layers:
         table.add_row(*_layer_cells(layer, total_ms, with_energy=with_energy, with_dataflow=with_dataflow))
-    energy = [_short(sum(layer.energy_mj or 0.0 for layer in layers))] * with_energy
+    energy = [short(sum(layer.energy_mj or 0.0 for layer in layers))] * with_energy
     macs, flash_kib = sum(layer.macs for layer in layers), sum(layer.flash_kib for layer in layers)
     peak = f"{max(layer.ram_kib for layer in layers):,.1f}"
-    table.add_row("", "all", "", "", f"{macs:,}", _short(total_ms), "", *energy, f"{flash_kib:,.1f}", peak)
+    table.add_row("", "all", "", "", f"{macs:,}", short(total_ms), "", *energy, f"{flash_kib:,.1f}", peak)
     return table
 
 
@@ -70,9 +70,9 @@ def _layer_cells(layer: Layer, total_ms: float, *, with_energy: bool, with_dataf
     window = f" {layer.window[0]}x{layer.window[1]}" if layer.window != (1, 1) else ""
     bits = "" if layer.input_bits is None else f"{layer.weight_bits or '-'}/{layer.input_bits}"
     cells = ["" if layer.op is None else str(layer.op), layer.kind + window, "x".join(map(str, layer.shape)), bits]
-    cells += [f"{layer.macs:,}" if layer.macs else "", _short(layer.latency_ms)]
+    cells += [f"{layer.macs:,}" if layer.macs else "", short(layer.latency_ms)]
     cells += [f"{layer.latency_ms / total_ms:.1%}" if layer.latency_ms else ""]
-    cells += [_short(layer.energy_mj or 0.0)] * with_energy
+    cells += [short(layer.energy_mj or 0.0)] * with_energy
     bound = "" if layer.bound == "nothing" else layer.bound
     return [*cells, f"{layer.flash_kib:,.1f}", f"{layer.ram_kib:,.1f}", bound, *[layer.dataflow] * with_dataflow]
 

@@ -10,11 +10,12 @@ from optuna.trial import FrozenTrial
 from rich.table import Table
 
 from estimators.estimate import Estimate
+from estimators.estimate import from_flat
+from estimators.estimate import plain
 from nas.base.text import Row
-from nas.base.text import _heading
-from nas.base.text import _plain
-from nas.base.text import interval_text
+from nas.base.text import heading
 from nas.base.text import plain_table
+from nas.base.text import stacked
 from nas.pricing.report import bits_of
 from nas.runs.pareto import is_metric
 from nas.search.config import parse_config
@@ -59,7 +60,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "bits": bits_of(architecture),
         "recipe": asdict(recipe),
         "defence": defence_of(study, trial),
-        **{name: _plain(value) for name, value in trial.user_attrs.items() if _is_number(value)},
+        **{name: plain(value) for name, value in trial.user_attrs.items() if _is_number(value)},
     }
 
 
@@ -71,7 +72,7 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     wanted = dict.fromkeys([*config["objectives"], *config["budgets"]])
     extra = [name for name in wanted if name not in measured]
     names = [*measured, *extra]
-    table = plain_table("no.", *map(_heading, names), "bits", "defence")
+    table = plain_table("no.", *map(heading, names), "bits", "defence")
     for column in table.columns[: len(names) + 1]:
         column.justify = "right"
         column.no_wrap = True
@@ -118,7 +119,5 @@ def _is_number(value: object) -> bool:
 
 
 def _cell(trial: FrozenTrial, name: str) -> str:
-    value, attrs = trial.user_attrs[name], trial.user_attrs
-    if name not in WITH_INTERVAL:
-        return interval_text(Estimate.exact(value))
-    return interval_text(Estimate(value, attrs.get(f"{name}_low", value), attrs.get(f"{name}_high", value)))
+    estimate = from_flat(trial.user_attrs, name)
+    return stacked(estimate if name in WITH_INTERVAL else Estimate.exact(estimate.value))

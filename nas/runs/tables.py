@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
+from estimators.estimate import flat
 from nas.base import files
-from nas.base import text
 from nas.base.reading import check_commas
 from nas.base.reading import existing
 from nas.base.reading import unreadable
@@ -111,7 +111,7 @@ def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[di
     refused = []
     for row in rows:
         try:
-            costs: dict[str, object] = text.flat(estimates := screen(row.architecture, device))
+            costs: dict[str, object] = {**flat(estimates := screen(row.architecture, device))}
         except CannotRun as error:
             refused.append(f"line {row.line}: {device.name} cannot run it: {error}")
             costs = {NOTE: refused[-1].partition(": ")[2]}

@@ -205,7 +205,7 @@ def test_what_cannot_be_done_is_refused(refused, own_run, no_shadow, tmp_path):
     assert told("--pick", 1, "--shadow", tmp_path) == "expected --shadow only for an .onnx file; small is a run"
     assert told("--bits", 8).startswith("expected --bits only with --pick")
     assert told("--attack", "loss").startswith("expected --attack only with --pick")
-    assert told().startswith("expected at least 8 trained candidates to hold the proxy against; got 5")
+    assert told().startswith("expected at least 8 trained candidates for the proxy check; got 5")
     assert "'nothing'" in refused("audit", "nothing", "--pick", 1)
 
 
