@@ -122,7 +122,7 @@ def no_training(monkeypatch):
         "nas.search.workers.run",
         "nas.training.assess.train",
         "nas.training.bank.train",
-        "nas.search.study.assess",
+        "nas.search.bench.assess",
     ):
         monkeypatch.setattr(place, fail)
 

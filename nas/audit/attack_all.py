@@ -45,8 +45,8 @@ from nas.audit import cautions
 from nas.audit.findings import Audit
 from nas.audit.findings import ClassRisk
 from nas.audit.findings import Finding
+from nas.audit.findings import RecordFindings
 from nas.audit.findings import RecordRisk
-from nas.audit.findings import Records
 from nas.audit.findings import Released
 from nas.audit.findings import Scores
 from nas.base import plugins
@@ -207,7 +207,7 @@ def _by_class(strongest: Finding, evidence: Evidence, is_member: Mask) -> tuple[
     return tuple(sorted(risks, key=lambda risk: -risk.auc.value))
 
 
-def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -> Records:
+def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -> RecordFindings:
     """Rank members by an attack that compares each record with itself, where there is one."""
     by_record = [found for found in findings if found.attack == "lira_online"]
     chosen = (by_record or list(findings))[0]
@@ -216,7 +216,7 @@ def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -
     order = np.argsort(-np.where(is_member, chosen.scores, -np.inf), kind="stable")[:RISKIEST]
     others = np.sort(chosen.scores[~is_member])
     riskiest = tuple(_risk(int(record), chosen.scores, others, evidence) for record in order if is_member[record])
-    return Records(chosen.attack, riskiest, values, _agreement(values, chosen.scores[is_member]))
+    return RecordFindings(chosen.attack, riskiest, values, _agreement(values, chosen.scores[is_member]))
 
 
 def _agreement(values: Scores, scores: Scores) -> Estimate:

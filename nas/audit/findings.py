@@ -84,7 +84,7 @@ class RecordRisk:
 
 
 @dataclass(frozen=True, eq=False)
-class Records:
+class RecordFindings:
     """Risk record by record.
 
     Attributes:
@@ -142,7 +142,7 @@ class Audit:
     effort: str
     findings: tuple[Finding, ...]
     by_class: tuple[ClassRisk, ...]
-    records: Records
+    records: RecordFindings
     trainings: Scores
     released: tuple[Released, ...]
     skipped: Mapping[str, str]

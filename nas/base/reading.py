@@ -55,7 +55,7 @@ def contents(folder: Path, limit: int = 8) -> str:
     return f"{folder} holds {names[:limit]}{more}" if names else f"{folder} is empty"
 
 
-def find(
+def find_files(
     root: Path, folders: Sequence[str], names: Sequence[str], expected: str, suffixes: Sequence[str] = ("",)
 ) -> list[Path]:
     """Find the files of a data set, all in one of `folders` below `root`, each under any of `suffixes`.

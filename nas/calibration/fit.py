@@ -27,7 +27,7 @@ from nas import spaces
 from nas.calibration.device_file import device_text
 from nas.calibration.device_file import template_of
 from nas.calibration.measurements import About
-from nas.calibration.measurements import Findings
+from nas.calibration.measurements import CalibrationReport
 from nas.calibration.measurements import Measured
 from nas.calibration.measurements import Prepared
 from nas.calibration.measurements import check_count
@@ -47,7 +47,7 @@ CANDIDATES = 100
 NEXT = 5
 
 
-def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, Findings]:
+def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, CalibrationReport]:
     """Fit a device to measured networks.
 
     Args:
@@ -69,7 +69,7 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, Findings]:
     table, model, outliers = _fit(table, about.like)
     errors = np.abs(1 / model.ratios - 1)
     ceiling, repeated = noise_ceiling(table.cycles, table.groups)
-    findings = Findings(
+    findings = CalibrationReport(
         rows=len(table.rows),
         networks=len(np.unique(table.groups)),
         missing=missing,

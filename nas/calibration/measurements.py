@@ -115,7 +115,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Findings:
+class CalibrationReport:
     """What a calibration learned about its table.
 
     Attributes:

@@ -19,7 +19,7 @@ from nas.commands.options import say
 from nas.commands.options import shape
 
 if TYPE_CHECKING:
-    from nas.calibration.measurements import Findings
+    from nas.calibration.measurements import CalibrationReport
 
 NAMED_LINES = 8
 ENOUGH_REPEATED = 20
@@ -87,7 +87,7 @@ def calibrate(
     say(f"written to {path}: nas estimate --device {device}")
 
 
-def describe(findings: Findings) -> list[str]:
+def describe(findings: CalibrationReport) -> list[str]:
     """Say in lines what a calibration found."""
     lines = [f"{findings.rows} rows of {findings.networks} different networks"]
     for what, numbers in (("without a usable latency", findings.missing), ("that repeat another", findings.duplicates)):
@@ -120,7 +120,7 @@ def describe(findings: Findings) -> list[str]:
     return lines
 
 
-def _ceiling(findings: Findings) -> str:
+def _ceiling(findings: CalibrationReport) -> str:
     if findings.ceiling is None or findings.repeated < ENOUGH_REPEATED:
         return f"{findings.repeated} rows measure a network again: too few to tell how much of the error is noise"
     return (

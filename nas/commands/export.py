@@ -44,10 +44,10 @@ def export(
 ) -> None:
     """Write float32.onnx and int8.onnx; one that does not agree with PyTorch is not written."""
     from nas.deploy.deployed import write
-    from nas.runs.networks import find
+    from nas.runs.networks import find_network
 
     chosen = precisions(precision)
-    found = find(architecture, space, shape(input_shape), classes, runs)
+    found = find_network(architecture, space, shape(input_shape), classes, runs)
     folder = output or (Path(architecture) if found.trained else Path())
     written = []
     for name in chosen:

@@ -52,12 +52,12 @@ def measure(
 
     from estimators.devices.files import load_device
     from nas.deploy.deployed import compare
-    from nas.runs.networks import find
+    from nas.runs.networks import find_network
 
     chosen, chip = precisions(precision), load_device(device)
     # This machine is two devices, one for each precision.
     chips = [chip, load_device(INT8_HOST)] if device == HOST else [chip]
-    found = find(architecture, space, shape(input_shape), classes, runs)
+    found = find_network(architecture, space, shape(input_shape), classes, runs)
     compared = compare(found, chips, precisions=chosen, rounds=rounds)
     engine = f"{ENGINE} {version('onnxruntime')}"
     if as_json:

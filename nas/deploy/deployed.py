@@ -14,9 +14,9 @@ from nas.deploy.onnx_file import export
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.timing import ROUNDS
 from nas.deploy.timing import Timing
-from nas.deploy.timing import measure
+from nas.deploy.timing import time_models
 from nas.pricing.price import screen
-from nas.runs.networks import Found
+from nas.runs.networks import UserNetwork
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 
@@ -58,7 +58,7 @@ class Compared:
         return None if self.predicted is None else self.predicted.value / self.timing.low - 1
 
 
-def write(found: Found, precision: str, path: Path, *, least: float | None = None) -> Exported:
+def write(found: UserNetwork, precision: str, path: Path, *, least: float | None = None) -> Exported:
     """Write a network as an ONNX file; a trained one must agree with PyTorch on 99 % of the check records.
 
     Args:
@@ -86,7 +86,7 @@ def write(found: Found, precision: str, path: Path, *, least: float | None = Non
 
 
 def compare(
-    found: Found, devices: Sequence[Device], *, precisions: Sequence[str] = PRECISIONS, rounds: int = ROUNDS
+    found: UserNetwork, devices: Sequence[Device], *, precisions: Sequence[str] = PRECISIONS, rounds: int = ROUNDS
 ) -> list[Compared]:
     """Time one network in several precisions on this machine and hold each against the device of that precision.
 
@@ -101,7 +101,7 @@ def compare(
         architecture = networks[precision]
         network = found.network if architecture.key == found.architecture.key else build(architecture).eval()
         models.append(to_onnx(architecture, network, precision, found.calibration))
-    timings = measure(models, rounds=rounds)
+    timings = time_models(models, rounds=rounds)
     return [
         Compared(precision, timing, _predicted(networks[precision], precision, devices))
         for precision, timing in zip(precisions, timings, strict=True)

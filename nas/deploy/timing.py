@@ -7,11 +7,8 @@ each round: a round in which it ran slower than it can was disturbed, and is mad
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -19,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -64,7 +60,7 @@ class Timing:
     repetitions: int
 
 
-def measure(
+def time_models(
     models: Sequence[onnx.ModelProto],
     *,
     rounds: int = ROUNDS,
@@ -157,25 +153,6 @@ class _Watch:
         quiet = [time_ms for time_ms, reference_ms in self.blocks if reference_ms <= best_ms * 1.08]
         self.confirmed = sum(time_ms <= self.fastest_ms * 1.03 for time_ms in quiet) >= CONFIRMATIONS
         return self.confirmed
-
-
-def kernel_times(model: onnx.ModelProto, repetitions: int = 200) -> dict[str, float]:
-    """Return the mean time in ms of each node that ONNX Runtime runs after its fusions, by name, in order.
-
-    Its clock counts whole microseconds and the profiler adds about one to each node: for shares, not for sums.
-    """
-    with pinned(), tempfile.TemporaryDirectory() as folder:
-        engine = session(model, enable_profiling=True, profile_file_prefix=str(Path(folder) / "profile"))
-        run = _bound(engine)
-        for _ in range(repetitions):
-            run()
-        events = json.loads(Path(engine.end_profiling()).read_text())
-    spent: dict[str, list[float]] = defaultdict(list)
-    for event in events:
-        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
-            spent[event["name"].removesuffix("_kernel_time")].append(event["dur"] / MS)
-    # The first half warms up.
-    return {name: float(np.mean(times[len(times) // 2 :])) for name, times in spent.items()}
 
 
 @contextmanager

@@ -21,7 +21,7 @@ DIVERGED = "diverged"
 FAILED = "failed"
 
 
-def measure(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, float]:
+def result_of(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, float]:
     """Train a candidate, attack it, and write all numbers the way NNI reports a result.
 
     Args:

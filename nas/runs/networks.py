@@ -117,7 +117,7 @@ RANDOM_RECORDS = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class UserNetwork:
     """A network that a user means, with records to calibrate and check it on.
 
     Attributes:
@@ -135,9 +135,9 @@ class Found:
     check: Tensor
 
 
-def find(
+def find_network(
     text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path, *, seed: int = 0
-) -> Found:
+) -> UserNetwork:
     """Find the network that a user means.
 
     Args:
@@ -155,11 +155,11 @@ def find(
     if text and Path(text).is_dir():
         folder = Path(text)
         architecture, network = read_pick(folder)
-        return Found(architecture, network, True, *_records_of_run(folder.resolve().parents[1]))
+        return UserNetwork(architecture, network, True, *_records_of_run(folder.resolve().parents[1]))
     architecture = read_architecture(text, space, input_shape, classes, runs)
     shape = (2, RANDOM_RECORDS, *architecture.input_shape)
     records = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return Found(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
+    return UserNetwork(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
 
 
 def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:

@@ -27,14 +27,14 @@ from estimators.leakage.statistics.thresholds import best_threshold
 
 Judge: TypeAlias = Callable[[Floats, Labels], NDArray[np.float64]]
 """Features `(rows, ...)` and true classes `(rows,)` to `(rows,)` scores; higher means member."""
-Fit: TypeAlias = Callable[[Floats, Labels, Mask], Judge]
+Learner: TypeAlias = Callable[[Floats, Labels, Mask], Judge]
 """Features, true classes and membership of the rows to learn from, to what judges other rows."""
 
 FEWEST_ROWS = 50
 """Of either kind, members and others: with fewer a class has no classifier, or threshold, of its own."""
 
 
-def cross_fit(bank: Bank, features: Floats, fit: Fit) -> Callable[[Floats], NDArray[np.float64]]:
+def cross_fit(bank: Bank, features: Floats, fit: Learner) -> Callable[[Floats], NDArray[np.float64]]:
     """Learn twice, from either half of the records, and return what judges each record by the other half.
 
     Args:
@@ -95,7 +95,7 @@ def split(bank: Bank) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return order[is_first], order[~is_first]
 
 
-def by_class(fit: Fit, fewest: int = FEWEST_ROWS) -> Fit:
+def by_class(fit: Learner, fewest: int = FEWEST_ROWS) -> Learner:
     """Learn each class apart, and a class with too few rows from the rows of all classes.
 
     Args:
