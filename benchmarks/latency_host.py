@@ -39,6 +39,7 @@ from estimators.fitting.least_squares import fit_cycles
 from estimators.models.counts import Floats
 from estimators.models.counts import counts_of
 from estimators.models.latency import inference_ms
+from nas.calibration.device_file import PRECISION_BITS
 from nas.calibration.networks import SPACE
 from nas.calibration.networks import spaces
 from nas.calibration.this_machine import DEVICES

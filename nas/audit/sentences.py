@@ -1,4 +1,4 @@
-"""The sentences of an audit's report: what was found, how sure that is, and what was not tested."""
+"""The sentences of an audit's report: what was found, with intervals, and what was not tested."""
 
 from __future__ import annotations
 

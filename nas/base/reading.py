@@ -1,4 +1,4 @@
-"""Read data files that somebody else made: as data, whole, and with one clear line where that fails."""
+"""Read users' data files as data, never as code; a file that cannot be read is refused in one line."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def find_files(
 
 
 def read_bytes(path: Path, expected: str) -> bytes:
-    """Read a file whole, unpacked where its name ends in `.gz`.
+    """Read a whole file, decompressed if its name ends in `.gz`.
 
     Raises:
         ValueError: If it cannot be read or unpacked.

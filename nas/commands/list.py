@@ -1,4 +1,4 @@
-"""nas list: what there is."""
+"""nas list: the names of spaces, devices, data sets, attacks, defences and metrics."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def list_(
     *,
     as_json: Json = False,
 ) -> None:
-    """Show what there is: spaces, devices, data sets, attacks, defences, metrics."""
+    """List the spaces, devices, data sets, attacks, defences and metrics, with a line about each."""
     if what is not None and what not in KNOWN:
         raise ValueError(f"no list of {what!r}; there are {KNOWN}")
     chosen = KNOWN if what is None else [what]

@@ -1,4 +1,4 @@
-"""nas measure: how long a network takes on this machine, beside what a device file predicts."""
+"""nas measure: the latency of a network on this machine, beside a device's prediction."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def measure(
         typer.Argument(help="Folder that nas pick wrote, or what nas estimate takes (default: the reference)."),
     ] = None,
     *,
-    device: Annotated[str, typer.Option(help="Device whose prediction is held against it.")] = HOST,
+    device: Annotated[str, typer.Option(help="Device whose prediction is compared with the measurement.")] = HOST,
     precision: Precision = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Undisturbed rounds to reach.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of undisturbed rounds to measure.")] = 7,
     space: Space = "conv",
     input_shape: InputShape = None,
     classes: Classes = None,
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Time a network here: ONNX Runtime, one thread on one core, float32 and int8, beside a device's prediction."""
+    """Time a network on this machine, in float32 and int8, and compare with a device's prediction."""
     from importlib.metadata import version
 
     from estimators.devices.files import load_device
@@ -73,7 +73,7 @@ def measure(
 
 
 def _table(compared: list[Compared]) -> Table:
-    """Lay out what was timed, each precision with its slowest and fastest round, beside what was predicted."""
+    """Lay out the measured latency of each precision, with its fastest and slowest round, beside the prediction."""
     from estimators.estimate import Estimate
     from nas.base import text
 
@@ -95,12 +95,15 @@ def _row(one: Compared) -> dict[str, Any]:
 
 
 def _notes(device: Device, compared: list[Compared]) -> list[str]:
-    """Say what the prediction stands on, and where it is one of something else."""
+    """Return lines on where the prediction comes from, and whether it is comparable."""
     from estimators.devices.files import same_engine
     from nas.pricing import report
 
     if all(one.predicted is None for one in compared):
-        return [f"no prediction: {device.name} was measured in {device.precision}"]
+        return [f"no prediction: {device.name} was measured in {device.precision} only"]
     if same_engine(device, ENGINE):
         return [report.basis(device)]
-    return [report.basis(device), f"that is another engine than {ENGINE}: the difference says nothing of its error"]
+    return [
+        report.basis(device),
+        f"this is another engine than {ENGINE}: the difference is not the error of the prediction",
+    ]

@@ -1,4 +1,4 @@
-"""nas show: the front of a run."""
+"""nas show: the Pareto front of a run."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def show(run: str, *, storage: Storage = None, runs: Runs = Path("runs"), as_json: Json = False) -> None:
-    """Print a run's front and what became of its candidates."""
+    """Print the Pareto front of a run, and how many candidates were trained or rejected."""
     print_front(open_run(run, runs, storage)[0], as_json=as_json)
 
 
 def print_front(study: optuna.Study, *, as_json: bool) -> None:
-    """Print a study's counts and its front, as text or as JSON."""
+    """Print a study's counts and its Pareto front, as text or as JSON."""
     from nas.runs import report
     from nas.runs.pareto import front
     from nas.runs.progress import count
@@ -41,4 +41,4 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
     if best:
         show_table(report.front_table(study, best))
     else:
-        say("no candidate was trained to the end yet")
+        say("no candidate has finished training yet")

@@ -1,4 +1,4 @@
-"""Put what a network costs into words: tables, layers, what a device's numbers stand on."""
+"""Report what a network costs: tables of costs, layers and devices, and where a device's numbers come from."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) 
 
 
 def layer_table(layers: Sequence[Layer], title: str) -> Table:
-    """Lay out what `estimators.models.by_layer.by_layer` gave, a row for each layer, sums and the peak below."""
+    """Lay out the layers of `estimators.models.by_layer.by_layer`, a row each, with sums and the peak below."""
     total_ms = sum(layer.latency_ms for layer in layers)
     with_energy, with_dataflow = layers[0].energy_mj is not None, any(layer.dataflow for layer in layers)
     table = plain_table("op", "layer", "output", "bits\nW/A", "MACs", "latency\nms", "share", title=title)
@@ -78,29 +78,29 @@ def _layer_cells(layer: Layer, total_ms: float, *, with_energy: bool, with_dataf
 
 
 def basis(device: Device) -> str:
-    """Say what a device's latency stands on: engine, precision, measurements and their error."""
+    """Say where a device's latency comes from: engine, precision, measurements and their error."""
     found = device.calibration
     return (
         f"latency on {device.name}: {device.engine}, {device.precision}, on {device.core} at {device.clock_mhz:g} MHz; "
-        f"from {found.source}; {found.networks} left out in turn err by {found.error_mean:.1%} on average, "
-        f"{found.error_max:.1%} at worst; 90 % interval {device.latency.interval:.1%} either way"
+        f"from {found.source}; cross-validation on {found.networks} networks: mean error {found.error_mean:.1%}, "
+        f"largest {found.error_max:.1%}; 90 % interval +-{device.latency.interval:.1%}"
     )
 
 
 def beyond(latency_ms: float, device: Device) -> str | None:
-    """Say that a time lies beyond all that were measured, None where it does not."""
+    """Return a warning if a latency lies outside the range that was measured on a device, else None."""
     found = device.calibration
     if found.covers(latency_ms):
         return None
     ends = [f"{end:.3g}" if end else "?" for end in (found.fastest_ms, found.slowest_ms)]
     return (
-        f"{latency_ms:.3g} ms lies far from what was measured on {device.name}, {ends[0]} to {ends[1]} ms: "
+        f"{latency_ms:.3g} ms lies far outside the range measured on {device.name}, {ends[0]} to {ends[1]} ms: "
         "the interval may not hold"
     )
 
 
 def device_row(device: Device) -> Row:
-    """Describe a device for JSON: what it is, what it stores, and what its latency stands on."""
+    """Describe a device for JSON: what it is, its limits, and where its latency comes from."""
     return {
         "description": device.description,
         "core": device.core,
@@ -124,7 +124,7 @@ def device_row(device: Device) -> Row:
 
 
 def device_table(devices: Mapping[str, Device], own: Collection[str]) -> Table:
-    """Lay out devices, three lines or so each; a user's own are marked."""
+    """Lay out devices; a user's own are marked."""
     columns = (
         "name",
         "core, engine, precision",

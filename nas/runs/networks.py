@@ -1,4 +1,4 @@
-"""Price one architecture given by hand, by a file or by a run."""
+"""Find the network that a user names: by parameters, by a file, by a run's candidate, or by a pick's folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from search_spaces.network import build
 def read_architecture(
     text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path
 ) -> Architecture:
-    """Find the architecture that a user means.
+    """Find the architecture that a user names.
 
     Args:
         text: JSON of parameters, the path of a JSON file (of parameters, or one written by `nas pick`), RUN:NUMBER, the
@@ -50,7 +50,7 @@ def read_architecture(
 
 
 def parse_architecture(text: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
-    """Read JSON of parameters, those left out being the reference's, or what the space itself calls a point.
+    """Read JSON of parameters or the space's own text form. Parameters left out are the reference's.
 
     Args:
         text: An object of parameters, what `nas pick` writes, or the space's own text (a cell of NAS-Bench-201).
@@ -65,7 +65,7 @@ def parse_architecture(text: str, space: str, input_shape: Shape | None, classes
         return _decoded(_parse(text), space, input_shape, classes)
     made = spaces.space_named(space, input_shape, classes)
     if made.parse is None:
-        raise ValueError(f"expected JSON of parameters, the space {space!r} has no text of its own; got {text!r}")
+        raise ValueError(f"expected JSON of parameters, because the space {space!r} has no text form; got {text!r}")
     return made.decode(made.parse(text))
 
 
@@ -90,7 +90,7 @@ def _from_run(text: str, runs: Path) -> Architecture:
     if int(number) >= len(trials):
         raise ValueError(f"no trial {number} in {name!r}; there are 0 to {len(trials) - 1}")
     if not trials[int(number)].params.keys() >= report.space_of(study).distributions.keys():
-        raise ValueError(f"trial {number} of {name!r} has no architecture: it was not sampled to the end")
+        raise ValueError(f"trial {number} of {name!r} has no architecture: its sampling was interrupted")
     return report.architecture_of(study, trials[int(number)])
 
 
@@ -118,14 +118,14 @@ RANDOM_RECORDS = 256
 
 @dataclass(frozen=True, eq=False)
 class UserNetwork:
-    """A network that a user means, with records to calibrate and check it on.
+    """A network that a user names, with records to calibrate and check it on.
 
     Attributes:
         architecture: The graph.
         network: The network, in eval mode.
-        trained: Whether its weights were learned; else they are random, good for timing only.
-        calibration: `(records, *input_shape)`: set the 8-bit ranges.
-        check: `(records, *input_shape)`: compared with PyTorch.
+        trained: Whether its weights are trained; if not, they are random, for timing only.
+        calibration: `(records, *input_shape)`, to set the 8-bit ranges.
+        check: `(records, *input_shape)`, to compare with PyTorch.
     """
 
     architecture: Architecture
@@ -138,7 +138,7 @@ class UserNetwork:
 def find_network(
     text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path, *, seed: int = 0
 ) -> UserNetwork:
-    """Find the network that a user means.
+    """Find the network that a user names.
 
     Args:
         text: Folder written by `nas pick`, for its trained weights; or anything `nas.runs.networks.read_architecture`
@@ -150,7 +150,7 @@ def find_network(
         seed: Seed of random weights and records.
 
     Raises:
-        ValueError: If the text is none of these, or the run's data cannot be read any more.
+        ValueError: If the text is none of these, or the run's data cannot be read.
     """
     if text and Path(text).is_dir():
         folder = Path(text)
@@ -163,7 +163,10 @@ def find_network(
 
 
 def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:
-    """Return the run's reserve, to calibrate, and validation records, to check; members would mark the ranges."""
+    """Return the run's reserve, to calibrate, and its validation records, to check.
+
+    Members are not used: the ranges of the 8-bit network would depend on them.
+    """
     settings = folder / "config.toml"
     if not settings.is_file():
         raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no {settings}")
@@ -177,7 +180,7 @@ def read_pick(folder: Path) -> tuple[Architecture, Network]:
     """Read the architecture and the trained network, in eval mode, from a folder that `nas pick` wrote.
 
     Raises:
-        ValueError: If files are missing, or were not written by this version for this network.
+        ValueError: If files are missing, or belong to another network or version.
     """
     described, weights = folder / "architecture.json", folder / "weights.safetensors"
     if not (described.is_file() and weights.is_file()):

@@ -1,4 +1,4 @@
-"""Put a study into words: rows for JSON, tables for people, a card for the chosen network."""
+"""Describe the candidates of a study: rows for JSON, a table of the front, the card of a picked network."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from nas.training.assess import MEASURED
 from search_spaces.graph.architecture import Architecture
 from search_spaces.space import SearchSpace
 
-# Columns of the front's table, in this order, where the study has them; everything else is in the JSON.
+# Columns of the front's table, in this order, if the study has them. The JSON has all numbers.
 COLUMNS = ("params", "error", "leakage", "latency_ms", "peak_ram_kib", "flash_kib", "macs", "energy_mj")
-# The search minimises what it estimates from a sample: the interval belongs beside it wherever it is shown.
+# These are estimated from a sample of records, so the table shows their intervals.
 WITH_INTERVAL = ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
 
 
 def space_of(study: optuna.Study) -> SearchSpace:
-    """Return the space a study searched."""
+    """Return the search space of a study."""
     task = study.user_attrs[TASK]
     return space_named(study.user_attrs[CONFIG]["space"], tuple(task["input_shape"]), int(task["num_classes"]))
 
 
 def architecture_of(study: optuna.Study, trial: FrozenTrial) -> Architecture:
-    """Return the network a trial stands for."""
+    """Return the architecture of a trial."""
     space = space_of(study)
     return space.decode({name: trial.params[name] for name in space.distributions})
 
 
 def defence_of(study: optuna.Study, trial: FrozenTrial) -> str:
-    """Return the defence a trial was trained with."""
+    """Return the defence of a trial."""
     return str(trial.params.get("defence", study.user_attrs[CONFIG]["defences"][0]))
 
 
@@ -65,7 +65,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
 
 
 def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
-    """Lay out candidates, two lines each: an interval stands under its value, the tensors' bits under the weights'."""
+    """Lay out candidates on two lines each: values with their intervals below, weight bits with tensor bits below."""
     trials = list(trials)
     measured = [name for name in COLUMNS if trials and name in trials[0].user_attrs]
     config = study.user_attrs[CONFIG]
@@ -84,19 +84,19 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
 
 
 def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> str:
-    """Write the short card that travels with a chosen network, in Markdown."""
+    """Write the card of a picked network, in Markdown."""
     config = study.user_attrs[CONFIG]
     described = row(study, trial)
     lines = [
         f"# Candidate {trial.number} of {study.study_name}",
         "",
-        f"Chosen because: {reason}.",
+        f"Reason for the choice: {reason}.",
         "",
         f"- candidate `{described['key']}` of the space `{config['space']}`, bits {described['bits']}",
         f"- trained on `{config['dataset']}` with the defence `{described['defence']}`, seed {config['seed']}",
-        f"- costs are for `{device}`",
+        f"- costs are estimates for the device `{device}`",
         "",
-        "| number | value | interval |",
+        "| metric | value | interval |",
         "|---|---|---|",
     ]
     for name in [*MEASURED, *(name for name in described if name not in MEASURED)]:
@@ -106,9 +106,9 @@ def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> s
             lines.append(f"| {name} | {described[name]:.6g} | {interval} |")
     lines += [
         "",
-        "`leakage` is the AUC of a quick membership attack that guided the search: it ranks candidates, and the",
-        "search picked among many, so it is optimistic. It is no audit; do not quote it as the leakage of a release.",
-        "`error` is measured on validation records; the test records have not been touched.",
+        "`leakage` is the AUC of the membership attack that guided the search, a proxy that ranks candidates. The",
+        "candidate was chosen among many, so the value is biased low. It is not an audit: run `nas audit` before you",
+        "quote the leakage of a release. `error` is measured on validation records; the test records were not used.",
         "",
     ]
     return "\n".join(lines)

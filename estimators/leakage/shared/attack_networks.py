@@ -41,7 +41,7 @@ def fit_network(
 
     Returns:
         A function as `estimators.leakage.shared.learned.cross_fit` takes. Networks learn in float32 and judge in
-        float64, in which records that they are sure of do not tie.
+        float64, in which confident scores do not tie.
     """
 
     def fit(features: Floats, _labels: Labels, is_member: Mask) -> Judge:

@@ -1,13 +1,13 @@
-"""Attacks that learn from the references what a member looks like, and never from the records they then judge.
+"""Attack classifiers trained on the references, and never on the records that they then score.
 
-Of a reference it is known which records it was trained on (`Bank.trained_on`), so each reference gives one example for
-each record: its output, and whether the record was in. The attacked network gives the same outputs without the answer.
+It is known which records a reference was trained on (`Bank.trained_on`), so each reference gives one example for each
+record: its output, and whether it was trained on the record. The attacked network gives the same outputs without that.
 
 The records are halved by their content: what is learned from the references' outputs on one half judges the attacked
 network's outputs on the other. No record is learned from and judged by the same classifier (Shokri et al., 2017, keep
-the two apart likewise), so no classifier can know a record by heart. The halves, and the order in which a classifier
-sees its examples, follow from the bank alone and not from the order of the records: records that change places take
-their scores with them.
+the two apart likewise), so no classifier can memorise a record that it scores. The halves, and the order in which a
+classifier sees its examples, follow from the bank alone and not from the order of the records: a permutation of the
+records permutes their scores.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def class_thresholds(bank: Bank, signals: NDArray[np.float64], fewest: int = FEW
     """Find `(classes,)` thresholds above which most references' members lie, and fewest others.
 
     Each is the threshold of the largest TPR minus FPR over all references and records of the class (Song and Mittal,
-    2021), or over all classes where the class has too few. All records count: one number cannot know any by heart.
+    2021), or over all classes where the class has too few. All records count: one number cannot memorise any.
 
     Args:
         bank: Who was trained on what.

@@ -99,7 +99,7 @@ def test_every_model_gets_its_timing():
 
 
 def test_there_must_be_something_to_measure():
-    with pytest.raises(ValueError, match="expected one model and one round or more; got 0 models, 7 rounds"):
+    with pytest.raises(ValueError, match="expected one or more models and rounds; got 0 models, 7 rounds"):
         time_models([])
     with pytest.raises(ValueError, match="got 1 models, 0 rounds"):
         time_models([model_of(4)], rounds=0)

@@ -148,10 +148,10 @@ def test_the_card_says_what_was_measured_and_what_it_is_not(study):
     trial = front(study)[0]
     card = report.card(study, trial, "it is the best", "stm32h747")
     attrs = trial.user_attrs
-    assert card.startswith(f"# Candidate {trial.number} of small\n\nChosen because: it is the best.\n")
+    assert card.startswith(f"# Candidate {trial.number} of small\n\nReason for the choice: it is the best.\n")
     assert f"| error | {attrs['error']:.6g} | {attrs['error_low']:.4g} to {attrs['error_high']:.4g} |" in card
     assert f"| macs | {attrs['macs']:.6g} | counted |" in card
     rows = [line.split(" | ")[0].removeprefix("| ") for line in card.splitlines() if line.startswith("| ")]
-    assert rows == ["number", *MEASURED, *cost_metrics(load_device("stm32h747"))]
-    assert "It is no audit" in card
-    assert "the test records have not been touched" in card
+    assert rows == ["metric", *MEASURED, *cost_metrics(load_device("stm32h747"))]
+    assert "It is not an audit" in card
+    assert "the test records were not used" in card
