@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+ENDS = ("_low", "_high")
+"""What follows a number's name in the names of its interval's ends, in the flat form."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -62,7 +65,7 @@ def flat(estimates: Mapping[str, Estimate]) -> dict[str, float]:
     for name, estimate in estimates.items():
         numbers[name] = plain(estimate.value)
         if estimate.low < estimate.high:
-            numbers |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            numbers |= {f"{name}{ENDS[0]}": estimate.low, f"{name}{ENDS[1]}": estimate.high}
     return numbers
 
 
@@ -81,4 +84,4 @@ def from_flat(numbers: Mapping[str, Any], name: str) -> Estimate:
     Estimate(value=0.5, low=0.4, high=0.6)
     """
     value = float(numbers[name])
-    return Estimate(value, float(numbers.get(f"{name}_low", value)), float(numbers.get(f"{name}_high", value)))
+    return Estimate(value, *(float(numbers.get(f"{name}{end}", value)) for end in ENDS))

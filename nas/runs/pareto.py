@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from estimators.estimate import ENDS
 from nas.search.storage import CONFIG
 
 
@@ -113,7 +114,7 @@ def knee_index(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> int:
 def is_metric(trial: FrozenTrial, name: str) -> bool:
     """Tell whether a user attribute is a measured number (not one end of an interval)."""
     value = trial.user_attrs[name]
-    is_end = any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ("_low", "_high"))
+    is_end = any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ENDS)
     return isinstance(value, int | float) and not isinstance(value, bool) and not is_end
 
 

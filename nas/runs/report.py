@@ -101,9 +101,9 @@ def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> s
     ]
     for name in [*MEASURED, *(name for name in described if name not in MEASURED)]:
         if name in trial.user_attrs and is_metric(trial, name):
-            low, high = described.get(f"{name}_low"), described.get(f"{name}_high")
-            interval = "counted" if low is None else f"{low:.4g} to {high:.4g}"
-            lines.append(f"| {name} | {described[name]:.6g} | {interval} |")
+            number = from_flat(described, name)
+            interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
+            lines.append(f"| {name} | {number.value:.6g} | {interval} |")
     lines += [
         "",
         "`leakage` is the AUC of the membership attack that guided the search, a proxy that ranks candidates. The",

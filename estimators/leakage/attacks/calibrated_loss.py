@@ -11,7 +11,6 @@ It **fails across architectures**: a candidate much more or less confident than 
 once, and the difference with them, so candidates are ranked by their size. Location-30, multilayer perceptrons against
 a bank of eight references of one architecture (64 units; 16; 3 x 256), Spearman's correlation of this attack's AUC with
 that of online LiRA with twelve references of each candidate's own architecture; one run of ours, which no benchmark
-here
 repeats yet:
 
     candidates                                         this attack       offline RMIA

@@ -7,8 +7,8 @@ reads the network's answer about a record and which exit gave it,
     both -> 128 -> 64 -> log odds of membership
 
 and learns from the references, on other records than it judges: see `estimators.leakage.shared.learned`. SGD, a rate of
-1e-2 with momentum 0.9 and a cosine schedule, weight decay 5e-4. If the network does not report
-the exit, `estimators.leakage.shared.exit_times` infers it from latencies.
+1e-2 with momentum 0.9 and a cosine schedule, weight decay 5e-4. If the network does not report the exit,
+`estimators.leakage.shared.exit_times` infers it from latencies.
 
 When to use: on every network with more than one exit. If the exits reveal nothing, it is an attack on outputs that does
 not calibrate single records.

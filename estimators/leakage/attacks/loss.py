@@ -1,4 +1,4 @@
-"""Loss: a record with a low loss was probably a member.
+"""Loss: a record with a low loss is probably a member.
 
 Yeom et al., 2018, "Privacy Risk in Machine Learning: Analyzing the Connection to Overfitting". The cheapest attack, and
 the baseline of every other. It cannot tell a member from a record that any network would predict well.
