@@ -34,6 +34,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import prune
 
+from estimators.estimate import flat
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Population
 from nas.audit.attack_all import audit
@@ -200,9 +201,7 @@ def rows_of(name: str, found: Audit) -> list[dict[str, object]]:
         {
             "network": name,
             "attack": each.attack,
-            "auc": each.auc.value,
-            "auc_low": each.auc.low,
-            "auc_high": each.auc.high,
+            **flat({"auc": each.auc}),
             "tpr_at_1pct_fpr": None if each.tpr[0.01] is None else each.tpr[0.01].value,
             "over_gap": each.over_gap.estimate.value,
             "seconds": round(each.seconds, 2),

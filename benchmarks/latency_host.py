@@ -39,9 +39,9 @@ from estimators.fitting.least_squares import fit_cycles
 from estimators.models.counts import Floats
 from estimators.models.counts import counts_of
 from estimators.models.latency import inference_ms
+from nas.calibration.device_file import PRECISION_BITS
 from nas.calibration.networks import SPACE
 from nas.calibration.networks import spaces
-from nas.calibration.this_machine import BITS
 from nas.calibration.this_machine import DEVICES
 from nas.calibration.this_machine import OPERATORS
 from nas.calibration.this_machine import POINTS
@@ -181,7 +181,11 @@ def run(name_of_results: str, size: Size, measurements: Path, *, write: bool) ->
         second = timed(repeated, precision, measurements.with_name(f"{measurements.stem}_again.csv"), report=report)
         facts |= {f"{name}_noise_{key}": value for key, value in judged(first, second).items()}
     chains = sum(network.space == SPACE for network in calibration)
-    facts |= {"calibration_networks": len(calibration), "of_them_chains_of_operators": chains, "bits": dict(BITS)}
+    facts |= {
+        "calibration_networks": len(calibration),
+        "of_them_chains_of_operators": chains,
+        "bits": dict(PRECISION_BITS),
+    }
     write_results(name_of_results, rows, **facts, load_average_5_min=[load, os.getloadavg()[1]])
 
 

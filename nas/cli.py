@@ -30,12 +30,12 @@ for command in (search, show, pick, audit, export, estimate, measure, calibrate)
     app.command()(command)
 app.command(name="list")(list_)
 
-# The command line's own errors; typer brings the library they come from, or uses the one installed.
+# The command line's own errors. Typer may bring its own copy of click, so the class is found from one of typer's.
 USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.mro() if kind.__name__ == "UsageError")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one line and exit code 2."""
+    """Run the command line. A user's mistake is reported in one line, with exit code 2."""
     logging.captureWarnings(capture=True)
     if logging.lastResort is not None:  # one line each on whatever standard error is at that moment
         logging.getLogger("nas").addHandler(logging.lastResort)
@@ -51,5 +51,5 @@ def main() -> None:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, USAGE_ERROR):
-        return errors.short(errors.without_logins(error.format_message()))  # type: ignore[attr-defined]
+        return errors.clipped(errors.without_logins(error.format_message()))  # type: ignore[attr-defined]
     return errors.one_line(error)

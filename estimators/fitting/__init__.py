@@ -1,1 +1,1 @@
-"""From measured networks to a device's coefficients."""
+"""Fit a device's coefficients to measured networks."""

@@ -1,4 +1,4 @@
-"""From a table of measured networks to a device's cycle model, whatever is wrong with some of its rows.
+"""Fit a device's cycle model to a table of measured networks, robust against rows that are wrong.
 
 Phones and small computers are noisy: on a Raspberry Pi 4 one network in ten is measured more than 31 % away from what
 the others predict, while three in four are within 10 % (estimators/devices/raspi4.toml). What counts here is therefore
@@ -28,13 +28,15 @@ from estimators.models.counts import COLUMNS
 from estimators.models.counts import Floats
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+"""How strongly coefficients are pulled to a relative's proportions; cross-validation chooses among them."""
 FOLDS = 10
 ROUNDS = 12
+"""Rounds of reweighting; chosen, not tuned."""
 NO_WEIGHT = 1e-4
 FEW_NETWORKS = 100
-"""From so many different networks on, trees are tried and the choice of a relative no longer matters."""
+"""With this many different networks, trees are tried and the choice of a relative no longer matters."""
 PAYS = 0.015
-"""Trees are kept where they bring at least this share more of the left-out rows within 10 %."""
+"""Trees are kept if they bring at least this share more of the left-out rows within 10 %."""
 ALL_COLUMNS = (*COLUMNS, ("overhead", ""))
 
 # Rough cycles of a processor without vectors; only their ratios matter, and only where few networks were measured.
@@ -47,7 +49,7 @@ GENERIC_PER_ELEMENT, GENERIC_PER_KERNEL, GENERIC_OVERHEAD = 4.0, 1e4, 2e6
 
 @dataclass(frozen=True, eq=False)
 class CycleModel:
-    """Cycles per unit of each column, a learned residual where it pays, and how they did on networks left out.
+    """Cycles per unit of each column, a learned correction if it helps, and the errors on networks left out.
 
     Attributes:
         coefficients: `(columns,)`, in the order of `ALL_COLUMNS`.
@@ -85,7 +87,7 @@ def with_overhead(counts: Floats) -> Floats:
 
 
 def generic_relative() -> Floats:
-    """Return `(columns,)` rough cycles of a processor nobody measured."""
+    """Return `(columns,)` rough cycles of a processor without measurements."""
     per_kind = [GENERIC.get(table, {}).get(kind, GENERIC_PER_ELEMENT) for table, kind in COLUMNS]
     kernels = [table == "cycles_per_kernel" for table, _ in COLUMNS]
     return np.array([*np.where(kernels, GENERIC_PER_KERNEL, per_kind), GENERIC_OVERHEAD])

@@ -1,4 +1,4 @@
-"""From measured networks to a device's coefficients: non-negative, judged on networks left out."""
+"""Fit non-negative coefficients to measured networks, and evaluate them on networks left out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLOSE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A cycle model and how it did on networks that it was not fitted to.
+    """A cycle model, and its errors on networks that it was not fitted to.
 
     Attributes:
         coefficients: `(columns,)`, cycles for one unit of each column.

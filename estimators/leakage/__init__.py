@@ -1,1 +1,1 @@
-"""What a network gives away about its training records."""
+"""What a network reveals about its training records."""

@@ -24,8 +24,8 @@ class Oracle:
 
     Attributes:
         query: Features `(records, ...)` to logits `(records, classes)`: all that a black box shows.
-        activations: Features `(records, ...)` to what the last linear layer reads, `(records, units)`; None where
-            nobody can look inside. With the logits and the label it gives the gradient of the loss by the last layer's
+        activations: Features `(records, ...)` to what the last linear layer reads, `(records, units)`; None for a
+            black box. With the logits and the label it gives the gradient of the loss by the last layer's
             deployed weights: the outer product of softmax less one-hot label, and this.
     """
 
@@ -116,7 +116,7 @@ class Evidence:
         features: `(records, ...)`, the records themselves, for attacks that query changed copies.
         oracle: The network itself, for the same attacks; it takes features as they stand here.
         population: Records known to be non-members of every network.
-        exits: `(records,)`, the exit that answered, from 0: what a network with early exits betrays by its latency.
+        exits: `(records,)`, the exit that answered, from 0: which the latency of a network with early exits reveals.
 
     Raises:
         ValueError: If shapes or types disagree, a logit is not finite, a label is out of range, or the bank describes

@@ -1,4 +1,4 @@
-"""What several versions of one network give away together.
+"""What several versions of one network reveal together.
 
 Whoever publishes a network and its compressed versions publishes more than any of them: each was made from the same
 training, and what differs between them is about the records (CompLeak, 2025, arXiv 2507.16872). The attacker here sees

@@ -1,7 +1,7 @@
-"""What networks say about a record, in float64, as every attack reads it.
+"""Quantities that attacks compute from a network's logits, in float64.
 
-Trained networks are sure of their members: probabilities round to 1 in float32, and a score made of them has ties where
-the ranking matters most. The formulas here start from logits, never from probabilities.
+Trained networks are confident of their members: probabilities round to 1 in float32, and a score made of them has ties
+where the ranking matters most. The formulas here start from logits, never from probabilities.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OWN_VARIANCE_FROM = 64
 
 
 def scaled_logit(logits: Floats, labels: Labels, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Compute `(records,)` log odds of the true label; high means the network is sure of it.
+    """Compute `(records,)` log odds of the true label; high means that the network is confident of it.
 
     The score of LiRA (Carlini et al., 2022, "Membership Inference Attacks From First Principles"):
     log(p / (1 - p)) = z_y - logsumexp over the other classes, without ever forming 1 - p.
@@ -32,7 +32,7 @@ def scaled_logit(logits: Floats, labels: Labels, temperature: float = 1.0) -> ND
     Args:
         logits: `(records, classes)`.
         labels: `(records,)`, true classes.
-        temperature: Divides the logits; above 1 it makes the network less sure.
+        temperature: Divides the logits; above 1 it makes the network less confident.
 
     Raises:
         ValueError: If the temperature is not positive.
@@ -54,14 +54,14 @@ def scaled_logit(logits: Floats, labels: Labels, temperature: float = 1.0) -> ND
 
 
 def log_probabilities(logits: Floats, labels: Labels, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Compute `(records,)` log softmax probabilities of the true label; 0 means certain, lower means less sure.
+    """Compute `(records,)` log softmax probabilities of the true label; 0 means certain, lower means less confident.
 
     Goes through the log odds: `z_y - logsumexp(z)` cancels to 0 from odds of 1e16 upwards, and members would tie.
 
     Args:
         logits: `(records, classes)`.
         labels: `(records,)`, true classes.
-        temperature: Divides the logits; above 1 it makes the network less sure.
+        temperature: Divides the logits; above 1 it makes the network less confident.
 
     Raises:
         ValueError: If the temperature is not positive.
@@ -96,7 +96,7 @@ def log_odds(logits: Floats) -> NDArray[np.float64]:
 
 
 def entropy(logits: Floats) -> NDArray[np.float64]:
-    """Compute `(records,)` entropies of the softmax, in nats: from 0, sure of one class, to log(classes).
+    """Compute `(records,)` entropies of the softmax, in nats: from 0, certain of one class, to log(classes).
 
     Args:
         logits: `(records, classes)`.
@@ -109,7 +109,7 @@ def entropy(logits: Floats) -> NDArray[np.float64]:
 
 
 def modified_entropy(logits: Floats, labels: Labels) -> NDArray[np.float64]:
-    """Compute `(records,)` modified entropies: 0 for a network sure of the true label, large for one sure of another.
+    """Compute `(records,)` modified entropies: 0 if the network is certain of the true label, large if of another.
 
     Song and Mittal (2021): -(1 - p_y) log p_y - sum over c != y of p_c log(1 - p_c).
 

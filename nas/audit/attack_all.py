@@ -1,7 +1,7 @@
-"""Attack one network with every attack that the evidence allows, and say how far each number can be trusted.
+"""Attack one network with every attack that the evidence allows, and compute an interval for each number.
 
-Nothing here trains, reads files or knows of a study: `audit` takes what a network says about records, and who of them
-is a member. `nas.audit.candidate` brings both together for a run or for files.
+Nothing here trains, reads files or knows of a study: `audit` takes a network's answers about records, and which of them
+are members. `nas.audit.candidate` prepares both for a candidate of a run, `nas.audit.files` for a user's files.
 
 >>> rng = np.random.default_rng(0)
 >>> is_member, labels = np.arange(2000) < 1000, rng.integers(0, 3, 2000)
@@ -45,17 +45,17 @@ from nas.audit import cautions
 from nas.audit.findings import Audit
 from nas.audit.findings import ClassRisk
 from nas.audit.findings import Finding
+from nas.audit.findings import RecordFindings
 from nas.audit.findings import RecordRisk
-from nas.audit.findings import Records
 from nas.audit.findings import Released
 from nas.audit.findings import Scores
 from nas.base import plugins
 
 ATTACKS = "estimators.leakage.attacks"
 EFFORTS: Mapping[str, int] = {"quick": 4, "standard": 16, "full": 64}
-"""How hard to try, and how many shadow networks that takes."""
+"""The efforts of an audit, and the number of shadow models of each."""
 FPRS = (0.01, 0.001)
-# Below these a class has too few records for an AUC of its own, and a bank too few networks to spare one.
+# A class with fewer records gets no AUC of its own. A smaller bank cannot leave one network out and attack it.
 LEAST_OF_A_CLASS, LEAST_TO_SPARE_ONE = 20, 8
 LEAST_TO_RANK = 5
 RISKIEST = 20
@@ -75,18 +75,18 @@ def audit(
     """Attack a network with all that the evidence allows.
 
     Args:
-        evidence: What the network says about the audited records; with a bank, an oracle, a population as far as there
-            are such.
-        is_member: `(records,)`: which of them it was trained on.
-        seed: Of thresholds' halves and bootstraps.
-        effort: One of `EFFORTS`; slow attacks run at greater effort only.
+        evidence: The network's answers about the audited records, with a bank, an oracle and a population if there are
+            any.
+        is_member: `(records,)`: which of the records it was trained on.
+        seed: Seed of the halves that choose thresholds, and of bootstraps.
+        effort: One of `EFFORTS`; slow attacks run only at greater efforts.
         attacks: Names of the attacks to run; None: all that the effort and the evidence allow.
-        versions: Further versions of the network that are released with it, by name, about the same records: each with
-            a bank of the shadows' same versions.
+        versions: Answers of further versions of the network that are released with it, by name, about the same records.
+            Each has a bank of the same version of the shadow models.
         look: Called with the name of each attack before it runs.
 
     Raises:
-        ValueError: If the effort is unknown, attacks are asked for and there are none, one is unknown or cannot run, or
+        ValueError: If the effort is unknown, the list of attacks is empty, one of them is unknown or cannot run, or
             there are fewer than two members or two non-members.
     """
     if effort not in EFFORTS:
@@ -120,16 +120,16 @@ def audit(
 def runnable(
     effort: str, holds: Iterable[str], references: int, attacks: Sequence[str] | None = None
 ) -> tuple[list[str], dict[str, str]]:
-    """Tell which attacks run, and of the others why not.
+    """Return the attacks that run, and the reason why each other one does not.
 
     Args:
         effort: One of `EFFORTS`.
         holds: What the evidence holds, of `estimators.leakage.evidence.NEEDS`.
         references: Networks in its bank.
-        attacks: Names of those asked for, which are then all that run; None: all that can.
+        attacks: Names of the requested attacks; None: all that can run.
 
     Raises:
-        ValueError: If none is asked for, or one that is unknown or cannot run.
+        ValueError: If the list is empty, or an attack in it is unknown or cannot run.
     """
     names, skipped = [], {}
     for name in plugins.available(ATTACKS, "attack"):
@@ -139,7 +139,7 @@ def runnable(
         if lacking:
             skipped[name] = f"needs {' and '.join(lacking)}"
         elif references < least:
-            skipped[name] = f"needs {least} shadows"
+            skipped[name] = f"needs {least} shadow models"
         elif EFFORTS[asks] > EFFORTS[effort]:
             skipped[name] = f"needs --effort {asks}"
         else:
@@ -147,7 +147,7 @@ def runnable(
     if attacks is None:
         return names, skipped
     if not attacks:
-        raise ValueError(f"expected at least one attack; got none, there are {names}")
+        raise ValueError(f"expected at least one attack; got none; those that can run here are {names}")
     for name in attacks:
         _load(name)
         if name in skipped:
@@ -156,7 +156,7 @@ def runnable(
 
 
 def other_trainings(bank: Bank | None, attack: str) -> Scores:
-    """Attack each reference by the others: `(references,)` AUCs, none where the bank is too small to spare one."""
+    """Attack each reference with the others as its bank: `(references,)` AUCs, empty if the bank is too small."""
     count = 0 if bank is None else len(bank.logits)
     if bank is None or count < LEAST_TO_SPARE_ONE:
         return np.empty(0)
@@ -169,7 +169,7 @@ def other_trainings(bank: Bank | None, attack: str) -> Scores:
 
 
 def needed_non_members(fpr: float) -> int:
-    """Return how many non-members it takes to report TPR at a false positive rate."""
+    """Return how many non-members are needed to report the TPR at an FPR."""
     return math.ceil(FALSE_POSITIVES_NEEDED / fpr - 1e-9)
 
 
@@ -207,8 +207,8 @@ def _by_class(strongest: Finding, evidence: Evidence, is_member: Mask) -> tuple[
     return tuple(sorted(risks, key=lambda risk: -risk.auc.value))
 
 
-def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -> Records:
-    """Rank members by an attack that compares each record with itself, where there is one."""
+def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -> RecordFindings:
+    """Rank the members by an attack that calibrates each record on its own, if there is one."""
     by_record = [found for found in findings if found.attack == "lira_online"]
     chosen = (by_record or list(findings))[0]
     logits, labels = evidence.logits, evidence.labels
@@ -216,11 +216,11 @@ def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -
     order = np.argsort(-np.where(is_member, chosen.scores, -np.inf), kind="stable")[:RISKIEST]
     others = np.sort(chosen.scores[~is_member])
     riskiest = tuple(_risk(int(record), chosen.scores, others, evidence) for record in order if is_member[record])
-    return Records(chosen.attack, riskiest, values, _agreement(values, chosen.scores[is_member]))
+    return RecordFindings(chosen.attack, riskiest, values, _agreement(values, chosen.scores[is_member]))
 
 
 def _agreement(values: Scores, scores: Scores) -> Estimate:
-    """Correlate two risks of the members; nothing is known of those that are all equal, or of fewer than five."""
+    """Correlate two scores of the members. Without five members or with equal scores, nothing is known."""
     if len(values) < LEAST_TO_RANK or np.ptp(values) == 0 or np.ptp(scores) == 0:
         return Estimate(0.0, -1.0, 1.0)
     return spearman_rho(values, scores)

@@ -1,9 +1,9 @@
-"""What `nas audit` does, without its printing: from a candidate of a run, or from files, to an audit.
+"""Audit a candidate of a run: what `nas audit` does, without its printing.
 
-Of a run, the members attacked are those that the candidate was trained on, and the non-members are test records: nobody
-opened them before, neither the search nor its proxy. Shadows are trained by the candidate's recipe with seeds of their
-own. Where there are more members than test records, some are not attacked; every shadow is trained on those, so that it
-sees as many records as the candidate did.
+The members under attack are the records that the candidate was trained on. The non-members are test records, which
+neither the search nor its proxy used. Shadow models are trained with the candidate's recipe and seeds of their own. If
+there are more members than test records, some members are not attacked; every shadow model is trained on those too, so
+that it sees as many records as the candidate did.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from nas.audit.shadows import ShadowSpec
 from nas.audit.shadows import seconds_each
 from nas.base import files
 from nas.base import processes
+from nas.base.text import inline
 from nas.pricing.report import bits_of
 from nas.records import Records
 from nas.runs.run import Run
@@ -54,7 +55,7 @@ from nas.training.loop import seed_from
 from search_spaces.network import Network
 
 AUDITS = "audits.jsonl"
-"""In a run's folder: a line for each audit, because each opened the test records."""
+"""File in a run's folder with a line for each audit, because each audit uses the test records."""
 AUDITS_LINE = '{"candidate": '
 log = logging.getLogger("nas")
 
@@ -64,13 +65,13 @@ class Subject:
     """A trained candidate with all that its audit needs.
 
     Attributes:
-        number: Of its trial.
-        network: Trained, in eval mode.
+        number: Number of its trial.
+        network: The trained network, in eval mode.
         pool: The records under audit.
         population: Records no network was trained on.
-        test: The test records, whole.
-        spec: Its shadows.
-        proxy: Leakage that the search measured.
+        test: All test records.
+        spec: Its shadow models.
+        proxy: Leakage measured in the search.
     """
 
     number: int
@@ -89,7 +90,7 @@ class Subject:
 
 
 def subject_of(run: Run, number: int) -> Subject:
-    """Fetch a trained candidate of a run, or train it again from its own seed if its weights are elsewhere.
+    """Load a trained candidate of a run. If its weights are on another machine, it is trained again from its seed.
 
     Args:
         run: The run.
@@ -115,31 +116,31 @@ def subject_of(run: Run, number: int) -> Subject:
 
 
 def shadow_spec(plan: Plan, candidate: Candidate, pool: Pool) -> ShadowSpec:
-    """Say what the shadows of a run's candidate are.
+    """Describe the shadow models of a run's candidate.
 
     Raises:
-        ValueError: If the candidate learned from a teacher that all candidates shared.
+        ValueError: If the candidate was trained with a teacher that all candidates share.
     """
     if plan.teacher is not None and candidate.defence != "none":
-        # Each shadow has a teacher of its own records, of the candidate's own architecture and recipe.
+        # A shadow model's teacher is trained on its own records, with the candidate's own architecture and recipe.
         raise ValueError(
-            f"expected a candidate that learned from no teacher or from its own float twin; the defence "
-            f"{candidate.defence!r} had the teacher {plan.teacher.architecture.key} of the settings: shadows would not "
-            "be trained as the candidate was"
+            "expected a candidate without a teacher, or with its own architecture in float32 as the teacher; the "
+            f"defence {candidate.defence!r} used the teacher {plan.teacher.architecture.key} of the settings: shadow "
+            "models would not be trained like the candidate"
         )
     return ShadowSpec(pool, candidate, seed_from(plan.config.seed, "shadows"), plan.cache_folder)
 
 
 def pool_of(members: Records, non_members: Records, *, seed: int) -> Pool:
-    """Choose as many members as non-members of each class to attack; the other members come after them.
+    """Choose as many members as non-members of each class to attack. The other members are appended.
 
     Args:
-        members: All that the network was trained on.
-        non_members: Records it never saw.
-        seed: Of the choice.
+        members: All records that the network was trained on.
+        non_members: Records that it was not trained on.
+        seed: Seed of the choice.
 
     Raises:
-        ValueError: If no class has both.
+        ValueError: If no class has both members and non-members.
     """
     rng = np.random.default_rng(seed)
     both = np.minimum(members.class_counts, non_members.class_counts)
@@ -154,11 +155,11 @@ def pool_of(members: Records, non_members: Records, *, seed: int) -> Pool:
 
 
 def evidence_of(subject: Subject, networks: Sequence[Network], network: Network | None = None) -> Evidence:
-    """Ask the candidate, or a version of it, and shadows of the same kind about the audited records.
+    """Ask the candidate, or a version of it, and shadow models of the same kind about the audited records.
 
     Args:
         subject: The candidate.
-        networks: The shadows, in order; none for an audit without.
+        networks: The shadow models, in order; empty for an audit without them.
         network: The version; None for the candidate as trained.
     """
     oracle = of_network(network or subject.network)
@@ -175,7 +176,7 @@ def evidence_of(subject: Subject, networks: Sequence[Network], network: Network 
 
 
 def versions_of(subject: Subject, networks: Sequence[Network], bits: Sequence[int]) -> dict[str, Evidence]:
-    """Compress the candidate and every shadow after training, and ask them: evidence by version."""
+    """Quantise the candidate and every shadow model after training, and return the evidence of each version."""
     calibration = subject.population.features
     return {
         f"{width} bits": evidence_of(
@@ -188,17 +189,17 @@ def versions_of(subject: Subject, networks: Sequence[Network], bits: Sequence[in
 
 
 def check_bits(subject: Subject, bits: Sequence[int]) -> None:
-    """Refuse post-training versions that cannot be made, before any shadow is trained.
+    """Refuse post-training versions that cannot be made, before any shadow model is trained.
 
     Raises:
-        ValueError: If a width is unknown, or the candidate holds nothing in float.
+        ValueError: If a width is unknown, or the candidate has no weights in float32.
     """
     for width in bits:
         compressed(subject.network, width, subject.population.features[:1])
 
 
 def check_attacks(subject: Subject, effort: str, attacks: Sequence[str] | None) -> None:
-    """Refuse attacks that cannot run, before any shadow is trained.
+    """Refuse attacks that cannot run, before any shadow model is trained.
 
     Raises:
         ValueError: As `nas.audit.attack_all.runnable`.
@@ -207,15 +208,15 @@ def check_attacks(subject: Subject, effort: str, attacks: Sequence[str] | None) 
 
 
 def seconds_to_train(specs: Sequence[ShadowSpec], count: int, workers: int | None) -> float:
-    """Estimate how long the missing shadows take, from one epoch of each kind."""
+    """Estimate the training time of the missing shadow models in seconds, from one epoch of each kind."""
     crew = workers or processes.cores()
     return sum(seconds_each(spec) * len(spec.missing(count)) for spec in specs if spec.missing(count)) / crew
 
 
 def earlier(folder: Path) -> dict[int, int]:
-    """Count how often each candidate of a run was audited, and so the test records looked at: counts by number.
+    """Return how often each candidate of a run was audited, by its number: each audit uses the test records.
 
-    Half a line, which a full disk leaves, is not counted; the log says so.
+    An incomplete line, which a full disk leaves, is not counted, and the log says so.
 
     Raises:
         ValueError: If a line is none of ours.
@@ -235,7 +236,7 @@ def earlier(folder: Path) -> dict[int, int]:
 
 
 def note(folder: Path, number: int, effort: str) -> None:
-    """Write down that the test records were looked at, for whom and how."""
+    """Record that the test records were used to audit a candidate."""
     files.append_json(folder / AUDITS, {"candidate": number, "effort": effort}, files.OWNER)
 
 
@@ -248,14 +249,14 @@ def _candidate_in(line: str) -> int | None:
 
 
 def audited_leakage(subject: Subject) -> Estimate:
-    """Return the AUC of the stronger of the two attacks a proxy is held against, by standard shadows."""
+    """Return the AUC of the stronger of the two attacks of a proxy check, with standard effort."""
     networks = shadows.load(subject.spec, EFFORTS["standard"])
     evidence = evidence_of(subject, networks)
     return audit(evidence, subject.pool.is_member, seed=subject.spec.seed, attacks=ATTACKS).strongest.auc
 
 
 def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int]) -> dict[str, str]:
-    """List what a report must say of the network, the data and the shadows."""
+    """Return the facts that a report states about the network, the data and the shadow models."""
     candidate, config = subject.spec.candidate, plan.config
     seen = ", ".join(f"candidate {number} {times} times" for number, times in sorted(before.items())) or "never"
     count = len(plan.data.members)
@@ -267,9 +268,9 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "data": f"{config.dataset}, fingerprint {plan.data.fingerprint[:16]}",
         "training records": f"{count}, {found.members} of them attacked",
         "non-members": f"{found.non_members} test records; audited on them before: {seen}",
-        "error on test records": _text(subject.error),
-        "leakage in the search": _text(subject.proxy),
-        "shadows": f"{found.shadows}, the same recipe and {count} records each, seed {subject.spec.seed}",
+        "error on test records": inline(subject.error),
+        "leakage in the search": inline(subject.proxy),
+        "shadow models": f"{found.shadows}, the same recipe and {count} records each, seed {subject.spec.seed}",
         "made by": f"gecko-nas {metadata.version('gecko-nas')}, PyTorch {torch.__version__}",
     }
 
@@ -283,14 +284,14 @@ def audit_subject(
     earlier: Mapping[int, int] | None = None,
     look: Callable[[str], None] = lambda _attack: None,
 ) -> Audit:
-    """Audit a candidate whose shadows are trained (`shadows.train_missing`).
+    """Audit a candidate whose shadow models are trained (`shadows.train_missing`).
 
     Args:
         subject: The candidate.
         effort: One of `nas.audit.attack_all.EFFORTS`.
         bits: Post-training versions that are released with it.
-        attacks: Names of the attacks; None for all that the effort allows.
-        earlier: Audits of this run before, by candidate: the test records were open to those who chose this one.
+        attacks: Names of the attacks; None: all that the effort allows.
+        earlier: Number of earlier audits of this run, by candidate: the choice of this one may depend on them.
         look: Called with the name of each attack before it runs.
 
     Raises:
@@ -311,11 +312,7 @@ def audit_subject(
     return replace(found, warnings=(*found.warnings, *more))
 
 
-def _text(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
-
-
 def _some(records: Records, counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Choose `counts` rows of each class by chance, in ascending order."""
+    """Choose `counts` rows of each class at random, in ascending order."""
     chosen = [rng.permutation(np.flatnonzero(records.labels == label))[:count] for label, count in enumerate(counts)]
     return np.sort(np.concatenate(chosen))

@@ -1,4 +1,4 @@
-"""What a reader of an audit must not miss, each in a line."""
+"""Warnings of an audit, a line each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Sequence
 
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Mask
+from estimators.leakage.statistics.auc_and_rates import Difference
 from estimators.leakage.statistics.auc_and_rates import auc_difference
 from nas.audit.findings import Finding
 from nas.audit.findings import Released
+from nas.base.text import inline
 
-# An attack by confidences up to the first, one by labels alone from the second on: something hides the confidences.
+# If no attack on confidences exceeds the first AUC and a label-only attack reaches the second, confidences are masked.
 MASKED, UNMASKED = 0.55, 0.60
-SURE = 0.01
+SIGNIFICANT = 0.01
+"""A difference with a smaller p-value is called significant; chosen, not tuned."""
 
 
 def all_of(findings: Sequence[Finding], released: Sequence[Released], is_member: Mask) -> tuple[str, ...]:
@@ -27,7 +30,7 @@ def all_of(findings: Sequence[Finding], released: Sequence[Released], is_member:
 
 
 def proxy_disagrees(proxy: Estimate, audited: Estimate) -> tuple[str, ...]:
-    """Warn where the leakage that guided the search lies below what the audit found, beyond both intervals.
+    """Warn if the search's proxy lies below the audit's AUC and their intervals do not overlap.
 
     Args:
         proxy: AUC of the attack in the search, with its interval.
@@ -35,16 +38,11 @@ def proxy_disagrees(proxy: Estimate, audited: Estimate) -> tuple[str, ...]:
     """
     if proxy.high >= audited.low:
         return ()
-    return (
-        (
-            f"the proxy that guided the search saw less: AUC {proxy.value:.3f} ({proxy.low:.3f} to {proxy.high:.3f}), "
-            f"the audit {audited.value:.3f} ({audited.low:.3f} to {audited.high:.3f})"
-        ),
-    )
+    return (f"the search's proxy is below the audit: proxy AUC {inline(proxy)}, audit AUC {inline(audited)}",)
 
 
 def test_was_open(candidates: Sequence[int]) -> tuple[str, ...]:
-    """Warn where other candidates of the run were audited on these test records before.
+    """Warn if other candidates of the run were audited on these test records before.
 
     Args:
         candidates: Their numbers.
@@ -54,27 +52,27 @@ def test_was_open(candidates: Sequence[int]) -> tuple[str, ...]:
     named = ", ".join(str(number) for number in sorted(candidates))
     return (
         (
-            f"the test records were open before, for candidates {named} of this run: whoever chose among their "
-            "audits chose the lowest of several noisy numbers"
+            f"the test records were used before, in audits of candidates {named} of this run: if this candidate was "
+            "chosen by comparing audits, its AUC is biased low"
         ),
     )
 
 
 def _masking(findings: Sequence[Finding], is_member: Mask) -> tuple[str, ...]:
-    """Warn where predicted classes betray what confidences hide (Choquette-Choo et al., 2021)."""
+    """Warn if predicted classes reveal what confidences hide (Choquette-Choo et al., 2021)."""
     labels = [found for found in findings if found.is_label_only]
     others = [found for found in findings if not found.is_label_only]
     if not (labels and others):
         return ()
     apart = auc_difference(labels[0].scores, others[0].scores, is_member)
     flagged = others[0].auc.value <= MASKED and labels[0].auc.value >= UNMASKED
-    if not flagged and not (apart.estimate.value > 0 and apart.p_value < SURE):
+    if not flagged and not _is_significant(apart):
         return ()
     return (
         (
-            f"masking: {labels[0].attack} reads predicted classes alone and reaches AUC {labels[0].auc.value:.3f}, "
-            f"the best attack by confidences ({others[0].attack}) {others[0].auc.value:.3f}; "
-            "something hides the confidences, not the membership"
+            f"masking: the label-only attack {labels[0].attack} reaches AUC {labels[0].auc.value:.3f}, the best attack "
+            f"on confidences ({others[0].attack}) {others[0].auc.value:.3f}: a defence hides the confidences and not "
+            "the membership"
         ),
     )
 
@@ -83,24 +81,27 @@ def _set_leaks(released: Sequence[Released]) -> tuple[str, ...]:
     if not released:
         return ()
     joint = released[-1]
-    if joint.over_best is None or not (joint.over_best.estimate.value > 0 and joint.over_best.p_value < SURE):
+    if joint.over_best is None or not _is_significant(joint.over_best):
         return ()
-    more = joint.over_best.estimate
     return (
         (
-            f"the released set leaks more than each version alone: AUC {joint.auc.value:.3f}, "
-            f"{more.value:.3f} above the best single one ({more.low:.3f} to {more.high:.3f})"
+            f"the released versions leak more together than each alone: AUC {joint.auc.value:.3f}, above the best "
+            f"single version by {inline(joint.over_best.estimate)}"
         ),
     )
 
 
 def _no_better_than_gap(findings: Sequence[Finding]) -> tuple[str, ...]:
     best = findings[0]
-    if best.attack == "gap" or (best.over_gap.estimate.value > 0 and best.over_gap.p_value < SURE):
+    if best.attack == "gap" or _is_significant(best.over_gap):
         return ()
     return (
         (
-            f"no attack is surely better than the accuracy gap (best: {best.attack}, AUC {best.auc.value:.3f}): "
-            "what was found is overfitting, not records"
+            f"no attack is significantly better than the accuracy gap (best: {best.attack}, AUC {best.auc.value:.3f}): "
+            "the audit shows overfitting, not that single records are remembered"
         ),
     )
+
+
+def _is_significant(apart: Difference) -> bool:
+    return apart.estimate.value > 0 and apart.p_value < SIGNIFICANT

@@ -1,10 +1,10 @@
-"""Read what an audit is to attack from files: a network as ONNX, or what any framework's network said.
+"""Read the network under audit from files: as ONNX, or as the logits that any framework wrote.
 
 One .npz describes the audit: `labels` and `is_member`, and `logits`, or `features` for the ONNX file that gives them.
-With `reference_logits` `(references, records, classes)` and `trained_on` `(references, records)` there are shadows,
-trained by the user; `population_features`, `population_labels` (and `population_logits` without an ONNX file) are
-records that nobody trained on. `recipe` and `reference_recipe`, JSON objects of settings, say how network and
-references were trained.
+`reference_logits` `(references, records, classes)` and `trained_on` `(references, records)` describe shadow models that
+the user trained. `population_features` and `population_labels` (and `population_logits` without an ONNX file) are
+records that no network was trained on. `recipe` and `reference_recipe` are JSON objects with the training settings of
+network and references.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> tuple[Evidence, Mask]:
-    """Read a network's answers, or ask it, and say who is a member.
+    """Read a network's logits, or compute them, and which records are members.
 
     Args:
-        model: An ONNX file; None where the .npz has logits.
+        model: An ONNX file; None if the .npz has logits.
         records: The .npz.
-        shadows: ONNX files of the references, in the order of `trained_on`; they answer queries of changed records.
+        shadows: ONNX files of the references, in the order of `trained_on`; attacks can ask them about changed records.
 
     Raises:
         ValueError: If a file cannot be read, arrays are missing or do not fit each other, members and non-members share
@@ -82,10 +82,10 @@ def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> tup
 
 
 def check_disjoint(features: NDArray[Any], is_member: Mask) -> None:
-    """Refuse members and non-members that share a record: it is both, and every attack is measured wrongly.
+    """Refuse members and non-members that share a record: such a record is both, and every AUC would be wrong.
 
     Args:
-        features: `(records, ...)`; compared byte by byte, through a hash.
+        features: `(records, ...)`; compared by a hash of their bytes.
         is_member: `(records,)`.
 
     Raises:
@@ -98,36 +98,36 @@ def check_disjoint(features: NDArray[Any], is_member: Mask) -> None:
     if shared:
         member, other = shared[0]
         raise ValueError(
-            f"expected members and non-members without a record in common; {len(shared)} non-members equal a member, "
-            f"first rows {member} and {other}: leave them out of one side"
+            f"expected no record among both members and non-members; {len(shared)} non-members equal a member, first "
+            f"rows {member} and {other}: remove them from one side"
         )
 
 
 def check_recipe(target: Mapping[str, Any], shadows: Mapping[str, Any]) -> None:
-    """Refuse shadows that were not trained as the network was: what they say of members is about another training.
+    """Refuse shadow models that were not trained like the network: their members behave differently.
 
     Args:
-        target: The network's settings; empty where nothing is known.
-        shadows: The shadows'; empty where nothing is known.
+        target: The network's settings; empty if unknown.
+        shadows: The shadow models' settings; empty if unknown.
 
     Raises:
-        ValueError: If both are known and differ, with each difference.
+        ValueError: If both are known and differ; the message names each difference.
     """
     if not (target and shadows):
         return
     differing = [
-        f"{name}: network {target.get(name)!r}, shadows {shadows.get(name)!r}"
+        f"{name}: network {target.get(name)!r}, shadow models {shadows.get(name)!r}"
         for name in sorted(target.keys() | shadows.keys())
         if target.get(name) != shadows.get(name)
     ]
     if differing:
         raise ValueError(
-            f"expected shadows trained by the network's recipe; {'; '.join(differing)}: train them as the network was"
+            f"expected shadow models trained with the network's recipe; they differ in {'; '.join(differing)}"
         )
 
 
 def check_sizes(trained_on: Mask, is_member: Mask) -> None:
-    """Refuse shadows that saw fewer of the records than the network, or more: leakage falls with their number.
+    """Refuse shadow models trained on fewer or more records than the network: leakage falls as that number grows.
 
     Args:
         trained_on: `(references, records)`.
@@ -140,15 +140,17 @@ def check_sizes(trained_on: Mask, is_member: Mask) -> None:
     off = np.flatnonzero(np.abs(found - wanted) > 0.01 * wanted)
     if off.size:
         raise ValueError(
-            f"expected shadows trained on as many of the records as the network, {wanted}; shadow {off[0]} was trained "
-            f"on {found[off[0]]}: train each on a random half of as many members as non-members"
+            f"expected shadow models trained on as many of the records as the network, {wanted}; shadow model {off[0]} "
+            f"was trained on {found[off[0]]}: train each on a random half of equally many members and non-members"
         )
 
 
 def _bank(arrays: Arrays, shadows: Sequence[Path], is_member: Mask) -> Bank | None:
     if "trained_on" not in arrays:
         if shadows or "reference_logits" in arrays:
-            raise ValueError("expected 'trained_on' beside the references: which records each was trained on")
+            raise ValueError(
+                "expected 'trained_on', the records that each reference was trained on; got references without it"
+            )
         return None
     trained_on = _mask(arrays["trained_on"], "trained_on")
     oracles = tuple(of_onnx(existing(path, "an ONNX file")) for path in shadows)
@@ -157,7 +159,9 @@ def _bank(arrays: Arrays, shadows: Sequence[Path], is_member: Mask) -> Bank | No
     elif oracles:
         logits = np.stack([_answers(arrays, "reference_logits", "features", oracle) for oracle in oracles])
     else:
-        raise ValueError("expected 'reference_logits', or ONNX files of the references, beside 'trained_on'; got none")
+        raise ValueError(
+            "expected 'reference_logits' or ONNX files of the references, as there is 'trained_on'; got none"
+        )
     bank = Bank(logits, trained_on, arrays["labels"], oracles)
     if trained_on.shape[1:] == is_member.shape:
         check_sizes(trained_on, is_member)
@@ -167,16 +171,16 @@ def _bank(arrays: Arrays, shadows: Sequence[Path], is_member: Mask) -> Bank | No
 def _population(arrays: Arrays, oracle: Oracle | None) -> Population | None:
     if "population_features" not in arrays:
         if lone := [name for name in ("population_labels", "population_logits") if name in arrays]:
-            raise ValueError(f"expected 'population_features' beside {lone[0]!r}; got none")
+            raise ValueError(f"expected 'population_features', as there is {lone[0]!r}; got none")
         return None
     if "population_labels" not in arrays:
-        raise ValueError("expected 'population_labels' beside 'population_features'; got none")
+        raise ValueError("expected 'population_labels', as there is 'population_features'; got none")
     logits = _answers(arrays, "population_logits", "population_features", oracle)
     return Population(arrays["population_features"], arrays["population_labels"], logits)
 
 
 def _answers(arrays: Arrays, given: str, asked: str, oracle: Oracle | None) -> NDArray[Any]:
-    """Return logits that are there, or ask the network for them."""
+    """Return the logits of the file, or ask the network for them."""
     if given in arrays:
         return arrays[given]
     if oracle is None or asked not in arrays:
@@ -185,7 +189,7 @@ def _answers(arrays: Arrays, given: str, asked: str, oracle: Oracle | None) -> N
 
 
 def _features(arrays: Arrays, name: str) -> NDArray[np.float32]:
-    """Return records as the network takes them: two that are equal in float32 are equal to it."""
+    """Return records in float32, the precision in which the network reads and compares them."""
     values = as_float32(arrays[name], repr(name))
     if values.ndim < LEAST_DIMENSIONS or not values.size:
         raise ValueError(f"expected {name!r} (records, ...); got {values.shape}")
@@ -194,7 +198,7 @@ def _features(arrays: Arrays, name: str) -> NDArray[np.float32]:
 
 def _check_length(features: NDArray[np.float32], records: int) -> None:
     if len(features) != records:
-        raise ValueError(f"expected 'features' of {records} records, as there are labels; got {features.shape}")
+        raise ValueError(f"expected 'features' of {records} records, one for each label; got {features.shape}")
 
 
 def _mask(values: NDArray[Any], name: str) -> Mask:

@@ -1,4 +1,4 @@
-"""What an audit found: by attack, by class, by record, by released version."""
+"""The results of an audit: by attack, by class, by record, and by released version."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ Scores: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What one attack found. Intervals are 95 %.
+    """The results of one attack, with 95 % intervals.
 
     Attributes:
         attack: Its name.
         is_label_only: Whether it reads predicted classes alone.
         auc: Area under the ROC curve, 0.5 when nothing leaks; DeLong's interval.
-        over_gap: How far that is above the gap attack's, on the same records.
-        tpr: Share of members found, by the false positive rate allowed, with a bootstrap interval; None where there
-            are too few non-members to show it.
-        balanced_accuracy: Mean of TPR and TNR at a threshold from the other half of the records.
+        over_gap: Its AUC minus the gap attack's, on the same records.
+        tpr: Share of members found, by FPR, with a bootstrap interval; None if there are too few non-members.
+        balanced_accuracy: Mean of TPR and TNR, at a threshold chosen on the other half of the records.
         advantage: TPR minus FPR at that threshold.
-        epsilon: What the training is shown not to be, at delta 1 / members, the search for a threshold paid for.
+        epsilon: Lower bound on the training's epsilon at delta 1 / members, corrected for the choice of threshold.
         scores: `(records,)`.
-        seconds: What the attack took.
+        seconds: Run time of the attack.
     """
 
     attack: str
@@ -50,11 +49,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class ClassRisk:
-    """How well the strongest attack tells members of one class.
+    """How well the strongest attack separates members and non-members of one class.
 
     Attributes:
         label: The class.
-        members: How many members of it were attacked, and as many or other non-members.
+        members: Number of attacked members of this class.
         auc: Of the records of this class.
     """
 
@@ -70,10 +69,10 @@ class RecordRisk:
     Attributes:
         record: Its row among the audited records.
         label: Its class.
-        score: What the attack gave it.
-        found_at_fpr: Share of non-members that score as high; low means exposed.
-        across_trainings: Probability that a shadow trained on it is surer of it than one that was not, with an
-            interval; None without shadows.
+        score: Its score by the attack.
+        found_at_fpr: Share of non-members with at least this score; low means exposed.
+        across_trainings: Probability that a shadow model trained on it is more confident of it than one that was not,
+            with an interval; None without shadow models.
     """
 
     record: int
@@ -84,16 +83,16 @@ class RecordRisk:
 
 
 @dataclass(frozen=True, eq=False)
-class Records:
-    """Risk record by record.
+class RecordFindings:
+    """Risk of single records.
 
     Attributes:
-        attack: The attack whose scores they are.
-        riskiest: The members that stand out most, the first the most exposed.
-        shapr: `(members,)`: Shapley value of each member for classifying the non-members; its mean is accuracy and no
-            leakage.
-        agreement: Spearman's correlation of SHAPr and the attack's scores over members; 0 (-1 to 1) where nothing is
-            known of it: fewer than five members, or all of them equal.
+        attack: The attack whose scores are used.
+        riskiest: The members with the highest scores, the most exposed first.
+        shapr: `(members,)`: Shapley value of each member for classifying the non-members; its mean measures accuracy,
+            not leakage.
+        agreement: Spearman's correlation of SHAPr and the attack's scores over members; 0 (-1 to 1) if it cannot be
+            estimated, with fewer than five members or equal scores.
     """
 
     attack: str
@@ -104,12 +103,12 @@ class Records:
 
 @dataclass(frozen=True, eq=False)
 class Released:
-    """What an attacker gets from one version of a network, or from all that are released together.
+    """The leakage of one version of a network, or of all released versions together.
 
     Attributes:
-        name: Of the version, `all together` for the set.
-        auc: Of the likelihood ratio over everything that is released.
-        over_best: For the set: how far that is above the best single version's; None for a version.
+        name: Name of the version; `all together` for the set.
+        auc: AUC of the likelihood ratio over all that is released.
+        over_best: For the set: its AUC minus the best single version's; None for a version.
     """
 
     name: str
@@ -119,21 +118,22 @@ class Released:
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """All that was found, and what was not looked for.
+    """All results of an audit, and what was not tested.
 
     Attributes:
-        members: Members attacked.
-        non_members: Records attacked that the network never saw.
-        shadows: Reference networks.
-        effort: One of `EFFORTS`.
-        findings: One for each attack, the highest AUC first.
-        by_class: The strongest attack, class by class.
-        records: Risk record by record.
-        trainings: `(shadows,)` AUC of online LiRA against each shadow by the others: what other trainings by the same
-            recipe leak; empty with too few shadows.
+        members: Number of members attacked.
+        non_members: Number of attacked records that the network was not trained on.
+        shadows: Number of shadow models.
+        effort: One of `nas.audit.attack_all.EFFORTS`.
+        findings: Results of each attack, the highest AUC first.
+        by_class: Results of the strongest attack for each class.
+        records: Risk of single records.
+        trainings: `(shadows,)` AUC of online LiRA against each shadow model, with the others as its bank: the leakage
+            of other trainings with the same recipe; empty with too few shadow models.
         released: The versions of a released set and the set; empty for a single network.
-        skipped: Attacks that did not run, and why.
-        warnings: What a reader must not miss.
+        skipped: Reason why an attack did not run, by its name.
+        warnings: Warnings, a line each.
+        is_member: `(records,)`: which of the audited records are members.
     """
 
     members: int
@@ -142,7 +142,7 @@ class Audit:
     effort: str
     findings: tuple[Finding, ...]
     by_class: tuple[ClassRisk, ...]
-    records: Records
+    records: RecordFindings
     trainings: Scores
     released: tuple[Released, ...]
     skipped: Mapping[str, str]
@@ -151,17 +151,17 @@ class Audit:
 
     @property
     def strongest(self) -> Finding:
-        """The attack with the highest AUC, chosen after all were seen."""
+        """The attack with the highest AUC of all that ran."""
         return self.findings[0]
 
     @property
     def leakage(self) -> Estimate:
-        """AUC of the strongest attack; the interval pays for having chosen it among all (Bonferroni)."""
+        """AUC of the strongest attack. Its interval is corrected for the choice among all attacks (Bonferroni)."""
         confidence = 1 - 0.05 / len(self.findings)
         return auc_interval(self.strongest.scores, self.is_member, confidence)
 
     def finding(self, attack: str) -> Finding:
-        """Return what one attack found.
+        """Return the results of one attack.
 
         Raises:
             ValueError: If it did not run.

@@ -1,4 +1,4 @@
-"""Networks as oracles: a trained one from inside and outside, an ONNX file from outside alone."""
+"""Oracles, which answer an attack's queries: a trained network (with activations), or an ONNX file (without)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def of_network(network: nn.Module) -> Oracle:
 
 
 def of_onnx(path: Path) -> Oracle:
-    """Make an oracle of an ONNX file, run by ONNX Runtime on one thread of the CPU; nobody can look inside.
+    """Make an oracle of an ONNX file, run by ONNX Runtime on one thread of the CPU. It has no activations.
 
     The model takes float32 records `(batch, ...)` and gives logits `(batch, classes)`. Where the batch is fixed, the
     last one is filled up with copies of its last record. Probabilities, which is what answers in [0, 1] that sum to 1

@@ -1,4 +1,4 @@
-"""Post-training versions of a float network: the same weights in fewer bits, nothing trained again."""
+"""Post-training quantisation of a float network: the same weights in fewer bits, without further training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BITS = (8, 4, 2, 1)
 
 
 def compressed(network: Network, bits: int, calibration: NDArray[np.float32]) -> Network:
-    """Quantise what a network holds in 32-bit float, weights and tensors, without training.
+    """Quantise the weights and tensors that a network has in 32-bit float, without training.
 
     Ranges of tensors follow the calibration records as they follow batches in training; batch norms keep their
     statistics. What is quantised already stays as it is.
@@ -28,7 +28,7 @@ def compressed(network: Network, bits: int, calibration: NDArray[np.float32]) ->
         calibration: `(records, ...)`: records the network was not trained on.
 
     Raises:
-        ValueError: If there are no such bits, the network is in train mode, or nothing in it is in float.
+        ValueError: If the number of bits is not in `BITS`, the network is in train mode, or nothing in it is in float.
     """
     if bits not in BITS:
         raise ValueError(f"expected post-training bits of {list(BITS)}; got {bits}")
@@ -38,7 +38,7 @@ def compressed(network: Network, bits: int, calibration: NDArray[np.float32]) ->
     if architecture is network.architecture:
         raise ValueError("expected a network with weights or tensors in 32-bit float; all are quantised already")
     version = build(architecture)
-    # What the version has and the network has not are the quantisers' ranges.
+    # Only the ranges of the new quantisers are missing in the network's state.
     version.load_state_dict(network.state_dict(), strict=False)
     version = version.to(compute_device()).eval()
     _calibrate(version, torch.from_numpy(calibration).to(compute_device()), known=set(network.state_dict()))
@@ -47,7 +47,7 @@ def compressed(network: Network, bits: int, calibration: NDArray[np.float32]) ->
 
 @torch.no_grad()
 def _calibrate(version: nn.Module, records: torch.Tensor, known: set[str]) -> None:
-    """Let new quantisers see the calibration records; those with a trained range keep it."""
+    """Set the ranges of new quantisers from the calibration records. Quantisers with a trained range keep it."""
     quantizers = [
         module
         for name, module in version.named_modules()

@@ -1,9 +1,9 @@
-"""The proxy contract: does what guided the search agree with an audit of what it found?
+"""The proxy check: does the leakage that guided a search rank candidates as audits of them do?
 
-After a search, eight to twelve of its candidates are audited: half of the front, for these are what a user picks from,
-and others from every stratum of the proxy's leakage, for a rank correlation over look-alikes says nothing. Each has
-shadows of its own architecture and recipe. Below a rank correlation of .8 the proxy is not to be trusted with the
-order.
+After a search, eight to twelve of its candidates are audited. Half of them come from the front, because a user picks
+from there. The others come from all levels of the proxy's leakage, because a rank correlation over similar candidates
+says nothing. Each candidate has shadow models of its own architecture and recipe. Below a rank correlation of 0.8 the
+proxy should not be used to order candidates.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from optuna.trial import TrialState
 from rich.table import Table
 
 from estimators.estimate import Estimate
+from estimators.estimate import flat
+from estimators.estimate import from_flat
 from estimators.leakage.statistics.record_risk import kendall_tau
 from estimators.leakage.statistics.record_risk import spearman_rho
-from nas.base.text import flat
-from nas.base.text import interval_text
+from nas.base.text import inline
 from nas.base.text import plain_table
+from nas.base.text import stacked
+from nas.base.text import two_places
 from nas.runs.pareto import front
 from nas.runs.pareto import non_dominated
 
@@ -30,12 +33,12 @@ CANDIDATES = 10
 LEAST, MOST = 8, 12
 ENOUGH = 0.8
 ATTACKS = ("lira_online", "rmia_online")
-"""What the audits of a contract run: the two that know what such a network says of its own members."""
+"""The attacks of a proxy check: the two whose shadow models were also trained on the audited record."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One candidate: what the proxy saw, and what the audit.
+    """The proxy and the audit of one candidate.
 
     Attributes:
         number: Of its trial.
@@ -49,17 +52,17 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Contract:
-    """How far a search's proxy agrees with audits of some of its candidates.
+class ProxyCheck:
+    """How well a search's proxy agrees with audits of some of its candidates.
 
     Attributes:
         lines: One for each candidate, the lowest proxy first.
         spearman: Rank correlation with its 95 % interval; wide with so few candidates.
         kendall: The same, Kendall's.
-        bias: Mean of proxy less audit: below 0 the search was too hopeful.
-        error: Mean distance between the two.
-        leave: Candidates on the front of those audited by the proxy's leakage, and not by the audit's.
-        enter: Candidates on that front by the audit's leakage, and not by the proxy's.
+        bias: Mean of proxy minus audit; negative where the proxy is too low.
+        error: Mean absolute difference between the two.
+        leave: Candidates on the front of those audited by the proxy's leakage, but not by the audit's.
+        enter: Candidates on that front by the audit's leakage, but not by the proxy's.
     """
 
     lines: tuple[Line, ...]
@@ -72,13 +75,13 @@ class Contract:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader must not miss."""
+        """A line if the proxy does not rank as the audits do, else none."""
         if self.spearman.value >= ENOUGH:
             return ()
         return (
             (
-                f"the proxy does not rank as the audit does: Spearman {self.spearman.value:.2f} over {len(self.lines)} "
-                f"candidates ({self.spearman.low:.2f} to {self.spearman.high:.2f}), expected at least {ENOUGH}; "
+                "the proxy does not rank candidates as the audits do: Spearman "
+                f"{inline(self.spearman, two_places)} over {len(self.lines)} candidates, expected at least {ENOUGH}; "
                 "choose by audits, not by the search's leakage"
             ),
         )
@@ -96,10 +99,10 @@ def stratified(study: optuna.Study, count: int = CANDIDATES, *, seed: int) -> li
         ValueError: If the count is not 8 to 12, or fewer than 8 candidates were trained.
     """
     if not LEAST <= count <= MOST:
-        raise ValueError(f"expected {LEAST} to {MOST} candidates to hold the proxy against; got {count}")
+        raise ValueError(f"expected {LEAST} to {MOST} candidates for the proxy check; got {count}")
     trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(trained) < LEAST:
-        raise ValueError(f"expected at least {LEAST} trained candidates to hold the proxy against; got {len(trained)}")
+        raise ValueError(f"expected at least {LEAST} trained candidates for the proxy check; got {len(trained)}")
     rng = np.random.default_rng(seed)
     best = front(study)
     chosen = [best[index] for index in sorted(rng.permutation(len(best))[: count // 2])]
@@ -111,13 +114,10 @@ def stratified(study: optuna.Study, count: int = CANDIDATES, *, seed: int) -> li
 
 def proxy_of(trial: FrozenTrial) -> Estimate:
     """Return the leakage that the search measured."""
-    attrs = trial.user_attrs
-    value = float(attrs["leakage"])
-    # A number without uncertainty has no ends in a study.
-    return Estimate(value, float(attrs.get("leakage_low", value)), float(attrs.get("leakage_high", value)))
+    return from_flat(trial.user_attrs, "leakage")
 
 
-def conclude(trials: Sequence[FrozenTrial], objectives: Sequence[str], audited: Sequence[Estimate]) -> Contract:
+def conclude(trials: Sequence[FrozenTrial], objectives: Sequence[str], audited: Sequence[Estimate]) -> ProxyCheck:
     """Compare the proxy with audits of the same candidates.
 
     Args:
@@ -128,7 +128,7 @@ def conclude(trials: Sequence[FrozenTrial], objectives: Sequence[str], audited: 
     proxies = [proxy_of(trial) for trial in trials]
     ours, theirs = np.array([proxy.value for proxy in proxies]), np.array([found.value for found in audited])
     before, after = _front(trials, objectives, ours), _front(trials, objectives, theirs)
-    return Contract(
+    return ProxyCheck(
         lines=tuple(
             Line(trial.number, proxy, found) for trial, proxy, found in zip(trials, proxies, audited, strict=True)
         ),
@@ -153,8 +153,8 @@ def _front(trials: Sequence[FrozenTrial], objectives: Sequence[str], leakage: np
     return {trial.number for trial, is_best in zip(trials, non_dominated(rows), strict=True) if is_best}
 
 
-def as_json(found: Contract) -> dict[str, object]:
-    """Write a contract as plain numbers."""
+def as_json(found: ProxyCheck) -> dict[str, object]:
+    """Write the check as plain numbers."""
     return {
         "candidates": [
             {
@@ -172,35 +172,29 @@ def as_json(found: Contract) -> dict[str, object]:
     }
 
 
-def table(found: Contract) -> Table:
+def table(found: ProxyCheck) -> Table:
     """Lay out the candidates, the lowest proxy first."""
-    laid_out = plain_table("no.", "proxy AUC", "audited AUC", "proxy\nless audit", "front")
+    laid_out = plain_table("no.", "proxy AUC", "audited AUC", "proxy\n- audit", "front")
     for column in laid_out.columns[:4]:
         column.justify = "right"
     for line in found.lines:
         change = "leaves" if line.number in found.leave else "enters" if line.number in found.enter else ""
         apart = f"{line.proxy.value - line.audited.value:+.3f}"
-        laid_out.add_row(str(line.number), interval_text(line.proxy), interval_text(line.audited), apart, change)
+        laid_out.add_row(str(line.number), stacked(line.proxy), stacked(line.audited), apart, change)
     return laid_out
 
 
-def summary(found: Contract) -> list[str]:
-    """Say in lines how far the proxy agrees."""
+def summary(found: ProxyCheck) -> list[str]:
+    """Return lines that say how well the proxy agrees with the audits."""
     changes = [
-        f"{words}: {', '.join(map(str, numbers))}"
-        for words, numbers in (("would leave the front", found.leave), ("would enter it", found.enter))
+        f"{', '.join(map(str, numbers))} would {what} the front"
+        for what, numbers in (("leave", found.leave), ("enter", found.enter))
         if numbers
     ]
+    spearman, kendall = (inline(rank, two_places) for rank in (found.spearman, found.kendall))
     return [
-        (
-            f"rank correlation over {len(found.lines)} candidates: Spearman {_span(found.spearman)}, Kendall "
-            f"{_span(found.kendall)}"
-        ),
-        f"the proxy is off by {found.error:.3f} on average, bias {found.bias:+.3f} (below 0: too hopeful)",
-        f"by the audits, {'; '.join(changes)}" if changes else "by the audits, the front of these candidates stays",
+        f"rank correlation of proxy and audits, {len(found.lines)} candidates: Spearman {spearman}, Kendall {kendall}",
+        f"mean absolute error of the proxy {found.error:.3f}, bias {found.bias:+.3f} (negative: the proxy is too low)",
+        f"ranked by the audits, {'; '.join(changes) or 'the front of these candidates is the same'}",
         *found.warnings,
     ]
-
-
-def _span(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"

@@ -1,6 +1,6 @@
-"""Report an audit: as JSON, on the terminal, as one HTML file. All three have the same figures from the same audit.
+"""Report an audit as JSON, on the terminal, and as one HTML page, with the same numbers in all three.
 
-Tables are laid out once, in words, and shown twice; the JSON holds the numbers behind them.
+Each table is laid out once, as text, for terminal and page. The JSON has the numbers behind the tables.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from rich.padding import Padding
 from rich.text import Text
 
 from estimators.estimate import Estimate
+from estimators.estimate import flat
 from estimators.leakage.statistics.auc_and_rates import Difference
+from estimators.leakage.statistics.auc_and_rates import by_membership
+from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
 from nas.audit import figures
 from nas.audit import sentences as words
 from nas.audit.attack_all import LEAST_OF_A_CLASS
@@ -27,31 +30,53 @@ from nas.audit.findings import Finding
 from nas.audit.findings import RecordRisk
 from nas.base import files
 from nas.base.text import Row
-from nas.base.text import flat
+from nas.base.text import percent
 from nas.base.text import plain_table
 from nas.base.text import printable
+from nas.base.text import signed
+from nas.base.text import stacked
 
 WORST = 5
-"""Classes and records that the terminal shows; the page shows all that the audit names."""
+"""How many classes and records the terminal shows; the page shows all that the audit names."""
+READ_OFF = (0.01, 0.1, 0.5)
+"""False positive rates at which the page states the ROC curves as numbers, for those who cannot see the image."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table in words.
+    """A table as text.
 
     Attributes:
         columns: Headings; the first column is text, the others are numbers.
-        rows: A cell for each column. Its first line is the value, the lines below say how far it can be trusted.
+        rows: A cell for each column. Its first line is the value, the lines below are its interval or a p-value.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
-def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
-    """Return the report as plain numbers, texts, lists and dictionaries, fit for `nas.base.files.write_json`.
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page.
 
-    A number that is estimated has `NAME_low` and `NAME_high` beside it; one that could not be had is None.
+    Attributes:
+        image: A `data:` URI.
+        caption: What the figure shows, in sentences that stand below it.
+        alt: What can be seen in it, for those who cannot see it.
+        numbers: The table behind it.
+    """
+
+    image: str
+    caption: str
+    alt: str
+    numbers: Sheet
+
+
+def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
+    """Return the report as plain numbers, texts, lists and dictionaries, for `nas.base.files.write_json`.
+
+    An estimated number has `NAME_low` and `NAME_high` beside it. A number that could not be measured is None.
 
     Args:
         audit: What was found.
@@ -97,20 +122,20 @@ def show(audit: Audit, about: Mapping[str, str], console: Console) -> None:
     Args:
         audit: What was found.
         about: Facts about the network, the data and how they were audited, in order.
-        console: Where to; from 100 columns on, no number is broken.
+        console: Where to print; on 100 columns or more, no number is broken over two lines.
     """
     _say(console, words.headline(audit))
     for warning in audit.warnings:
         _say(console, f"warning: {warning}")
-    _print(console, "attacks", attacks(audit), f"epsilon: lower bound, {words.of_epsilon(audit)}")
-    _print(console, f"classes, the {WORST} worst for {audit.strongest.attack}", classes(audit, WORST))
+    _print(console, "attacks", attacks(audit), f"epsilon: a lower bound; {words.of_epsilon(audit)}")
+    _print(console, f"the {WORST} classes with the highest AUC of {audit.strongest.attack}", classes(audit, WORST))
     _print(
         console,
-        f"members, the {WORST} riskiest for {audit.records.attack}",
+        f"the {WORST} members with the highest scores of {audit.records.attack}",
         records(audit, WORST),
         words.of_shapr(audit),
     )
-    _print(console, "other trainings by the same recipe, AUC of lira_online", trainings(audit))
+    _print(console, "other trainings with the same recipe, AUC of lira_online", trainings(audit))
     _print(console, "released versions", released(audit))
     _list(console, "attacks that did not run", _by_reason(audit))
     _list(console, "not tested", words.not_tested(audit))
@@ -118,10 +143,10 @@ def show(audit: Audit, about: Mapping[str, str], console: Console) -> None:
 
 
 def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
-    """Write the report as one page that needs nothing else: no script, no network, figures inside.
+    """Write the report as one page that needs nothing else: no script, no network access, figures within it.
 
     Args:
-        path: The file; written whole or not at all. The same audit gives the same bytes.
+        path: The file; written completely or not at all. The same audit gives the same bytes.
         audit: What was found.
         about: Facts about the network, the data and how they were audited, in order.
     """
@@ -144,29 +169,25 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
         not_tested=words.not_tested(audit),
         epsilon=words.of_epsilon(audit),
         least_of_a_class=LEAST_OF_A_CLASS,
-        drawn_classes=figures.CLASSES,
-        curves=figures.CURVES,
-        figures={
-            "roc": figures.roc(audit),
-            "histogram": figures.histogram(audit),
-            "classes": figures.classes(audit),
-        },
+        roc=_roc(audit),
+        histogram=_histogram(audit),
+        by_class=_classes(audit),
     )
     files.write_text(path, page, files.OWNER)
 
 
 def attacks(audit: Audit) -> Sheet:
-    """Lay out attacks, the strongest first."""
+    """Lay out the attacks, the strongest first."""
     rates = [f"TPR at\n{100 * fpr:g} % FPR" for fpr in audit.strongest.tpr]
-    columns = ("attack", "AUC", "AUC over\ngap's", *rates, "balanced\naccuracy", "advantage", "epsilon\nat least")
+    columns = ("attack", "AUC", "AUC minus\ngap's", *rates, "balanced\naccuracy", "advantage", "epsilon\nat least")
     rows = tuple(
         (
             f"{found.attack}\nlabels only" if found.is_label_only else found.attack,
-            words.cell(found.auc),
+            stacked(found.auc),
             "-" if found.attack == "gap" else words.over(found.over_gap),
             *(words.rate(fpr, rate) for fpr, rate in found.tpr.items()),
-            words.cell(found.balanced_accuracy),
-            words.cell(found.advantage, "+"),
+            stacked(found.balanced_accuracy),
+            stacked(found.advantage, signed),
             f"{found.epsilon.epsilon:.2f}",
             f"{found.seconds:.2f}",
         )
@@ -176,20 +197,20 @@ def attacks(audit: Audit) -> Sheet:
 
 
 def classes(audit: Audit, most: int | None = None) -> Sheet:
-    """Lay out classes, the most exposed first."""
-    rows = tuple((str(risk.label), f"{risk.members:,}", words.cell(risk.auc)) for risk in audit.by_class[:most])
+    """Lay out the classes, the highest AUC first."""
+    rows = tuple((str(risk.label), f"{risk.members:,}", stacked(risk.auc)) for risk in audit.by_class[:most])
     return Sheet(("class", "members", "AUC"), rows)
 
 
 def records(audit: Audit, most: int | None = None) -> Sheet:
-    """Lay out the members that stand out most."""
+    """Lay out the members with the highest scores."""
     rows = tuple(
         (
             str(risk.record),
             str(risk.label),
             f"{risk.score:.4g}",
-            words.percent(risk.found_at_fpr),
-            "-" if risk.across_trainings is None else words.cell(risk.across_trainings),
+            stacked(risk.found_at_fpr, percent),
+            "-" if risk.across_trainings is None else stacked(risk.across_trainings),
             f"{_shapr_of(risk, audit):+.3f}",
         )
         for risk in audit.records.riskiest[:most]
@@ -198,22 +219,68 @@ def records(audit: Audit, most: int | None = None) -> Sheet:
 
 
 def trainings(audit: Audit) -> Sheet:
-    """Lay out what other trainings leak, beside this one; no rows where there were too few shadows to tell."""
+    """Lay out the AUC of other trainings beside this network's; no rows if there were too few shadow models."""
     aucs = audit.trainings
     columns = ("trainings", "median", "lowest", "highest", "this network")
     if not aucs.size:
         return Sheet(columns, ())
-    own = [words.cell(found.auc) for found in audit.findings if found.attack == "lira_online"] or ["-"]
+    own = [stacked(found.auc) for found in audit.findings if found.attack == "lira_online"] or ["-"]
     return Sheet(columns, ((str(len(aucs)), *(f"{x:.3f}" for x in (np.median(aucs), aucs.min(), aucs.max())), *own),))
 
 
 def released(audit: Audit) -> Sheet:
-    """Lay out the versions of a released set, and the set; no rows for a single network."""
+    """Lay out the versions of a released set and all together; no rows for a single network."""
     rows = tuple(
-        (one.name, words.cell(one.auc), "" if one.over_best is None else words.over(one.over_best))
+        (one.name, stacked(one.auc), "" if one.over_best is None else words.over(one.over_best))
         for one in audit.released
     )
-    return Sheet(("version", "AUC", "AUC over\nbest single's"), rows)
+    return Sheet(("version", "AUC", "AUC minus\nbest single's"), rows)
+
+
+def _roc(audit: Audit) -> Picture:
+    drawn = figures.drawn(audit.findings)
+    first, tenth = 1 / audit.non_members, min(10 / audit.non_members, 1)
+    fprs = [fpr for fpr in READ_OFF if needed_non_members(fpr) <= audit.non_members]
+    rows = tuple(
+        (found.attack, *(percent(tpr_at_fpr(found.scores, audit.is_member, fpr)) for fpr in fprs)) for found in drawn
+    )
+    return Picture(
+        image=figures.roc(audit),
+        caption=(
+            f"ROC curves of the {figures.CURVES} strongest attacks and of loss. Both axes are logarithmic, from one "
+            f"non-member ({first:.2g}) to all. The diamond is the gap attack, which has one threshold only. Below ten "
+            f"non-members ({tenth:.2g}) a curve is mostly noise."
+        ),
+        alt=f"ROC curves of {', '.join(found.attack for found in drawn)}. The table below has their TPR.",
+        numbers=Sheet(("attack", *(f"TPR at\n{100 * fpr:g} % FPR" for fpr in fprs)), rows),
+    )
+
+
+def _histogram(audit: Audit) -> Picture:
+    strongest = audit.strongest
+    groups = zip(("members", "non-members"), by_membership(strongest.scores, audit.is_member), strict=True)
+    rows = tuple((name, *(f"{score:.4g}" for score in np.quantile(scores, QUANTILES))) for name, scores in groups)
+    return Picture(
+        image=figures.histogram(audit),
+        caption=(
+            f"Scores of {strongest.attack}, the strongest attack. The outermost bins hold all scores beyond them. The "
+            "less the two histograms overlap, the more the network leaks."
+        ),
+        alt=f"Histograms of the scores of members and of non-members by {strongest.attack}. The table below has their "
+        "quantiles.",
+        numbers=Sheet(("group", *(f"{100 * share:g} %\nbelow" for share in QUANTILES)), rows),
+    )
+
+
+def _classes(audit: Audit) -> Picture:
+    count, shown = len(audit.by_class), min(len(audit.by_class), figures.CLASSES)
+    of = f", the {shown} classes with the highest AUC of {count}" if shown < count else ""
+    return Picture(
+        image=figures.classes(audit),
+        caption=f"AUC of {audit.strongest.attack} by class with 95 % intervals{of}.",
+        alt=f"Bars of the AUC of {shown} classes. The table below has the numbers.",
+        numbers=classes(audit),
+    )
 
 
 def _finding(found: Finding, audit: Audit) -> Row:
@@ -247,7 +314,7 @@ def _record(risk: RecordRisk, audit: Audit) -> Row:
 
 
 def _shapr_of(risk: RecordRisk, audit: Audit) -> float:
-    """Return a member's SHAPr, which the audit holds by members."""
+    """Return a member's SHAPr; the audit has it by members, not by records."""
     return float(audit.records.shapr[int(audit.is_member[: risk.record].sum())])
 
 
@@ -264,7 +331,7 @@ def _rate_name(fpr: float) -> str:
 
 
 def _say(console: Console, text: str) -> None:
-    """Print text as it is, broken on a terminal only. Names are a user's: nothing in them is markup."""
+    """Print text as it is, with line breaks on a terminal only. Users choose names: nothing in them is markup."""
     console.print(Text(printable(text)), soft_wrap=not console.is_terminal)
 
 
@@ -275,7 +342,7 @@ def _list(console: Console, title: str, lines: Iterable[str]) -> None:
 
 
 def _by_reason(audit: Audit) -> list[str]:
-    """Write attacks that did not run, those with one reason in one line."""
+    """Write the attacks that did not run, a line for each reason."""
     names: dict[str, list[str]] = {}
     for name, reason in words.skipped(audit).items():
         names.setdefault(reason, []).append(name)
@@ -283,7 +350,7 @@ def _by_reason(audit: Audit) -> list[str]:
 
 
 def _print(console: Console, title: str, sheet: Sheet, note: str = "") -> None:
-    """Print a table where it has rows."""
+    """Print a table if it has rows."""
     if not sheet.rows:
         return
     table = plain_table(*sheet.columns)

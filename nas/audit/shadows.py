@@ -1,11 +1,11 @@
-"""Shadow networks: trained as the audited one was, on other records, to know what such a network says of its members.
+"""Shadow models: networks trained like the audited one, on other records, to see how such a network treats members.
 
-A shadow has the audited network's architecture, recipe, defence and number of training records. Each is trained on a
-random half of the audited records, in complementary pairs, so that every record is left out by half of the shadows;
-what the audited network was trained on beyond them, every shadow is trained on too. Weights are kept, not logits:
-whatever an attack asks the audited network, it can ask the shadows, and post-training versions of them cost no
-training. Each has a file of its own under a key of data, candidate, seed and training version: 64 shadows reuse 16,
-and several processes share the work.
+A shadow model has the audited network's architecture, recipe, defence and number of training records. Each is trained
+on a random half of the audited records, in complementary pairs, so that every record is left out by half of them.
+Training records of the audited network that are not under audit are used by every shadow model too. Weights are kept
+and not logits, so that an attack can ask the shadow models whatever it asks the audited network, and post-training
+versions of them need no training. Each has a file of its own, named by a key of data, candidate, seed and training
+version: an audit with 64 shadow models reuses 16 that exist, and several processes share the work.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from search_spaces.network import build
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Records under audit, and what else the audited network was trained on.
+    """Records under audit, and the other training records of the audited network.
 
     Attributes:
         features: `(records, ...)` float32; the audited records first.
@@ -56,8 +56,8 @@ class Pool:
         is_member: `(audited,)`: which of the audited records the network was trained on, one half of them.
 
     Raises:
-        ValueError: If not just half of the audited records are members: shadows, trained on halves, would see more
-            records than the network, or fewer, and leakage falls with their number.
+        ValueError: If not exactly half of the audited records are members. Shadow models are trained on halves; they
+            would see more or fewer records than the network, and leakage falls as that number grows.
     """
 
     features: NDArray[np.float32]
@@ -78,27 +78,27 @@ class Pool:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 in hex of the records and of who is a member."""
+        """SHA-256 in hex of the records and of which are members."""
         digest = hashlib.sha256(np.ascontiguousarray(self.features).data)
         digest.update(self.labels.tobytes())
         digest.update(self.is_member.tobytes())
         return digest.hexdigest()
 
     def rows(self, shadow: int, seed: int) -> NDArray[np.intp]:
-        """Return the rows that a shadow is trained on."""
+        """Return the rows that a shadow model is trained on."""
         always = np.arange(len(self.is_member), len(self.labels))
         return np.concatenate([np.flatnonzero(halves(len(self.is_member), shadow, seed)), always])
 
 
 @dataclass(frozen=True, eq=False)
 class ShadowSpec:
-    """What the shadows are.
+    """What decides the shadow models of a candidate.
 
     Attributes:
         pool: The records.
-        candidate: Architecture, recipe and defence: those of the audited network.
-        seed: Fixes which half each shadow sees, and its training; another than the search's.
-        folder: Where their weights are kept.
+        candidate: Architecture, recipe and defence of the audited network.
+        seed: Seed of the halves and of the trainings; different from the search's.
+        folder: Folder of their weights.
     """
 
     pool: Pool
@@ -113,16 +113,16 @@ class ShadowSpec:
         object.__setattr__(self, "key", hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16])
 
     def path(self, shadow: int) -> Path:
-        """File of a shadow's weights."""
+        """Return the file of a shadow model's weights."""
         return self.folder / f"shadow-{self.key}-{shadow}.safetensors"
 
     def missing(self, count: int) -> list[int]:
-        """List which of the first `count` shadows are not trained yet."""
+        """Return which of the first `count` shadow models are not trained yet."""
         return [shadow for shadow in range(count) if not self.path(shadow).exists()]
 
 
 def train_shadow(spec: ShadowSpec, shadow: int) -> None:
-    """Train one shadow and keep its weights, unless another process did or does.
+    """Train one shadow model and write its weights, unless another process has done or is doing it.
 
     Raises:
         nas.training.loop.Diverged: If the loss is not finite.
@@ -135,10 +135,10 @@ def train_shadow(spec: ShadowSpec, shadow: int) -> None:
 
 
 def train_missing(specs: Sequence[ShadowSpec], count: int, *, workers: int | None = None) -> Iterator[ShadowSpec]:
-    """Train what is missing of `count` shadows of each kind in processes, and yield a kind as one of it is there.
+    """Train the missing ones of `count` shadow models of each kind, and yield the kind of each when it is done.
 
     Args:
-        specs: What the shadows are: one kind for each audited network.
+        specs: One kind of shadow models for each audited network.
         count: How many of each; an even number.
         workers: Processes with one thread each; None: one for each core.
 
@@ -147,7 +147,7 @@ def train_missing(specs: Sequence[ShadowSpec], count: int, *, workers: int | Non
         nas.training.loop.Diverged: If a training diverged.
     """
     if count < 2 or count % 2:
-        raise ValueError(f"expected an even number of shadows, at least 2; got {count}")
+        raise ValueError(f"expected an even number of shadow models, at least 2; got {count}")
     items = [(kind, shadow) for kind, spec in enumerate(specs) for shadow in spec.missing(count)]
     crew = min(workers or processes.cores(), len(items))
     done = processes.share_out(_train_one, list(specs), items, workers=crew) if crew > 1 else _here(specs, items)
@@ -156,11 +156,11 @@ def train_missing(specs: Sequence[ShadowSpec], count: int, *, workers: int | Non
 
 
 def seconds_each(spec: ShadowSpec) -> float:
-    """Estimate how long one shadow's training takes on one core, from one epoch of it."""
+    """Estimate the seconds that one shadow model's training takes on one core, from one epoch of it."""
     short = replace(spec.candidate, recipe=replace(spec.candidate.recipe, epochs=1))
     hurried = replace(spec, candidate=short)
     taken = []
-    for _ in range(2):  # the first pays for what torch sets up once
+    for _ in range(2):  # the first includes what torch sets up once
         since = time.perf_counter()
         _trained(hurried, 0)
         taken.append(time.perf_counter() - since)
@@ -168,7 +168,7 @@ def seconds_each(spec: ShadowSpec) -> float:
 
 
 def load(spec: ShadowSpec, count: int) -> list[Network]:
-    """Read shadows' weights: the networks, in eval mode; one whose file cannot be read is trained anew."""
+    """Return shadow models with their weights, in eval mode. If a file cannot be read, its model is trained again."""
     networks = []
     for shadow in range(count):
         network = build(spec.candidate.architecture)
@@ -176,19 +176,19 @@ def load(spec: ShadowSpec, count: int) -> list[Network]:
             with suppress(ValueError, RuntimeError):
                 network.load_state_dict(files.read_weights(spec.path(shadow)))
                 break
-            spec.path(shadow).unlink(missing_ok=True)  # a disk that lost power leaves such
+            spec.path(shadow).unlink(missing_ok=True)  # a power cut can leave a damaged file
             train_shadow(spec, shadow)
         networks.append(network.to(compute_device()).eval())
     return networks
 
 
 def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
-    """Put shadows' answers about the audited records together.
+    """Return the answers of shadow models about the audited records, as a bank.
 
     Args:
         pool: The records.
-        networks: The first so many shadows, in order, in eval mode.
-        seed: That of their `ShadowSpec`.
+        networks: The first shadow models, in order, in eval mode.
+        seed: The seed of their `ShadowSpec`.
     """
     oracles = tuple(of_network(network) for network in networks)
     features = pool.features[pool.audited]

@@ -21,13 +21,13 @@ def one_line(error: Exception) -> str:
     >>> one_line(OSError(28, "No space left on device", "runs/a/config.toml"))
     'No space left on device: runs/a/config.toml'
     """
-    return short(without_logins(_message(error)))
+    return clipped(without_logins(_message(error)))
 
 
-def short(text: str) -> str:
+def clipped(text: str) -> str:
     r"""Put a text into one line that a terminal takes as it is, cut after `LONGEST` characters.
 
-    >>> short("no [b]space[/b]\n here" + "!" * 1000)[:25], len(short("!" * 1000))
+    >>> clipped("no [b]space[/b]\n here" + "!" * 1000)[:25], len(clipped("!" * 1000))
     ('no [b]space[/b] here!!!!!', 300)
     """
     line = printable(" ".join(text.split()))

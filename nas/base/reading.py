@@ -1,4 +1,4 @@
-"""Read data files that somebody else made: as data, whole, and with one clear line where that fails."""
+"""Read users' data files as data, never as code; a file that cannot be read is refused in one line."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def contents(folder: Path, limit: int = 8) -> str:
     return f"{folder} holds {names[:limit]}{more}" if names else f"{folder} is empty"
 
 
-def find(
+def find_files(
     root: Path, folders: Sequence[str], names: Sequence[str], expected: str, suffixes: Sequence[str] = ("",)
 ) -> list[Path]:
     """Find the files of a data set, all in one of `folders` below `root`, each under any of `suffixes`.
@@ -97,7 +97,7 @@ def find(
 
 
 def read_bytes(path: Path, expected: str) -> bytes:
-    """Read a file whole, unpacked where its name ends in `.gz`.
+    """Read a whole file, decompressed if its name ends in `.gz`.
 
     Raises:
         ValueError: If it cannot be read or unpacked.

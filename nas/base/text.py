@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -28,16 +28,6 @@ def runs(values: Iterable[int]) -> str:
     """
     lengths = [(value, len(list(group))) for value, group in groupby(values)]
     return " ".join(str(value) if length == 1 else f"{value}x{length}" for value, length in lengths)
-
-
-def flat(estimates: Mapping[str, Estimate]) -> Row:
-    """Write estimates as plain numbers; one with an interval has `NAME_low` and `NAME_high` beside it."""
-    numbers: Row = {}
-    for name, estimate in estimates.items():
-        numbers[name] = _plain(estimate.value)
-        if estimate.low < estimate.high:
-            numbers |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    return numbers
 
 
 def printable(text: str) -> str:
@@ -65,7 +55,8 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
     return Table(*columns, title=title, title_justify="left", **look)
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Write a number with three digits, and nothing for 0."""
     return f"{value:.3g}" if value else ""
 
 
@@ -81,24 +72,61 @@ def runs_of_widths(widths: Sequence[int]) -> str:
     return " ".join(texts)
 
 
-def _plain(value: float) -> int | float:
-    """Return a whole number as one."""
-    return int(value) if float(value).is_integer() else value
-
-
-def _heading(name: str) -> str:
+def heading(name: str) -> str:
     """Put a metric's unit on a second line."""
     return name.replace("_", "\n", 1) if name.count("_") == 1 else "\n".join(name.rsplit("_", 1))
 
 
-def interval_text(estimate: Estimate) -> str:
-    """Write a value, and under it its interval where it has one.
+def two_places(number: float) -> str:
+    """Write a number with two decimal places, as a rank correlation is read."""
+    return f"{number:.2f}"
 
-    >>> print(interval_text(Estimate.exact(1234567)), interval_text(Estimate(0.5123, 0.45, 0.57)))
+
+def three_places(number: float) -> str:
+    """Write a number with three decimal places, as an AUC is read."""
+    return f"{number:.3f}"
+
+
+def signed(number: float) -> str:
+    """Write a number that may be negative, with its sign."""
+    return f"{number:+.3f}"
+
+
+def percent(number: float) -> str:
+    """Write a share as a percentage."""
+    return f"{100 * number:.3g} %"
+
+
+def stacked(estimate: Estimate, form: Callable[[float], str] | None = None) -> str:
+    """Write a value for a table's cell, with its interval on a line of its own below, where it has one.
+
+    Args:
+        estimate: The number.
+        form: How each number is written; None: three places, or one from 10 on, and a count in full.
+
+    >>> print(stacked(Estimate.exact(1234567)), stacked(Estimate(0.5123, 0.45, 0.57)))
     1,234,567 0.512
-    0.450-0.570
+    0.450 to 0.570
+    >>> print(stacked(Estimate(-0.02, -0.05, 0.01), signed))
+    -0.020
+    -0.050 to +0.010
     """
-    if estimate.low == estimate.high:
-        return f"{estimate.value:,.0f}" if estimate.value.is_integer() else f"{estimate.value:,.3g}"
-    digits = ".3f" if estimate.high < 10 else ".1f"
-    return f"{estimate.value:{digits}}\n{estimate.low:{digits}}-{estimate.high:{digits}}"
+    value, interval = _written(estimate, form)
+    return f"{value}\n{interval}" if interval else value
+
+
+def inline(estimate: Estimate, form: Callable[[float], str] | None = None) -> str:
+    """Write a value within a sentence, with its interval in brackets, where it has one.
+
+    >>> inline(Estimate(0.5123, 0.45, 0.57)), inline(Estimate(0.0012, 0.0003, 0.01), percent)
+    ('0.512 (0.450 to 0.570)', '0.12 % (0.03 % to 1 %)')
+    """
+    value, interval = _written(estimate, form)
+    return f"{value} ({interval})" if interval else value
+
+
+def _written(estimate: Estimate, form: Callable[[float], str] | None) -> tuple[str, str]:
+    if form is None and estimate.low == estimate.high:
+        return (f"{estimate.value:,.0f}" if estimate.value.is_integer() else f"{estimate.value:,.3g}"), ""
+    form = form or (three_places if estimate.high < 10 else "{:.1f}".format)
+    return form(estimate.value), f"{form(estimate.low)} to {form(estimate.high)}"

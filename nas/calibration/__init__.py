@@ -1,1 +1,1 @@
-"""From measured networks to a device file."""
+"""Fit device files to measured networks."""

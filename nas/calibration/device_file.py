@@ -1,4 +1,8 @@
-"""Write a device file from a fitted cycle model: plain tables that anyone can read and `load_device` takes."""
+"""Write device files: plain tables that people can read and that `load_device` takes.
+
+Two calibrations write them: `nas.calibration.fit` from a table of measurements, `nas.calibration.this_machine` from
+what it timed itself.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ from nas.base import plugins
 from nas.calibration.measurements import MIN_NETWORKS
 from nas.calibration.measurements import UNKNOWN_CLOCK_MHZ
 from nas.calibration.measurements import About
-from nas.calibration.measurements import Findings
+from nas.calibration.measurements import CalibrationReport
 from nas.calibration.measurements import Measured
 from nas.calibration.measurements import Prepared
 from search_spaces.graph.architecture import Architecture
@@ -38,17 +42,27 @@ Data: TypeAlias = dict[str, Any]
 
 PRECISION_BITS = {"float32": 32, "int8": 8}
 FOLDER = Path("devices")
+NOT_CALIBRATED: Data = {"source": "none", "networks": 1, "error_mean": 0.0, "error_max": 0.0}
+"""Stands for the calibration of a device that measurements are still to be fitted to."""
 
 
 def template_of(about: About) -> Device:
     """Return the device without its coefficients."""
+    return parse_device(about.name, bare_data(about) | {"calibration": NOT_CALIBRATED})
+
+
+def bare_data(about: About) -> Data:
+    """Return a device's data without its coefficients and calibration.
+
+    Raises:
+        ValueError: If there is no such precision.
+    """
     if about.precision not in PRECISION_BITS:
         raise ValueError(f"expected as precision one of {list(PRECISION_BITS)}; got {about.precision!r}")
-    bits = PRECISION_BITS[about.precision]
-    return parse_device(about.name, _like(about.like, bits) | _identity(about) | {"calibration": _calibration(about)})
+    return _identity(about) | _like(about.like, PRECISION_BITS[about.precision])
 
 
-def device_text(table: Prepared, model: CycleModel, about: About, findings: Findings) -> str:
+def device_text(table: Prepared, model: CycleModel, about: About, findings: CalibrationReport) -> str:
     """Return the TOML of a calibrated device.
 
     Args:
@@ -58,7 +72,7 @@ def device_text(table: Prepared, model: CycleModel, about: About, findings: Find
         findings: What the calibration found.
     """
     found, template, counts = table.rows, table.device, table.counts
-    data = _like(about.like, PRECISION_BITS[about.precision]) | _identity(about)
+    data = bare_data(about)
     data["prune_dead_ops"] = template.prune_dead_ops
     data["latency"] |= _latency(model, counts, template)
     if power := _power(found):
@@ -66,12 +80,20 @@ def device_text(table: Prepared, model: CycleModel, about: About, findings: Find
     for key, metric in (("ram_kib", "peak_ram_kib"), ("flash_kib", "flash_kib")):
         if offset := _offset(found, template, key, plugins.load("estimators.cost", metric, "estimate")):
             data[f"engine_{key}"] = offset
-    data["calibration"] = _calibration(about, findings)
+    data["calibration"] = calibration_table(
+        f"{about.source}; errors from cross-validation grouped by identical graphs",
+        networks=findings.networks,
+        error_mean=findings.error_mean,
+        error_max=findings.error_max,
+        close=findings.close,
+        fastest_ms=findings.fastest_ms,
+        slowest_ms=findings.slowest_ms,
+    )
     return toml_of(about.name, data, about.written_by)
 
 
 def toml_of(name: str, data: Data, written_by: str) -> str:
-    """Return a device's TOML, tables last.
+    """Return a device's TOML, with its tables last.
 
     Raises:
         ValueError: If it could not be read back.
@@ -84,13 +106,65 @@ def toml_of(name: str, data: Data, written_by: str) -> str:
     return tomlkit.dumps(document)
 
 
-def short(number: float) -> float:
-    """Round to four digits: a device file is for people too.
+def rounded(number: float) -> float:
+    """Round to four digits: people read device files too.
 
-    >>> short(0.123456)
+    >>> rounded(0.123456)
     0.1235
     """
     return float(f"{number:.4g}")
+
+
+def calibration_table(
+    source: str,
+    *,
+    networks: int,
+    error_mean: float,
+    error_max: float,
+    close: float,
+    fastest_ms: float,
+    slowest_ms: float,
+) -> Data:
+    """Return a device's table `calibration`: what it was fitted to, and how well it predicts networks left out.
+
+    Args:
+        source: Where the measurements come from.
+        networks: Different networks measured.
+        error_mean: Mean relative error of predictions without the network itself.
+        error_max: Largest of these errors.
+        close: Share of these predictions within 10 %.
+        fastest_ms: Time of the fastest network.
+        slowest_ms: Time of the slowest.
+    """
+    return {
+        "source": source,
+        "networks": networks,
+        "error_mean": rounded(error_mean),
+        "error_max": rounded(error_max),
+        "within_10_percent": rounded(close),
+        "fastest_ms": rounded(fastest_ms),
+        "slowest_ms": rounded(slowest_ms),
+    }
+
+
+def latency_tables(
+    coefficients: Floats, interval: float, clock_mhz: float, kept: Callable[[str, str, float], bool]
+) -> Data:
+    """Return the numbers and tables of a device's `latency` that come from a fit.
+
+    Args:
+        coefficients: `(columns,)`, in the order of `ALL_COLUMNS`.
+        interval: Relative half-width of the 90 % interval.
+        clock_mhz: The device's clock.
+        kept: Tells of a table, a kind of operator and its coefficient whether the file has it. A kind that a table
+            lacks is refused where it is needed, and free elsewhere.
+    """
+    tables: dict[str, dict[str, float]] = {"cycles_per_mac": {}, "cycles_per_element": {}, "cycles_per_kernel": {}}
+    for (table, kind), value in zip(COLUMNS, coefficients.tolist(), strict=False):
+        if kept(table, kind, value):
+            tables[table][kind] = rounded(value)
+    overhead_ms = float(coefficients[ALL_COLUMNS.index(("overhead", ""))]) / (clock_mhz * 1e3)
+    return {"overhead_ms": rounded(overhead_ms), "interval": rounded(interval), **tables}
 
 
 def path_of(name: str, *, force: bool = False) -> Path:
@@ -125,22 +199,8 @@ def _identity(about: About) -> Data:
     }
 
 
-def _calibration(about: About, findings: Findings | None = None) -> Data:
-    if findings is None:
-        return {"source": about.source, "networks": 1, "error_mean": 0.0, "error_max": 0.0}
-    return {
-        "source": f"{about.source}; errors from cross-validation grouped by identical graphs",
-        "networks": findings.networks,
-        "error_mean": short(findings.error_mean),
-        "error_max": short(findings.error_max),
-        "within_10_percent": short(findings.close),
-        "fastest_ms": short(findings.fastest_ms),
-        "slowest_ms": short(findings.slowest_ms),
-    }
-
-
 def _like(name: str | None, bits: int) -> Data:
-    """Return what a new device takes from a known one, or the plainest assumptions."""
+    """Return what a new device takes from a known one; without one, whole bytes and no limits."""
     if name is not None:
         known = load_device(name)
         relative = {"/".join(map(str, pair)): factor for pair, factor in known.latency.relative_cycles.items()}
@@ -164,20 +224,18 @@ def _like(name: str | None, bits: int) -> Data:
 
 
 def _latency(model: CycleModel, counts: Floats, template: Device) -> Data:
-    """Return the tables of a cycle model: a type that no network has is left out, and so refused."""
-    tables: dict[str, dict[str, float]] = {"cycles_per_mac": {}, "cycles_per_element": {}, "cycles_per_kernel": {}}
+    """Return the tables of a cycle model. A kind of operator that no row has is left out, and so refused."""
     seen = {kind for (_, kind), count in zip(COLUMNS, counts.sum(axis=0), strict=False) if count > 0}
-    for (table, kind), value in zip(COLUMNS, model.coefficients, strict=False):
-        needed = (table == "cycles_per_mac" and kind in MAC_KINDS) or (
-            table == "cycles_per_element" and kind in ELEMENT_KINDS
-        )
-        if kind in seen and (needed or value > 0):
-            tables[table][kind] = short(float(value))
-    if template.prune_dead_ops:  # what is left of zeros are constants, whether a row has one or not
-        tables["cycles_per_element"]["zero"] = 0.0
-        tables["cycles_per_kernel"].pop("zero", None)
-    overhead_ms = float(model.coefficients[ALL_COLUMNS.index(("overhead", ""))]) / (template.clock_mhz * 1e3)
-    latency: Data = {"overhead_ms": short(overhead_ms), "interval": short(model.interval), **tables}
+    needed = {("cycles_per_mac", kind) for kind in MAC_KINDS} | {("cycles_per_element", kind) for kind in ELEMENT_KINDS}
+    latency = latency_tables(
+        model.coefficients,
+        model.interval,
+        template.clock_mhz,
+        kept=lambda table, kind, value: kind in seen and ((table, kind) in needed or value > 0),
+    )
+    if template.prune_dead_ops:  # the zero operators that remain are constants, whether a row has one or not
+        latency["cycles_per_element"]["zero"] = 0.0
+        latency["cycles_per_kernel"].pop("zero", None)
     if model.trees:
         columns = [f"{table}.{kind}" for table, kind in COLUMNS]
         latency["residual"] = {"columns": columns, "trees": [as_lists(tree) for tree in model.trees]}
@@ -189,7 +247,7 @@ def _power(found: Sequence[Measured]) -> Data | None:
     if len(powers) < MIN_NETWORKS:
         return None
     power = float(np.median(powers))
-    return {"active_power_mw": short(power), "interval": short(interval_of(powers / power))}
+    return {"active_power_mw": rounded(power), "interval": rounded(interval_of(powers / power))}
 
 
 def _offset(
@@ -200,7 +258,7 @@ def _offset(
     measured = [(row.architecture, getattr(row, key)) for row in found if getattr(row, key) is not None]
     if len(measured) < MIN_NETWORKS:
         return None
-    return short(max(0.0, float(np.median([kib - metric(network, bare).value for network, kib in measured]))))
+    return rounded(max(0.0, float(np.median([kib - metric(network, bare).value for network, kib in measured]))))
 
 
 def _plain(memory: Any) -> Data:

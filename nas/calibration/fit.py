@@ -1,4 +1,4 @@
-"""Turn a table of measured networks into a device, and say what the table can and cannot tell."""
+"""Fit a device to a table of measured networks, and report how well the table determines it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nas import spaces
 from nas.calibration.device_file import device_text
 from nas.calibration.device_file import template_of
 from nas.calibration.measurements import About
-from nas.calibration.measurements import Findings
+from nas.calibration.measurements import CalibrationReport
 from nas.calibration.measurements import Measured
 from nas.calibration.measurements import Prepared
 from nas.calibration.measurements import check_count
@@ -42,23 +42,24 @@ from search_spaces.graph.structure import structure_of
 from search_spaces.space import SearchSpace
 
 OUTLIER = 5.0
-"""A row this many times off the prediction of a fit without it is a mistake, not noise."""
+"""A row that differs by this factor from the prediction of a fit without it is taken for a mistake, not noise."""
 CANDIDATES = 100
 NEXT = 5
 
 
-def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, Findings]:
+def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, CalibrationReport]:
     """Fit a device to measured networks.
 
     Args:
         rows: Networks with the columns `latency_ms` and, optionally, `energy_mj`, `ram_kib`, `flash_kib`.
-        about: What the rows do not say.
+        about: Facts about the device that the rows do not contain.
 
     Returns:
-        The text of the device file, and what was found.
+        The text of the device file, and a report on the fit.
 
     Raises:
-        ValueError: If a column is missing or no number, the unit cannot be right, or there are too few networks.
+        ValueError: If a column is missing or has a text that is not a number, the unit is implausible, or there are too
+            few networks.
     """
     about = replace(about, engine=engine_of(rows, about.engine))
     found, missing, duplicates = usable(rows, about)
@@ -69,7 +70,7 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, Findings]:
     table, model, outliers = _fit(table, about.like)
     errors = np.abs(1 / model.ratios - 1)
     ceiling, repeated = noise_ceiling(table.cycles, table.groups)
-    findings = Findings(
+    findings = CalibrationReport(
         rows=len(table.rows),
         networks=len(np.unique(table.groups)),
         missing=missing,
@@ -94,20 +95,20 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, Findings]:
 
 
 def _pruning(found: Sequence[Measured], template: Device) -> tuple[Prepared, bool | None]:
-    """Find out whether the engine leaves dead operators out: the assumption that predicts better."""
+    """Decide whether the engine removes operators whose result is not used: the assumption that predicts better."""
     table = _prepared(found, template)
     if not any(row.architecture.has_dead_ops for row in found):
         return table, None
     other = _prepared(found, replace(template, prune_dead_ops=False))
     generic = {"generic": generic_relative()}
     pruned, whole = table.fit(generic), other.fit(generic)
-    # The share of close rows is what counts; with few rows it is coarse, and how far the others are helps.
+    # The share of close rows decides. With few rows it is coarse, so the errors of the other rows count too.
     prunes = pruned.close - far(pruned.ratios) >= whole.close - far(whole.ratios)
     return (table if prunes else other), prunes
 
 
 def _fit(table: Prepared, like: str | None) -> tuple[Prepared, CycleModel, tuple[tuple[int, float], ...]]:
-    """Fit, leave rows out that are absurdly far off, and fit again until there are none."""
+    """Fit, remove the rows that are far off, and fit again until there are none."""
     relatives = {"generic": generic_relative()}
     if like is not None:
         relatives[like] = relative_of(load_device(like))
@@ -141,7 +142,7 @@ def _unpriced(table: Prepared) -> tuple[str, ...]:
 
 
 def _next_to_measure(table: Prepared, model: CycleModel) -> tuple[str, ...]:
-    """Choose networks whose mix of operators the rows know least about: each is the one with the largest variance."""
+    """Choose the networks whose prediction has the largest variance, one after the other."""
     space_name = Counter(row.architecture.space for row in table.rows).most_common(1)[0][0]
     known = next(row.architecture for row in table.rows if row.architecture.space == space_name)
     space = spaces.space_named(space_name, known.input_shape, known.num_classes)
@@ -160,7 +161,7 @@ def _next_to_measure(table: Prepared, model: CycleModel) -> tuple[str, ...]:
 
 
 def _random_points(space: SearchSpace, device: Device) -> dict[str, Architecture]:
-    """Draw networks as they run on a device, by structure; one that computes nothing is left out."""
+    """Draw networks as they run on a device, by their structure. A network without MACs is left out."""
     rng = np.random.default_rng(0)
     points = (sample(space.distributions, rng) for _ in range(CANDIDATES))
     drawn = (deployed(space.decode(point), device) for point in points)
@@ -168,6 +169,6 @@ def _random_points(space: SearchSpace, device: Device) -> dict[str, Architecture
 
 
 def _shares(counts: Floats, model: CycleModel) -> Floats:
-    """Return `(rows, columns)` shares of the predicted time; a column that costs nothing still counts a little."""
+    """Return `(rows, columns)` shares of the predicted time. A column without cost gets a small share."""
     scale = np.where(model.coefficients > 0, model.coefficients, 0.1 * generic_relative())
     return counts * scale / np.maximum(counts @ model.coefficients, 1.0)[:, None]

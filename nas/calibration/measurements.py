@@ -1,4 +1,4 @@
-"""What a table of measured networks says: its usable rows, its unit, its noise."""
+"""Read a table of measured networks: its usable rows, its unit, its noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from search_spaces.graph.pruning import is_constant
 
 MIN_NETWORKS = 8
 GOOD_NETWORKS = 30
-# Beyond these no engine is known: vector units of servers reach 30, reference kernels on microcontrollers 0.02.
+# No engine is known outside this range: servers' vector units reach 30, reference kernels on microcontrollers 0.02.
 MACS_PER_CYCLE = (4e-3, 100.0)
 UNKNOWN_CLOCK_MHZ = 1000.0
 UNKNOWN_ENGINE = "unknown engine"
@@ -32,19 +32,19 @@ UNITS_MS = {"ms": 1.0, "s": 1e3, "us": 1e-3}
 
 @dataclass(frozen=True)
 class About:
-    """What the rows do not say about the device.
+    """Facts about the device that the rows do not contain.
 
     Attributes:
         name: Name of the device file.
         core: Processor core.
         clock_mhz: Clock that the cycles are counted at; None: unknown, taken as 1,000.
-        engine: Engine and version the rows were measured with; None: what the rows' own column says, or unknown.
-        precision: `float32` or `int8`; what is in float is converted to it.
+        engine: Engine and version of the measurements; None: that of the rows' own column, or unknown.
+        precision: `float32` or `int8`; float networks are converted to it.
         like: A known device that shares bit-widths, memory rules and limits; None: whole bytes, no limits.
-        latency_unit: Unit of the latencies; None: milliseconds, unless no chip could be that fast or slow.
+        latency_unit: Unit of the latencies; None: milliseconds, refused if no chip could be that fast or slow.
         source: Where the rows come from.
-        description: One line for people; None: made of the others.
-        written_by: The command that the file names as its author.
+        description: One line for people; None: made from the other fields.
+        written_by: The command that the file names as its origin.
     """
 
     name: str
@@ -61,7 +61,7 @@ class About:
 
 @dataclass(frozen=True)
 class Measured:
-    """One network and what was measured of it; None where the table has nothing.
+    """One network and its measurements; None where the table has none.
 
     Attributes:
         line: Its line in the table.
@@ -82,7 +82,7 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Rows as a fit sees them, on one device.
+    """The rows of a table, prepared for a fit on one device.
 
     Attributes:
         rows: The rows.
@@ -115,15 +115,15 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What a calibration learned about its table.
+class CalibrationReport:
+    """How well a calibration fits its table.
 
     Attributes:
         rows: Rows used.
         networks: Different networks among them.
         missing: Lines without a usable latency.
-        duplicates: Lines that repeat another one word for word.
-        outliers: Lines left out because they are far from all others, with measured over predicted.
+        duplicates: Lines that are identical to another one.
+        outliers: Lines left out because they are far from the prediction, with measured over predicted latency.
         close: Share of left-out rows predicted within 10 %.
         error_mean: Mean relative error of left-out rows.
         error_median: Median of these errors.
@@ -131,14 +131,14 @@ class Findings:
         interval: Relative half-width of the 90 % interval.
         fastest_ms: Time of the fastest network.
         slowest_ms: Time of the slowest.
-        ceiling: Share of repeated networks within 10 % of their other measurements: no model can do better. None where
+        ceiling: Share of repeated networks within 10 % of their other measurements, which no model can exceed; None if
             no network was measured twice.
         repeated: Rows whose network was measured more than once.
-        relative: The known device whose proportions filled in for what the rows do not tell.
-        unpriced: Types of operators that no row has: networks with one will be refused.
-        trees: Trees of the learned residual, 0 where it does not pay.
-        prunes: Whether the engine leaves dead operators out; None where no network has any.
-        next_to_measure: Networks that would teach most, as text that a table of measurements takes.
+        relative: The known device whose proportions are used where the rows do not determine the model.
+        unpriced: Types of operators that no row has; networks with one are refused.
+        trees: Number of trees of the learned correction; 0 if it does not improve predictions.
+        prunes: Whether the engine removes operators whose result is not used; None if no network has any.
+        next_to_measure: The most informative networks to measure next, as texts for a table of measurements.
     """
 
     rows: int
@@ -163,9 +163,9 @@ class Findings:
 
 
 def usable(rows: Sequence[TableRow], about: About) -> tuple[list[Measured], tuple[int, ...], tuple[int, ...]]:
-    """Return the rows to fit, the lines without a usable latency, and those that repeat another line word for word.
+    """Return the rows to fit, the lines without a usable latency, and the lines that are identical to another.
 
-    A network whose output ignores its input has none: what is measured is an engine that skips it.
+    A network whose output does not depend on its input has no usable latency: engines skip it.
 
     Raises:
         ValueError: If there is no column of latencies, or a text in it is no number.
@@ -201,10 +201,10 @@ def usable(rows: Sequence[TableRow], about: About) -> tuple[list[Measured], tupl
 
 
 def engine_of(rows: Sequence[TableRow], asked: str | None) -> str:
-    """Return the engine that measured all rows.
+    """Return the engine of all rows.
 
     Raises:
-        ValueError: If there are several, or the one asked for is another: figures do not carry over.
+        ValueError: If there are several, or another one is given: latencies of two engines cannot be mixed.
     """
     engines = sorted({row.cells["engine"].strip() for row in rows if row.cells.get("engine", "").strip()})
     if len(engines) > 1:
@@ -215,7 +215,7 @@ def engine_of(rows: Sequence[TableRow], asked: str | None) -> str:
 
 
 def _number(row: TableRow, name: str) -> float | None:
-    """Read a measurement; one that is empty, NaN, infinite or not above 0 (a failed run) is missing."""
+    """Read a measurement. None if it is empty, NaN, infinite or not above 0 (a failed run)."""
     text = row.cells.get(name, "").strip()
     try:
         number = float(text) if text else math.nan
@@ -225,7 +225,7 @@ def _number(row: TableRow, name: str) -> float | None:
 
 
 def check_count(networks: int, usable: int, rows: int) -> None:
-    """Refuse to fit a device to too few different networks, saying how many are needed."""
+    """Refuse to fit a device to too few different networks; the message says how many are needed."""
     if networks < MIN_NETWORKS:
         raise ValueError(
             f"expected measurements of at least {MIN_NETWORKS} different networks ({GOOD_NETWORKS} or more are good); "
@@ -234,7 +234,7 @@ def check_count(networks: int, usable: int, rows: int) -> None:
 
 
 def check_unit(found: Sequence[Measured], about: About) -> None:
-    """Refuse latencies that no chip reaches: most likely they are in another unit."""
+    """Refuse latencies that no chip reaches; most likely they are in another unit."""
     if about.latency_unit is not None:
         return
     clock_mhz = about.clock_mhz or UNKNOWN_CLOCK_MHZ
@@ -245,8 +245,8 @@ def check_unit(found: Sequence[Measured], about: About) -> None:
         return
     unit, name = ("s", "seconds") if rate > most else ("us", "microseconds")
     raise ValueError(
-        f"latency_ms cannot be milliseconds: {rate:.3g} MACs per cycle at {clock_mhz:g} MHz, where engines do "
-        f"{least:g} to {most:g}; they look like {name} (--latency-unit {unit}; --latency-unit ms keeps them)"
+        f"expected latency_ms in milliseconds; got {rate:.3g} MACs per cycle at {clock_mhz:g} MHz, where engines reach "
+        f"{least:g} to {most:g}: they look like {name} (add --latency-unit {unit}, or --latency-unit ms to keep them)"
     )
 
 

@@ -1,7 +1,7 @@
 """Measure this machine with ONNX Runtime and describe it as two devices: float32, and int8.
 
-Networks are drawn, written as ONNX with random weights, timed (`nas.deploy.timing.fastest_ms`), and a kernel model is
-fitted to what they took. Measurements are kept in a CSV as they come in: a calibration that was interrupted goes on.
+Networks are drawn, written as ONNX with random weights and timed (`nas.deploy.timing.fastest_ms`). A kernel model is
+fitted to their latencies. Each measurement is appended to a CSV, so that an interrupted calibration can go on.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ from estimators.devices.kernel_features import FEATURES
 from estimators.devices.trees import as_lists
 from estimators.fitting.kernel_model import KernelModel
 from estimators.fitting.kernel_model import fit_kernel_model
-from estimators.models.counts import COLUMNS
 from estimators.models.counts import Floats
 from nas.base import environment
-from nas.calibration.device_file import short
+from nas.calibration.device_file import NOT_CALIBRATED
+from nas.calibration.device_file import bare_data
+from nas.calibration.device_file import calibration_table
+from nas.calibration.device_file import latency_tables
 from nas.calibration.device_file import toml_of
+from nas.calibration.measurements import About
 from nas.calibration.networks import random_operators
 from nas.calibration.networks import spaces
 from nas.deploy.onnx_file import to_onnx
@@ -42,7 +45,6 @@ from search_spaces.graph.structure import structure_of
 from search_spaces.network import build
 
 DEVICES: Mapping[str, str] = {"host": "float32", "host_int8": "int8"}
-BITS: Mapping[str, int] = {"float32": 32, "int8": 8}
 OPERATORS, POINTS = 200, 500
 """Chains of operators, and random points of each space."""
 SEED = 1
@@ -84,7 +86,7 @@ def calibrate_host(
     points: int = POINTS,
     report: Report = lambda what, done, of: None,  # noqa: ARG005
 ) -> list[Hosted]:
-    """Measure this machine and fit both of its devices; about eleven minutes on two quiet cores.
+    """Measure this machine and fit both of its devices. It takes about eleven minutes on two idle cores.
 
     Args:
         measurements: CSV that measurements are kept in; what is in it already is not measured again.
@@ -93,7 +95,7 @@ def calibrate_host(
         report: Shows progress.
 
     Raises:
-        ValueError: If the machine is not left alone long enough; what was measured until then is kept.
+        ValueError: If other processes disturb every measurement; what was measured until then is kept.
     """
     networks = calibration_networks(operators, points)
     found = []
@@ -106,13 +108,13 @@ def calibrate_host(
 
 
 def calibration_networks(operators: int, points: int, seed: int = SEED) -> list[Architecture]:
-    """Draw what a calibration times: chains of operators and, of each space, points at all its shapes of records."""
+    """Draw the networks that a calibration times: chains of operators, and points of each space at all its shapes."""
     offered = spaces()
     networks = random_operators(operators, seed)
     for space in offered:
         shapes = sum(other.name == space.name for other in offered)
         networks += random_points(space, -(-points // shapes), seed)
-    # Fast and slow ones mixed, so that a measurement broken off is a smaller one of the same kind.
+    # In random order, so that an interrupted measurement is a smaller sample of the same kind.
     return [networks[index] for index in np.random.default_rng(seed).permutation(len(networks))]
 
 
@@ -123,7 +125,7 @@ def timed(
     *,
     report: Report = lambda what, done, of: None,  # noqa: ARG005
 ) -> Floats:
-    """Return `(networks,)`, what networks take here in ms; each measured once and then read from the CSV.
+    """Return `(networks,)` latencies on this machine in ms. Each is measured once and then read from the CSV.
 
     Args:
         networks: In float (`Architecture.as_float`).
@@ -132,7 +134,7 @@ def timed(
         report: Shows progress.
 
     Raises:
-        ValueError: If the machine is not left alone long enough.
+        ValueError: If other processes disturb every measurement.
     """
     known = read_measurements(measurements, precision)
     waiting = list({network.key: network for network in networks if network.key not in known}.values())
@@ -174,7 +176,7 @@ def _patiently(models: list[Any]) -> list[float]:
     for _ in range(ATTEMPTS - 1):
         try:
             return fastest_ms(models)
-        except ValueError:  # disturbed: a busy minute passes
+        except ValueError:  # another process disturbed it; that may pass
             continue
     return fastest_ms(models)
 
@@ -187,62 +189,54 @@ def hosted(name: str, networks: Sequence[Architecture], latency_ms: Floats) -> H
         networks: In float.
         latency_ms: `(networks,)`.
     """
-    clock = _clock_mhz()
-    template = parse_device(name, _data(name, clock))
+    about = _about(name)
+    # ONNX Runtime still runs what is multiplied by zero.
+    data = bare_data(about) | {"prune_dead_ops": False, "merge_repeated_ops": True}
+    template = parse_device(name, data | {"calibration": NOT_CALIBRATED})
     running = [deployed(network, template) for network in networks]
     groups = np.unique([structure_of(network) for network in running], return_inverse=True)[1]
-    model = fit_kernel_model(running, latency_ms * clock * 1e3, groups)
+    model = fit_kernel_model(running, latency_ms * template.clock_mhz * 1e3, groups)
     errors = np.abs(1 / model.ratios - 1)
-    about = {
-        "source": "random networks timed on this machine by nas calibrate; errors from cross-validation",
-        "networks": len(networks),
-        "error_mean": short(float(errors.mean())),
-        "error_max": short(float(errors.max())),
-        "within_10_percent": short(model.close),
-        "fastest_ms": short(float(latency_ms.min())),
-        "slowest_ms": short(float(latency_ms.max())),
-    }
-    text = toml_of(name, _data(name, clock) | {"latency": _latency(model, template), "calibration": about}, WRITTEN_BY)
+    data["latency"] |= _latency(model, template)
+    data["calibration"] = calibration_table(
+        about.source,
+        networks=len(networks),
+        error_mean=float(errors.mean()),
+        error_max=float(errors.max()),
+        close=model.close,
+        fastest_ms=float(latency_ms.min()),
+        slowest_ms=float(latency_ms.max()),
+    )
+    text = toml_of(name, data, about.written_by)
     return Hosted(name, text, len(networks), model.close, float(errors.mean()), float(errors.max()), model.interval)
 
 
-def _data(name: str, clock: float) -> dict[str, Any]:
-    """Return the device without its coefficients."""
+def _about(name: str) -> About:
+    """Describe this machine as a device. The memory of the process itself is not counted."""
     precision, processor = DEVICES[name], str(environment.describe()["processor"])
-    engine, bits = f"ONNX Runtime {onnxruntime.__version__}", BITS[DEVICES[name]]
-    data: dict[str, Any] = {
-        "description": f"{processor}, {engine} {precision}, one thread",
-        "core": processor,
-        "clock_mhz": clock,
-        "engine": engine,
-        "precision": precision,
-        "weight_bits": [bits],
-        "activation_bits": [bits],
-        # The process itself is not counted.
-        "engine_ram_kib": 0.0,
-        "engine_flash_kib": 0.0,
-        "prune_dead_ops": False,  # what is multiplied by zero still runs
-        "merge_repeated_ops": True,
-    }
-    if bits < 32:
-        data["float_becomes_bits"] = bits
-    empty: dict[str, Any] = {"cycles_per_mac": {}, "cycles_per_element": {}, "cycles_per_kernel": {}}
-    latency = {**empty, "relative_cycles": {str(bits): 1.0}, "overhead_ms": 0.0, "interval": 0.0}
-    calibration = {"source": "none", "networks": 1, "error_mean": 0.0, "error_max": 0.0}
-    return {**data, "latency": latency, "calibration": calibration}
+    engine = f"ONNX Runtime {onnxruntime.__version__}"
+    return About(
+        name=name,
+        core=processor,
+        clock_mhz=_clock_mhz(),
+        engine=engine,
+        precision=precision,
+        source="random networks timed on this machine by nas calibrate; errors from cross-validation",
+        description=f"{processor}, {engine} {precision}, one thread",
+        written_by=WRITTEN_BY,
+    )
 
 
 def _latency(model: KernelModel, template: Device) -> dict[str, Any]:
-    """Return the tables of a kernel model; every kind is in it, because every kind was measured."""
-    tables: dict[str, dict[str, float]] = {"cycles_per_mac": {}, "cycles_per_element": {}, "cycles_per_kernel": {}}
-    for (table, kind), value in zip(COLUMNS, model.coefficients, strict=False):
-        if table != "cycles_per_mac" or kind in MAC_KINDS:
-            tables[table][kind] = short(float(value))
-    overhead_ms = float(model.coefficients[-1]) / (template.clock_mhz * 1e3)
-    relative = {str(template.weight_bits[0]): 1.0}
-    latency = {"overhead_ms": short(overhead_ms), "interval": short(model.interval), "relative_cycles": relative}
+    """Return the tables of a kernel model. Every kind is in it, because every kind was measured."""
+    latency = latency_tables(
+        model.coefficients,
+        model.interval,
+        template.clock_mhz,
+        kept=lambda table, kind, _: table != "cycles_per_mac" or kind in MAC_KINDS,
+    )
     trees = {kind: [as_lists(tree) for tree in grown] for kind, grown in sorted(model.trees.items())}
-    return {**latency, **tables, "kernels": {"features": list(FEATURES), "trees": trees}}
+    return {**latency, "kernels": {"features": list(FEATURES), "trees": trees}}
 
 
 def _clock_mhz() -> float:

@@ -1,1 +1,1 @@
-"""The commands of the command line, one file each; they import what they run when they run, so that help is quick."""
+"""The commands of the command line, one file each. A command imports what it runs only when it runs: help is fast."""

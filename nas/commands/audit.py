@@ -1,4 +1,4 @@
-"""nas audit: attack a candidate, or a network from elsewhere, as hard as the literature knows how."""
+"""nas audit: attack a candidate, or a network from elsewhere, with all attacks that can run."""
 
 from __future__ import annotations
 
@@ -31,32 +31,40 @@ if TYPE_CHECKING:
 
 
 def audit(
-    what: Annotated[str, typer.Argument(help="A run; or an .onnx file; or an .npz with a network's logits.")],
+    what: Annotated[str, typer.Argument(help="A run, an .onnx file, or an .npz with a network's logits.")],
     *,
     pick: Annotated[
-        int | None, typer.Option(help="Number of the candidate (default: hold the proxy against 10 audits).")
+        int | None,
+        typer.Option(
+            help="Number of the candidate (default: audit 10 candidates and compare with the search's proxy)."
+        ),
     ] = None,
     effort: Annotated[
-        str, typer.Option(help="quick, standard or full: 4, 16 or 64 shadows, and slower attacks.")
+        str, typer.Option(help="quick, standard or full: 4, 16 or 64 shadow models, and slower attacks.")
     ] = "standard",
     bits: Annotated[
-        list[int] | None, typer.Option(help="Post-training version released with it, 8, 4, 2 or 1; may be repeated.")
+        list[int] | None,
+        typer.Option(
+            help="Bits of a post-training quantised version that is released too: 8, 4, 2 or 1; may be repeated."
+        ),
     ] = None,
-    attack: Annotated[list[str] | None, typer.Option(help="Run this attack alone; may be repeated.")] = None,
-    data: Annotated[Path | None, typer.Option(help="For an .onnx file: the .npz with its records.")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="Run only this attack; may be repeated.")] = None,
+    data: Annotated[Path | None, typer.Option(help="For an .onnx file: the .npz with the audited records.")] = None,
     shadow: Annotated[
-        list[Path] | None, typer.Option(help="For an .onnx file: one of its shadows; may be repeated.")
+        list[Path] | None, typer.Option(help="For an .onnx file: a shadow model, as .onnx; may be repeated.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the report (default: the run's own, else here).")
+        Path | None, typer.Option(help="Folder for the report (default: the run's folder, or the current one).")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes, one thread each (default: one per core).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes, one thread each (default: one per core).")
+    ] = None,
     storage: Storage = None,
     runs: Runs = Path("runs"),
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Audit a network: every attack, with intervals, and what was not tested; or a search's proxy against audits."""
+    """Attack a network with all attacks that can run and write a report, or check a search's proxy."""
     import torch
 
     from nas.audit.attack_all import EFFORTS
@@ -66,10 +74,10 @@ def audit(
     if effort not in EFFORTS:
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
     if workers is not None and workers < 1:
-        raise ValueError(f"expected at least one process; got --workers {workers}")
+        raise ValueError(f"expected --workers of 1 or more; got {workers}")
     wanted = _Wanted(effort, tuple(bits or ()), attack, workers, output, as_json)
     if Path(what).suffix in (".onnx", ".npz"):
-        _refuse({"--pick": pick is not None, "--bits": bits}, f"for the candidate of a run; {what} is a file")
+        _refuse({"--pick": pick is not None, "--bits": bits}, f"for a candidate of a run; {what} is a file")
         _audit_files(Path(what), data, shadow or [], wanted)
         return
     _refuse({"--data": data, "--shadow": shadow}, f"for an .onnx file; {what} is a run")
@@ -77,7 +85,7 @@ def audit(
 
     run = open_run(what, runs, storage)
     if pick is None:
-        _refuse({"--bits": bits, "--attack": attack}, "with --pick: the proxy is held against audits of one kind")
+        _refuse({"--bits": bits, "--attack": attack}, "with --pick: the proxy check always runs the same attacks")
         _audit_proxy(run, wanted)
     else:
         _audit_candidate(run, pick, wanted)
@@ -136,9 +144,11 @@ def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted:
 
     is_onnx = path.suffix == ".onnx"
     if data is not None and not is_onnx:
-        raise ValueError(f"expected --data only beside an .onnx file; {path} has its records itself")
+        raise ValueError(f"expected --data only with an .onnx file; {path} contains its records")
     if is_onnx and data is None:
-        raise ValueError("expected --data with the .npz of its records beside an .onnx file; got none")
+        raise ValueError(
+            "expected --data with the .npz of the audited records, because the network is an .onnx file; got none"
+        )
     evidence, is_member = read(path if is_onnx else None, data or path, shadows)
     with console(stderr=True).status("attacking") as status:
         found = attack_all(
@@ -149,7 +159,11 @@ def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted:
             attacks=wanted.attacks,
             look=lambda name: status.update(f"attack {name}"),
         )
-    about = {"network": path.name, "records": (data or path).name, "shadows": f"{found.shadows}, given with it"}
+    about = {
+        "network": path.name,
+        "records": (data or path).name,
+        "shadow models": f"{found.shadows}, from the files given",
+    }
     _report(found, about, (wanted.output or Path()) / f"{path.stem}-audit", as_json=wanted.as_json)
 
 
@@ -196,7 +210,10 @@ def _own(folder: Path) -> Path:
 
 
 def _train(subjects: Sequence[Subject], effort: str, workers: int | None) -> None:
-    """Train the shadows that are missing, with an estimate first and a bar; Ctrl-C keeps what is trained."""
+    """Train the missing shadow models, with an estimate of the time and a progress bar.
+
+    After Ctrl-C, those that are trained are kept.
+    """
     from rich.progress import Progress
 
     from nas.audit import shadows
@@ -210,20 +227,22 @@ def _train(subjects: Sequence[Subject], effort: str, workers: int | None) -> Non
     missing = sum(len(spec.missing(count)) for spec in specs)
     kept = count * len(specs) - missing
     if not missing:
-        screen.print(f"{kept} shadows, all kept from earlier audits", highlight=False)
+        screen.print(f"{kept} shadow models, all from earlier audits", highlight=False)
         return
     seconds = seconds_to_train(specs, count, workers)
-    line = f"{missing} shadows to train, {kept} kept from earlier audits: about {duration(seconds)}"
+    line = f"{missing} shadow models to train, {kept} from earlier audits: about {duration(seconds)}"
     screen.print(line, highlight=False)
     try:
         with Progress(console=screen, transient=True) as bar:
-            task = bar.add_task("shadows", total=missing)
+            task = bar.add_task("shadow models", total=missing)
             for _ in shadows.train_missing(specs, count, workers=workers):
                 bar.advance(task)
     except KeyboardInterrupt:
         left = sum(len(spec.missing(count)) for spec in specs)
         kept = count * len(specs) - left
-        screen.print(f"stopped; {kept} trained shadows are kept, {left} are missing: the same command goes on")
+        screen.print(
+            f"stopped; {kept} trained shadow models are kept, {left} are missing: run the same command to continue"
+        )
         sys.exit(INTERRUPTED)
 
 

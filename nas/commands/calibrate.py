@@ -1,4 +1,4 @@
-"""nas calibrate: from measurements to a device file."""
+"""nas calibrate: make a device file from measurements."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nas.commands.options import shape
 from nas.commands.options import trust
 
 if TYPE_CHECKING:
-    from nas.calibration.measurements import Findings
+    from nas.calibration.measurements import CalibrationReport
 
 NAMED_LINES = 8
 ENOUGH_REPEATED = 20
@@ -32,27 +32,34 @@ POOR = 0.3
 def calibrate(
     *,
     device: Annotated[
-        str, typer.Option(help="Name of the device file: devices/NAME.toml; host measures this machine.")
+        str, typer.Option(help="Name of the device: devices/NAME.toml is written; host measures this machine.")
     ],
     measurements: Annotated[
         Path | None,
-        typer.Option("--from", help="CSV with space, architecture, latency_ms; energy_mj, ram_kib, flash_kib, engine."),
+        typer.Option(
+            "--from",
+            help="CSV with columns space, architecture, latency_ms; optional: energy_mj, ram_kib, flash_kib, engine.",
+        ),
     ] = None,
-    space: Annotated[str | None, typer.Option(help="Space of rows that name none.")] = None,
+    space: Annotated[str | None, typer.Option(help="Search space of rows without one.")] = None,
     input_shape: InputShape = None,
     classes: Classes = None,
-    core: Annotated[str, typer.Option(help="Processor core.")] = "unknown core",
-    clock_mhz: Annotated[float | None, typer.Option(help="Its clock.", min=1e-3)] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine and version that measured.")] = None,
-    precision: Annotated[str, typer.Option(help="float32, or int8: float networks are converted.")] = "float32",
-    like: Annotated[str | None, typer.Option(help="Device with the same bit-widths, memory rules and limits.")] = None,
-    latency_unit: Annotated[str | None, typer.Option(help="ms, s or us (default: ms, if it can be).")] = None,
-    source: Annotated[str, typer.Option(help="Where the measurements come from.")] = "own measurements",
-    force: Annotated[bool, typer.Option("--force", help="Replace devices/NAME.toml.")] = False,
+    core: Annotated[str, typer.Option(help="Name of the processor core.")] = "unknown core",
+    clock_mhz: Annotated[float | None, typer.Option(help="Clock of the core in MHz.", min=1e-3)] = None,
+    engine: Annotated[str | None, typer.Option(help="Inference engine of the measurements, with its version.")] = None,
+    precision: Annotated[str, typer.Option(help="float32, or int8 (float networks are converted).")] = "float32",
+    like: Annotated[str | None, typer.Option(help="Device to take bit-widths, memory rules and limits from.")] = None,
+    latency_unit: Annotated[
+        str | None, typer.Option(help="Unit of latencies: ms, s or us (default: ms, refused if implausible).")
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="Where the measurements come from, for the device file.")
+    ] = "own measurements",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing devices/NAME.toml.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Turn a table of measured networks into a device, or measure this machine (--device host)."""
+    """Make a device from a table of measured networks, or by measuring this machine (--device host)."""
     from estimators.devices.files import DEVICES
     from nas.calibration import device_file
     from nas.calibration.fit import calibrate
@@ -62,7 +69,9 @@ def calibrate(
     trust(plugin, space)
     if measurements is None:
         if device != "host":
-            raise ValueError(f"expected --from with the measurements of {device!r}; only host measures itself")
+            raise ValueError(
+                f"expected --from with the measurements of {device!r}; got none (only host is measured here)"
+            )
         _host(force=force, as_json=as_json)
         return
     path = device_file.path_of(device, force=force)
@@ -85,51 +94,53 @@ def calibrate(
     for line in describe(findings):
         say(line)
     if clock_mhz is None:
-        say("no --clock-mhz: 1,000 MHz assumed, which only the check of the unit depends on")
+        say("no --clock-mhz given: 1,000 MHz is assumed; only the check of the latency unit depends on it")
     if (DEVICES / f"{device}.toml").exists():
-        say(f"from now on, in this folder, {device} is this device and not the shipped one")
-    say(f"written to {path}: nas estimate --device {device}")
+        say(f"in this folder, {device} now means this device and not the shipped one")
+    say(f"written to {path}; use it with nas estimate --device {device}")
 
 
-def describe(findings: Findings) -> list[str]:
-    """Say in lines what a calibration found."""
+def describe(findings: CalibrationReport) -> list[str]:
+    """Return the lines that report a calibration."""
     lines = [f"{findings.rows} rows of {findings.networks} different networks"]
-    for what, numbers in (("without a usable latency", findings.missing), ("that repeat another", findings.duplicates)):
+    for what, numbers in (("no usable latency", findings.missing), ("repeated rows", findings.duplicates)):
         if numbers:
-            lines.append(f"left out, {what}: {_lines(list(map(str, numbers)))}")
+            lines.append(f"left out ({what}): {_lines(list(map(str, numbers)))}")
     if findings.outliers:
         named = [f"{line} ({ratio:.2g} times the prediction)" for line, ratio in findings.outliers]
-        lines.append(f"left out, far from all others: {_lines(named)}")
+        lines.append(f"left out (far from the prediction): {_lines(named)}")
     errors = f"mean error {findings.error_mean:.1%}, median {findings.error_median:.1%}"
     lines += [
-        f"predicted without themselves: {findings.close:.0%} within 10 %, {errors}, largest {findings.error_max:.0%}",
+        f"cross-validation: {findings.close:.0%} predicted within 10 %, {errors}, largest {findings.error_max:.0%}",
         f"90 % interval: +-{findings.interval:.0%} around a prediction",
         _ceiling(findings),
     ]
     if findings.prunes is not None:
         lines.append(
-            f"operators whose result nobody needs {'cost nothing' if findings.prunes else 'run'} on this engine"
+            f"operators whose result is not used {'cost nothing' if findings.prunes else 'are run'} on this engine"
         )
     trees = f", corrected by {findings.trees} trees" if findings.trees else ""
     lines.append(
-        f"model: cycles by operator type{trees}; where the rows say little, proportions of {findings.relative!r}"
+        f"model: cycles by type of operator{trees}; proportions of {findings.relative!r} where the rows do not tell"
     )
     if findings.unpriced:
-        lines.append(f"no row has {', '.join(findings.unpriced)}: networks with one will be refused")
+        lines.append(f"no row has {', '.join(findings.unpriced)}: networks with these operators will be refused")
     if findings.networks < FEW_NETWORKS:
-        lines.append(f"from {findings.networks} networks the interval is itself uncertain: a hundred make it firm")
+        lines.append(
+            f"with {findings.networks} networks the interval is itself uncertain; measure {FEW_NETWORKS} or more"
+        )
     if findings.close < POOR:
-        lines.append("this is a poor fit: check the rows before planning with it")
-    lines += ["measure next (they would teach most):", *(f"  {text}" for text in findings.next_to_measure)]
+        lines.append("this is a poor fit: check the rows before you rely on it")
+    lines += ["most informative networks to measure next:", *(f"  {text}" for text in findings.next_to_measure)]
     return lines
 
 
-def _ceiling(findings: Findings) -> str:
+def _ceiling(findings: CalibrationReport) -> str:
     if findings.ceiling is None or findings.repeated < ENOUGH_REPEATED:
-        return f"{findings.repeated} rows measure a network again: too few to tell how much of the error is noise"
+        return f"{findings.repeated} rows repeat a network: too few to estimate how much of the error is noise"
     return (
-        f"noise: of {findings.repeated} rows that measure a network again, {findings.ceiling:.0%} agree with the "
-        "others within 10 %; no model can do much better"
+        f"noise: of {findings.repeated} rows that repeat a network, {findings.ceiling:.0%} agree with the other rows "
+        "within 10 %; no model can do much better"
     )
 
 
@@ -140,7 +151,7 @@ def _lines(named: list[str]) -> str:
 
 
 def _host(*, force: bool, as_json: bool) -> None:
-    """Measure this machine, write both of its devices, and keep the measurements beside them."""
+    """Measure this machine, write its two devices, and keep the measurements beside them."""
     from nas.calibration import device_file
     from nas.calibration.this_machine import DEVICES
     from nas.calibration.this_machine import calibrate_host
@@ -161,7 +172,7 @@ def _host(*, force: bool, as_json: bool) -> None:
         return
     for one in found:
         say(
-            f"{one.name}: {one.networks} networks measured; predicted without themselves {one.close:.0%} within 10 %, "
+            f"{one.name}: {one.networks} networks measured; cross-validation: {one.close:.0%} predicted within 10 %, "
             f"mean error {one.error_mean:.1%}, largest {one.error_max:.0%}; 90 % interval +-{one.interval:.0%}; "
             f"written to {paths[one.name]}"
         )

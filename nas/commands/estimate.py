@@ -1,4 +1,4 @@
-"""nas estimate: what an architecture, or a table of them, costs on a device."""
+"""nas estimate: the cost of an architecture, or of a table of architectures, on a device."""
 
 from __future__ import annotations
 
@@ -29,24 +29,30 @@ if TYPE_CHECKING:
 def estimate(
     architecture: Annotated[
         str | None,
-        typer.Argument(help="JSON of parameters, a file of it, RUN:NUMBER, or an nb201 cell (default: the reference)."),
+        typer.Argument(
+            help="JSON of parameters, a JSON file, RUN:NUMBER, or an nb201 cell (default: the space's reference)."
+        ),
     ] = None,
     *,
-    space: Annotated[str | None, typer.Option(help="Space of the parameters (default: conv).")] = None,
+    space: Annotated[str | None, typer.Option(help="Search space of the parameters (default: conv).")] = None,
     input_shape: InputShape = None,
     classes: Classes = None,
-    device: Annotated[str, typer.Option(help="Device, a TOML of your own, or all.")] = "stm32h747",
-    engine: Annotated[str | None, typer.Option(help="Refuse if the device was measured with another one.")] = None,
-    by_layer: Annotated[bool, typer.Option("--by-layer", help="A row for each layer, and what would help.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Write a roofline plot, .png or .svg.")] = None,
-    table: Annotated[Path | None, typer.Option("--from", help="CSV with a column 'architecture'.")] = None,
-    output: Annotated[Path | None, typer.Option(help="CSV to write, with --from.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Count with fvcore, thop and PyTorch too.")] = False,
+    device: Annotated[str, typer.Option(help="Device, a device file of your own, or all.")] = "stm32h747",
+    engine: Annotated[
+        str | None, typer.Option(help="Refuse if the device was measured with another inference engine.")
+    ] = None,
+    by_layer: Annotated[bool, typer.Option("--by-layer", help="Print a row for each layer, and advice.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Write a roofline plot to this .png or .svg file.")] = None,
+    table: Annotated[
+        Path | None, typer.Option("--from", help="CSV with a column 'architecture', to estimate every row.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="CSV file to write, with --from.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Compare the counts with fvcore, thop and PyTorch.")] = False,
     runs: Runs = Path("runs"),
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Price one architecture on one device or all, or a table of them on one, without training."""
+    """Estimate latency, energy, memory and size of an architecture on a device, without training."""
     from estimators.devices.files import load_device
     from nas.pricing import crosscheck
     from nas.runs import networks
@@ -73,13 +79,13 @@ def estimate(
     for tool, counted in checked.items():
         say(f"{tool}: {counted['macs']:,} MACs, {counted['params']:,} parameters")
     if checked:
-        say("all counts agree")
+        say("all counts agree with these")
     if plot:
         say(f"written to {plot}")
 
 
 def _check_flags(device: str, engine: str | None, one: Mapping[str, object]) -> None:
-    """Refuse another engine than the one measured, and all devices where one is meant."""
+    """Refuse an engine other than the measured one, and all devices where one is expected."""
     from estimators.devices.files import load_device
     from estimators.devices.files import require_engine
 
@@ -93,7 +99,7 @@ def _check_table(table: Path | None, output: Path | None, others: Mapping[str, o
     if table is None or output is None:
         raise ValueError(f"expected --from and --output together; got {'--from' if table else '--output'} alone")
     if given := [flag for flag, value in others.items() if value]:
-        raise ValueError(f"expected --from without {' and '.join(given)}: it prices what the table holds")
+        raise ValueError(f"expected --from without {' and '.join(given)}: it estimates the rows of the table")
     if table.resolve() == output.resolve():
         raise ValueError(f"expected another file as --output than --from; got {output} twice")
     return table, output
@@ -106,19 +112,19 @@ def _say_priced(device: Device, rows: int, output: Path, *, as_json: bool) -> No
         typer.echo(json.dumps({"device": device.name, "rows": rows, "output": str(output)}))
         return
     say(report.basis(device))
-    say(f"{rows} architectures priced on {device.name}, written to {output}")
+    say(f"estimates of {rows} architectures on {device.name} written to {output}")
 
 
 def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
-    """Print all costs, or return them for JSON."""
+    """Print the costs, or return them for JSON."""
     from estimators.devices.files import load_device
-    from nas.base import text
+    from estimators.estimate import flat
     from nas.pricing import price
     from nas.pricing import report
 
     by_device, refused = price.price_on(network, device)
     if as_json:
-        numbers = {name: text.flat(estimates) for name, estimates in by_device.items()}
+        numbers = {name: flat(estimates) for name, estimates in by_device.items()}
         return {"devices": numbers, "refused": refused} if device == "all" else next(iter(numbers.values()))
     show_table(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
     for name, reason in refused.items():
@@ -126,7 +132,7 @@ def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, An
     if device == "all":
         far = [name for name, costs in by_device.items() if report.beyond(costs["latency_ms"].value, load_device(name))]
         if far:
-            say(f"far from what was measured there, so the interval may not hold: {', '.join(far)}")
+            say(f"outside the measured range, so the interval may not hold: {', '.join(far)}")
         return {}
     for name, costs in by_device.items():
         _say_basis(name, costs["latency_ms"].value)
@@ -134,7 +140,7 @@ def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, An
 
 
 def _say_basis(device: str, latency_ms: float) -> None:
-    """Say what a latency stands on, and whether it is one like those measured."""
+    """Print where a latency comes from, and a warning if it lies outside the measured range."""
     from estimators.devices.files import load_device
     from nas.pricing import report
 
@@ -145,7 +151,7 @@ def _say_basis(device: str, latency_ms: float) -> None:
 
 
 def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
-    """Print a row for each layer and what would help, or return them for JSON."""
+    """Print a row for each layer and the advice, or return them for JSON."""
     from dataclasses import asdict
 
     from estimators.devices.files import load_device

@@ -1,4 +1,4 @@
-"""nas export: a network as ONNX files that were seen to agree with PyTorch."""
+"""nas export: write a network as ONNX files that are checked against PyTorch."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ from nas.commands.options import trust
 def export(
     architecture: Annotated[
         str,
-        typer.Argument(help="Folder that nas pick wrote; or what nas estimate takes, with random weights: for timing."),
+        typer.Argument(help="Folder that nas pick wrote; or what nas estimate takes, with random weights for timing."),
     ],
     *,
     precision: Precision = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the files (default: the pick's own, else here).")
+        Path | None, typer.Option(help="Folder for the files (default: the pick's folder, or the current one).")
     ] = None,
     least: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Least share of records given PyTorch's class (default 0.99; random weights 0)."
+            min=0,
+            max=1,
+            help="Smallest share of records that must get PyTorch's class (default: 0.99; random weights: 0).",
         ),
     ] = None,
     space: Space = "conv",
@@ -45,13 +47,13 @@ def export(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Write float32.onnx and int8.onnx; one that does not agree with PyTorch is not written."""
+    """Write float32.onnx and int8.onnx. A file that does not agree with PyTorch is not written."""
     from nas.deploy.deployed import write
-    from nas.runs.networks import find
+    from nas.runs.networks import find_network
 
     trust(plugin, space)
     chosen = precisions(precision)
-    found = find(architecture, space, shape(input_shape), classes, runs)
+    found = find_network(architecture, space, shape(input_shape), classes, runs)
     folder = output or (Path(architecture) if found.trained else Path())
     written = []
     for name in chosen:
@@ -59,7 +61,7 @@ def export(
         written.append({**asdict(exported), "path": str(exported.path)})
         if not as_json:
             agrees = f"{exported.agreement:.1%} of {len(found.check)} records get PyTorch's class"
-            weights = "" if found.trained else "; random weights, good for timing only"
+            weights = "" if found.trained else "; random weights, for timing only"
             say(f"written to {exported.path}: {exported.size_kib:,.1f} KiB, {agrees}{weights}")
     if as_json:
         about = {"key": found.architecture.key, "trained": found.trained, "records": len(found.check)}

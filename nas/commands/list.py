@@ -1,4 +1,4 @@
-"""nas list: what there is."""
+"""nas list: the names of spaces, devices, data sets, attacks, defences and metrics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,6 @@ from nas.commands.options import show_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-# What `nas list metrics` adds to the cost metrics, which are files with a description of their own.
-MEASURED = {
-    "error": "Share of validation records misclassified, with its exact binomial 95 % interval.",
-    "leakage": "AUC of the membership attack: 0.5 when nothing leaks; DeLong 95 % interval.",
-    "tpr_at_1pct_fpr": "Share of members the attack finds at 1 % false alarms; bootstrap 95 % interval.",
-    "loss_auc": "AUC of the plain loss threshold, the baseline of the attack.",
-    "accuracy_gap": "Accuracy on members minus accuracy on as many others.",
-}
 PACKAGES = {
     "spaces": ("search_spaces", "make_space"),
     "datasets": ("nas.data", "load"),
@@ -40,7 +32,7 @@ def list_(
     *,
     as_json: Json = False,
 ) -> None:
-    """Show what there is: spaces, devices, data sets, attacks, defences, metrics."""
+    """List the spaces, devices, data sets, attacks, defences and metrics, with a line about each."""
     if what is not None and what not in KNOWN:
         raise ValueError(f"no list of {what!r}; there are {KNOWN}")
     chosen = KNOWN if what is None else [what]
@@ -77,7 +69,11 @@ def _plugins(title: str) -> dict[str, str]:
 
     package, attribute = PACKAGES[title]
     found = {name: _first_sentence(f"{package}.{name}") for name in plugins.available(package, attribute)}
-    return found | MEASURED if title == "metrics" else found
+    if title == "metrics":
+        from nas.training.assess import MEASURES
+
+        found |= MEASURES
+    return found
 
 
 def _plugin_table(title: str) -> Table:

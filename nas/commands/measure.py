@@ -1,4 +1,4 @@
-"""nas measure: how long a network takes on this machine, beside what a device file predicts."""
+"""nas measure: the latency of a network on this machine, beside a device's prediction."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def measure(
         typer.Argument(help="Folder that nas pick wrote, or what nas estimate takes (default: the reference)."),
     ] = None,
     *,
-    device: Annotated[str, typer.Option(help="Device whose prediction is held against it.")] = HOST,
+    device: Annotated[str, typer.Option(help="Device whose prediction is compared with the measurement.")] = HOST,
     precision: Precision = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Undisturbed rounds to reach.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of undisturbed rounds to measure.")] = 7,
     space: Space = "conv",
     input_shape: InputShape = None,
     classes: Classes = None,
@@ -50,18 +50,18 @@ def measure(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Time a network here: ONNX Runtime, one thread on one core, float32 and int8, beside a device's prediction."""
+    """Time a network on this machine, in float32 and int8, and compare with a device's prediction."""
     from importlib.metadata import version
 
     from estimators.devices.files import load_device
     from nas.deploy.deployed import compare
-    from nas.runs.networks import find
+    from nas.runs.networks import find_network
 
     trust(plugin, space)
     chosen, chip = precisions(precision), load_device(device)
     # This machine is two devices, one for each precision.
     chips = [chip, load_device(INT8_HOST)] if device == HOST else [chip]
-    found = find(architecture, space, shape(input_shape), classes, runs)
+    found = find_network(architecture, space, shape(input_shape), classes, runs)
     compared = compare(found, chips, precisions=chosen, rounds=rounds)
     engine = f"{ENGINE} {version('onnxruntime')}"
     if as_json:
@@ -77,7 +77,7 @@ def measure(
 
 
 def _table(compared: list[Compared]) -> Table:
-    """Lay out what was timed, each precision with its slowest and fastest round, beside what was predicted."""
+    """Lay out the measured latency of each precision, with its fastest and slowest round, beside the prediction."""
     from estimators.estimate import Estimate
     from nas.base import text
 
@@ -86,8 +86,8 @@ def _table(compared: list[Compared]) -> Table:
         column.justify = "right"
     for one in compared:
         timing = one.timing
-        measured = text.interval_text(Estimate(timing.latency_ms, timing.low, timing.high))
-        predicted = "-" if one.predicted is None else text.interval_text(one.predicted)
+        measured = text.stacked(Estimate(timing.latency_ms, timing.low, timing.high))
+        predicted = "-" if one.predicted is None else text.stacked(one.predicted)
         error = "-" if one.error is None else f"{one.error:+.0%}"
         table.add_row(one.precision, measured, predicted, error, f"{timing.drift:.1%}")
     return table
@@ -99,12 +99,15 @@ def _row(one: Compared) -> dict[str, Any]:
 
 
 def _notes(device: Device, compared: list[Compared]) -> list[str]:
-    """Say what the prediction stands on, and where it is one of something else."""
+    """Return lines on where the prediction comes from, and whether it is comparable."""
     from estimators.devices.files import same_engine
     from nas.pricing import report
 
     if all(one.predicted is None for one in compared):
-        return [f"no prediction: {device.name} was measured in {device.precision}"]
+        return [f"no prediction: {device.name} was measured in {device.precision} only"]
     if same_engine(device, ENGINE):
         return [report.basis(device)]
-    return [report.basis(device), f"that is another engine than {ENGINE}: the difference says nothing of its error"]
+    return [
+        report.basis(device),
+        f"this is another engine than {ENGINE}: the difference is not the error of the prediction",
+    ]

@@ -1,4 +1,4 @@
-"""What the commands share: types of options, how their texts are read, and where they print."""
+"""What the commands share: types of options, how option texts are read, and how lines and tables are printed."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ if TYPE_CHECKING:
 
 WIDTH = 140
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells give it."""
+"""Exit code after Ctrl-C, the same as in a shell."""
 ROOM = 30
-"""Characters that a table wider than that leaves to text beyond its longest words."""
+"""Characters that a table wider than `WIDTH` leaves for text, beyond its longest words."""
 NO_LIMIT = 10_000
 
-Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
+Runs = Annotated[Path, typer.Option(help="Folder that holds all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Storage = Annotated[
     str | None,
     typer.Option(
         envvar="GECKO_NAS_STORAGE",
-        help="Optuna storage URL, if not the run's own file; in the environment, other users do not see it.",
+        help="Optuna storage URL (default: a file in the run's folder). Other users do not see the variable.",
     ),
 ]
-InputShape = Annotated[str | None, typer.Option(help="Shape of one record, comma-separated (default: the usual).")]
-Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the usual).")]
-Space = Annotated[str, typer.Option(help="Space of the parameters (nas list spaces).")]
 Plugins = Annotated[
-    list[str] | None, typer.Option("--plugin", help="Module of your own that a run or file may name; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--plugin", help="Module of your own that a run or a file may name, and that may be imported; may be repeated."
+    ),
 ]
-Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be repeated (default: both).")]
+InputShape = Annotated[
+    str | None, typer.Option(help="Shape of one record, comma-separated (default: the space's own).")
+]
+Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the space's own).")]
+Space = Annotated[str, typer.Option(help="Search space of the parameters (see nas list spaces).")]
+Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be given twice (default: both).")]
 
 
 class PlainConsole(Console):
@@ -54,13 +59,13 @@ class PlainConsole(Console):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console; where no terminal sets the width, wide enough for the usual tables."""
+    """Return a console. Without a terminal to set its width, it is wide enough for most tables."""
     found = PlainConsole(stderr=stderr)
     return found if found.is_terminal else PlainConsole(stderr=stderr, width=WIDTH)
 
 
 def show_table(table: Table) -> None:
-    """Print a table; where no terminal sets the width, as wide as it takes to cut nothing."""
+    """Print a table. Without a terminal to set the width, it is printed wide enough that nothing is cut."""
     screen = console()
     if not screen.is_terminal:
         needed = screen.measure(table, options=screen.options.update(max_width=NO_LIMIT)).minimum
@@ -69,7 +74,7 @@ def show_table(table: Table) -> None:
 
 
 def say(text: str) -> None:
-    """Print one line as it is: no colours in it, no breaks."""
+    """Print one line as it is, without colours and line breaks."""
     console().print(text.replace("\n", "\\n"), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -98,7 +103,7 @@ def limits(texts: list[str] | None, flag: str) -> dict[str, float]:
     """Read METRIC=NUMBER options.
 
     Raises:
-        ValueError: If one is no such thing.
+        ValueError: If a text is not of this form.
 
     >>> limits(["latency_ms=5"], "--max")
     {'latency_ms': 5.0}
@@ -137,10 +142,10 @@ def span(text: str) -> int | dict[str, int]:
 
 
 def shape(text: str | None) -> tuple[int, ...] | None:
-    """Read the lengths of one record's axes, None where nothing is said.
+    """Read the shape of one record; None if no text is given.
 
     Raises:
-        ValueError: If they are no whole numbers.
+        ValueError: If they are not whole numbers.
 
     >>> shape("3,32,32")
     (3, 32, 32)
@@ -152,7 +157,7 @@ def shape(text: str | None) -> tuple[int, ...] | None:
 
 
 def precisions(texts: list[str] | None) -> tuple[str, ...]:
-    """Return the precisions asked for, both where nothing is said.
+    """Return the requested precisions, both by default.
 
     Raises:
         ValueError: If there is no such precision.

@@ -1,4 +1,4 @@
-"""nas pick: one candidate of a run, with its weights and its card."""
+"""nas pick: choose one candidate of a run and write its weights and its card."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ from nas.commands.options import trust
 def pick(
     run: str,
     *,
-    maximum: Annotated[list[str] | None, typer.Option("--max", help="Limit, METRIC=NUMBER; may be repeated.")] = None,
+    maximum: Annotated[
+        list[str] | None, typer.Option("--max", help="Upper limit of a metric, METRIC=NUMBER; may be repeated.")
+    ] = None,
     prefer: Annotated[
-        str | None, typer.Option(help="Metric to minimise within the limits (default: the knee).")
+        str | None, typer.Option(help="Metric to minimise within the limits (default: the knee of the front).")
     ] = None,
     storage: Storage = None,
     runs: Runs = Path("runs"),
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Choose one candidate, say why, and write its architecture, weights and card."""
+    """Choose one candidate, print the reason, and write its architecture, weights and card."""
     from nas.runs import picks
     from nas.runs import report
     from nas.runs.pareto import choose

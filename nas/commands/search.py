@@ -1,4 +1,4 @@
-"""nas search: sample, price, train, attack, keep the trade-off."""
+"""nas search: sample candidates, estimate their cost, train them, attack them, and keep an Optuna study."""
 
 from __future__ import annotations
 
@@ -30,35 +30,56 @@ if TYPE_CHECKING:
 
 
 def search(
-    config: Annotated[Path | None, typer.Argument(help="TOML file; flags beat it.")] = None,
+    config: Annotated[Path | None, typer.Argument(help="TOML file with settings; flags take precedence.")] = None,
     *,
-    name: Annotated[str | None, typer.Option(help="Names the run; the same name goes on where it stopped.")] = None,
-    space: Annotated[str | None, typer.Option(help="What can be built (nas list spaces).")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Data set (nas list datasets).")] = None,
-    data_path: Annotated[Path | None, typer.Option(help="Folder or file of the data.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="CSV column with the class.")] = None,
-    group_column: Annotated[str | None, typer.Option(help="Column whose equal values stay on one side.")] = None,
-    members: Annotated[int | None, typer.Option(help="Training records; as many others are attacked.")] = None,
-    device: Annotated[str | None, typer.Option(help="Target (nas list devices), or a TOML of your own.")] = None,
-    objectives: Annotated[str | None, typer.Option(help="Metrics to minimise, comma-separated.")] = None,
-    budget: Annotated[list[str] | None, typer.Option(help="Upper limit, METRIC=NUMBER; may be repeated.")] = None,
-    attack: Annotated[str | None, typer.Option(help="Membership attack (nas list attacks).")] = None,
-    defences: Annotated[str | None, typer.Option(help="Defences to choose from, comma-separated.")] = None,
-    references: Annotated[int | None, typer.Option(help="Networks in the reference bank.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Networks to train.")] = None,
-    epochs: Annotated[str | None, typer.Option(help="Epochs, a number or LOW:HIGH to search.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes, one thread each (default: one per core).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Fixes split, sampling and trainings.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run. An existing run of this name is continued.")
+    ] = None,
+    space: Annotated[str | None, typer.Option(help="Search space (see nas list spaces).")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set (see nas list datasets).")] = None,
+    data_path: Annotated[Path | None, typer.Option(help="Folder or file with the data.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="CSV column that holds the class.")] = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option(help="CSV column, such as a person; its records are never divided between record sets."),
+    ] = None,
+    members: Annotated[
+        int | None, typer.Option(help="Number of training records; as many non-members are attacked.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Target device (see nas list devices), or a device file of your own.")
+    ] = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="Metrics to minimise, comma-separated (see nas list metrics).")
+    ] = None,
+    budget: Annotated[
+        list[str] | None, typer.Option(help="Upper limit of a metric, METRIC=NUMBER; may be repeated.")
+    ] = None,
+    attack: Annotated[
+        str | None, typer.Option(help="Membership attack that measures leakage (see nas list attacks).")
+    ] = None,
+    defences: Annotated[
+        str | None, typer.Option(help="Defences to sample from, comma-separated (see nas list defences).")
+    ] = None,
+    references: Annotated[
+        int | None, typer.Option(help="Number of reference networks that the attack compares with.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of candidates to train.")] = None,
+    epochs: Annotated[str | None, typer.Option(help="Epochs: a number, or LOW:HIGH to search a range.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes, one thread each (default: one per core).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the data split, of sampling and of training.")] = None,
     sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random.")] = None,
     engine: Annotated[str | None, typer.Option(help="optuna, nni or nni-service.")] = None,
-    nni_config: Annotated[Path | None, typer.Option(help="YAML of NNI's own settings, for nni-service.")] = None,
+    nni_config: Annotated[Path | None, typer.Option(help="YAML file with NNI's own settings, for nni-service.")] = None,
     storage: Storage = None,
     runs: Runs = Path("runs"),
     plugin: Plugins = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Agree to open NNI's web page to the network.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Allow NNI to open its web page to the network.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Search, or go on with a search: sample, price, train, attack, keep the trade-off in an Optuna study."""
+    """Search for accurate, small networks that leak little, or continue a search."""
     from nas.commands.show import print_front
     from nas.search.config import load_config
     from nas.search.config import modules_in
@@ -94,8 +115,8 @@ def search(
     if not as_json:
         where = "" if runs == Path("runs") else f" --runs {runs}"
         say(
-            f"leakage is a proxy, good for ranking: nas audit {settings.name}{where} holds it against ten audits, "
-            "with --pick NUMBER one candidate is audited"
+            f"leakage is a proxy that ranks candidates: nas audit {settings.name}{where} compares it with audits of "
+            "ten candidates; add --pick NUMBER to audit one candidate"
         )
 
 
@@ -119,7 +140,7 @@ def _trust(settings: SearchConfig, config: Path | None, named: Sequence[str]) ->
 
 
 def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
-    """Run a search in workers under a progress display."""
+    """Run a search in worker processes and display its progress."""
     from nas.base import environment
     from nas.base import files
     from nas.runs import report
@@ -140,24 +161,24 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
             workers.run(config, runs, display.look)
     except KeyboardInterrupt:
         kept = f"{display.counts().trained} trained candidates are kept"
-        screen.print(f"stopped; {kept}. {_go_on(config, runs)}", highlight=False, soft_wrap=True)
+        screen.print(f"stopped; {kept}. {_how_to_continue(config, runs)}", highlight=False, soft_wrap=True)
         sys.exit(INTERRUPTED)
     display.finish()
     files.write_json(plan.folder / "front.json", {"front": [report.row(study, trial) for trial in front(study)]})
     return study
 
 
-def _go_on(config: SearchConfig, runs: Path) -> str:
+def _how_to_continue(config: SearchConfig, runs: Path) -> str:
     """Say how to continue a stopped search."""
     from nas.base import plugins
 
     where = "" if runs == Path("runs") else f" --runs {runs}"
     trusted = "".join(f" --plugin {name}" for name in plugins.trusted())
-    return f"Go on with: nas search {runs / config.name / 'config.toml'}{where}{trusted}"
+    return f"To continue: nas search {runs / config.name / 'config.toml'}{where}{trusted}"
 
 
 def _check_engine(config: SearchConfig, *, yes: bool) -> None:
-    """Refuse an NNI engine that cannot run, and ask before its manager opens a port to everyone."""
+    """Refuse an NNI engine that cannot run, and ask before its manager opens a port to the network."""
     if config.engine == "optuna":
         return
     from nas.nni import check
@@ -166,6 +187,6 @@ def _check_engine(config: SearchConfig, *, yes: bool) -> None:
     if config.engine == "nni-service":
         console(stderr=True).print(check.SERVICE_WARNING, highlight=False)
         if not yes:
-            raise ValueError("expected --yes to start NNI's manager")
+            raise ValueError("expected --yes to start NNI's manager, which opens a web page to the network; got none")
         if config.nni_config is not None:
             check.check_settings(config.nni_config)

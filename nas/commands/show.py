@@ -1,4 +1,4 @@
-"""nas show: the front of a run."""
+"""nas show: the Pareto front of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def show(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Print a run's front and what became of its candidates."""
+    """Print the Pareto front of a run, and how many candidates were trained or rejected."""
     from nas.runs.run import open_run
 
     trust(plugin)
@@ -37,7 +37,7 @@ def show(
 
 
 def print_front(study: optuna.Study, *, as_json: bool) -> None:
-    """Print a study's counts and its front, as text or as JSON."""
+    """Print a study's counts and its Pareto front, as text or as JSON."""
     from nas.runs import report
     from nas.runs.pareto import front
     from nas.runs.progress import count
@@ -51,6 +51,6 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
     table = report.front_table(study, best) if best else None
     say(f"{study.study_name}: {counts.trained} trained, {counts}")
     if table is None:
-        say("no candidate was trained to the end yet")
+        say("no candidate has finished training yet")
     else:
         show_table(table)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.base.reading import existing
-from nas.base.reading import find
+from nas.base.reading import find_files
 from nas.base.reading import read_bytes
 from nas.base.reading import unreadable
 from nas.records import Records
@@ -46,7 +46,7 @@ def load(source: Source) -> Records:
         ValueError: If the folder or a batch is missing, or a batch is damaged.
     """
     root = existing(source.path, "the folder of CIFAR-10")
-    files = find(root, FOLDERS, FILES, "the six batches of CIFAR-10", (".bin", ""))
+    files = find_files(root, FOLDERS, FILES, "the six batches of CIFAR-10", (".bin", ""))
     batches = [_read_binary(path) if path.suffix == ".bin" else _read_python(path) for path in files]
     return Records(
         features=np.concatenate([images for images, _ in batches]),

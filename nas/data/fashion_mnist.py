@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.base.reading import existing
-from nas.base.reading import find
+from nas.base.reading import find_files
 from nas.base.reading import read_bytes
 from nas.records import Records
 from nas.records import Source
@@ -34,7 +34,7 @@ def load(source: Source) -> Records:
         ValueError: If the folder or a file is missing, or a file is no IDX file of the right kind and length.
     """
     root = existing(source.path, "the folder of Fashion-MNIST")
-    files = find(root, FOLDERS, FILES, "the four files of Fashion-MNIST", ("", ".gz"))
+    files = find_files(root, FOLDERS, FILES, "the four files of Fashion-MNIST", ("", ".gz"))
     train_images, train_labels, test_images, test_labels = files
     images = [_read_idx(path, (28, 28)) for path in (train_images, test_images)]
     labels = [_read_idx(path, ()) for path in (train_labels, test_labels)]

@@ -1,4 +1,4 @@
-"""What `nas export` and `nas measure` do, without their printing: find a network, write it, time it."""
+"""What `nas export` and `nas measure` do, without their printing: write a network as ONNX, and time it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nas.deploy.onnx_file import export
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.timing import ROUNDS
 from nas.deploy.timing import Timing
-from nas.deploy.timing import measure
+from nas.deploy.timing import time_models
 from nas.pricing.price import screen
-from nas.runs.networks import Found
+from nas.runs.networks import UserNetwork
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 
@@ -28,7 +28,7 @@ class Exported:
     Attributes:
         path: The file.
         precision: `float32` or `int8`.
-        agreement: Share of the check records for which it names PyTorch's class.
+        agreement: Share of the check records for which it predicts PyTorch's class.
         size_kib: Size of the file, KiB.
     """
 
@@ -40,12 +40,12 @@ class Exported:
 
 @dataclass(frozen=True)
 class Compared:
-    """One network in one precision: what it took here, and what a device file says it takes.
+    """The measured latency of one network in one precision, and a device's prediction.
 
     Attributes:
         precision: `float32` or `int8`.
         timing: Measured on this machine.
-        predicted: The device's estimate in ms, None where the device is of another precision.
+        predicted: The device's estimate in ms; None if the device has another precision.
     """
 
     precision: str
@@ -54,24 +54,24 @@ class Compared:
 
     @property
     def error(self) -> float | None:
-        """Predicted over the fastest round, minus 1: devices are fitted to what a machine left alone takes."""
+        """Prediction over the fastest round, minus 1: devices are fitted to an undisturbed machine."""
         return None if self.predicted is None else self.predicted.value / self.timing.low - 1
 
 
-def write(found: Found, precision: str, path: Path, *, least: float | None = None) -> Exported:
+def write(found: UserNetwork, precision: str, path: Path, *, least: float | None = None) -> Exported:
     """Write a network as an ONNX file; a trained one must agree with PyTorch on 99 % of the check records.
 
     Args:
         found: The network.
         precision: `float32` or `int8`.
         path: The file.
-        least: Another smallest share of records on which it agrees.
+        least: Smallest share of records on which it must agree; None: 0.99 for trained weights, 0 for random ones.
 
     Raises:
         ValueError: If it does not agree; nothing is written.
     """
     if least is None:
-        # Logits of random weights lie too close together for 8 bits to keep their order.
+        # Logits of random weights are too close together for 8 bits to keep their order.
         least = AGREEMENT if found.trained else 0.0
     share = export(
         path,
@@ -86,14 +86,14 @@ def write(found: Found, precision: str, path: Path, *, least: float | None = Non
 
 
 def compare(
-    found: Found, devices: Sequence[Device], *, precisions: Sequence[str] = PRECISIONS, rounds: int = ROUNDS
+    found: UserNetwork, devices: Sequence[Device], *, precisions: Sequence[str] = PRECISIONS, rounds: int = ROUNDS
 ) -> list[Compared]:
-    """Time one network in several precisions on this machine and hold each against the device of that precision.
+    """Time one network in several precisions on this machine, and predict each with the device of that precision.
 
-    In float32 the network's float twin is timed: simulating few bits in float is nobody's deployment.
+    In float32 the network is timed without its rounding, because nobody deploys simulated quantisation.
 
     Raises:
-        ValueError: If the machine does not stay quiet, or the device has no rule for an operator.
+        ValueError: If other processes disturb the measurement, or the device has no rule for an operator.
     """
     networks = {"float32": found.architecture.as_float(), "int8": found.architecture}
     models = []
@@ -101,7 +101,7 @@ def compare(
         architecture = networks[precision]
         network = found.network if architecture.key == found.architecture.key else build(architecture).eval()
         models.append(to_onnx(architecture, network, precision, found.calibration))
-    timings = measure(models, rounds=rounds)
+    timings = time_models(models, rounds=rounds)
     return [
         Compared(precision, timing, _predicted(networks[precision], precision, devices))
         for precision, timing in zip(precisions, timings, strict=True)

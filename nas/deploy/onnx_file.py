@@ -100,7 +100,7 @@ def to_onnx(architecture: Architecture, network: nn.Module, precision: str, reco
 
 
 def agreement(model: onnx.ModelProto, network: nn.Module, records: Tensor) -> float:
-    """Return the share of records for which ONNX Runtime and PyTorch name the same class.
+    """Return the share of records for which ONNX Runtime and PyTorch predict the same class.
 
     Args:
         model: What `to_onnx` wrote.
@@ -122,7 +122,7 @@ def export(
     check: Tensor,
     least: float = AGREEMENT,
 ) -> float:
-    """Write an ONNX file, whole or not at all, once it was seen to agree with PyTorch.
+    """Write an ONNX file, completely or not at all, if it agrees with PyTorch.
 
     Args:
         path: The file.
@@ -143,8 +143,8 @@ def export(
     found = agreement(model, network, check)
     if found < least:
         raise ValueError(
-            f"expected the {precision} model to name PyTorch's class for {least:.0%} of {len(check)} records; "
-            f"got {found:.1%}: not written"
+            f"expected the {precision} model to predict PyTorch's class for {least:.0%} of {len(check)} records; "
+            f"got {found:.1%}: the file is not written"
         )
     files.write(path, lambda stream: stream.write(model.SerializeToString()))
     return found

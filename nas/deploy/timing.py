@@ -1,17 +1,14 @@
-"""How long models take in ONNX Runtime on this machine: one thread on one core, in rounds, beside a fixed reference.
+"""Measure latencies in ONNX Runtime on this machine: one thread on one core, in rounds, beside a reference model.
 
-A figure is the median of the repetitions of a block, then the median over rounds. The models take turns within a round,
-so that a machine that warms up or slows down hits all of them alike. A small reference model is timed before and after
-each round: a round in which it ran slower than it can was disturbed, and is made again.
+A latency is the median of the repetitions within a block, then the median over rounds. Each round times every model
+once, so that a change of the machine's speed affects all of them alike. A small reference model is timed before and
+after each round. A round in which it was slower than its best by more than a limit was disturbed, and is repeated.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -19,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -47,7 +43,7 @@ CONFIRMATIONS, MOST_ROUNDS = 3, 120
 
 @dataclass(frozen=True)
 class Timing:
-    """What one model took.
+    """The latency of one model.
 
     Attributes:
         latency_ms: Time of one inference of one record, median over rounds of each round's median.
@@ -64,14 +60,14 @@ class Timing:
     repetitions: int
 
 
-def measure(
+def time_models(
     models: Sequence[onnx.ModelProto],
     *,
     rounds: int = ROUNDS,
     block_ms: float = BLOCK_MS,
     drift_limit: float = DRIFT_LIMIT,
 ) -> list[Timing]:
-    """Time models against each other, one record at a time.
+    """Time models in turns, one record at a time.
 
     Args:
         models: What `nas.deploy.onnx_file.to_onnx` writes; a first axis without a length becomes 1.
@@ -83,10 +79,10 @@ def measure(
         One timing for each model, in order.
 
     Raises:
-        ValueError: If there is nothing to measure, or the machine does not stay quiet for as many rounds.
+        ValueError: If there is nothing to measure, or other processes disturb too many rounds.
     """
     if not models or rounds < 1:
-        raise ValueError(f"expected one model and one round or more; got {len(models)} models, {rounds} rounds")
+        raise ValueError(f"expected one or more models and rounds; got {len(models)} models, {rounds} rounds")
     with pinned():
         runs = [_runner(model) for model in models]
         reference = _runner(_reference())
@@ -96,7 +92,7 @@ def measure(
 
 
 def fastest_ms(models: Sequence[onnx.ModelProto], *, block_ms: float = FAST_BLOCK_MS) -> list[float]:
-    """Time many models on a machine that others use too: what each takes in the moments it is left alone.
+    """Time many models on a machine that other processes use too: the latency of each when it is undisturbed.
 
     A busy neighbour slows a core by up to a half for some tenths of a second. The models take turns, so that the blocks
     of one lie apart, until `CONFIRMATIONS` of each were fast alike: within 3 % of its fastest, the reference right
@@ -126,7 +122,7 @@ def fastest_ms(models: Sequence[onnx.ModelProto], *, block_ms: float = FAST_BLOC
         if len(waiting) > len(watches) / 10:
             raise ValueError(
                 f"expected {CONFIRMATIONS} quiet blocks of each model; {len(waiting)} of {len(watches)} had none: "
-                "something else uses this machine"
+                "other processes use this machine"
             )
     return [watch.fastest_ms for watch in watches]
 
@@ -157,25 +153,6 @@ class _Watch:
         quiet = [time_ms for time_ms, reference_ms in self.blocks if reference_ms <= best_ms * 1.08]
         self.confirmed = sum(time_ms <= self.fastest_ms * 1.03 for time_ms in quiet) >= CONFIRMATIONS
         return self.confirmed
-
-
-def kernel_times(model: onnx.ModelProto, repetitions: int = 200) -> dict[str, float]:
-    """Return the mean time in ms of each node that ONNX Runtime runs after its fusions, by name, in order.
-
-    Its clock counts whole microseconds and the profiler adds about one to each node: for shares, not for sums.
-    """
-    with pinned(), tempfile.TemporaryDirectory() as folder:
-        engine = session(model, enable_profiling=True, profile_file_prefix=str(Path(folder) / "profile"))
-        run = _bound(engine)
-        for _ in range(repetitions):
-            run()
-        events = json.loads(Path(engine.end_profiling()).read_text())
-    spent: dict[str, list[float]] = defaultdict(list)
-    for event in events:
-        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
-            spent[event["name"].removesuffix("_kernel_time")].append(event["dur"] / MS)
-    # The first half warms up.
-    return {name: float(np.mean(times[len(times) // 2 :])) for name, times in spent.items()}
 
 
 @contextmanager
@@ -230,7 +207,7 @@ def _timings(
             return [_timing([blocks[index] for _, blocks in quiet], drift) for index in range(len(runs))]
     raise ValueError(
         f"expected {rounds} rounds in which a fixed model stays within {drift_limit:.0%} of its best time; "
-        f"got {len(quiet)} of {len(taken)}: something else uses this machine, or its clock changes"
+        f"got {len(quiet)} of {len(taken)}: other processes use this machine, or its clock changes"
     )
 
 

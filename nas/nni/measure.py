@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from estimators.estimate import Estimate
+from estimators.estimate import flat
+from estimators.estimate import from_flat
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.plan import Plan
@@ -23,7 +24,7 @@ OUT_OF_MEMORY = "out_of_memory"
 FAILED = "failed"
 
 
-def measure(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
+def result_of(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
     """Train a candidate, attack it, and write all numbers the way NNI reports a result.
 
     Args:
@@ -41,14 +42,8 @@ def measure(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
     """
     evaluated = evaluate(plan, bench, candidate)
     estimates = {**price(plan, candidate.architecture), **evaluated.measures}
-    numbers: dict[str, Any] = {"default": estimates[plan.config.objectives[0]].value}
-    for name, estimate in estimates.items():
-        numbers[name] = estimate.value
-        if estimate.low < estimate.high:
-            numbers[f"{name}_low"] = estimate.low
-            numbers[f"{name}_high"] = estimate.high
-    numbers[WEIGHTS] = evaluated.weights
-    return numbers | {f"{SECONDS}{phase}": value for phase, value in evaluated.seconds.items()}
+    others = {"default": estimates[plan.config.objectives[0]].value, WEIGHTS: evaluated.weights}
+    return others | flat(estimates) | {f"{SECONDS}{phase}": value for phase, value in evaluated.seconds.items()}
 
 
 def evaluated_in(numbers: Mapping[str, Any]) -> Evaluated:
@@ -60,12 +55,7 @@ def evaluated_in(numbers: Mapping[str, Any]) -> Evaluated:
     >>> found.measures["error"], found.seconds
     (Estimate(value=0.2, low=0.1, high=0.4), {'training': 2.0})
     """
-    measures = {
-        name: Estimate(
-            numbers[name], numbers.get(f"{name}_low", numbers[name]), numbers.get(f"{name}_high", numbers[name])
-        )
-        for name in MEASURED
-    }
+    measures = {name: from_flat(numbers, name) for name in MEASURED}
     return Evaluated(measures, seconds_in(numbers), numbers[WEIGHTS])
 
 

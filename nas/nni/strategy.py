@@ -25,7 +25,7 @@ from nas.base import files
 from nas.base import memory
 from nas.base.clock import Clock
 from nas.nni.measure import evaluated_in
-from nas.nni.measure import measure
+from nas.nni.measure import result_of
 from nas.nni.measure import seconds_in
 from nas.search.plan import Plan
 from nas.search.study import OutOfMemory
@@ -112,7 +112,7 @@ def explore(plan: Plan, study: optuna.Study, bench: Bench, clock: Clock) -> Stud
     nni.silence_stdout()
 
     def evaluate(candidate: Candidate) -> None:
-        nni.report_final_result(measure(plan, bench, candidate))
+        nni.report_final_result(result_of(plan, bench, candidate))
 
     strategy = StudyStrategy(plan, study, clock)
     strategy(RawFormatModelSpace(CandidateSpace(plan), FunctionalEvaluator(evaluate)), SequentialExecutionEngine())

@@ -22,7 +22,7 @@ from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
 from nas.nni.measure import OUT_OF_MEMORY
 from nas.nni.measure import SECONDS
-from nas.nni.measure import measure
+from nas.nni.measure import result_of
 from nas.search.bench import make_bench
 from nas.search.plan import Plan
 from nas.training.loop import Diverged
@@ -55,7 +55,7 @@ def result(plan: Plan, params: Params) -> Mapping[str, Any]:
     bench = make_bench(plan)
     start_up = time.time() - psutil.Process().create_time()
     try:
-        return {**measure(plan, bench, plan.candidate(params)), f"{SECONDS}start-up": start_up}
+        return {**result_of(plan, bench, plan.candidate(params)), f"{SECONDS}start-up": start_up}
     except Diverged as error:
         return {DIVERGED: str(error)}
 

@@ -1,4 +1,4 @@
-"""What bounds a network on a device, and what would help: a line each for what does not fit, time, memory and flash."""
+"""Advice on a network's cost: what does not fit, and which layers dominate time, memory and flash."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from search_spaces.graph.architecture import Architecture
 
 HELPS: Mapping[str, str] = MappingProxyType(
     {
-        "compute": "fewer MACs help (fewer channels, a stride before it)",
-        "memory": "smaller tensors help (fewer channels, a stride before it), fewer MACs alone do not",
-        "overhead": "fewer layers help, smaller ones do not",
+        "compute": "fewer MACs would help (fewer channels, a stride before it)",
+        "memory": "smaller tensors would help (fewer channels, a stride before it), fewer MACs alone would not",
+        "overhead": "fewer layers would help, smaller ones would not",
     }
 )
 
 
 def advice(layers: Sequence[Layer], architecture: Architecture, device: Device) -> list[str]:
-    """Say which layers bound a network's time, memory and flash, and what would help.
+    """Return lines that say which layers dominate a network's time, memory and flash, and what would reduce them.
 
     Args:
-        layers: What `estimators.models.by_layer.by_layer` gave.
+        layers: The layers of `estimators.models.by_layer.by_layer`.
         architecture: The network.
         device: The device they were priced on.
     """
@@ -43,7 +43,7 @@ def advice(layers: Sequence[Layer], architecture: Architecture, device: Device) 
 
 
 def named(layer: Layer) -> str:
-    """Call a layer as people do: `depthwise 5x5 at op 12`."""
+    """Name a layer: `depthwise 5x5 at op 12`."""
     if layer.kernel is None:
         return "the engine itself"
     window = f" {layer.window[0]}x{layer.window[1]}" if layer.window != (1, 1) else ""
@@ -56,7 +56,7 @@ def _what_does_not_fit(layers: Sequence[Layer], device: Device) -> list[str]:
         "flash": (sum(layer.flash_kib for layer in layers), device.flash_kib),
     }
     return [
-        f"does not fit: {needed:,.1f} KiB of {what}, {device.name} has {there:,.0f}"
+        f"does not fit: needs {needed:,.1f} KiB of {what}, {device.name} has {there:,.0f}"
         for what, (needed, there) in needs.items()
         if there is not None and needed > there
     ]
@@ -66,15 +66,17 @@ def _time(layers: Sequence[Layer], running: Architecture, device: Device) -> str
     total = sum(layer.latency_ms for layer in layers)
     top = max(layers, key=lambda layer: layer.latency_ms)
     if not total:
-        return "time: no layer takes any on this device"
+        return "time: no layer takes time on this device"
     takes = f"time: {named(top)} takes {top.latency_ms / total:.0%} of {total:.3g} ms"
     if top.kernel is None:
-        return f"{takes}, whatever the network"
+        return f"{takes}, for every network"
     takes += f", bound by {top.bound}: {HELPS[top.bound]}"
     if not top.macs:
         return takes
     found = time_with_fewer_bits(running, top.kernel, device)
-    return f"{takes}; {found[0]} bits save {found[1]:.0%} of it" if found else f"{takes}; fewer bits do not help"
+    return (
+        f"{takes}; {found[0]} bits would save {found[1]:.0%} of it" if found else f"{takes}; fewer bits would not help"
+    )
 
 
 def _memory(layers: Sequence[Layer], running: Architecture, device: Device) -> str:
@@ -83,14 +85,14 @@ def _memory(layers: Sequence[Layer], running: Architecture, device: Device) -> s
     if not top.live:
         return peak
     peak += f", {len(top.live)} tensor{'s' * (len(top.live) > 1)} in memory"
-    peak += f" beside {engine:,.1f} KiB of the engine's" if engine else ""
+    peak += f" and {engine:,.1f} KiB of the engine" if engine else ""
     by_kernel = {layer.kernel: layer for layer in layers}
     savings = {tensor: ram_with_half_the_channels(running, tensor, device) for tensor in top.live}
     best = max(savings, key=lambda tensor: savings[tensor])
     if savings[best] <= WORTH_SAYING * top.ram_kib:
-        return f"{peak}; half the channels in any one of them save nothing"
+        return f"{peak}; half the channels in any one of them would save nothing"
     called = "the network's input" if best == INPUT else f"the output of {named(by_kernel[best])}"
-    return f"{peak}; half the channels in {called} save {savings[best]:,.1f} KiB"
+    return f"{peak}; half the channels in {called} would save {savings[best]:,.1f} KiB"
 
 
 def _flash(layers: Sequence[Layer], running: Architecture, device: Device) -> str:
@@ -100,8 +102,8 @@ def _flash(layers: Sequence[Layer], running: Architecture, device: Device) -> st
         return "flash: none"
     takes = f"flash: {named(top)} takes {top.flash_kib / total:.0%} of {total:,.1f} KiB"
     if top.kernel is None:
-        return f"{takes}, whatever the network"
+        return f"{takes}, for every network"
     found = flash_with_fewer_bits(running, top.kernel, device) if top.weight_bits else None
     if found is None:
-        return f"{takes}; fewer channels help, fewer bits do not"
-    return f"{takes}; weights of {found[0]} bits save {found[1]:,.1f} KiB"
+        return f"{takes}; fewer channels would help, fewer bits would not"
+    return f"{takes}; weights of {found[0]} bits would save {found[1]:,.1f} KiB"

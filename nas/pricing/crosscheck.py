@@ -1,4 +1,4 @@
-"""Hold our counts against fvcore's, thop's and PyTorch's on the built network. They never give a number of ours."""
+"""Compare our counts with those of fvcore, thop and PyTorch on the built network. We use none of theirs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from search_spaces.network import build
 
 
 def counts(architecture: Architecture) -> dict[str, dict[str, int]]:
-    """Count MACs and parameters of an architecture's float twin with other people's tools.
+    """Count MACs and parameters of an architecture in float32 with other tools.
 
     fvcore and thop say FLOPs and count multiply-accumulates; both add batch norms, which a deployed network has folded
     away: those are left out. PyTorch's counter gives two FLOPs for each MAC.
@@ -49,7 +49,7 @@ def _fvcore_macs(network: nn.Module, record: torch.Tensor) -> int:
 
 
 def _thop_counts(network: nn.Module, record: torch.Tensor) -> dict[str, int]:
-    """Count with thop; it knows layers by their exact class, so subclasses are named to it."""
+    """Count with thop. It recognises layers by their exact class, so subclasses are passed to it."""
     from thop import profile  # noqa: PLC0415 - beside its only use, as fvcore
     from thop.vision import basic_hooks  # noqa: PLC0415 - beside its only use, as fvcore
 
@@ -66,10 +66,10 @@ def _thop_counts(network: nn.Module, record: torch.Tensor) -> dict[str, int]:
 
 
 def check(architecture: Architecture) -> dict[str, dict[str, int]]:
-    """Count MACs and parameters with other people's tools.
+    """Count MACs and parameters with other tools.
 
     Raises:
-        ValueError: If one of them disagrees with ours.
+        ValueError: If one of them disagrees with our counts.
     """
     ours = {
         name: int(plugins.load("estimators.cost", name, "estimate")(architecture, load_device("stm32h747")).value)
@@ -78,5 +78,5 @@ def check(architecture: Architecture) -> dict[str, dict[str, int]]:
     counted = counts(architecture)
     wrong = [f"{tool} {numbers}" for tool, numbers in counted.items() if numbers != ours]
     if wrong:
-        raise ValueError(f"counts differ: ours {ours}, {', '.join(wrong)}")
+        raise ValueError(f"expected the counts {ours} from every tool; got {', '.join(wrong)}")
     return counted

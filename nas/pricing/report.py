@@ -1,4 +1,4 @@
-"""Put what a network costs into words: tables, layers, what a device's numbers stand on."""
+"""Report what a network costs: tables of costs, layers and devices, and where a device's numbers come from."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.table import Table
 from estimators.devices.device import Device
 from estimators.estimate import Estimate
 from estimators.models.by_layer import Layer
-from nas.base.errors import short
+from nas.base.errors import clipped
 from nas.base.text import Row
-from nas.base.text import _heading
-from nas.base.text import _short
-from nas.base.text import interval_text
+from nas.base.text import heading
 from nas.base.text import plain_table
 from nas.base.text import runs
 from nas.base.text import runs_of_widths
+from nas.base.text import short
+from nas.base.text import stacked
 from search_spaces.graph.architecture import WEIGHTED
 from search_spaces.graph.architecture import Architecture
 
@@ -37,18 +37,18 @@ def bits_of(architecture: Architecture) -> str:
 def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) -> Table:
     """Lay out one architecture's costs, a row for each device."""
     names = list(dict.fromkeys(name for estimates in by_device.values() for name in estimates))
-    table = plain_table("device", *map(_heading, names), title=title)
+    table = plain_table("device", *map(heading, names), title=title)
     for column in table.columns[1:]:
         column.justify = "right"
         column.no_wrap = True
     for device, estimates in by_device.items():
-        cells = [interval_text(estimates[name]) if name in estimates else "-" for name in names]
+        cells = [stacked(estimates[name]) if name in estimates else "-" for name in names]
         table.add_row(device, *cells)
     return table
 
 
 def layer_table(layers: Sequence[Layer], title: str) -> Table:
-    """Lay out what `estimators.models.by_layer.by_layer` gave, a row for each layer, sums and the peak below."""
+    """Lay out the layers of `estimators.models.by_layer.by_layer`, a row each, with sums and the peak below."""
     total_ms = sum(layer.latency_ms for layer in layers)
     with_energy, with_dataflow = layers[0].energy_mj is not None, any(layer.dataflow for layer in layers)
     table = plain_table("op", "layer", "output", "bits\nW/A", "MACs", "latency\nms", "share", title=title)
@@ -60,10 +60,10 @@ def layer_table(layers: Sequence[Layer], title: str) -> Table:
         column.no_wrap = True
     for layer in layers:
         table.add_row(*_layer_cells(layer, total_ms, with_energy=with_energy, with_dataflow=with_dataflow))
-    energy = [_short(sum(layer.energy_mj or 0.0 for layer in layers))] * with_energy
+    energy = [short(sum(layer.energy_mj or 0.0 for layer in layers))] * with_energy
     macs, flash_kib = sum(layer.macs for layer in layers), sum(layer.flash_kib for layer in layers)
     peak = f"{max(layer.ram_kib for layer in layers):,.1f}"
-    table.add_row("", "all", "", "", f"{macs:,}", _short(total_ms), "", *energy, f"{flash_kib:,.1f}", peak)
+    table.add_row("", "all", "", "", f"{macs:,}", short(total_ms), "", *energy, f"{flash_kib:,.1f}", peak)
     return table
 
 
@@ -71,37 +71,37 @@ def _layer_cells(layer: Layer, total_ms: float, *, with_energy: bool, with_dataf
     window = f" {layer.window[0]}x{layer.window[1]}" if layer.window != (1, 1) else ""
     bits = "" if layer.input_bits is None else f"{layer.weight_bits or '-'}/{layer.input_bits}"
     cells = ["" if layer.op is None else str(layer.op), layer.kind + window, "x".join(map(str, layer.shape)), bits]
-    cells += [f"{layer.macs:,}" if layer.macs else "", _short(layer.latency_ms)]
+    cells += [f"{layer.macs:,}" if layer.macs else "", short(layer.latency_ms)]
     cells += [f"{layer.latency_ms / total_ms:.1%}" if layer.latency_ms else ""]
-    cells += [_short(layer.energy_mj or 0.0)] * with_energy
+    cells += [short(layer.energy_mj or 0.0)] * with_energy
     bound = "" if layer.bound == "nothing" else layer.bound
     return [*cells, f"{layer.flash_kib:,.1f}", f"{layer.ram_kib:,.1f}", bound, *[layer.dataflow] * with_dataflow]
 
 
 def basis(device: Device) -> str:
-    """Say what a device's latency stands on: engine, precision, measurements and their error."""
+    """Say where a device's latency comes from: engine, precision, measurements and their error."""
     found = device.calibration
     return (
         f"latency on {device.name}: {device.engine}, {device.precision}, on {device.core} at {device.clock_mhz:g} MHz; "
-        f"from {found.source}; {found.networks} left out in turn err by {found.error_mean:.1%} on average, "
-        f"{found.error_max:.1%} at worst; 90 % interval {device.latency.interval:.1%} either way"
+        f"from {found.source}; cross-validation on {found.networks} networks: mean error {found.error_mean:.1%}, "
+        f"largest {found.error_max:.1%}; 90 % interval +-{device.latency.interval:.1%}"
     )
 
 
 def beyond(latency_ms: float, device: Device) -> str | None:
-    """Say that a time lies beyond all that were measured, None where it does not."""
+    """Return a warning if a latency lies outside the range that was measured on a device, else None."""
     found = device.calibration
     if found.covers(latency_ms):
         return None
     ends = [f"{end:.3g}" if end else "?" for end in (found.fastest_ms, found.slowest_ms)]
     return (
-        f"{latency_ms:.3g} ms lies far from what was measured on {device.name}, {ends[0]} to {ends[1]} ms: "
+        f"{latency_ms:.3g} ms lies far outside the range measured on {device.name}, {ends[0]} to {ends[1]} ms: "
         "the interval may not hold"
     )
 
 
 def device_row(device: Device) -> Row:
-    """Describe a device for JSON: what it is, what it stores, and what its latency stands on."""
+    """Describe a device for JSON: what it is, its limits, and where its latency comes from."""
     return {
         "description": device.description,
         "core": device.core,
@@ -156,5 +156,5 @@ def device_table(devices: Mapping[str, Device], own: Collection[str], wrong: Map
             end_section=True,
         )
     for name, problem in wrong.items():
-        table.add_row(f"{name}\n(own)" if name in own else name, short(problem), end_section=True)
+        table.add_row(f"{name}\n(own)" if name in own else name, clipped(problem), end_section=True)
     return table

@@ -1,4 +1,4 @@
-"""A roofline plot: what each layer reaches, and what the device would allow it."""
+"""A roofline plot: the speed of each layer, and the limits of the device."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ LEAST_SPAN = 100.0
 
 @dataclass(frozen=True)
 class Point:
-    """Layers of one type that lie in one place.
+    """Layers of one type at the same place of the plot.
 
     Attributes:
         layers: The layers.
         intensity: MACs for each byte moved.
-        macs_per_s: What they reach.
+        macs_per_s: Their speed.
         share: Their share of the network's time.
     """
 
@@ -68,7 +68,7 @@ class Point:
 
     @property
     def label(self) -> str:
-        """What the legend says of them."""
+        """Their text in the legend."""
         kind, side = self.layers[0].kind, self.layers[0].window
         ops = [str(layer.op) for layer in self.layers]
         more = f" +{len(ops) - NAMED_OPS}" if len(ops) > NAMED_OPS else ""
@@ -80,19 +80,19 @@ def roofline(path: Path, layers: Sequence[Layer], roofs: Roofs, title: str) -> N
     """Draw layers under the roofs of compute and memory; a point's area is its share of the time.
 
     Args:
-        path: A `.png` or an `.svg`; written whole or not at all.
-        layers: What `estimators.models.by_layer.by_layer` gave; those without MACs have no place in it, their share is
-            stated.
-        roofs: What `estimators.models.by_layer.roofs` gave.
-        title: Stands above.
+        path: A `.png` or `.svg` file; written completely or not at all.
+        layers: The layers of `estimators.models.by_layer.by_layer`. Those without MACs are not drawn; the plot states
+            their share of the time.
+        roofs: The limits of `estimators.models.by_layer.roofs`.
+        title: Title of the plot.
 
     Raises:
-        ValueError: If the file's ending is another, or no layer multiplies.
+        ValueError: If the file has another ending, or no layer has MACs.
     """
     check_format(path)
     points = points_of(layers, roofs)
     if not points:
-        raise ValueError("expected a layer with MACs that take time, for a roofline plot; there is none")
+        raise ValueError("expected a layer with MACs that takes time, for a roofline plot; there is none")
     figure = Figure(figsize=(10.5, 6.0), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""Price one architecture given by hand, by a file or by a run."""
+"""Find the network that a user names: by parameters, by a file, by a run's candidate, or by a pick's folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from search_spaces.network import build
 def read_architecture(
     text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path
 ) -> Architecture:
-    """Find the architecture that a user means.
+    """Find the architecture that a user names.
 
     Args:
         text: JSON of parameters, the path of a JSON file (of parameters, or one written by `nas pick`), RUN:NUMBER, the
@@ -48,7 +48,7 @@ def read_architecture(
 
 
 def parse_architecture(text: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
-    """Read JSON of parameters, those left out being the reference's, or what the space itself calls a point.
+    """Read JSON of parameters or the space's own text form. Parameters left out are the reference's.
 
     Args:
         text: An object of parameters, what `nas pick` writes, or the space's own text (a cell of NAS-Bench-201).
@@ -65,7 +65,7 @@ def parse_architecture(text: str, space: str, input_shape: Shape | None, classes
         )
     made = spaces.space_named(space, input_shape, classes)
     if made.parse is None:
-        raise ValueError(f"expected JSON of parameters, the space {space!r} has no text of its own; got {text!r}")
+        raise ValueError(f"expected JSON of parameters, because the space {space!r} has no text form; got {text!r}")
     return made.decode(made.parse(text))
 
 
@@ -105,15 +105,15 @@ VALUES_AT_ONCE = 2**26
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """A network that a user means, with records to calibrate and check it on.
+class UserNetwork:
+    """A network that a user names, with records to calibrate and check it on.
 
     Attributes:
         architecture: The graph.
         network: The network, in eval mode.
-        trained: Whether its weights were learned; else they are random, good for timing only.
-        calibration: `(records, *input_shape)`: set the 8-bit ranges.
-        check: `(records, *input_shape)`: compared with PyTorch.
+        trained: Whether its weights are trained; if not, they are random, for timing only.
+        calibration: `(records, *input_shape)`, to set the 8-bit ranges.
+        check: `(records, *input_shape)`, to compare with PyTorch.
     """
 
     architecture: Architecture
@@ -123,10 +123,10 @@ class Found:
     check: Tensor
 
 
-def find(
+def find_network(
     text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path, *, seed: int = 0
-) -> Found:
-    """Find the network that a user means.
+) -> UserNetwork:
+    """Find the network that a user names.
 
     Args:
         text: Folder written by `nas pick`, for its trained weights; or anything `nas.runs.networks.read_architecture`
@@ -138,19 +138,19 @@ def find(
         seed: Seed of random weights and records.
 
     Raises:
-        ValueError: If the text is none of these, or the run's data cannot be read any more.
+        ValueError: If the text is none of these, or the run's data cannot be read.
     """
     if text and Path(text).is_dir():
         folder = Path(text)
         architecture, network = read_pick(folder)
-        return Found(architecture, network, True, *_records_of_run(folder.resolve().parent.parent))
+        return UserNetwork(architecture, network, True, *_records_of_run(folder.resolve().parent.parent))
     architecture = read_architecture(text, space, input_shape, classes, runs)
     check_buildable(architecture)
     largest = max(op.size for op in architecture.ops)
     count = max(1, min(RANDOM_RECORDS, VALUES_AT_ONCE // largest))
     shape = (2, count, *architecture.input_shape)
     records = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return Found(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
+    return UserNetwork(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
 
 
 def check_buildable(architecture: Architecture) -> None:
@@ -179,7 +179,7 @@ def read_pick(folder: Path) -> tuple[Architecture, Network]:
     """Read the architecture and the trained network, in eval mode, from a folder that `nas pick` wrote.
 
     Raises:
-        ValueError: If files are missing, or were not written by this version for this network.
+        ValueError: If files are missing, or belong to another network or version.
     """
     described, weights = folder / "architecture.json", folder / "weights.safetensors"
     if not (described.is_file() and weights.is_file()):

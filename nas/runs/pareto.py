@@ -1,4 +1,4 @@
-"""Choose from what was trained: the front, the knee, the best within limits, the nearest miss."""
+"""Choose among the trained candidates: the Pareto front, its knee, the best within limits, the nearest to limits."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from estimators.estimate import ENDS
 from nas.search.storage import CONFIG
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A candidate and the reason it was chosen, or the nearest one and the limits it fails.
+    """A candidate and the reason for choosing it. If none meets the limits: the nearest one, and those it exceeds.
 
     Attributes:
         trial: The candidate.
-        reason: Why, in a sentence.
-        failed: Limits it exceeds; empty when the choice stands.
+        reason: The reason, in a few words.
+        failed: The limits it exceeds; empty if it meets all.
     """
 
     trial: FrozenTrial
@@ -32,7 +33,7 @@ class Choice:
 
 
 def front(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trained candidates that no other beats in every objective, within all budgets, by first objective."""
+    """Return the Pareto front of the trained candidates within all budgets, sorted by the first objective."""
     return sorted(study.best_trials, key=lambda trial: (*trial.values, trial.number))
 
 
@@ -45,15 +46,15 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
         prefer: Metric to minimise among the candidates within the limits; None for the knee of their front.
 
     Returns:
-        A candidate within the limits and within the budgets of the search; a limit on a metric replaces its budget.
-        Where there is none, the candidate whose worst relative excess is smallest, and what it exceeds.
+        A candidate within the limits and the budgets of the search; a limit on a metric replaces its budget. If there
+        is none, the candidate whose largest relative excess is smallest, and the limits it exceeds.
 
     Raises:
-        ValueError: If nothing was trained yet or a metric was not measured.
+        ValueError: If no candidate has finished training, or a metric was not measured.
     """
     trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not trained:
-        raise ValueError("nothing to pick from: no candidate was trained to the end yet")
+        raise ValueError("expected a trained candidate to pick; no candidate has finished training yet")
     measured = [{name for name in trial.user_attrs if is_metric(trial, name)} for trial in trained]
     known = sorted(set.intersection(*measured))
     for name in [*limits, *([prefer] if prefer else [])]:
@@ -66,7 +67,7 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
         failed = tuple(
             f"{name} {nearest.user_attrs[name]:.4g} > {limits[name]:.4g}" for name in _excess(nearest, limits)
         )
-        return Choice(nearest, "nearest to the limits, which no candidate meets", failed)
+        return Choice(nearest, "nearest to the limits; no candidate meets them", failed)
     if prefer:
         best = min(within, key=lambda trial: (trial.user_attrs[prefer], *trial.values, trial.number))
         others = f" of the {len(within)} candidates within the limits" if limits else f" of {len(within)} candidates"
@@ -79,13 +80,13 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
 
 
 def non_dominated(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> NDArray[np.bool_]:
-    """Tell which rows no other row beats: none is as low in every column and lower in one.
+    """Tell which rows are not dominated: no other row is as low in every column and lower in one.
 
     Args:
         values: `(candidates, objectives)`; lower is better.
 
     Returns:
-        `(candidates,)`; equal rows do not beat each other.
+        `(candidates,)`; equal rows do not dominate each other.
 
     >>> non_dominated([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])
     array([ True,  True, False])
@@ -114,7 +115,7 @@ def knee_index(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> int:
 def is_metric(trial: FrozenTrial, name: str) -> bool:
     """Tell whether a user attribute is a measured number (not one end of an interval)."""
     value = trial.user_attrs[name]
-    is_end = any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ("_low", "_high"))
+    is_end = any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ENDS)
     return isinstance(value, int | float) and not isinstance(value, bool) and not is_end
 
 

@@ -1,4 +1,4 @@
-"""Show a running search: a live display on a terminal, plain lines elsewhere."""
+"""Show the progress of a search: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the candidates so far.
+    """The number of candidates in each state.
 
     Attributes:
-        screened: Candidates priced.
-        trained: Trained to the end and attacked.
-        rejected: Before training: over budget, or with layers that the device cannot run.
-        duplicates: Seen before.
-        diverged: Training broke off.
-        out_of_memory: Training did not get its memory, twice.
-        running: Under way.
+        screened: Candidates whose cost was estimated.
+        trained: Trained and attacked.
+        rejected: Not trained, because they exceed a budget or the device cannot run them.
+        duplicates: Not trained, because they equal an earlier candidate.
+        diverged: Their training diverged.
+        out_of_memory: Their training did not get its memory, twice.
+        running: In progress.
     """
 
     screened: int
@@ -54,7 +54,7 @@ class Counts:
 
 
 def count(trials: list[FrozenTrial]) -> Counts:
-    """Count a study's trials by what became of them."""
+    """Count a study's trials by their state."""
     refusals = [str(trial.user_attrs.get("rejected", "")) for trial in trials if trial.state == TrialState.PRUNED]
     return Counts(
         screened=sum("key" in trial.user_attrs for trial in trials),
@@ -68,7 +68,7 @@ def count(trials: list[FrozenTrial]) -> Counts:
 
 
 class Display:
-    """The progress of one search, from the study and the bank's files alone; use it as a context manager."""
+    """The progress of one search, read from the study and the files of the bank. Use it as a context manager."""
 
     def __init__(self, plan: Plan, study: optuna.Study, console: Console) -> None:
         self._plan = plan
@@ -93,7 +93,7 @@ class Display:
             self._live.stop()
 
     def look(self) -> None:
-        """Read the study and show what changed."""
+        """Read the study and show its state."""
         self._tell_page()
         line = self._line()
         if self._live:
@@ -105,14 +105,14 @@ class Display:
             self._last_line, self._last_time = line, time.monotonic()
 
     def _tell_page(self) -> None:
-        """Say once where NNI's web page is, when a service has one."""
+        """Print the address of NNI's web page once, when there is one."""
         page = self._plan.folder / NNI_PAGE
         if not self._page_told and page.exists():
             self._console.print(f"NNI's web page: {page.read_text().strip()}", highlight=False)
             self._page_told = True
 
     def counts(self) -> Counts:
-        """Count the study's trials as they are now."""
+        """Count the study's trials by their present state."""
         return count(self._study.get_trials(deepcopy=False))
 
     def finish(self) -> None:
@@ -123,11 +123,11 @@ class Display:
         """
         counts, wanted = self.counts(), self._plan.config.trials
         if not counts.trained:
-            raise ValueError(f"no candidate was trained to the end: {counts}")
+            raise ValueError(f"no candidate finished training: {counts}")
         if counts.trained + counts.running < wanted:
-            self._console.print(f"the space gave no more new candidates after {counts.trained} of {wanted}")
+            self._console.print(f"no new candidates were found after {counts.trained} of {wanted}")
         if counts.running:
-            self._console.print(f"{counts.running} still under way in other processes")
+            self._console.print(f"{counts.running} candidates are still in progress in other processes")
 
     def _line(self) -> str:
         counts = self.counts()
@@ -148,7 +148,7 @@ class Display:
 
 
 def duration(seconds: float) -> str:
-    """Write a duration for people.
+    """Write a duration in its two largest units.
 
     >>> duration(42), duration(200), duration(7300)
     ('42 s', '3 min 20 s', '2 h 1 min')

@@ -1,4 +1,4 @@
-"""Put a study into words: rows for JSON, tables for people, a card for the chosen network."""
+"""Describe the candidates of a study: rows for JSON, a table of the front, the card of a picked network."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from optuna.trial import FrozenTrial
 from rich.table import Table
 
 from estimators.estimate import Estimate
+from estimators.estimate import from_flat
+from estimators.estimate import plain
 from nas.base import plugins
 from nas.base.text import Row
-from nas.base.text import _heading
-from nas.base.text import _plain
-from nas.base.text import interval_text
+from nas.base.text import heading
 from nas.base.text import plain_table
+from nas.base.text import stacked
 from nas.pricing.report import bits_of
 from nas.runs.pareto import is_metric
 from nas.search.config import parse_config
@@ -26,9 +27,9 @@ from nas.training.assess import MEASURED
 from search_spaces.graph.architecture import Architecture
 from search_spaces.space import SearchSpace
 
-# Columns of the front's table, in this order, where the study has them; everything else is in the JSON.
+# Columns of the front's table, in this order, if the study has them. The JSON has all numbers.
 COLUMNS = ("params", "error", "leakage", "latency_ms", "peak_ram_kib", "flash_kib", "macs", "energy_mj")
-# The search minimises what it estimates from a sample: the interval belongs beside it wherever it is shown.
+# These are estimated from a sample of records, so the table shows their intervals.
 WITH_INTERVAL = ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
 
 
@@ -40,13 +41,13 @@ def space_of(study: optuna.Study) -> SearchSpace:
 
 
 def architecture_of(study: optuna.Study, trial: FrozenTrial) -> Architecture:
-    """Return the network a trial stands for."""
+    """Return the architecture of a trial."""
     space = space_of(study)
     return space.decode({name: trial.params[name] for name in space.distributions if name in trial.params})
 
 
 def defence_of(study: optuna.Study, trial: FrozenTrial) -> str:
-    """Return the defence a trial was trained with."""
+    """Return the defence of a trial."""
     return str(trial.params.get("defence", study.user_attrs[CONFIG]["defences"][0]))
 
 
@@ -61,19 +62,19 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "bits": bits_of(architecture),
         "recipe": asdict(recipe),
         "defence": defence_of(study, trial),
-        **{name: _plain(value) for name, value in trial.user_attrs.items() if _is_number(value)},
+        **{name: plain(value) for name, value in trial.user_attrs.items() if _is_number(value)},
     }
 
 
 def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
-    """Lay out candidates, two lines each: an interval stands under its value, the tensors' bits under the weights'."""
+    """Lay out candidates on two lines each: values with their intervals below, weight bits with tensor bits below."""
     trials = list(trials)
     measured = [name for name in COLUMNS if trials and name in trials[0].user_attrs]
     config = study.user_attrs[CONFIG]
     wanted = dict.fromkeys([*config["objectives"], *config["budgets"]])
     extra = [name for name in wanted if name not in measured]
     names = [*measured, *extra]
-    table = plain_table("no.", *map(_heading, names), "bits", "defence")
+    table = plain_table("no.", *map(heading, names), "bits", "defence")
     for column in table.columns[: len(names) + 1]:
         column.justify = "right"
         column.no_wrap = True
@@ -85,31 +86,31 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
 
 
 def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> str:
-    """Write the short card that travels with a chosen network, in Markdown."""
+    """Write the card of a picked network, in Markdown."""
     config = study.user_attrs[CONFIG]
     described = row(study, trial)
     lines = [
         f"# Candidate {trial.number} of {study.study_name}",
         "",
-        f"Chosen because: {reason}.",
+        f"Reason for the choice: {reason}.",
         "",
         f"- candidate `{described['key']}` of the space `{config['space']}`, bits {described['bits']}",
         f"- trained on `{config['dataset']}` with the defence `{described['defence']}`, seed {config['seed']}",
-        f"- costs are for `{device}`",
+        f"- costs are estimates for the device `{device}`",
         "",
-        "| number | value | interval |",
+        "| metric | value | interval |",
         "|---|---|---|",
     ]
     for name in [*MEASURED, *(name for name in described if name not in MEASURED)]:
         if name in trial.user_attrs and is_metric(trial, name):
-            low, high = described.get(f"{name}_low"), described.get(f"{name}_high")
-            interval = "counted" if low is None else f"{low:.4g} to {high:.4g}"
-            lines.append(f"| {name} | {described[name]:.6g} | {interval} |")
+            number = from_flat(described, name)
+            interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
+            lines.append(f"| {name} | {number.value:.6g} | {interval} |")
     lines += [
         "",
-        "`leakage` is the AUC of a quick membership attack that guided the search: it ranks candidates, and the",
-        "search picked among many, so it is optimistic. It is no audit; do not quote it as the leakage of a release.",
-        "`error` is measured on validation records; the test records have not been touched.",
+        "`leakage` is the AUC of the membership attack that guided the search, a proxy that ranks candidates. The",
+        "candidate was chosen among many, so the value is biased low. It is not an audit: run `nas audit` before you",
+        "quote the leakage of a release. `error` is measured on validation records; the test records were not used.",
         "",
     ]
     return "\n".join(lines)
@@ -120,10 +121,7 @@ def _is_number(value: object) -> bool:
 
 
 def _cell(trial: FrozenTrial, name: str) -> str:
-    attrs = trial.user_attrs
-    if not _is_number(attrs.get(name)):
+    if not _is_number(trial.user_attrs.get(name)):
         return "-"
-    value = attrs[name]
-    if name not in WITH_INTERVAL:
-        return interval_text(Estimate.exact(value))
-    return interval_text(Estimate(value, attrs.get(f"{name}_low", value), attrs.get(f"{name}_high", value)))
+    estimate = from_flat(trial.user_attrs, name)
+    return stacked(estimate if name in WITH_INTERVAL else Estimate.exact(estimate.value))

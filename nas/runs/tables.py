@@ -1,4 +1,4 @@
-"""Tables of architectures, CSV with a header: read whole or refused with the lines that are wrong, written whole."""
+"""Tables of architectures: CSV with a header, read completely or refused with the wrong lines, written completely."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
+from estimators.estimate import flat
 from nas.base import files
 from nas.base import plugins
-from nas.base import text
 from nas.base.reading import check_commas
 from nas.base.reading import existing
 from nas.base.reading import unreadable
@@ -37,9 +37,9 @@ class TableRow:
     """One row of a table.
 
     Attributes:
-        line: Where it ends in the file; the header is line 1.
+        line: Line of the file on which the row ends; the header is line 1.
         architecture: The network.
-        cells: Every column's text by its name, as it stands there.
+        cells: The text of every column, by its name.
     """
 
     line: int
@@ -50,10 +50,10 @@ class TableRow:
 def read_architectures(
     path: Path, space: str | None, input_shape: Shape | None = None, classes: int | None = None
 ) -> list[TableRow]:
-    """Read networks, a row each, with whatever else the table says of them.
+    """Read networks, one in each row, with the other columns of the table.
 
-    The column `architecture` holds JSON of parameters, those left out being the reference's, or what the space itself
-    calls a point (a cell of NAS-Bench-201). A column `space` names each row's space; other columns are kept as text.
+    The column `architecture` holds JSON of parameters or the space's own text form (a cell of NAS-Bench-201).
+    Parameters left out are the reference's. A column `space` names each row's space. Other columns are kept as text.
 
     Args:
         path: The file, UTF-8.
@@ -62,7 +62,7 @@ def read_architectures(
         classes: Number of classes; None: the usual number.
 
     Raises:
-        ValueError: If the file is no such table; rows that are wrong are named together, by their lines.
+        ValueError: If the file is not such a table; the message names all wrong rows by their lines.
     """
     rows: list[TableRow] = []
     problems = []
@@ -84,7 +84,7 @@ def read_architectures(
 
 
 def bad_rows(path: Path, problems: Sequence[str]) -> ValueError:
-    """Return the error for a table with rows that are wrong, the first few named.
+    """Return the error for a table with wrong rows; it names the first few.
 
     >>> str(bad_rows(Path("a.csv"), ["line 2: no value in the column 'space'"]))
     "1 row of a.csv is wrong: line 2: no value in the column 'space'"
@@ -96,15 +96,14 @@ def bad_rows(path: Path, problems: Sequence[str]) -> ValueError:
 
 
 def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[dict[str, object]]:
-    """Add to each row what its network costs on a device, `NAME_low` and `NAME_high` beside what has an interval.
+    """Add the costs of each row's network on a device, with `NAME_low` and `NAME_high` where there is an interval.
 
-    The column `note`, where there is one, says that the device cannot run a network, or that it lies far from what was
-    measured.
+    A column `note` is added if the device cannot run a network, or if its latency lies outside the measured range.
 
     Args:
-        rows: What `read_architectures` gave.
+        rows: The rows of `read_architectures`.
         device: The device.
-        path: Where they were read, for the message.
+        path: The file they came from, for the message.
 
     Raises:
         ValueError: If the device can run none of the networks, or the table has columns of these names already.
@@ -113,7 +112,7 @@ def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[di
     refused = []
     for row in rows:
         try:
-            costs: dict[str, object] = text.flat(estimates := screen(row.architecture, device))
+            costs: dict[str, object] = {**flat(estimates := screen(row.architecture, device))}
         except CannotRun as error:
             refused.append(f"line {row.line}: {device.name} cannot run it: {error}")
             costs = {NOTE: refused[-1].partition(": ")[2]}
@@ -121,7 +120,7 @@ def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[di
             note = report.beyond(estimates["latency_ms"].value, device)
             costs |= {NOTE: note} if note else {}
         if taken := [name for name in costs if name in row.cells]:
-            raise ValueError(f"expected {path} without columns that are to be written; rename {taken}")
+            raise ValueError(f"expected {path} without the columns that are added; it has {taken}: rename them")
         priced.append({**row.cells, **costs})
     if len(refused) == len(rows):
         raise bad_rows(path, refused)
@@ -129,7 +128,7 @@ def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[di
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Write rows as CSV, whole or not at all; a row that lacks one of the columns has an empty cell there."""
+    """Write rows as CSV, completely or not at all. A row without one of the columns has an empty cell there."""
     rows = list(rows)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO(newline="")
@@ -145,7 +144,7 @@ def _read(path: Path, *, optional_space: bool) -> list[tuple[int, Cells]]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream, strict=True)
             header = [name.strip() for name in next(reader, [])]
-            # Before the rows: the commas of an architecture's JSON would be the first thing found wrong.
+            # Checked before the rows: else the commas in an architecture's JSON would be reported first.
             check_commas(header, path)
             found = [(reader.line_num, row) for row in reader if row]
     except (csv.Error, OSError, UnicodeDecodeError) as error:

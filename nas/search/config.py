@@ -78,7 +78,7 @@ def _form(value: object) -> str:
 
 Whole: TypeAlias = Annotated[int, Strict()]  # neither "3" nor true
 Number: TypeAlias = Annotated[int | float, PlainValidator(_number)]
-Choice: TypeAlias = Annotated[int | float | str, PlainValidator(_choice)]
+Value: TypeAlias = Annotated[int | float | str, PlainValidator(_choice)]
 
 
 class Range(BaseModel):
@@ -99,9 +99,9 @@ class Range(BaseModel):
 
 
 Setting: TypeAlias = Annotated[
-    Annotated[Choice, Tag("value")]
+    Annotated[Value, Tag("value")]
     | Annotated[Range, Tag("range")]
-    | Annotated[list[Choice], Field(min_length=1), Tag("list")],
+    | Annotated[list[Value], Field(min_length=1), Tag("list")],
     Discriminator(_form),
 ]
 
@@ -329,7 +329,7 @@ def _problem(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     return f"{name}: {item['msg']}" + ("" if is_secret else f"; got {item['input']!r}")
 
 
-def _distribution(setting: Range | list[Choice]) -> BaseDistribution:
+def _distribution(setting: Range | list[Value]) -> BaseDistribution:
     if isinstance(setting, list):
         return CategoricalDistribution(setting)
     if isinstance(setting.low, int) and isinstance(setting.high, int):
@@ -337,13 +337,13 @@ def _distribution(setting: Range | list[Choice]) -> BaseDistribution:
     return FloatDistribution(float(setting.low), float(setting.high), log=setting.log)
 
 
-def _extremes(setting: Setting) -> list[Choice]:
+def _extremes(setting: Setting) -> list[Value]:
     if isinstance(setting, Range):
         return [setting.low, setting.high]
     return setting if isinstance(setting, list) else [setting]
 
 
-def _middle(setting: Setting) -> Choice:
+def _middle(setting: Setting) -> Value:
     if isinstance(setting, list):
         return setting[len(setting) // 2]
     if not isinstance(setting, Range):

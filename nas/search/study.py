@@ -31,6 +31,7 @@ from optuna.trial import TrialState
 
 from estimators.devices.fields import CannotRun
 from estimators.estimate import Estimate
+from estimators.estimate import flat
 from nas.base import files
 from nas.base import memory
 from nas.base.clock import Clock
@@ -200,9 +201,7 @@ def _note(plan: Plan, trial: Trial, estimates: Mapping[str, Estimate]) -> None:
     """Write numbers with their intervals to a trial and set the constraint of each that has a budget."""
     already = trial.constraints
     for name, estimate in estimates.items():
-        trial.set_user_attr(name, estimate.value)
-        if estimate.low < estimate.high:
-            trial.set_user_attr(f"{name}_low", estimate.low)
-            trial.set_user_attr(f"{name}_high", estimate.high)
+        for key, number in flat({name: estimate}).items():
+            trial.set_user_attr(key, number)
         if name in plan.config.budgets and name not in already:
             trial.set_constraint(name, estimate.value - plan.config.budgets[name])

@@ -42,7 +42,15 @@ Teach: TypeAlias = Callable[[TrainSetup], Tensor]
 Defence: TypeAlias = Callable[[TrainSetup, Teach], TrainSetup]
 # Larger tensors leave a CPU's cache, smaller ones are all overhead; this many are 64 colour images of 32 x 32.
 VALUES_IN_CACHE = 64 * 3 * 32 * 32
-MEASURED = ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc", "accuracy_gap")
+MEASURES: Mapping[str, str] = {
+    "error": "Share of validation records misclassified, with its exact binomial 95 % interval.",
+    "leakage": "AUC of the membership attack, 0.5 when nothing leaks, with its DeLong 95 % interval.",
+    "tpr_at_1pct_fpr": "Share of members that the attack finds at 1 % FPR, with a bootstrap 95 % interval.",
+    "loss_auc": "AUC of the loss threshold, the baseline of the attack, with its DeLong 95 % interval.",
+    "accuracy_gap": "Accuracy on members minus accuracy on non-members, with Newcombe's 95 % interval.",
+}
+"""What is measured of a trained network, with a line on each."""
+MEASURED = tuple(MEASURES)
 
 
 @dataclass(frozen=True)
@@ -149,14 +157,7 @@ def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:
         bench: Data, attack and reference bank.
 
     Returns:
-        One estimate for each name in `MEASURED`:
-
-        - `error`: share of validation records misclassified, with its exact binomial interval.
-        - `leakage`: AUC of the attack, 0.5 when nothing leaks, with its DeLong interval.
-        - `tpr_at_1pct_fpr`: share of members found at 1 % false alarms, with a bootstrap interval.
-        - `loss_auc`: AUC of the plain loss threshold, the baseline.
-        - `accuracy_gap`: accuracy on members minus accuracy on non-members, the crudest sign of memorising, with
-          Newcombe's interval.
+        One estimate for each name in `MEASURES`, which says what each is.
     """
     data = bench.data
     labels = np.concatenate([data.members.labels, data.non_members.labels])

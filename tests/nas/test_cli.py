@@ -12,7 +12,6 @@ import pytest
 from estimators.devices.files import available_devices
 from nas.base import plugins
 from nas.base import text
-from nas.base.errors import short
 from nas.commands.options import show_table
 from nas.training.assess import MEASURED
 

@@ -1,16 +1,16 @@
-"""Calibrated loss: how much lower is the loss than that of networks that never saw the record?
+"""Calibrated loss: the mean loss of reference networks that left the record out, minus the network's loss.
 
 Watson et al., 2022, "On the Importance of Difficulty Calibration in Membership Inference Attacks" (ICLR):
 
     score(x) = log p(x) - mean over references that left x out of log p_k(x)
 
-where p is the probability of the true label. A record that every network gets right no longer counts as a member; nor
-can it be found if it is one, for no loss is below 0.
+where p is the probability of the true label. A record that every network classifies correctly no longer counts as a
+member. If it is one, it is not found, because no loss is below 0.
 
-It **fails across architectures**: a candidate much surer or less sure than the references moves all losses at once, and
-the difference with them, so candidates are ranked by their size. Location-30, multilayer perceptrons against a bank of
-eight references of one architecture (64 units; 16; 3 x 256), Spearman's correlation of this attack's AUC with that of
-online LiRA with twelve references of each candidate's own architecture; one run of ours, which no benchmark here
+It **fails across architectures**: a candidate much more or less confident than the references shifts all losses at
+once, and the difference with them, so candidates are ranked by their size. Location-30, multilayer perceptrons against
+a bank of eight references of one architecture (64 units; 16; 3 x 256), Spearman's correlation of this attack's AUC with
+that of online LiRA with twelve references of each candidate's own architecture; one run of ours, which no benchmark
 repeats yet:
 
     candidates                                         this attack       offline RMIA
@@ -49,8 +49,9 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     return np.asarray(log_probabilities(evidence.logits, evidence.labels) - expected)
 
 
+# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
 @lru_cache(maxsize=4)
 def _mean_out(bank: Bank) -> NDArray[np.float64]:
-    """Return `(records,)` mean log p over references that left the record out. Cached by identity, as in `rmia`."""
+    """Return `(records,)` mean log p over references that left the record out."""
     log_p = np.stack([log_probabilities(logits, bank.labels) for logits in bank.logits])
     return np.asarray(log_p.mean(axis=0, where=~bank.trained_on))

@@ -1,10 +1,11 @@
-"""The confidence threshold: a network that is sure of anything about a record was probably trained on it.
+"""Confidence: the highest posterior, whether the prediction is right or wrong.
 
 Salem et al., 2019, "ML-Leaks" (NDSS), the attack without shadow networks: the highest posterior max_c p_c. It reads no
-label, so it also attacks records whose label the attacker does not know, and rates a member low that the network gets
-wrong. The confidence in the *true* label ranks as the loss does: attack `loss`.
+label, so it also attacks records whose label the attacker does not know. Members that the network misclassifies may get
+low scores. The confidence in the *true* label ranks as the loss does: attack `loss`.
 
-The score is the log odds of that posterior, log(p / (1 - p)). It ranks the same, and sure records do not tie.
+The score is the log odds of that posterior, log(p / (1 - p)). The ranking is the same, and confident records do not
+tie.
 
 What is *not* done: the threshold itself, which the authors take from the posteriors of random inputs. A ranking needs
 none. With a threshold for each class, and of the true label: `confidence_by_class`.

@@ -1,11 +1,11 @@
-"""The entropy threshold: a network's answer about a member is nearly a single class.
+"""Entropy: the negative entropy of the posteriors, which is higher for members.
 
 Salem et al., 2019, "ML-Leaks" (NDSS), after Shokri et al., 2017, who saw that members' posteriors are less spread:
 
     score(x) = sum over c of p_c log p_c
 
-the negative entropy of the softmax. Like `confidence` it reads no label, and takes a sure mistake for a member;
-`modified_entropy` mends that.
+the negative entropy of the softmax. Like `confidence` it reads no label, and takes a confident mistake for a
+member; `modified_entropy` does not.
 
 What is *not* done: a threshold for each class (Song and Mittal, 2021), which takes reference networks:
 `entropy_by_class`.

@@ -1,17 +1,17 @@
-"""The entropy threshold of each class: how sure a network is of anything, held against others on the same class.
+"""Entropy of the posteriors, with a threshold for each class, because classes differ in difficulty.
 
 Song and Mittal, 2021, "Systematic Evaluation of Privacy Risks of Machine Learning Models" (USENIX Security). A record
 counts as a member if the entropy H of its softmax is below the threshold of its class; the score is
 
     score(x) = log t_y - log H(x)
 
-with t_y the entropy that best parts members from others over the references. The logarithms change no decision, and
-keep apart records that the network is so sure of that H less a threshold would be the same number. Above 0 the
-published attack says member. A class with fewer than 50 members, or others, over all references uses the threshold of
-all classes.
+with t_y the entropy that best separates members from non-members over the references. The logarithms change no
+decision. They separate very confident records, for which H minus a threshold would be the same number. Above 0 the
+published attack says member. A class with fewer than 50 members or non-members over all references uses the threshold
+of all classes.
 
-Like `entropy` it takes a sure mistake for a member; the label only says which threshold. `modified_entropy_by_class`
-mends that and is the one to use.
+Like `entropy` it takes a confident mistake for a member, because the label only chooses the threshold.
+`modified_entropy_by_class` does not, and is the better choice.
 
 What is *not* done: a threshold from the attacked network's own known members. Evidence names none.
 """
@@ -43,9 +43,10 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     return np.asarray(_signal(evidence.logits) - thresholds[evidence.labels])
 
 
+# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
 @lru_cache(maxsize=4)
 def _thresholds(bank: Bank) -> NDArray[np.float64]:
-    """Return `(classes,)` negative logarithms. Cached by identity, as in `rmia`."""
+    """Return `(classes,)` negative logarithms."""
     return class_thresholds(bank, np.stack([_signal(logits) for logits in bank.logits]))
 
 

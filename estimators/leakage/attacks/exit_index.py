@@ -1,17 +1,17 @@
-"""The exit index: a network with early exits lets members go sooner, and the clock tells.
+"""Exit index: in a network with early exits, members tend to leave at earlier exits than non-members.
 
-Li et al., 2022, "Auditing Membership Leakages of Multi-Exit Networks" (CCS), the hybrid attack. An attack network gets
-what the network says about a record and which exit said it,
+Li et al., 2022, "Auditing Membership Leakages of Multi-Exit Networks" (CCS), the hybrid attack. An attack network
+reads the network's answer about a record and which exit gave it,
 
     three largest posteriors, log odds of the true label -> 128 -> 128        exit, one-hot -> 128
     both -> 128 -> 64 -> log odds of membership
 
 and learns from the references, on other records than it judges: see `estimators.leakage.shared.learned`. SGD, a rate of
-1e-2 with momentum 0.9 and a cosine schedule, weight decay 5e-4. The exit is what `estimators.leakage.shared.exit_times`
-reads off latencies where the network does not say it.
+1e-2 with momentum 0.9 and a cosine schedule, weight decay 5e-4. If the network does not report the exit,
+`estimators.leakage.shared.exit_times` infers it from latencies.
 
-When to use: on every network with more than one exit. Without exits that betray members it is what its other half is,
-an attack on outputs that compares no record with itself.
+When to use: on every network with more than one exit. If the exits reveal nothing, it is an attack on outputs that does
+not calibrate single records.
 
 What is *not* done: 100 epochs; the forms that see only the predicted class, or the inside of the network; the authors'
 choice of the best epoch on the attacked network's records. They leave the true label out; the other attacks know it,
@@ -85,9 +85,10 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     return _learned(bank)(_features(evidence.logits, evidence.labels, evidence.exits, exits))
 
 
+# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
 @lru_cache(maxsize=4)
 def _learned(bank: Bank) -> Callable[[Floats], NDArray[np.float64]]:
-    """Learn from all references. Cached by identity, as in `rmia`."""
+    """Learn from all references."""
     assert bank.exits is not None
     networks, exits = zip(bank.logits, bank.exits, strict=True), int(bank.exits.max()) + 1
     features = np.stack([_features(logits, bank.labels, left, exits) for logits, left in networks])

@@ -1,12 +1,12 @@
-"""The gap attack: a record is a member if the network gets it right.
+"""Gap: a record is called a member if the network classifies it correctly.
 
 Yeom et al., 2018, "Privacy Risk in Machine Learning: Analyzing the Connection to Overfitting"; named by Choquette-Choo
-et al., 2021, "Label-Only Membership Inference Attacks". The baseline that knows nothing but the train-test gap: its
+et al., 2021, "Label-Only Membership Inference Attacks". The baseline that uses the train-test gap alone: its
 balanced accuracy, and its AUC, are 1/2 + (accuracy on members - accuracy on others) / 2. An attack that does not beat
-it found overfitting, not records. It reads the predicted class alone, so no change of confidences hides anything from
-it.
+it shows overfitting, not that single records are remembered. It reads only the predicted class, so a change of the
+confidences hides nothing from it.
 
-Scores are 1 or 0. At a false positive rate below the error on non-members it finds nobody, and its TPR there is 0.
+Scores are 1 or 0. At a false positive rate below the error on non-members it finds no member: its TPR is 0.
 """
 
 from __future__ import annotations

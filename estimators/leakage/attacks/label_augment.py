@@ -1,17 +1,17 @@
-"""Label-only attack by augmentation: does the network still get shifted and mirrored copies right?
+"""Label-only attack by augmentation: how many shifted and mirrored copies of a record are classified correctly.
 
-Choquette-Choo et al., 2021, "Label-Only Membership Inference Attacks" (ICML). A network that learnt a record by heart
-gets changed copies of it right more often than those of a record it never saw. Of the answers nothing but the predicted
+Choquette-Choo et al., 2021, "Label-Only Membership Inference Attacks" (ICML). A network that memorised a record
+classifies changed copies of it correctly more often than copies of a record it was not trained on. Only the predicted
 class is read: rounding, a temperature, or a defence that keeps the class and hides the confidences change no score.
 
     images    the image, its mirror image, and 4 translations by each of 1 and 2 pixels (4d + 1 with d of 1 and of 2)
-    columns   the record, and 9 copies with a tenth of the columns changed: bits turned over, other values with noise
+    columns   the record, and 9 copies with a tenth of the columns changed: bits flipped, other values with noise
 
 What each copy's answer says is learnt from the references: a logistic regression on which copies a reference gets
 right, with whether it was trained on the record as the target; the score is its log odds. It has 11 numbers to learn
 from thousands of records, so that records need not be kept apart from those scored. Where no reference answers queries,
 or none was trained on a record, the score is the number of copies that are right, which may rank worse than `gap` does:
-a wrongly labelled record that was learnt by heart is often lost with the first pixel.
+a memorised record with a wrong label is often misclassified after a shift by one pixel.
 
 When to use: where confidences are hidden, or to see whether hiding them is all that a defence does. There are at most
 2^10 distinct scores, and TPR at a low false positive rate is coarse. Queries: 9 for each record of the network, the

@@ -1,12 +1,12 @@
-"""Label-only attack by distance: how far is the record from the decision boundary?
+"""Label-only attack by distance: the distance of a record from the decision boundary, found by queries.
 
 Choquette-Choo et al., 2021, "Label-Only Membership Inference Attacks" (ICML). Training moves the boundary away from the
 records it sees:
 
     score(x) = L2 distance from x to the nearest point found of another predicted class; 0 where x itself has another
 
-by HopSkipJump (Chen, Jordan and Wainwright, 2020), with at most 1,000 queries for each record. Of the answers nothing
-but the predicted class is read: rounding, a temperature, or a defence that keeps the class and hides the confidences
+by HopSkipJump (Chen, Jordan and Wainwright, 2020), with at most 1,000 queries for each record. Only the
+predicted class is read: rounding, a temperature, or a defence that keeps the class and hides the confidences
 change no score.
 
 When to use: on the networks that a search ends with, not on its candidates; 128 noisy copies cost an eighth. Distances

@@ -1,15 +1,15 @@
-"""Label-only attack by noise: how much noise does the predicted class survive?
+"""Label-only attack by noise: the share of noisy copies of a record that are classified correctly.
 
 Choquette-Choo et al., 2021, "Label-Only Membership Inference Attacks" (ICML). Training moves the decision boundary away
 from the records it sees, so noisy copies of members are classified correctly more often:
 
     score(x) = share of right predictions over 128 copies, 32 at each of four levels of noise
 
-Images and continuous columns get normal noise; of columns with two values at most, a share is turned over. The levels
-are fixed, in standard deviations of the features, which are standardised: the paper tunes one on a network of the
-attacker's own, and four in a row hold one that fits most networks, and tell more records apart. Every record gets the
-same noise. Of the answers nothing but the predicted class is read: rounding, a temperature, or a defence that keeps the
-class and hides the confidences change no score.
+Images and continuous columns get normal noise; in columns with at most two values, a share of the values is flipped.
+The levels are fixed, in standard deviations of the features, which are standardised: the paper tunes one on a network
+of the attacker's own, and four in a row hold one that fits most networks, and tell more records apart. Every record
+gets the same noise. Only the predicted class is read: rounding, a temperature, or a defence that keeps the class and
+hides the confidences change no score.
 
 When to use: as `label_augment`, where no references answer queries, or records are no images. 129 distinct scores at
 most. Queries: 128 for each record; memory: one more copy of the records.

@@ -1,22 +1,23 @@
-"""LiRA across architectures: where a candidate stands between knowing and not knowing is fitted to its own answers.
+"""LiRA across architectures: the midpoint between members and non-members is fitted to the candidate's own answers.
 
 Online LiRA (Carlini et al., 2022) with equal deviations scores by `(mean_in - mean_out) (phi - midpoint)`, with phi the
 log odds of the true label and both means over references of the candidate's own architecture. A search has references
-of another one, surer or less sure than the candidate. But half of the audited records are members, and so the mean of
+of another one, more or less confident than the candidate. But half of the audited records are members, and so the mean
+of
 the candidate's own phi over records that are equally hard *is* its midpoint:
 
     midpoint(x) = class intercept + a mean_out(x) + b mean_in(x)        least squares over the audited records
     score(x)    = gap(x) (phi(x) - midpoint(x))                         gap = fit of mean_in - mean_out on mean_out
 
-with the means over the bank's references. The candidate's scale is in a and b, so that sure and unsure candidates are
-measured alike; what the bank knows is only which records are hard, and where knowing a record shows most. Nothing here
-is told who is a member.
+with the means over the bank's references. The candidate's scale is in a and b, so that confident and
+less confident candidates are measured alike. The bank contributes only which records are hard, and for which records
+membership has the largest effect. The attack is not told which records are members.
 
 This is the attack that guides a search: against full audits of each candidate's own architecture it ranks better than
 offline RMIA, and its AUC is nearer to theirs (`benchmarks/proxy.py`). The form was chosen there among a dozen with or
 without class intercepts, mean_in and gap, which all lie close together, and confirmed on candidates drawn afterwards.
 
-Of an audit it knows less than `lira_online`, whose references have the network's own architecture.
+In an audit, use `lira_online`, whose references have the network's own architecture.
 
 What is *not* done: a deviation for each record, and augmented queries. Where members are a small share of the audited
 records, the fit is of non-members and the score that of an offline attack.
@@ -62,15 +63,16 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """What the bank says of the records: the fit's design, with its penalty below, and the expected gap."""
+    """What the bank contributes: the design matrix of the fit, with its penalty below, and the expected gap."""
 
     design: NDArray[np.float64]
     gap: NDArray[np.float64]
 
 
+# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
 @lru_cache(maxsize=4)
 def _known(bank: Bank) -> _Known:
-    """Take the means of phi with and without each record. Cached by identity, as in `rmia`."""
+    """Take the means of phi with and without each record."""
     nowhere = int((~bank.trained_on.any(axis=0)).sum())
     if nowhere:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Online LiRA: is this confidence that of networks with the record, or of networks without?
+"""Online LiRA: the likelihood ratio of the confidence between networks with the record and networks without it.
 
 Carlini et al., 2022, "Membership Inference Attacks From First Principles" (S&P). With phi = log(p / (1 - p)) of the
 true label, and a normal distribution of phi over the references trained on x (in) and over those that left it out,
@@ -6,12 +6,12 @@ true label, and a normal distribution of phi over the references trained on x (i
     score(x) = log N(phi; mean_in, deviation_in) - log N(phi; mean_out, deviation_out)
 
 Below 64 references each side has one deviation for all records, pooled within records; from 64 on each record has its
-own. References must be of the candidate's architecture and recipe, for mean_in says how sure *such* a network is of its
-members: the standard audit of one network, not the proxy of a search. The evidence does not say what the references
-are, which is why this is a file of its own and not what `lira` does wherever it can.
+own. References must be of the candidate's architecture and recipe, because mean_in is the confidence of *such* a
+network on its members. It is the standard audit of one network, not the proxy of a search. The evidence does not say
+what the references are, so `lira` cannot decide when to use this form, and it is an attack of its own.
 
-Not monotone: where the two deviations differ, the wider side wins at both ends, and a network far surer than all
-references scores low if deviation_out is the wider. That is the published ratio, and not mended here.
+Not monotone: where the two deviations differ, the wider side wins at both ends, and a network far more confident than
+all references scores low if deviation_out is the wider. This is the published ratio, unchanged.
 
 What is *not* done: augmented queries, with their multivariate normal.
 """
@@ -46,9 +46,10 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     return np.asarray(((phi - mean_out) / out) ** 2 / 2 + np.log(out) - ((phi - mean_in) / in_) ** 2 / 2 - np.log(in_))
 
 
+# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
 @lru_cache(maxsize=4)
 def _with_and_without(bank: Bank) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
-    """Fit phi of networks with the record, and of those without. Cached by identity, as in `rmia`."""
+    """Fit phi of networks with the record, and of those without."""
     fewer = np.minimum(bank.trained_on.sum(axis=0), (~bank.trained_on).sum(axis=0))
     if fewer.min() < 2:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The loss threshold: a record that the network predicts well was probably trained on.
+"""Loss: a record with a low loss is probably a member.
 
 Yeom et al., 2018, "Privacy Risk in Machine Learning: Analyzing the Connection to Overfitting". The cheapest attack, and
 the baseline of every other. It cannot tell a member from a record that any network would predict well.

@@ -1,11 +1,11 @@
-"""Modified entropy: spread is suspect if it is right, and a sure mistake is no member.
+"""Modified entropy: like entropy, but a confident mistake does not count as a member.
 
 Song and Mittal, 2021, "Systematic Evaluation of Privacy Risks of Machine Learning Models" (USENIX Security):
 
     Mentr(x) = -(1 - p_y) log p_y - sum over c != y of p_c log(1 - p_c)
 
-It is 0 for a network sure of the true label and grows without bound for one sure of another; the score is -Mentr. It
-falls whenever the true label gains, so it ranks nearly as the loss does.
+It is 0 for a network that is certain of the true label and grows without bound for one that is certain of another. The
+score is -Mentr. Mentr falls whenever the posterior of the true label rises, so it ranks nearly as the loss does.
 
 What is *not* done: their threshold for each class, found on a shadow network: `modified_entropy_by_class`. Scores of
 all classes are ranked together here.

@@ -1,14 +1,14 @@
-"""The modified entropy threshold of each class: the strongest attack on outputs that compares no record with itself.
+"""Modified entropy, with a threshold for each class: the strongest attack on outputs that does not calibrate records.
 
 Song and Mittal, 2021, "Systematic Evaluation of Privacy Risks of Machine Learning Models" (USENIX Security). A record
 counts as a member if its modified entropy (see `modified_entropy`) is below the threshold of its class; the score is
 
     score(x) = log t_y - log Mentr(x)
 
-with t_y the one that best parts members from others over the references. The logarithms change no decision, and
-keep apart records that the network is so sure of that Mentr less a threshold would be the same number. Above 0 the
-published attack says member. A class with fewer than 50 members, or others, over all references uses the threshold of
-all classes.
+with t_y the one that best separates members from non-members over the references. The logarithms change no decision.
+They separate very confident records, for which Mentr minus a threshold would be the same number. Above 0 the
+published attack says member. A class with fewer than 50 members or non-members over all references uses the threshold
+of all classes.
 
 What is *not* done: a threshold from the attacked network's own known members. Evidence names none.
 """
@@ -41,9 +41,10 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     return np.asarray(_signal(evidence.logits, evidence.labels) - thresholds[evidence.labels])
 
 
+# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
 @lru_cache(maxsize=4)
 def _thresholds(bank: Bank) -> NDArray[np.float64]:
-    """Return `(classes,)` negative logarithms. Cached by identity, as in `rmia`."""
+    """Return `(classes,)` negative logarithms."""
     return class_thresholds(bank, np.stack([_signal(logits, bank.labels) for logits in bank.logits]))
 
 

@@ -1,4 +1,4 @@
-"""Quantile regression: is the network surer of this record than of others like it that it never saw?
+"""Quantile regression: the confidence compared with that of similar records that no network was trained on.
 
 Bertran et al., 2023, "Scalable Membership Inference Attacks via Quantile Regression" (NeurIPS). With the scaled logit
 phi = log(p / (1 - p)) of the true label, and the distribution of phi over non-members *given the record's features and
@@ -9,14 +9,14 @@ label*, learnt from a population that no network was trained on,
 where spread is how far the quantile of .84 lies above the median, one standard deviation of a normal distribution, and
 the floor a fifth of that in the whole population. The published attack says member where phi(x) is above the quantile
 of 1 - FPR; counted in spreads, one score ranks for all rates. The spread is learnt from records whose medians come from
-a regression that did not see them: one that did leaves too little of them over.
+a regression that did not see them: a regression that did would underestimate it.
 
 Both quantiles are gradient-boosted trees with the pinball loss, on the features (above 32 columns their first 32
 principal components, of the population) and the label as a category.
 
-When to use: where no reference networks can be trained, and records outside the training set are at hand: it calibrates
-for how hard a record is, as LiRA does, with one network. A population smaller than some hundreds of records teaches
-it little, and it ranks as `loss` does.
+When to use: where no reference networks can be trained, and records outside the training set are available: it
+calibrates for how hard a record is, as LiRA does, with one network. With a population of fewer than some hundreds of
+records it ranks as `loss` does.
 
 What is *not* done: a regression network of the attacked one's size on images, which sees more in a picture than 32
 components hold; a normal distribution's mean and deviation, the paper's other form; a search over its own settings.
@@ -37,7 +37,7 @@ from estimators.leakage.evidence import Labels
 from estimators.leakage.scores import scaled_logit
 
 NEEDS = ("population", "queries")
-"""No query is made: of what `queries` promises, it reads the records' features."""
+"""No query is made: of what `queries` provides, only the records' features are read."""
 
 EFFORT = "standard"
 COMPONENTS = 32
@@ -70,7 +70,7 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     phi = scaled_logit(population.logits, population.labels)
     median, spread = _regression(inputs, 0.5), _regression(inputs, UPPER)
     excess = phi - cross_val_predict(median, inputs, phi, cv=KFold(FOLDS))
-    # A network that is as sure of everything leaves no spread: any difference is beyond all measure, yet a number.
+    # A network that is equally confident of everything leaves no spread; the score must still be a finite number.
     floor = max(FLOOR * float(np.quantile(excess, UPPER)), 1e-6)
     above = scaled_logit(evidence.logits, evidence.labels) - median.fit(inputs, phi).predict(records)
     return np.asarray(above / np.maximum(spread.fit(inputs, excess).predict(records), floor))

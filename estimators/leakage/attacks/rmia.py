@@ -1,4 +1,4 @@
-"""Offline RMIA: is the network surer of a record than networks that never saw it?
+"""Offline RMIA: the probability of the true label, relative to that of networks not trained on the record.
 
 Zarifzadeh et al., 2024, "Low-Cost High-Power Membership Inference Attacks" (ICML). A record x scores
 
@@ -49,9 +49,10 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     return np.asarray(log_probabilities(evidence.logits, evidence.labels, TEMPERATURE) - expected)
 
 
+# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
 @lru_cache(maxsize=4)
 def _log_expected(bank: Bank) -> NDArray[np.float64]:
-    """Return `(records,)` log Pr(x). Cached by identity, for a few banks, because the key keeps its bank alive."""
+    """Return `(records,)` log Pr(x)."""
     log_p = np.stack([log_probabilities(logits, bank.labels, TEMPERATURE) for logits in bank.logits])
     return _log_mixture(log_mean(log_p, ~bank.trained_on), SLOPE)
 

@@ -1,4 +1,4 @@
-"""Online RMIA: is the network surer of a record than networks half of which saw it?
+"""Online RMIA: the probability of the true label, relative to that of networks half of which saw the record.
 
 Zarifzadeh et al., 2024, "Low-Cost High-Power Membership Inference Attacks" (ICML):
 
@@ -7,12 +7,12 @@ Zarifzadeh et al., 2024, "Low-Cost High-Power Membership Inference Attacks" (ICM
 p is the probability of the true label at temperature 2, P_in its mean over the references trained on x, P_out over
 those that left it out. `rmia` puts a P_out + (1 - a) in the place of P_in; here it is measured, and no constant is
 left. Each side counts half, however many references it has. The score is log LR(x), which ranks as the published count
-over a population does: see `rmia`.
+over a population does, up to ties.
 
-P_in must be that of the candidate's architecture and recipe. A bank of another one is surer of its members, or less,
-than the candidate would be; to rank candidates against one bank, use `lira_fitted`.
+P_in must be that of the candidate's architecture and recipe. A bank of another one is more or less confident of
+its members than the candidate would be; to rank candidates against one bank, use `lira_fitted`.
 
-What is *not* done: as in `rmia`.
+What is *not* done: the Taylor softmax and the trimmed mean over references of the authors' code, and augmented queries.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     return np.asarray(log_probabilities(evidence.logits, evidence.labels, TEMPERATURE) - expected)
 
 
+# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
 @lru_cache(maxsize=4)
 def _log_expected(bank: Bank) -> NDArray[np.float64]:
-    """Return `(records,)` log Pr(x). Cached by identity, as in `rmia`."""
+    """Return `(records,)` log Pr(x)."""
     nowhere = int((~bank.trained_on.any(axis=0)).sum())
     if nowhere:
         raise ValueError(

@@ -9,12 +9,12 @@ trained by Adam with a rate of 1e-3 on the binary cross-entropy. The authors tra
 own members; here it learns from the references, whose members are known, and the records it judges are others than
 those it learned from: see `estimators.leakage.shared.learned`.
 
-When to use: to compare with figures that use this attacker. It compares no record with itself, and takes thirty times
-as long as `shokri` for about the same.
+When to use: to compare with figures that use this attacker. It does not calibrate single records, and takes thirty
+times as long as `shokri` for about the same result.
 
 What is *not* done: initial weights from N(0, 0.01), which let nothing through all these layers and leave them as they
 were for thousands of steps; 100 epochs, of which about 6 are trained on 4,000 records and 8 references; the choice of
-the best epoch on the evaluated records, which is no attacker's to make; the white-box branches for loss and gradient.
+the best epoch on the evaluated records, which an attacker cannot make; the white-box branches for loss and gradient.
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     return judge(_features(evidence.logits, evidence.labels))
 
 
+# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
 @lru_cache(maxsize=4)
 def _learned(bank: Bank) -> Callable[[Floats], NDArray[np.float64]]:
-    """Learn from all references. Cached by identity, as in `rmia`."""
+    """Learn from all references."""
     features = np.stack([_features(logits, bank.labels) for logits in bank.logits])
     return cross_fit(bank, features, fit_network(Attacker, lambda weights: torch.optim.Adam(weights, RATE), STEPS))
 

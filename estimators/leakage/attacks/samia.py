@@ -1,4 +1,4 @@
-"""SAMIA: attention over classes, on posteriors and on how much they move when the record does.
+"""SAMIA: attention over classes, on posteriors and on their sensitivity to noise in the record.
 
 Yuan and Zhang, 2022, "Membership Inference Attacks and Defenses in Neural Network Pruning" (USENIX Security). For each
 class c the attack network gets one token of three numbers,

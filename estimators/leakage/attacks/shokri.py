@@ -1,4 +1,4 @@
-"""Shadow models: networks that learn, class by class, what posteriors of members look like.
+"""Attack networks, one for each class, that learn the posteriors of members from shadow models.
 
 Shokri et al., 2017, "Membership Inference Attacks Against Machine Learning Models" (S&P). The references are the
 shadows: their posterior vectors on records that each was, or was not, trained on teach one attack network for each
@@ -11,8 +11,8 @@ learn from asks a network of all classes; the posterior of the true label comes 
 network knows it too. Records are judged by networks that learned from other records: see
 `estimators.leakage.shared.learned`.
 
-When to use: as the classical baseline. It compares no record with itself and learns from members of the references, so
-those should be of the candidate's architecture and recipe; `modified_entropy_by_class` is as strong and learns less.
+When to use: as the classical baseline. It does not calibrate single records, and learns from members of the references,
+so those should be of the candidate's architecture and recipe; `modified_entropy_by_class` is as strong and learns less.
 
 What is *not* done: shadow records made up by hill climbing or from marginals. The bank's references were trained on
 real records of the attacked network's own pool, which makes the attacker stronger than the published one.
@@ -40,7 +40,7 @@ from estimators.leakage.shared.learned import cross_fit
 
 NEEDS = ("bank",)
 UNITS = 64
-# Of each network, whatever the size of its class. Few: with 400 it knows the references' members by heart.
+# Of each network, whatever the size of its class. Few: with 400 it memorises the references' members.
 STEPS = 100
 BATCH = 100
 
@@ -57,9 +57,10 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     return judge(_posteriors(evidence.logits, evidence.labels))
 
 
+# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
 @lru_cache(maxsize=4)
 def _learned(bank: Bank) -> Callable[[Floats], NDArray[np.float64]]:
-    """Learn from all references. Cached by identity, as in `rmia`."""
+    """Learn from all references."""
     features = np.stack([_posteriors(logits, bank.labels) for logits in bank.logits])
     return cross_fit(bank, features, by_class(_fit))
 

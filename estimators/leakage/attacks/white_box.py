@@ -1,7 +1,7 @@
-"""White-box attack: do loss, gradient and activations look like those of networks trained on the record?
+"""White-box attack on loss, gradient and activations, compared with those of networks trained on the record.
 
 After Nasr, Shokri and Houmansadr, 2019, "Comprehensive Privacy Analysis of Deep Learning" (S&P): whoever owns the
-device owns the network, and a classifier that learned from networks of known members reads more than their answers. Of
+device can read the network, and a classifier trained on networks with known members uses more than their answers. Of
 each record it sees here
 
     s = (log odds of the label, log p of the label softened by 2, log |dL/dW|, log |a|)
@@ -9,7 +9,7 @@ each record it sees here
 with W the last layer's deployed weights and a what that layer reads, and, for each of the four, the means over the
 references trained on the record and over those that left it out, as LiRA and RMIA do. The classifier is a logistic
 regression on these twelve numbers, their squares and products; its log odds are the score. It learns from the
-references themselves, each held against the others: what the attacker knows of them is who their members are.
+references themselves, each compared with the others: the attacker knows which records are their members.
 
 References must be of the network's architecture and recipe, as for `lira_online`. On five kinds of networks of up to
 128 units, trained on digits or on overlapping classes until they overfit, with 4 to 16 references, it had 1 to 4 points
@@ -17,7 +17,7 @@ of AUC more than `lira_online`; on two that learned random labels both had .996 
 classifier's: the two signals from inside were worth between .9 of a point and -.6. Two normal distributions of s in its
 place lost up to two points to `lira_online`.
 
-Not monotone: a network far surer than all references need not score higher.
+Not monotone: a network far more confident than all references need not score higher.
 
 What is *not* done: gradients and activations of all layers, which have as many numbers as the network has weights; the
 encoder that learns what to read from them; and an attacker who knows half of the network's own members, which the
@@ -54,7 +54,7 @@ from estimators.leakage.shared.gradients import log_gradient_norm
 
 NEEDS = ("bank", "activations")
 MIN_REFERENCES = 4
-"""One is held against the others, and of these one at least was trained on the record, and one not."""
+"""One is compared with the others, of which at least one was trained on the record, and one was not."""
 TEMPERATURE = 2.0
 MAX_EXAMPLES = 200_000
 """Ninety numbers each: from here on fewer references teach, two at least, and all still give the means."""
@@ -80,7 +80,7 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Records:
-    """Features as a key: equal where they are the same array, which the key keeps alive."""
+    """Features as a key of a cache: equal if they are the same array, which the key keeps alive."""
 
     features: Floats
 
@@ -105,7 +105,7 @@ def _learned(bank: Bank, records: _Records) -> tuple[Any, tuple[NDArray[np.float
     signals = np.stack([_signals(seen, bank.labels, records.features, oracle.activations) for seen, oracle in networks])
     taught_by = min(len(signals), max(2, MAX_EXAMPLES // len(bank.labels)))
     classifier = make_pipeline(
-        # A few networks sure beyond measure must neither set the scale nor rule the squares.
+        # A few extremely confident networks must not set the scale nor dominate the squares.
         RobustScaler(quantile_range=(16, 84)),
         FunctionTransformer(np.arcsinh),
         PolynomialFeatures(2, include_bias=False),

@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Labels
 from estimators.leakage.evidence import Mask
-from estimators.leakage.shared.learned import Fit
 from estimators.leakage.shared.learned import Judge
+from estimators.leakage.shared.learned import Learner
 
 MakeOptimizer: TypeAlias = Callable[[Iterator[nn.Parameter]], Optimizer]
 
@@ -30,7 +30,7 @@ def fit_network(
     optimizer: MakeOptimizer,
     steps: int,
     schedule: Callable[[Optimizer], LRScheduler] | None = None,
-) -> Fit:
+) -> Learner:
     """Return what trains a new network to tell members from others, with the binary cross-entropy.
 
     Args:
@@ -41,7 +41,7 @@ def fit_network(
 
     Returns:
         A function as `estimators.leakage.shared.learned.cross_fit` takes. Networks learn in float32 and judge in
-        float64, in which records that they are sure of do not tie.
+        float64, in which confident scores do not tie.
     """
 
     def fit(features: Floats, _labels: Labels, is_member: Mask) -> Judge:

@@ -1,4 +1,4 @@
-"""Changed copies of records, for attacks that ask a network about them and read the predicted class alone.
+"""Changed copies of records, for attacks that query a network with them and read only the predicted class.
 
 A change is the same for every record: drawn from a fixed seed, not from the records, so that neither their order nor
 their number alters a score. Images are `(records, channels, height, width)`, anything else counts as columns.
@@ -16,7 +16,7 @@ from estimators.leakage.evidence import Oracle
 
 
 def is_right(oracle: Oracle, features: Floats, labels: Labels) -> Mask:
-    """Ask once for each record whether the predicted class, of which nothing but the index is read, is the true one.
+    """Ask once for each record whether the predicted class is the true one. Only its index is read.
 
     Args:
         oracle: Who is asked.

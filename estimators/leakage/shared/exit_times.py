@@ -1,4 +1,4 @@
-"""Which exit answered, read off the clock: a network with early exits takes longer for records that go deeper.
+"""Infer which exit answered from latencies: a network with early exits takes longer for records that go deeper.
 
 Li et al., 2022, "Auditing Membership Leakages of Multi-Exit Networks" (CCS). Latencies of one exit lie together, and
 between two exits their density has a valley. Measured again, a record's smallest latency is the one with the least

@@ -1,4 +1,4 @@
-"""What a network betrays to those who can look inside: gradients of its last layer, record by record.
+"""Gradients of a network's last layer for each record, for attackers who can read its weights and activations.
 
 The last layer computes logits z = W a + b from activations a. With p = softmax(z) and y the true label, the gradient
 of one record's cross-entropy by the weights is
@@ -9,7 +9,7 @@ so it needs no second pass through the network, and no weights. W is what the de
 of a few-bit layer times their scale. The master weights of its training, and their straight-through gradients, do not
 ship, and an attacker has neither.
 
-A network that is sure of a record has p(y) = 1 in float64, and p - 1 cancels to 0, where members differ most. Here
+A network that is certain of a record has p(y) = 1 in float64, and p - 1 cancels to 0, where members differ most. Here
 p - 1 is -expit(-s) with s the log odds of the label, and norms are made in logarithms.
 """
 
@@ -73,7 +73,7 @@ def gradient_norm(logits: Floats, labels: Labels, activations: Floats) -> NDArra
 
 
 def log_gradient_norm(logits: Floats, labels: Labels, activations: Floats) -> NDArray[np.float64]:
-    """Compute `(records,)` natural logarithms of `gradient_norm`, which a very sure network does not take to 0.
+    """Compute `(records,)` natural logarithms of `gradient_norm`, which does not become 0 for a very confident network.
 
     Activations that are all 0 give log(2.2e-308) for their norm: finite, and far below all others.
 

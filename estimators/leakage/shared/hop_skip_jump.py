@@ -1,4 +1,4 @@
-"""HopSkipJump: how far is a record from the decision boundary, by predicted classes alone?
+"""HopSkipJump: the distance of a record from the decision boundary, found from predicted classes alone.
 
 Chen, Jordan and Wainwright, 2020, "HopSkipJumpAttack: A Query-Efficient Decision-Based Attack" (S&P), untargeted, L2.
 From a point that the network gives another class, each iteration

@@ -1,13 +1,13 @@
-"""Attacks that learn from the references what a member looks like, and never from the records they then judge.
+"""Attack classifiers trained on the references, and never on the records that they then score.
 
-Of a reference it is known which records it was trained on (`Bank.trained_on`), so each reference gives one example for
-each record: its output, and whether the record was in. The attacked network gives the same outputs without the answer.
+It is known which records a reference was trained on (`Bank.trained_on`), so each reference gives one example for each
+record: its output, and whether it was trained on the record. The attacked network gives the same outputs without that.
 
 The records are halved by their content: what is learned from the references' outputs on one half judges the attacked
 network's outputs on the other. No record is learned from and judged by the same classifier (Shokri et al., 2017, keep
-the two apart likewise), so no classifier can know a record by heart. The halves, and the order in which a classifier
-sees its examples, follow from the bank alone and not from the order of the records: records that change places take
-their scores with them.
+the two apart likewise), so no classifier can memorise a record that it scores. The halves, and the order in which a
+classifier sees its examples, follow from the bank alone and not from the order of the records: a permutation of the
+records permutes their scores.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from estimators.leakage.statistics.thresholds import best_threshold
 
 Judge: TypeAlias = Callable[[Floats, Labels], NDArray[np.float64]]
 """Features `(rows, ...)` and true classes `(rows,)` to `(rows,)` scores; higher means member."""
-Fit: TypeAlias = Callable[[Floats, Labels, Mask], Judge]
+Learner: TypeAlias = Callable[[Floats, Labels, Mask], Judge]
 """Features, true classes and membership of the rows to learn from, to what judges other rows."""
 
 FEWEST_ROWS = 50
 """Of either kind, members and others: with fewer a class has no classifier, or threshold, of its own."""
 
 
-def cross_fit(bank: Bank, features: Floats, fit: Fit) -> Callable[[Floats], NDArray[np.float64]]:
+def cross_fit(bank: Bank, features: Floats, fit: Learner) -> Callable[[Floats], NDArray[np.float64]]:
     """Learn twice, from either half of the records, and return what judges each record by the other half.
 
     Args:
@@ -95,7 +95,7 @@ def split(bank: Bank) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return order[is_first], order[~is_first]
 
 
-def by_class(fit: Fit, fewest: int = FEWEST_ROWS) -> Fit:
+def by_class(fit: Learner, fewest: int = FEWEST_ROWS) -> Learner:
     """Learn each class apart, and a class with too few rows from the rows of all classes.
 
     Args:
@@ -129,7 +129,7 @@ def class_thresholds(bank: Bank, signals: NDArray[np.float64], fewest: int = FEW
     """Find `(classes,)` thresholds above which most references' members lie, and fewest others.
 
     Each is the threshold of the largest TPR minus FPR over all references and records of the class (Song and Mittal,
-    2021), or over all classes where the class has too few. All records count: one number cannot know any by heart.
+    2021), or over all classes where the class has too few. All records count: one number cannot memorise any.
 
     Args:
         bank: Who was trained on what.

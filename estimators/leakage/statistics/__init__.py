@@ -1,1 +1,1 @@
-"""How well scores tell members from others: rates, thresholds, bounds, and the risk of single records."""
+"""Statistics of membership scores: AUC, rates, thresholds, bounds on epsilon, and the risk of single records."""

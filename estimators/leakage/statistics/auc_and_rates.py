@@ -1,4 +1,4 @@
-"""How well scores tell members from non-members, and how far that number can be trusted.
+"""AUC and rates of membership scores, with confidence intervals.
 
 Scores are `(records,)`, higher means member; `is_member` is `(records,)` booleans. Scores may be infinite (only their
 order is read) but not NaN.

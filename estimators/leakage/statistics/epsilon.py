@@ -1,4 +1,4 @@
-"""Lower bounds on epsilon: the least a network's training must have leaked for an attack to do so well.
+"""Lower bounds on the epsilon of a training, from how well an attack works.
 
 A training that is (epsilon, delta) differentially private keeps every attack to TPR <= exp(epsilon) FPR + delta, and to
 TNR <= exp(epsilon) FNR + delta. An attack that does better shows epsilon to be larger. Each bound here fails in at most
@@ -6,7 +6,7 @@ TNR <= exp(epsilon) FNR + delta. An attack that does better shows epsilon to be 
 
 The first three bounds take records as independent trials. They are where each record's score comes from its own
 training, or from a mechanism that treats records apart. Records of *one* training share its randomness: for those use
-`one_run`, which assumes nothing but that a fair coin said which canaries were trained on.
+`one_run`, which assumes only that fair coin flips chose the canaries to train on.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def by_splitting(
 ) -> EpsilonBound:
     """Bound epsilon at the threshold that looks best on one half of the records, measured on the other half.
 
-    Against `over_thresholds` it pays with half of the records, not with a correction: better where they are many.
+    Unlike `over_thresholds` it needs no correction but half of the records: better if there are many records.
 
     Args:
         scores: `(records,)`; higher means member. Independent of each other.
@@ -153,7 +153,7 @@ def one_run(scores: Scores, is_member: Mask, *, guesses: int, delta: float, conf
         scores: `(canaries,)`, all of them; higher means member. They may depend on each other.
         is_member: `(canaries,)`; what the coins said. A fixed half is *not* a coin per canary.
         guesses: How many to guess, fixed before the scores were seen. More are needed for a large epsilon to show,
-            surer ones for any to show.
+            more confident ones for any to show.
         delta: Of the definition. It is paid once per canary: keep it well below 1 / canaries.
         confidence: Share of trainings in which the bound holds.
 

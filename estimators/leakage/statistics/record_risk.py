@@ -1,4 +1,4 @@
-"""Which records a network depends on, one number each, and whether two such numbers name the same records."""
+"""How much a network depends on each record, and the rank correlation of two such risks."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _neighbour_values(distances: Risk, is_same: Mask) -> Risk:
     inverse_rank = (harmonic[last] - harmonic[first - 1]) / tied
     others_right = (in_tie - right) / np.maximum(tied - 1, 1)
     rank = np.arange(1, records + 1)
-    # What a right record at rank t takes from all nearer ones; nobody is nearer than rank 1.
+    # What a right record at rank t takes from all nearer ones; no record is nearer than rank 1.
     taken = in_tie / tied / np.maximum(rank * (rank - 1), 1)
     beyond = np.pad(np.cumsum(taken[:, ::-1], axis=1)[:, ::-1], ((0, 0), (0, 1)))
     later = np.take_along_axis(beyond, last, axis=1)

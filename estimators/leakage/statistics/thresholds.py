@@ -1,4 +1,4 @@
-"""How often an attack is right, at a threshold that it found on other records.
+"""Balanced accuracy and advantage of an attack, at a threshold chosen on other records.
 
 The best threshold on the very records that are then counted is an oracle's: at 200 records it finds an advantage of
 0.09 where there is none. Here one half of the records chooses and the other half counts.

@@ -142,8 +142,8 @@ def test_arrays_that_do_not_fit_end_in_one_line(path, changes):
         (("labels",), "there is no 'labels', only ["),
         (("is_member",), "there is no 'is_member', only ["),
         (("logits",), "expected 'logits' in the .npz, or 'features' and an ONNX file; got ["),
-        (("population_labels",), "expected 'population_labels' beside 'population_features'; got none"),
-        (("population_features",), "expected 'population_features' beside 'population_labels'; got none"),
+        (("population_labels",), "expected 'population_labels', as there is 'population_features'; got none"),
+        (("population_features",), "expected 'population_features', as there is 'population_labels'; got none"),
         (("population_logits",), "expected 'population_logits' in the .npz, or 'population_features' and an ONNX"),
     ],
 )
@@ -155,7 +155,7 @@ def test_missing_arrays_are_named(path, without, refusal):
 def test_shadows_need_records_and_to_be_as_many_as_rows(path, tmp_path):
     shadow = exported(tmp_path / "shadow.onnx", 1)
     for without, refusal in (
-        (("trained_on", "reference_logits"), "expected 'trained_on' beside the references"),
+        (("trained_on", "reference_logits"), "expected 'trained_on', the records that each reference was trained on"),
         (("reference_logits",), "expected logits (references, records, classes) and trained_on"),
         (("reference_logits", "features"), "expected 'reference_logits' in the .npz, or 'features' and an ONNX file"),
     ):
@@ -204,19 +204,19 @@ def test_a_shadow_may_be_off_by_one_percent(trained, refused):
     if not refused:
         check_sizes(trained_on, is_member)
         return
-    with pytest.raises(ValueError, match=f"the network, 1000; shadow 1 was trained on {trained}: "):
+    with pytest.raises(ValueError, match=f"the network, 1000; shadow model 1 was trained on {trained}: "):
         check_sizes(trained_on, is_member)
 
 
 @pytest.mark.parametrize("name", asdict(Recipe()))
 def test_each_setting_of_a_recipe_counts_where_one_side_lacks_it_too(name):
     ours = asdict(Recipe())
-    with pytest.raises(ValueError, match=rf"recipe; {name}: network .*, shadows 'another': train them"):
+    with pytest.raises(ValueError, match=rf"recipe; they differ in {name}: network .*, shadow models 'another'$"):
         check_recipe(ours, {**ours, name: "another"})
     fewer = {setting: value for setting, value in ours.items() if setting != name}
-    with pytest.raises(ValueError, match=rf"recipe; {name}: network .*, shadows None: train them"):
+    with pytest.raises(ValueError, match=rf"recipe; they differ in {name}: network .*, shadow models None$"):
         check_recipe(ours, fewer)
-    with pytest.raises(ValueError, match=rf"recipe; {name}: network None, shadows "):
+    with pytest.raises(ValueError, match=rf"recipe; they differ in {name}: network None, shadow models "):
         check_recipe(fewer, ours)
 
 

@@ -97,7 +97,7 @@ def test_what_runs_follows_from_what_there_is_and_the_effort(effort, holds):
 
 def test_an_attack_that_needs_more_references_is_left_out():
     names, skipped = runnable("full", ["bank"], references=2)
-    assert skipped["lira_online"] == "needs 4 shadows"
+    assert skipped["lira_online"] == "needs 4 shadow models"
     assert "lira_online" not in names
     assert "lira_online" in runnable("full", ["bank"], references=4)[0]
 
@@ -116,7 +116,7 @@ def test_attacks_asked_for_run_alone_and_once_and_are_named_before():
     [
         ({"effort": "hard"}, "no effort 'hard'; there are ['quick', 'standard', 'full']"),
         ({"attacks": ["guess"]}, "no 'guess' in estimators.leakage.attacks; there are ["),
-        ({"attacks": []}, "expected at least one attack; got none, there are ["),
+        ({"attacks": []}, "expected at least one attack; got none; those that can run here are ["),
         ({"attacks": ["loss", "label_augment"]}, "the attack 'label_augment' cannot run here: it needs queries"),
         (
             {"attacks": ["safecompress"], "effort": "quick"},

@@ -56,7 +56,7 @@ def test_what_learned_from_a_shared_teacher_is_refused_for_shadows_would_learn_f
     architecture = plan.space.decode(plan.space.reference)
     pool = pool_of(plan.data.members, plan.data.test, seed=0)
     plain, distilled = (Candidate(architecture, plan.config.recipe.middle(), name) for name in ("none", "gecko"))
-    with pytest.raises(ValueError, match=r"or from its own float twin; the defence 'gecko' had the teacher [0-9a-f]+ "):
+    with pytest.raises(ValueError, match=r"in float32 as the teacher; the defence 'gecko' used the teacher [0-9a-f]+ "):
         shadow_spec(plan, distilled, pool)
     assert shadow_spec(plan, plain, pool).candidate is plain
     own_twin = planned(tmp_path, defences=["none", "gecko"])

@@ -73,8 +73,8 @@ def test_flattened_confidences_are_flagged_while_labels_betray_the_members():
     assert found.strongest.is_label_only
     assert found.strongest.auc.value >= 0.6
     (line,) = [line for line in found.warnings if line.startswith("masking")]
-    assert line.startswith(f"masking: {found.strongest.attack} reads predicted classes alone and reaches AUC 0.")
-    assert "the best attack by confidences (confidence) 0.500" in line
+    assert line.startswith(f"masking: the label-only attack {found.strongest.attack} reaches AUC 0.")
+    assert "the best attack on confidences (confidence) 0.500" in line
     # Every attack finds the same of labels as before.
     plain = audit(evidence, is_member, seed=0, effort="quick", attacks=attacks)
     for name in ("gap", "label_augment"):
@@ -131,7 +131,7 @@ def test_one_kind_alone_cannot_be_masked():
 
 
 def no_better(findings):
-    return [line for line in cautions.all_of(findings, (), IS_MEMBER) if line.startswith("no attack is surely better")]
+    return [line for line in cautions.all_of(findings, (), IS_MEMBER) if "is significantly better" in line]
 
 
 def test_what_the_gap_finds_too_is_called_overfitting():
@@ -162,12 +162,14 @@ def released(value, p_value):
 )
 def test_a_set_that_surely_leaks_more_is_flagged(value, p_value, warned):
     found = [finding("loss", scores_with(0.8))]
-    lines = [line for line in cautions.all_of(found, released(value, p_value), IS_MEMBER) if "released set" in line]
+    lines = [
+        line for line in cautions.all_of(found, released(value, p_value), IS_MEMBER) if "released versions" in line
+    ]
     assert bool(lines) is warned
     if warned:
         (line,) = lines
-        assert line.startswith("the released set leaks more than each version alone: AUC 0.750, 0.050 above the best ")
-        assert line.endswith("single one (0.040 to 0.060)")
+        assert line.startswith("the released versions leak more together than each alone: AUC 0.750, ")
+        assert line.endswith("above the best single version by 0.050 (0.040 to 0.060)")
 
 
 def noisy(evidence, seed):
@@ -181,9 +183,9 @@ def test_versions_that_err_apart_are_flagged_in_an_audit_and_a_copy_is_not():
     evidence, is_member = draw(0, 3.5)
     first, second = noisy(evidence, 1), noisy(evidence, 2)
     leaks = audit(first, is_member, seed=0, attacks=["loss"], versions={"other": second})
-    assert any(line.startswith("the released set leaks more") for line in leaks.warnings)
+    assert any(line.startswith("the released versions leak more") for line in leaks.warnings)
     copied = audit(first, is_member, seed=0, attacks=["loss"], versions={"copy": first})
-    assert not any("released set" in line for line in copied.warnings)
+    assert not any("released versions" in line for line in copied.warnings)
 
 
 # The proxy, and test records.
@@ -203,14 +205,14 @@ def test_a_proxy_disagrees_beyond_both_intervals_only(proxy, audited, warned):
     assert bool(lines) is warned
     if warned:
         assert lines == (
-            "the proxy that guided the search saw less: AUC 0.600 (0.580 to 0.620), the audit 0.700 (0.680 to 0.720)",
+            "the search's proxy is below the audit: proxy AUC 0.600 (0.580 to 0.620), audit AUC 0.700 (0.680 to 0.720)",
         )
 
 
 def test_test_records_opened_before_are_told():
     assert cautions.test_was_open([]) == ()
     (line,) = cautions.test_was_open([12, 3])
-    assert line.startswith("the test records were open before, for candidates 3, 12 of this run: ")
+    assert line.startswith("the test records were used before, in audits of candidates 3, 12 of this run: ")
 
 
 def test_nothing_to_warn_of_is_nothing():

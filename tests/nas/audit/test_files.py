@@ -70,18 +70,18 @@ def test_an_onnx_file_answers_as_its_network_does(tmp_path):
         ({"features": np.ones((RECORDS + 1, 6))}, "expected 'features' of 40 records"),
         ({"features": np.array(["a"] * RECORDS)}, "expected numbers as 'features'"),
         ({"logits": None}, "expected 'logits' in the .npz, or 'features' and an ONNX file"),
-        ({"trained_on": None}, "expected 'trained_on' beside the references"),
-        ({"reference_logits": None}, "expected 'reference_logits', or ONNX files of the references"),
+        ({"trained_on": None}, "expected 'trained_on', the records that each reference was trained on"),
+        ({"reference_logits": None}, "expected 'reference_logits' or ONNX files of the references"),
         (
             {"trained_on": np.arange(RECORDS)[None] < [[10], [0]]},
-            "expected shadows trained on as many of the records as the network, 20; shadow 0 was trained on 10",
+            "shadow models trained on as many of the records as the network, 20; shadow model 0 was trained on 10",
         ),
         (
             {"recipe": np.array('{"lr": 1, "epochs": 3}'), "reference_recipe": np.array('{"lr": 2, "epochs": 4}')},
-            "epochs: network 3, shadows 4; lr: network 1, shadows 2: train them as the network was",
+            "epochs: network 3, shadow models 4; lr: network 1, shadow models 2",
         ),
         ({"recipe": np.array("[1]")}, "expected a JSON object as 'recipe'"),
-        ({"population_labels": np.zeros(5, int)}, "expected 'population_features' beside 'population_labels'"),
+        ({"population_labels": np.zeros(5, int)}, "expected 'population_features', as there is 'population_labels'"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, changes, message):
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused(tmp_path, changes, message):
 def test_members_that_are_also_non_members_are_named(tmp_path, sign):
     features = arrays()["features"]
     features[3], features[31] = 0.0, sign * 0.0
-    with pytest.raises(ValueError, match="1 non-members equal a member, first rows 3 and 31: leave them out"):
+    with pytest.raises(ValueError, match="1 non-members equal a member, first rows 3 and 31: remove them"):
         read(tmp_path, features=features)
 
 

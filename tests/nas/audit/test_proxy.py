@@ -1,4 +1,4 @@
-"""The proxy contract: which candidates are audited, and what is concluded from a hand example."""
+"""The proxy check: which candidates are audited, and what is concluded from a hand example."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from optuna.trial import create_trial
 from rich.console import Console
 
 from estimators.estimate import Estimate
-from nas.audit import proxy as contract
+from nas.audit import proxy
 from nas.audit.proxy import as_json
 from nas.audit.proxy import conclude
 from nas.audit.proxy import proxy_of
@@ -115,14 +115,14 @@ def test_rejected_candidates_are_never_chosen():
 
 @pytest.mark.parametrize("count", [7, 13])
 def test_eight_to_twelve_are_chosen(count):
-    refusal = f"expected 8 to 12 candidates to hold the proxy against; got {count}"
+    refusal = f"expected 8 to 12 candidates for the proxy check; got {count}"
     with pytest.raises(ValueError, match=f"^{refusal}$"):
         stratified(line(20, best=5), count, seed=0)
 
 
 def test_fewer_than_eight_trained_are_refused():
     study = study_of([(0.5, 0.5 + 0.01 * index) for index in range(7)], rejected=3)
-    refusal = "expected at least 8 trained candidates to hold the proxy against; got 7"
+    refusal = "expected at least 8 trained candidates for the proxy check; got 7"
     with pytest.raises(ValueError, match=f"^{refusal}$"):
         stratified(study, seed=0)
 
@@ -185,7 +185,7 @@ def test_below_a_rank_correlation_of_eight_tenths_it_warns():
     assert bad.spearman.value == pytest.approx(1 - 108 / 504)
     assert good.warnings == ()
     (warning,) = bad.warnings
-    assert warning.startswith("the proxy does not rank as the audit does: Spearman 0.79 over 8 candidates (")
+    assert warning.startswith("the proxy does not rank candidates as the audits do: Spearman 0.79 (0.06 to 0.97) over")
     assert "expected at least 0.8; choose by audits" in warning
 
 
@@ -230,10 +230,10 @@ def test_table_and_summary_say_who_leaves_and_who_enters():
     assert "enters" in rows[3]
     assert all(word not in rows[number] for number in (0, 2, 4, 5, 6, 7) for word in ("leaves", "enters"))
     told = summary(found)
-    assert told[2] == "by the audits, would leave the front: 1; would enter it: 3"
+    assert told[2] == "ranked by the audits, 1 would leave the front; 3 would enter the front"
     assert told[3:] == list(found.warnings)
-    assert contract.ENOUGH == 0.8
+    assert proxy.ENOUGH == 0.8
     stays = summary(by_hand(objectives=("error",)))
-    assert stays[2] == "by the audits, the front of these candidates stays"
+    assert stays[2] == "ranked by the audits, the front of these candidates is the same"
     assert "Spearman 0.98 (" in stays[0]
-    assert stays[1] == "the proxy is off by 0.100 on average, bias -0.100 (below 0: too hopeful)"
+    assert stays[1] == "mean absolute error of the proxy 0.100, bias -0.100 (negative: the proxy is too low)"

@@ -253,7 +253,7 @@ def test_a_training_that_diverges_is_told_and_leaves_nothing(spec, monkeypatch):
 
 @pytest.mark.parametrize("count", [-2, 0, 1, 3, 7])
 def test_shadows_come_in_pairs(spec, trainings, count):
-    with pytest.raises(ValueError, match=f"^expected an even number of shadows, at least 2; got {count}$"):
+    with pytest.raises(ValueError, match=f"^expected an even number of shadow models, at least 2; got {count}$"):
         trained(spec, count)
     assert not trainings
 

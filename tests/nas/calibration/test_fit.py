@@ -165,7 +165,7 @@ def test_isomorphic_cells_are_one_network():
 @pytest.mark.parametrize(("factor", "unit", "name"), [(1e-3, "s", "seconds"), (1e5, "us", "microseconds")])
 def test_another_unit_is_detected_and_named(factor, unit, name):
     rows = table([(network, true_ms(network) * factor) for network in networks(20)])
-    with pytest.raises(ValueError, match=f"look like {name} \\(--latency-unit {unit}"):
+    with pytest.raises(ValueError, match=f"look like {name} \\(add --latency-unit {unit}"):
         calibrate(rows, ABOUT)
 
 

@@ -137,11 +137,11 @@ def test_a_disturbed_measurement_is_made_again_and_given_up_in_the_end(networks,
 
     def fastest_ms(_models):
         tries.append(1)
-        raise ValueError("something else uses this machine")
+        raise ValueError("other processes use this machine")
 
     monkeypatch.setattr(this_machine, "_written", lambda network, _precision: network)
     monkeypatch.setattr(this_machine, "fastest_ms", fastest_ms)
-    with pytest.raises(ValueError, match="something else uses this machine"):
+    with pytest.raises(ValueError, match="other processes use this machine"):
         this_machine.timed(networks[:2], "float32", tmp_path / "measured.csv")
     assert len(tries) == this_machine.ATTEMPTS
 

@@ -83,7 +83,7 @@ def test_a_candidate_is_audited_and_reported(nas, own_run, trained):
     assert page.lower().startswith("<!doctype html>")
     assert "candidate 1 of small" in json.dumps(written)
     assert "candidate 1 of small" in page
-    assert "4 shadows to train, 0 kept from earlier audits: about " in result.err
+    assert "4 shadow models to train, 0 from earlier audits: about " in result.err
     # Four, and two of one epoch for the estimate; each sees as many records as the candidate.
     assert trained == [120] * 6
     assert lines(own_run) == [{"candidate": 1, "effort": "quick"}]
@@ -94,7 +94,7 @@ def test_the_second_run_trains_nothing_and_says_so(nas, own_run, trained):
     trained.clear()
     second = audited(nas, own_run, "--json")
     assert (first.code, second.code, trained) == (0, 0, [])
-    assert second.err.splitlines()[0] == "4 shadows, all kept from earlier audits"
+    assert second.err.splitlines()[0] == "4 shadow models, all from earlier audits"
     one, other = (json.loads(result.out) for result in (first, second))
     assert one == json.loads(json.dumps(one))
     assert numbers(one) == numbers(other)
@@ -119,8 +119,8 @@ def test_another_candidate_looked_at_before_is_a_warning(nas, own_run, trained):
     first = audited(nas, own_run, "--attack", "loss", pick=0)
     second = audited(nas, own_run, "--attack", "loss", pick=1)
     assert first.code == second.code == 0
-    assert "the test records were open before" not in first.out
-    assert "the test records were open before, for candidates 0 of this run" in " ".join(second.out.split())
+    assert "the test records were used before" not in first.out
+    assert "the test records were used before, in audits of candidates 0 of this run" in " ".join(second.out.split())
     assert earlier(own_run.folder) == {0: 1, 1: 1}
     assert trained
 
@@ -203,12 +203,12 @@ def test_what_cannot_be_done_is_refused(refused, own_run, no_shadow, tmp_path):
     quick = "the attack 'safecompress' cannot run here: it needs --effort standard"
     assert told("--pick", 1, "--effort", "quick", "--attack", "safecompress") == quick
     assert told("--pick", 1, "--bits", 3) == "expected post-training bits of [8, 4, 2, 1]; got 3"
-    assert told("--pick", 1, "--workers", 0) == "expected at least one process; got --workers 0"
+    assert told("--pick", 1, "--workers", 0) == "expected --workers of 1 or more; got 0"
     assert told("--pick", 1, "--data", tmp_path) == "expected --data only for an .onnx file; small is a run"
     assert told("--pick", 1, "--shadow", tmp_path) == "expected --shadow only for an .onnx file; small is a run"
     assert told("--bits", 8).startswith("expected --bits only with --pick")
     assert told("--attack", "loss").startswith("expected --attack only with --pick")
-    assert told().startswith("expected at least 8 trained candidates to hold the proxy against; got 5")
+    assert told().startswith("expected at least 8 trained candidates for the proxy check; got 5")
     assert "'nothing'" in refused("audit", "nothing", "--pick", 1)
 
 
@@ -244,13 +244,13 @@ def test_ctrl_c_keeps_what_is_trained(nas, own_run, trained, monkeypatch):
     monkeypatch.setattr(shadows, "train_missing", first_two)
     result = audited(nas, own_run)
     assert result.code == 130
-    assert "stopped; 2 trained shadows are kept, 2 are missing: the same command goes on" in result.err
+    assert "stopped; 2 trained shadow models are kept, 2 are missing: run the same command to continue" in result.err
     assert not (own_run.folder / AUDITS).exists()
     monkeypatch.setattr(shadows, "train_missing", work)
     trained.clear()
     again = audited(nas, own_run)
     assert again.code == 0
-    assert "2 shadows to train, 2 kept from earlier audits: about " in again.err
+    assert "2 shadow models to train, 2 from earlier audits: about " in again.err
     assert len(trained) == 2 + 2
 
 
@@ -317,10 +317,14 @@ def test_files_that_cannot_be_audited_are_refused(nas, described, tmp_path, monk
         assert re.fullmatch(r"nas: [^\n]+\n", result.err)
         return result.err[len("nas: ") : -1]
 
-    assert told("network.onnx") == "expected --data with the .npz of its records beside an .onnx file; got none"
-    assert told("mine.npz", "--pick", 0) == "expected --pick only for the candidate of a run; mine.npz is a file"
-    assert told("mine.npz", "--bits", 8) == "expected --bits only for the candidate of a run; mine.npz is a file"
-    assert told("mine.npz", "--data", described).startswith("expected --data only beside an .onnx file; mine.npz has")
+    assert told("network.onnx") == (
+        "expected --data with the .npz of the audited records, because the network is an .onnx file; got none"
+    )
+    assert told("mine.npz", "--pick", 0) == "expected --pick only for a candidate of a run; mine.npz is a file"
+    assert told("mine.npz", "--bits", 8) == "expected --bits only for a candidate of a run; mine.npz is a file"
+    assert told("mine.npz", "--data", described).startswith(
+        "expected --data only with an .onnx file; mine.npz contains"
+    )
     assert told("mine.npz", "--effort", "hard").startswith("no effort 'hard'")
     assert told("mine.npz", "--attack", "lira") == "the attack 'lira' cannot run here: it needs bank"
     assert told("none.npz").startswith("expected an .npz that describes an audit at none.npz; there is no such path")
@@ -363,9 +367,9 @@ def test_the_proxy_is_held_against_audits(nas, eight, trained, monkeypatch):
     again = nas("audit", "eight", *ONE, "--runs", eight.runs)
     assert again.code == 0
     assert not trained
-    assert "32 shadows, all kept from earlier audits" in again.err
+    assert "32 shadow models, all from earlier audits" in again.err
     assert json.loads((eight.folder / "audits" / "proxy.json").read_text()) == written
-    assert f"rank correlation over 8 candidates: Spearman {written['spearman']:.2f} (" in again.out
+    assert f"rank correlation of proxy and audits, 8 candidates: Spearman {written['spearman']:.2f} (" in again.out
     assert earlier(eight.folder) == dict.fromkeys(range(8), 2)
 
 

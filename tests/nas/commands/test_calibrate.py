@@ -48,7 +48,7 @@ def test_a_table_becomes_a_device_that_prices_a_table(nas, measured):
     )
     assert done.code == 0
     assert "14 rows of 14 different networks" in done.out
-    assert "100% within 10 %" in done.out
+    assert "100% predicted within 10 %" in done.out
     assert "devices/bench.toml" in done.out
     new = cells(5, seed=3)
     write("new.csv", [{"space": "nb201", "architecture": cell, "team": "a"} for cell in new])
@@ -116,11 +116,11 @@ def test_what_the_rows_cannot_tell_is_said(nas, measured):
     said = nas("calibrate", "--device", "raspi4", "--from", "measured.csv").out
     assert "no row has concat, depthwise" in said
     assert "zero" not in said
-    assert "from 14 networks the interval is itself uncertain" in said
-    assert "1,000 MHz assumed" in said
-    assert "raspi4 is this device and not the shipped one" in said
+    assert "with 14 networks the interval is itself uncertain" in said
+    assert "1,000 MHz is assumed" in said
+    assert "raspi4 now means this device and not the shipped one" in said
     clocked = nas("calibrate", "--device", "other", "--from", "measured.csv", "--clock-mhz", "900").out
-    assert "MHz assumed" not in clocked
+    assert "MHz is assumed" not in clocked
     assert "not the shipped one" not in clocked
 
 
@@ -134,7 +134,7 @@ def test_a_table_with_networks_a_device_cannot_run_says_which(nas, measured):
         rows = list(csv.DictReader(file))
     assert [row["latency_ms"] != "" for row in rows] == [True, False, True]
     assert "does not depend on its input" in rows[1]["note"]
-    assert "far from what was measured" in rows[2]["note"]
+    assert "far outside the range measured" in rows[2]["note"]
     assert rows[0]["note"] == ""
     again = nas("estimate", "--device", "bench", "--from", "new.csv", "--output", "new.csv")
     assert (again.code, "another file as --output" in again.err) == (2, True)

@@ -82,7 +82,7 @@ def test_an_estimate_on_all_devices(nas):
     assert (printed.code, printed.err) == (0, "")
     assert all(name in printed.out for name in (*available_devices(), "fvcore: ", "thop: ", "torch: "))
     assert re.search(r"\nbitfusion_like cannot run it: [^\n]*for 32 bits[^\n]*\n", printed.out)
-    assert printed.out.endswith("all counts agree\n")
+    assert printed.out.endswith("all counts agree with these\n")
 
 
 def test_what_was_searched_what_was_picked_and_what_is_written_by_hand_cost_the_same(nas, own_run, picked):
@@ -131,8 +131,8 @@ def test_layers_say_what_the_latency_stands_on_and_what_would_help(nas):
     assert printed.splitlines()[-3:] == split["advice"]
     assert [line.split(":")[0] for line in split["advice"]] == ["time", "RAM", "flash"]
     basis = printed.splitlines()[-4]
-    errors = f"3 left out in turn err by {device.calibration.error_mean:.1%} on average"
-    interval = f"90 % interval {device.latency.interval:.1%} either way"
+    errors = f"cross-validation on 3 networks: mean error {device.calibration.error_mean:.1%}"
+    interval = f"90 % interval +-{device.latency.interval:.1%}"
     assert all(text in basis for text in (device.engine, "int8", "Arm Cortex-M4 at 120 MHz", errors, interval))
     assert max(map(len, printed.splitlines()[:-4])) <= 140
 
@@ -149,11 +149,11 @@ def test_a_time_far_from_all_that_were_measured_is_said_to_be(nas, flags):
     device = load_device("raspi4")
     printed = nas("estimate", CELL, "--space", "nb201", "--device", "raspi4", *flags).out
     assert f"latency on raspi4: {device.engine}, " in printed
-    assert "far from what was measured" not in printed
+    assert "far outside the range measured" not in printed
     small = ("--space", "nb201", "--device", "raspi4", "--input-shape", "3,4,4")
     printed = nas("estimate", "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|", *small, *flags).out
     measured = f"{device.calibration.fastest_ms:.3g} to {device.calibration.slowest_ms:.3g} ms"
-    assert f" ms lies far from what was measured on raspi4, {measured}: the interval may not hold\n" in printed
+    assert f" ms lies far outside the range measured on raspi4, {measured}: the interval may not hold\n" in printed
 
 
 # Plots.
@@ -217,7 +217,7 @@ def test_a_table_is_priced_row_by_row(nas, here):
     )
     result = nas("estimate", "--device", "stm32l4r5", "--from", table, "--output", here / "out.csv")
     assert (result.code, result.err) == (0, "")
-    assert result.out.endswith(f"3 architectures priced on stm32l4r5, written to {here / 'out.csv'}\n")
+    assert result.out.endswith(f"estimates of 3 architectures on stm32l4r5 written to {here / 'out.csv'}\n")
     assert "X-CUBE-AI 9.0.0" in result.out
     cell, first, again = rows_of(here / "out.csv")
     assert [row["id"] for row in (cell, first, again)] == ["a", "b, twice", "b, again"]
@@ -254,7 +254,7 @@ def test_wrong_rows_are_named_and_nothing_is_written(refused, here):
 def test_columns_that_would_be_overwritten_are_refused(refused, here):
     table = written(here / "in.csv", "space,architecture,latency_ms", "conv,{},3.5")
     assert refused("estimate", "--from", table, "--output", here / "out.csv") == (
-        f"expected {table} without columns that are to be written; rename ['latency_ms']"
+        f"expected {table} without the columns that are added; it has ['latency_ms']: rename them"
     )
 
 
@@ -264,7 +264,7 @@ def test_half_of_what_a_table_needs_is_refused(refused, here):
     assert refused("estimate", "--from", table) == f"{both}--from alone"
     assert refused("estimate", "--output", here / "out.csv") == f"{both}--output alone"
     assert refused("estimate", "{}", "--by-layer", "--from", table, "--output", here / "out.csv") == (
-        "expected --from without ARCHITECTURE and --by-layer: it prices what the table holds"
+        "expected --from without ARCHITECTURE and --by-layer: it estimates the rows of the table"
     )
     assert "there is no such path" in refused("estimate", "--from", here / "no.csv", "--output", here / "out.csv")
     none = written(here / "none.csv", "architecture", CELL)

@@ -38,7 +38,7 @@ def timed(monkeypatch):
         seen.extend(models)
         return [Timing(0.5, 0.4, 0.75, 0.01, rounds)] * len(models)
 
-    monkeypatch.setattr(deploying, "measure", measure)
+    monkeypatch.setattr(deploying, "time_models", measure)
     return seen
 
 
@@ -71,8 +71,8 @@ def test_a_file_that_does_not_agree_is_refused_unless_told(nas, own_pick, monkey
     monkeypatch.setattr("nas.deploy.onnx_file.agreement", lambda *_: 0.97)
     result = nas("export", own_pick, "--precision", "int8")
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("nas: expected the int8 model to name PyTorch's class for 99% of ")
-    assert result.err.endswith("got 97.0%: not written\n")
+    assert result.err.startswith("nas: expected the int8 model to predict PyTorch's class for 99% of ")
+    assert result.err.endswith("got 97.0%: the file is not written\n")
     assert not list(own_pick.glob("*.onnx"))
     result = nas("export", own_pick, "--precision", "int8", "--least", "0.95")
     assert (result.code, result.err) == (0, "")
@@ -85,7 +85,7 @@ def test_random_weights_are_said_to_be_random(nas, tmp_path, monkeypatch):
     result = nas("export", '{"depth": 2}', "--precision", "float32")
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("written to float32.onnx: ")
-    assert result.out.endswith("; random weights, good for timing only\n")
+    assert result.out.endswith("; random weights, for timing only\n")
     assert (tmp_path / "float32.onnx").exists()
 
 
@@ -134,7 +134,7 @@ def test_what_was_timed_is_printed_with_what_the_prediction_stands_on(nas, timed
     assert len(timed) == 1
     assert "on this machine, ONNX Runtime 1." in printed.splitlines()[0]
     assert "0.500" in printed
-    assert "0.400-0.750" in printed
+    assert "0.400 to 0.750" in printed
     assert f"latency on host: {host.engine}, " in printed
     # A prediction for another engine is not passed off as an error.
     assert ("another engine than ONNX Runtime" in printed) == (not host.engine.startswith("ONNX Runtime"))
@@ -142,5 +142,5 @@ def test_what_was_timed_is_printed_with_what_the_prediction_stands_on(nas, timed
 
 def test_a_device_of_neither_precision_predicts_nothing(nas, timed):
     printed = nas("measure", "--device", "stm32h747", "--precision", "float32").out
-    assert printed.endswith("no prediction: stm32h747 was measured in int8\n")
+    assert printed.endswith("no prediction: stm32h747 was measured in int8 only\n")
     assert len(timed) == 1

@@ -116,7 +116,7 @@ def test_a_changed_setting_is_refused_and_named(nas, own_run, no_training):
 def test_how_much_and_how_may_change(nas, own_run, interrupted, flags):
     result = nas("search", *SMALL, *flags, "--name", "small", "--runs", own_run.runs)
     assert result.code == 130
-    assert result.out.startswith("stopped; 5 trained candidates are kept. Go on with: nas search ")
+    assert result.out.startswith("stopped; 5 trained candidates are kept. To continue: nas search ")
 
 
 def test_other_data_under_the_same_name_are_refused(nas, tmp_path, interrupted):
@@ -138,7 +138,7 @@ def test_what_ctrl_c_says_goes_on(nas, tmp_path, interrupted, monkeypatch):
     csv_of(tmp_path / "people.csv", rows(200))
     first = nas("search", "--dataset", "csv", "--space", "mlp", "--data-path", "people.csv", "--trials", "7")
     assert first.code == 130
-    said = first.out.split("Go on with: ")[1]
+    said = first.out.split("To continue: ")[1]
     assert shlex.split(said) == ["nas", "search", "runs/csv-mlp/config.toml"]
     assert nas(*shlex.split(said)[1:]).out == first.out
     assert interrupted[0] == interrupted[1]
@@ -266,7 +266,7 @@ def test_a_space_that_runs_out_says_so_and_shows_what_there_is(nas, own_run, mon
     monkeypatch.setattr("nas.search.workers.run", lambda _config, _runs, look: look())
     result = nas("search", *SMALL, "--trials", "9", "--name", "small", "--runs", own_run.runs, "--json")
     assert result.code == 0
-    assert "the space gave no more new candidates after 5 of 9" in result.err
+    assert "no new candidates were found after 5 of 9" in result.err
     assert result.out == own_run.printed
 
 
@@ -274,7 +274,7 @@ def test_a_search_that_trained_nothing_fails(nas, tmp_path, monkeypatch):
     monkeypatch.setattr("nas.search.workers.run", lambda _config, _runs, look: look())
     result = nas("search", *SMALL, "--runs", tmp_path)
     assert result.code == 2
-    assert result.err == "nas: no candidate was trained to the end: 0 screened, 0 rejected, 0 duplicate\n"
+    assert result.err == "nas: no candidate finished training: 0 screened, 0 rejected, 0 duplicate\n"
     assert not list(tmp_path.rglob("front.json"))
 
 

@@ -38,11 +38,11 @@ def test_nothing_trained_yet(nas, tmp_path, interrupted):
     runs = ("--runs", tmp_path)
     nas("search", *SMALL, "--name", "small", *runs)
     shown = nas("show", "small", *runs)
-    assert (shown.code, shown.out.splitlines()[1]) == (0, "no candidate was trained to the end yet")
+    assert (shown.code, shown.out.splitlines()[1]) == (0, "no candidate has finished training yet")
     assert json.loads(nas("show", "small", "--json", *runs).out)["front"] == []
     picked = nas("pick", "small", *runs)
     assert (picked.code, picked.out) == (2, "")
-    assert picked.err == "nas: nothing to pick from: no candidate was trained to the end yet\n"
+    assert picked.err == "nas: expected a trained candidate to pick; no candidate has finished training yet\n"
 
 
 def test_show_prints_the_front_and_what_became_of_the_rest(nas, trained_run):

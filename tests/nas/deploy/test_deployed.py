@@ -27,7 +27,7 @@ def pick(trained_run, nas, tmp_path_factory):
 
 
 def find(text, shape=(1, 8, 8)):
-    return networks.find(text, "conv", shape, 10, None)
+    return networks.find_network(text, "conv", shape, 10, None)
 
 
 def test_a_pick_is_found_with_its_weights_and_its_runs_records(pick):
@@ -64,11 +64,11 @@ def test_random_weights_are_the_same_each_time(tmp_path):
 def test_a_network_is_held_against_a_devices_prediction(monkeypatch):
     seen = []
 
-    def measure(models, *, rounds):
+    def time_models(models, *, rounds):
         seen.extend(models)
         return [Timing(0.02, 0.01, 0.03, 0.0, rounds)] * len(models)
 
-    monkeypatch.setattr(deploying, "measure", measure)
+    monkeypatch.setattr(deploying, "time_models", time_models)
     found = find('{"block1_weight_bits": 4, "block1_activation_bits": 4}')
     host = load_device("host")
     plain, integer = deploying.compare(found, [host], rounds=3)

@@ -360,7 +360,7 @@ def test_what_does_not_agree_is_not_written(trained, tmp_path):
     architecture, network = networks["float"]
     check = torch.from_numpy(data.validation.features)
     with pytest.raises(
-        ValueError, match=r"^expected the int8 model to name PyTorch's class for 99% of \d+ records; got"
+        ValueError, match=r"^expected the int8 model to predict PyTorch's class for 99% of \d+ records; got"
     ):
         # Calibrated on black images: every range is far too small.
         export(tmp_path / "a.onnx", architecture, network, "int8", calibration=torch.zeros_like(check[:4]), check=check)

@@ -38,7 +38,7 @@ from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
 from nas.nni.measure import OUT_OF_MEMORY
 from nas.nni.measure import evaluated_in
-from nas.nni.measure import measure
+from nas.nni.measure import result_of
 from nas.nni.measure import seconds_in
 from nas.search import study as search
 from nas.search.bench import Evaluated
@@ -257,7 +257,7 @@ def test_what_nni_carries_comes_back_as_it_was(tmp_path, monkeypatch):
     candidate = plan.candidate({**plan.space.reference, **_some_recipe(), "defence": "none"})
     measures = {name: Estimate(0.1 + index / 7, 0.1, 0.1 + index / 3) for index, name in enumerate(MEASURED)}
     monkeypatch.setattr("nas.nni.measure.evaluate", lambda *_: Evaluated(measures, {"training": 1.5}, "0" * 64))
-    numbers = json.loads(json.dumps(measure(plan, None, candidate)))
+    numbers = json.loads(json.dumps(result_of(plan, None, candidate)))
     assert evaluated_in(numbers).measures == measures
     assert seconds_in(numbers) == {"training": 1.5}
     assert numbers["default"] == numbers["latency_ms"] > 0

@@ -48,7 +48,8 @@ def test_time_names_the_layer_its_bound_and_what_helps():
     share = 1024 * M4.latency.cycles_per_element["depthwise"] / 120e3 / total
     assert time == (
         f"time: depthwise 5x5 at op 1 takes {share:.0%} of {total:.3g} ms, bound by memory: "
-        "smaller tensors help (fewer channels, a stride before it), fewer MACs alone do not; fewer bits do not help"
+        "smaller tensors would help (fewer channels, a stride before it), fewer MACs alone would not; "
+        "fewer bits would not help"
     )
 
 
@@ -81,13 +82,13 @@ def test_memory_names_the_step_the_tensors_and_the_saving():
     # At the wide pointwise: the input for the shortcut, 0.5; what it reads, 0.5; what it writes, 1.5 KiB.
     _, memory, _ = told(wide, M4)
     assert memory == (
-        "RAM: the peak of 4.5 KiB is at pointwise at op 3, 3 tensors in memory beside 2.0 KiB of the engine's; "
-        "half the channels in the output of pointwise at op 3 save 0.8 KiB"
+        "RAM: the peak of 4.5 KiB is at pointwise at op 3, 3 tensors in memory and 2.0 KiB of the engine; "
+        "half the channels in the output of pointwise at op 3 would save 0.8 KiB"
     )
     assert ram_with_half_the_channels(wide, 1, M4) == 0.75
     assert ram_with_half_the_channels(wide, INPUT, M4) == 0.25
     # The narrow one has three steps with three tensors each; the input is the one in all of them.
-    assert told(block(8), M4)[1].endswith("; half the channels in the network's input save 0.2 KiB")
+    assert told(block(8), M4)[1].endswith("; half the channels in the network's input would save 0.2 KiB")
 
 
 def test_a_single_tensor_that_saves_nothing_is_said_to():
@@ -96,7 +97,7 @@ def test_a_single_tensor_that_saves_nothing_is_said_to():
     for _ in range(3):
         x = graph.activation(graph.conv(x, 4, weight_bits=8), bits=8)
     line = told(graph.architecture("chain", {}), M4)[1]
-    assert line.endswith("; half the channels in any one of them save nothing")
+    assert line.endswith("; half the channels in any one of them would save nothing")
 
 
 def test_flash_names_the_layer_or_the_engine():
@@ -104,26 +105,26 @@ def test_flash_names_the_layer_or_the_engine():
     total = flash_kib.estimate(block(32), M4).value
     # 512 x 10 weights of 4 bytes, 10 biases of 4; at 8 bits 3 x 5,120 bytes less, and 10 scales of 4.
     assert flash == (
-        f"flash: linear at op 10 takes {(20480 + 40) / 1024 / total:.0%} of {total:.1f} KiB; weights of 8 bits save "
-        f"{(15360 - 40) / 1024:.1f} KiB"
+        f"flash: linear at op 10 takes {(20480 + 40) / 1024 / total:.0%} of {total:.1f} KiB; "
+        f"weights of 8 bits would save {(15360 - 40) / 1024:.1f} KiB"
     )
     *_, flash = told(block(8), replace(M4, engine_flash_kib=100.0))
     assert flash.startswith("flash: the engine itself takes 9")
-    assert flash.endswith(", whatever the network")
+    assert flash.endswith(", for every network")
 
 
 def test_what_does_not_fit_comes_first():
     small = replace(M4, ram_kib=3.0, flash_kib=6.0)
     lines = told(block(32), small)
     assert [line.split(":")[0] for line in lines] == ["does not fit", "does not fit", "time", "RAM", "flash"]
-    assert lines[0] == "does not fit: 3.5 KiB of RAM, stm32l4r5 has 3"
+    assert lines[0] == "does not fit: needs 3.5 KiB of RAM, stm32l4r5 has 3"
     assert len(told(block(32), replace(M4, ram_kib=3.5))) == 3
 
 
 def test_a_fixed_cost_is_nobodys_fault():
     slow = replace(M4, latency=replace(M4.latency, overhead_ms=50.0))
     assert told(block(), slow)[0].startswith("time: the engine itself takes 99% of ")
-    assert told(block(), slow)[0].endswith(" ms, whatever the network")
+    assert told(block(), slow)[0].endswith(" ms, for every network")
 
 
 # The roofline.

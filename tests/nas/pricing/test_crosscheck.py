@@ -47,5 +47,7 @@ def test_a_tool_that_disagrees_is_an_error(metric, monkeypatch):
     counted = crosscheck.counts(architecture)
     counted["thop"][metric] += 1
     monkeypatch.setattr(crosscheck, "counts", lambda _: counted)
-    with pytest.raises(ValueError, match=r"^counts differ: ours \{'macs': \d+, 'params': \d+\}, thop \{"):
+    with pytest.raises(
+        ValueError, match=r"^expected the counts \{'macs': \d+, 'params': \d+\} from every tool; got thop \{"
+    ):
         crosscheck.check(architecture)

@@ -161,7 +161,9 @@ def test_an_unknown_metric_is_refused_with_those_there_are():
 def test_nothing_trained_is_nothing_to_pick():
     study = optuna.create_study(directions=["minimize"])
     study.ask()
-    with pytest.raises(ValueError, match=r"^nothing to pick from: no candidate was trained to the end yet$"):
+    with pytest.raises(
+        ValueError, match=r"^expected a trained candidate to pick; no candidate has finished training yet$"
+    ):
         choose(study, {}, None)
 
 

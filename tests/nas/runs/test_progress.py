@@ -152,7 +152,7 @@ def test_a_terminal_sees_the_front_and_is_left_clean(display):
 def test_the_end_says_when_there_are_fewer_than_wanted(display):
     shown, stream = display(7)
     shown.finish()
-    assert stream.getvalue() == "the space gave no more new candidates after 5 of 7\n"
+    assert stream.getvalue() == "no new candidates were found after 5 of 7\n"
     shown, stream = display(5)
     shown.finish()
     assert stream.getvalue() == ""
@@ -164,7 +164,7 @@ def test_the_end_says_what_others_still_do(display):
     study.ask()
     shown, stream = display(2, study=study)
     shown.finish()
-    assert stream.getvalue() == "1 still under way in other processes\n"
+    assert stream.getvalue() == "1 candidates are still in progress in other processes\n"
 
 
 def test_nothing_trained_is_an_error_that_says_what_became_of_the_candidates(display):
@@ -173,7 +173,7 @@ def test_nothing_trained_is_an_error_that_says_what_became_of_the_candidates(dis
         study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs={"key": "k", "rejected": reason}))
     shown, _ = display(2, study=study)
     with pytest.raises(
-        ValueError, match=r"^no candidate was trained to the end: 2 screened, 1 rejected, 0 duplicate, 1 diverged$"
+        ValueError, match=r"^no candidate finished training: 2 screened, 1 rejected, 0 duplicate, 1 diverged$"
     ):
         shown.finish()
 

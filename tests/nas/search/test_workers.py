@@ -183,7 +183,7 @@ def interrupt(search):
     assert search.returncode == 130, err
     assert err == ""
     runs = search.args[-1]
-    assert f"Go on with: nas search {runs}/small/config.toml --runs {runs}" in " ".join(out.split())
+    assert f"To continue: nas search {runs}/small/config.toml --runs {runs}" in " ".join(out.split())
     _, alive = psutil.wait_procs(family, timeout=PATIENCE)
     assert not alive
 
