@@ -54,11 +54,13 @@ from nas.search.plan import resolve
 from nas.search.storage import CONFIG
 from nas.search.storage import TASK
 from nas.training.assess import Candidate
+from nas.training.defence import deployed_network
+from nas.training.defence import described
+from nas.training.defence import parted
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
 from nas.training.loop import training_version
 from search_spaces.network import Network
-from search_spaces.network import build
 
 AUDITS = "audits.jsonl"
 """In a run's folder: a line for each audit, because each opened the test records."""
@@ -126,14 +128,14 @@ def subject_of(plan: Plan, study: optuna.Study, number: int) -> Subject:
         raise ValueError(f"no trained candidate {number} in {study.study_name!r}; there are {trained}")
     trial = trials[number]
     candidate = plan.candidate(trial.params)
-    network = build(candidate.architecture)
+    network = deployed_network(candidate.architecture, candidate.defence, candidate.defence_parameters)
     network.load_state_dict(files.read_weights(picks.weights_of(study, trial, plan.folder)))
     pool = pool_of(plan.data.members, plan.data.test, seed=seed_from(plan.config.seed, "audit"))
     return Subject(
         number=trial.number,
         network=network.to(compute_device()).eval(),
         pool=pool,
-        population=plan.data.reserve,
+        population=parted(plan.data.reserve)[1] if _uses_reserve(plan, candidate) else plan.data.reserve,
         test=plan.data.test,
         spec=shadow_spec(plan, candidate, pool),
         proxy=proxy_of(trial),
@@ -141,19 +143,23 @@ def subject_of(plan: Plan, study: optuna.Study, number: int) -> Subject:
 
 
 def shadow_spec(plan: Plan, candidate: Candidate, pool: Pool) -> ShadowSpec:
-    """Say what the shadows of a run's candidate are.
+    """Say what the shadows of a run's candidate are: what its defence had, theirs have.
 
-    Raises:
-        ValueError: If the candidate learned from a teacher that all candidates shared.
+    Where all candidates shared a teacher, each shadow has one of the same architecture and recipe, trained on the
+    shadow's own records.
     """
-    if plan.teacher is not None and candidate.defence != "none":
-        # Each shadow has a teacher of its own records, of the candidate's own architecture and recipe.
-        raise ValueError(
-            f"expected a candidate that learned from no teacher or from its own float twin; the defence "
-            f"{candidate.defence!r} had the teacher {plan.teacher.architecture.key} of the settings: shadows would not "
-            "be trained as the candidate was"
-        )
-    return ShadowSpec(pool, candidate, seed_from(plan.config.seed, "shadows"), plan.cache_folder)
+    return ShadowSpec(
+        pool,
+        candidate,
+        seed_from(plan.config.seed, "shadows"),
+        plan.cache_folder,
+        reserve=parted(plan.data.reserve)[0] if _uses_reserve(plan, candidate) else None,
+        teacher=None if candidate.defence == "none" else plan.teacher,
+    )
+
+
+def _uses_reserve(plan: Plan, candidate: Candidate) -> bool:
+    return "reserve" in plan.defences[candidate.defence].needs
 
 
 def pool_of(members: Records, non_members: Records, *, seed: int) -> Pool:
@@ -266,7 +272,7 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "network": f"candidate {subject.number} of {config.name}, key {candidate.key}",
         "bits": bits_of(candidate.architecture),
         "recipe": ", ".join(f"{name} {value}" for name, value in asdict(candidate.recipe).items()),
-        "defence": candidate.defence,
+        "defence": described(candidate.defence, candidate.defence_parameters),
         "data": f"{config.dataset}, fingerprint {plan.data.fingerprint[:16]}",
         "training records": f"{count}, {found.members} of them attacked",
         "non-members": f"{found.non_members} test records; audited on them before: {seen}",

@@ -19,6 +19,7 @@ from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Oracle
 from nas.base.errors import one_line
 from nas.base.onnx_runtime import session
+from nas.training.answers import answers_of
 from nas.training.loop import BATCH_IN_CACHE
 from nas.training.loop import compute_device
 from nas.training.loop import logits_of
@@ -108,7 +109,9 @@ def _tensor(features: Floats) -> Tensor:
 
 
 def _linears(network: nn.Module) -> list[nn.Linear]:
-    return [module for module in network.modules() if isinstance(module, nn.Linear)]
+    """List the network's own linear layers; those of its answers stand behind the logits."""
+    behind = set() if (answers := answers_of(network)) is None else set(answers.modules())
+    return [module for module in network.modules() if isinstance(module, nn.Linear) and module not in behind]
 
 
 def _read_by_last_linear(network: nn.Module, features: Tensor) -> NDArray[np.float32]:

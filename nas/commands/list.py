@@ -24,6 +24,7 @@ MEASURED = {
     "tpr_at_1pct_fpr": "Share of members the attack finds at 1 % false alarms; bootstrap 95 % interval.",
     "loss_auc": "AUC of the plain loss threshold, the baseline of the attack.",
     "accuracy_gap": "Accuracy on members minus accuracy on as many others.",
+    "trainings": "Trainings a candidate costs: its own and those of the teachers that its defence asks for.",
 }
 PACKAGES = {
     "spaces": ("search_spaces", "make_space"),

@@ -18,7 +18,9 @@ from nas.records import split
 from nas.runs import report
 from nas.search.config import load_config
 from nas.search.storage import load_study
+from nas.training.defence import deployed_network
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import Shape
 from search_spaces.network import Network
 from search_spaces.network import build
@@ -187,9 +189,18 @@ def read_pick(folder: Path) -> tuple[Architecture, Network]:
     architecture = read_architecture(str(described), "", (), 0, folder)
     if (key := files.read_json(described).get("key")) != architecture.key:
         raise ValueError(f"expected the network {key} in {described}; this version builds {architecture.key} of it")
-    network = build(architecture)
+    network = deployed_network(architecture, *_defence_in(described))
     try:
         network.load_state_dict(files.read_weights(weights))
     except RuntimeError:
         raise ValueError(f"expected the weights of network {architecture.key} in {weights}; got others") from None
     return architecture, network.eval()
+
+
+def _defence_in(described: Path) -> tuple[str, Params]:
+    """Read the defence of a pick and its parameters; a pick of an earlier version has none that changes answers."""
+    written = files.read_json(described)
+    name, parameters = written.get("defence", "none"), written.get("defence_parameters", {})
+    if not isinstance(name, str) or not isinstance(parameters, dict):
+        raise ValueError(f"expected a name as defence and an object as its parameters in {described}")
+    return name, parameters

@@ -38,9 +38,10 @@ def write(study: optuna.Study, choice: Choice, folder: Path) -> Path:
     weights = weights_of(study, trial, folder)
     task = {name: study.user_attrs[TASK][name] for name in ("input_shape", "num_classes")}
     described = {"space": config.space, **task, "params": dict(architecture.params)}
+    defence = {"defence": report.defence_of(study, trial), "defence_parameters": report.parameters_of(trial)}
     with weights.open("rb") as stream:
         files.write(target / "weights.safetensors", lambda out: shutil.copyfileobj(stream, out))
-    files.write_json(target / "architecture.json", {**described, "key": architecture.key})
+    files.write_json(target / "architecture.json", {**described, "key": architecture.key, **defence})
     files.write_text(target / "card.md", report.card(study, trial, choice.reason, config.device))
     return target
 

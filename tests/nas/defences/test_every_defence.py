@@ -18,10 +18,11 @@ from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import train
 from nas.training.recipe import Recipe
+from tests.defended import DEFENCES
+from tests.defended import defended
 from tests.small_search import planned
 from tests.small_search import with_settings
 
-DEFENCES = plugins.available("nas.defences", "defend")
 SPACES = plugins.available("search_spaces", "make_space")
 RECIPE = Recipe(epochs=2, batch_size=16)
 ONE_STEP_TOO_FAR = {"epochs": 1, "batch_size": 128, "learning_rate": 3e38, "optimizer": "sgd"}
@@ -48,13 +49,13 @@ def weights(network):
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("defence", DEFENCES)
 def test_every_defence_trains_every_space_and_repeats_from_its_seed(defence, space):
-    defend = plugins.load("nas.defences", defence, "defend")
     made = space_of(space)
     for point_seed in range(2):
         architecture = made.decode(sample(made.distributions, np.random.default_rng(point_seed)))
         setup = plain_setup(architecture, *records(), RECIPE, seed=1)
-        first, again = (train(defend(setup, train_teacher)) for _ in range(2))
-        other = train(defend(replace(setup, seed=2), train_teacher))
+        ready = defended(defence, setup, train_teacher)
+        first, again = (train(ready) for _ in range(2))  # what a training remembers is not in its set-up
+        other = train(defended(defence, replace(setup, seed=2), train_teacher))
         assert first.architecture == architecture  # the network that was priced is the one that is trained
         assert np.isfinite(logits_of(first, records(seed=1)[0])).all()
         assert torch.equal(weights(first), weights(again))
@@ -62,12 +63,14 @@ def test_every_defence_trains_every_space_and_repeats_from_its_seed(defence, spa
 
 
 @pytest.mark.parametrize("defence", DEFENCES)
-def test_a_defence_trains_on_the_records_it_is_given_and_by_the_recipe(defence):
+def test_a_defence_trains_on_records_it_is_given_and_by_the_recipe(defence):
     setup = plain(first_bits=4)
-    defended = plugins.load("nas.defences", defence, "defend")(setup, train_teacher)
-    assert defended.features is setup.features
-    assert (defended.recipe, defended.seed) == (setup.recipe, setup.seed)
-    assert len(defended.targets) == len(setup.features)
+    ready = defended(defence, setup, train_teacher)
+    given = {record.tobytes() for record in setup.features.numpy()}
+    assert 0 < len(ready.features) <= len(setup.features)
+    assert {record.tobytes() for record in ready.features.numpy()} <= given
+    assert (ready.recipe, ready.seed) == (setup.recipe, setup.seed)
+    assert len(ready.targets) == len(ready.features)
 
 
 def test_no_defence_is_the_plain_training_and_asks_for_no_teacher():
@@ -149,11 +152,11 @@ def trained_teachers(monkeypatch):
     """Set-ups of the teachers that a search trains."""
     setups = []
 
-    def watched(setup):
+    def watched(setup, **asked):
         setups.append(setup)
-        return train_teacher(setup)
+        return train_teacher(setup, **asked)
 
-    monkeypatch.setattr("nas.search.study.train_teacher", watched)
+    monkeypatch.setattr("nas.search.bench.train_teacher", watched)
     return setups
 
 
@@ -213,11 +216,11 @@ def test_a_teacher_that_diverged_is_not_kept(tmp_path):
 def test_the_teachers_time_is_counted(tmp_path, monkeypatch):
     plan = planned(tmp_path, attack="loss")
     clock = [0.0]
-    monkeypatch.setattr("nas.training.assess.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("nas.base.clock.time.perf_counter", lambda: clock[0])
 
-    def slow(setup):
+    def slow(setup, **asked):
         clock[0] += 40.0
-        return train_teacher(setup)
+        return train_teacher(setup, **asked)
 
     bench = Bench(plan.data, plan.attack, None, plan.defences, seed=0, teach=slow)
     seconds = {name: assess(replace(gecko_candidate(plan), defence=name), bench).seconds for name in ("none", "gecko")}
