@@ -18,9 +18,9 @@ Who calls what, and when:
 2. For each candidate, `nas.training.assess` makes the plain set-up of the members, with `answers(**parameters)` and,
    where asked for, a part of the reserve in it, and calls `defend` once. `defend` returns another set-up
    (`dataclasses.replace`). It gets no validation, test or non-member record.
-3. `teach(setup, rows=..., about=...)` trains a plain teacher, or fetches one that this study trained before, and returns
-   its logits. `rows` leaves records out, so that a teacher can speak of records it has never seen. Each call counts
-   as one of the candidate's `trainings`.
+3. `teach(setup, rows=..., about=...)` trains a plain teacher, or fetches one that this study trained before, and
+   returns its logits. `rows` leaves records out, so that a teacher can speak of records it has never seen. Each call
+   counts as one of the candidate's `trainings`.
 4. `nas.training.loop.train` trains the set-up. It calls `setup.make_step` and `setup.make_watch` once with the network
    and the optimizer, then the step for every batch of `setup.batches`, and the watch after every epoch. What is
    remembered between batches belongs into `make_step`, never into the set-up: it may be trained more than once.
@@ -30,11 +30,14 @@ Who calls what, and when:
    shadow's own members. Picks, exports, post-training versions and audits build the network with
    `answers(**parameters)` and read its weights, without `defend`.
 
-How the published kinds fit: a loss on logits sets `loss` (`gecko`); a loss that looks inside the network or keeps state
-is a step made by `nas.training.loop.descend` (`relaxloss`); per-example gradients and noise are a step of their own with
-`batches` and a `guarantee`; a game against an attacker network is a step that trains the attacker too, on
-`setup.reserve`; records kept aside and weights of another epoch need `make_watch` (`early_stopping`); a mask on the
-answers needs `answers` (`confidence_rounding`).
+How the published kinds fit:
+
+- a loss on logits sets `loss` and, with soft labels, `targets` (`gecko`);
+- a loss that looks inside the network or keeps state is a step made by `nas.training.loop.descend` (`relaxloss`);
+- per-example gradients and noise are a step of their own, with `batches` and a `guarantee`;
+- a game against an attacker network is a step that trains the attacker too, on `setup.reserve`;
+- records kept aside, and the weights of another epoch, need `make_watch` (`early_stopping`);
+- a mask on the answers needs `answers` (`confidence_rounding`).
 
 A defence must repeat from the set-up's seed, and train the architecture that it was given: that one was priced.
 """

@@ -87,7 +87,8 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     for trial in trials:
         cells = [_cell(trial, name) for name in names]
         bits = bits_of(architecture_of(study, trial)).replace(" A ", "\nA ")
-        defence = described(defence_of(study, trial), parameters_of(trial)).replace(" (", "\n(")
+        # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
+        defence = described(defence_of(study, trial), parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
         table.add_row(str(trial.number), *cells, bits, defence)
     return table
 

@@ -118,9 +118,11 @@ def deployed_network(architecture: Architecture, defence: str, parameters: Param
     Raises:
         ValueError: If there is no such defence, or its answers do not take these parameters.
     """
-    make = load_defence(defence).answers
+    loaded = load_defence(defence)
     try:
-        answers = None if make is None else make(**parameters)
+        if loaded.check is not None:
+            loaded.check(**parameters)
+        answers = None if loaded.answers is None else loaded.answers(**parameters)
     except TypeError:
         raise ValueError(f"expected the parameters of the defence {defence!r}; got {dict(parameters)}") from None
     return answering(build(architecture), answers)

@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 import torch
 
+from estimators.leakage.attacks import loss
 from nas.base import plugins
 from nas.defences import gecko
 from nas.defences import none
+from nas.records import Records
+from nas.records import Splits
 from nas.search.bench import make_bench
 from nas.spaces import sample
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
+from nas.training.assess import measure
 from nas.training.assess import train_teacher
+from nas.training.defence import load_defence
 from nas.training.loop import Diverged
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
@@ -20,6 +25,7 @@ from nas.training.loop import train
 from nas.training.recipe import Recipe
 from tests.defended import DEFENCES
 from tests.defended import defended
+from tests.defended import middle_of
 from tests.small_search import planned
 from tests.small_search import with_settings
 
@@ -226,3 +232,40 @@ def test_the_teachers_time_is_counted(tmp_path, monkeypatch):
     seconds = {name: assess(replace(gecko_candidate(plan), defence=name), bench).seconds for name in ("none", "gecko")}
     assert seconds["gecko"] == {"teacher": 40.0, "training": 0.0, "attack": 0.0}
     assert seconds["none"] == {"teacher": 0.0, "training": 0.0, "attack": 0.0}
+
+
+# Controls: labels that mean nothing, learned by heart; who is a member is real once, and drawn by lot once.
+
+
+@pytest.fixture(scope="module")
+def by_heart():
+    rng = np.random.default_rng(0)
+    sets = {}
+    for name, size in {"members": 150, "non_members": 150, "validation": 60, "reserve": 60}.items():
+        sets[name] = Records(rng.normal(size=(size, 12)).astype(np.float32), np.arange(size) % 10, tuple("0123456789"))
+    return Splits(**sets, test=sets["validation"], fingerprint="noise")
+
+
+def trained_by_heart(data, defence):
+    space = plugins.load("search_spaces", "mlp", "make_space")((12,), 10)
+    architecture = space.decode({**space.reference, "layer1_width": 256})
+    recipe = Recipe(epochs=60, learning_rate=0.01, weight_decay=0.0)
+    candidate = Candidate(architecture, recipe, defence, middle_of(defence))
+    return assess(candidate, Bench(data, loss.attack, None, {defence: load_defence(defence)}, seed=0))
+
+
+def test_without_a_defence_the_members_are_found(by_heart):
+    assert trained_by_heart(by_heart, "none").measures["leakage"].low > 0.95
+
+
+@pytest.mark.parametrize("defence", DEFENCES)
+def test_members_drawn_by_lot_cannot_be_told_whatever_the_defence(by_heart, defence):
+    network = trained_by_heart(by_heart, defence).network
+    both = (by_heart.members, by_heart.non_members)
+    features, labels = (np.concatenate([getattr(part, name) for part in both]) for name in ("features", "labels"))
+    order = np.random.default_rng(1).permutation(len(labels))
+    members, non_members = (Records(features[rows], labels[rows], both[0].classes) for rows in np.split(order, 2))
+    drawn = replace(by_heart, members=members, non_members=non_members)
+    measures = measure(network, Bench(drawn, loss.attack, None, {}, seed=0))
+    for name, nothing in {"leakage": 0.5, "accuracy_gap": 0.0}.items():
+        assert measures[name].low < nothing < measures[name].high, name

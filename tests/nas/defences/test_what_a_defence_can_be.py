@@ -1,10 +1,13 @@
 """Each published kind of defence is one file: those of `tests.own_defences` go all the way a shipped one goes."""
 
+import io
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from estimators.leakage.attacks import loss as loss_attack
 from nas.audit import shadows
@@ -12,13 +15,18 @@ from nas.audit.candidate import pool_of
 from nas.audit.candidate import shadow_spec
 from nas.audit.candidate import subject_of
 from nas.audit.oracles import of_network
+from nas.audit.oracles import of_onnx
 from nas.audit.post_training import compressed
 from nas.base import files
+from nas.deploy.deployed import write
 from nas.deploy.onnx_file import to_onnx
 from nas.runs import picks
+from nas.runs import report
+from nas.runs.networks import find
 from nas.runs.networks import read_pick
 from nas.runs.pareto import Choice
 from nas.search.bench import make_bench
+from nas.search.config import to_toml
 from nas.training import assess as assessing
 from nas.training.answers import answers_of
 from nas.training.assess import MEASURED
@@ -301,3 +309,59 @@ def test_what_a_mask_learned_is_in_the_file_of_the_weights(masked_run):
     for trial in study.get_trials():
         path = plan.folder / "models" / f"{trial.user_attrs['key']}.safetensors"
         assert "answers.calm" in files.read_weights(path)
+
+
+@pytest.fixture(scope="module")
+def rounded_run(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    fixed = {"confidence_rounding": {"digits": 1}}
+    plan = planned(runs, attack="loss", defences=["confidence_rounding"], defence_parameters=fixed, trials=1)
+    study = run_here(plan)
+    files.write_text(plan.folder / "config.toml", to_toml(plan.config))
+    return plan, study
+
+
+def test_rounded_confidences_go_from_the_search_to_the_exported_file(rounded_run):
+    plan, study = rounded_run
+    (trial,) = study.get_trials()
+    folder = picks.write(study, Choice(trial, "a test"), plan.folder)
+    told = files.read_json(folder / "architecture.json")
+    assert (told["defence"], told["defence_parameters"]) == ("confidence_rounding", {"digits": 1})
+    assert "with the defence `confidence_rounding (digits 1)`" in (folder / "card.md").read_text()
+    assert report.row(study, trial)["defence_parameters"] == {"digits": 1}
+    found = find(str(folder), "mlp", None, None, plan.folder.parent)
+    exported = write(found, "float32", folder / "float32.onnx")
+    assert exported.agreement > 0.99
+    features = plan.data.validation.features[:50]
+    answered = np.exp(of_onnx(exported.path).query(features))
+    np.testing.assert_allclose(answered, answered.round(1), atol=1e-5)
+    np.testing.assert_allclose(answered, np.exp(of_network(found.network).query(features)), atol=0.1 + 1e-4)
+
+
+def test_a_pick_names_a_defence_that_there_is(rounded_run):
+    plan, study = rounded_run
+    folder = picks.write(study, Choice(study.get_trials()[0], "a test"), plan.folder)
+    told = files.read_json(folder / "architecture.json")
+    for change, message in (
+        ({"defence": "no_such"}, "no 'no_such' in nas.defences; there are "),
+        ({"defence": 3}, "expected a name as defence and an object as its parameters in "),
+        ({"defence_parameters": {"digitz": 1}}, "expected the parameters of the defence 'confidence_rounding'; got "),
+        ({"defence_parameters": {"digits": 99}}, "expected confidence_rounding.digits from 0 to 3; got 99"),
+        ({"defence_parameters": {"digits": "many"}}, "expected the parameters of the defence 'confidence_rounding'; g"),
+    ):
+        files.write_json(folder / "architecture.json", {**told, **change})
+        with pytest.raises(ValueError, match=re.escape(message)):
+            read_pick(folder)
+    del told["defence"], told["defence_parameters"]  # as an earlier version wrote it
+    files.write_json(folder / "architecture.json", told)
+    assert answers_of(read_pick(folder)[1]) is None
+
+
+def test_a_front_with_long_names_and_parameters_fits_a_terminal(rounded_run):
+    _, study = rounded_run
+    stream = io.StringIO()
+    Console(file=stream, width=100).print(report.front_table(study, study.get_trials()))
+    lines = stream.getvalue().splitlines()
+    assert "…" not in stream.getvalue()
+    assert max(map(len, lines)) <= 100
+    assert "(digits 1)" in stream.getvalue()

@@ -254,6 +254,9 @@ def test_what_nni_carries_comes_back_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr("nas.nni.measure.evaluate", lambda *_: (measures, {"training": 1.5}))
     numbers = json.loads(json.dumps(measure(plan, None, candidate)))
     assert measures_in(numbers) == measures
+    stated = {**measures, "epsilon": Estimate.exact(8.0)}
+    monkeypatch.setattr("nas.nni.measure.evaluate", lambda *_: (stated, {}))
+    assert measures_in(json.loads(json.dumps(measure(plan, None, candidate)))) == stated
     assert seconds_in(numbers) == {"training": 1.5}
     assert numbers["default"] == numbers["latency_ms"] > 0
 
