@@ -1,7 +1,6 @@
 """Every defence there is, at points of its parameters."""
 
 from nas.base import plugins
-from nas.search.config import extremes_of
 from nas.search.defence_settings import settings_of
 from nas.training.defence import load_defence
 
@@ -15,8 +14,7 @@ def middle_of(name):
 
 def strongest_of(name):
     """The last value of each parameter's list or range, where files put their strongest."""
-    settings = settings_of([load_defence(name)])[name].settings
-    return {parameter: extremes_of(setting)[-1] for parameter, setting in settings.items()}
+    return settings_of([load_defence(name)])[name].strongest()
 
 
 def defended(name, setup, teach, parameters=None):

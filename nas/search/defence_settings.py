@@ -54,6 +54,10 @@ class DefenceSettings:
         """Return the parameters in the middle of every range."""
         return {name: middle_of(setting) for name, setting in self.settings.items()}
 
+    def strongest(self) -> dict[str, ParamValue]:
+        """Return the last value of every list and range, where a defence's file puts its strongest."""
+        return {name: extremes_of(setting)[-1] for name, setting in self.settings.items()}
+
     def _sampled_as(self, parameter: str) -> str:
         return f"{self.defence}.{parameter}"
 
