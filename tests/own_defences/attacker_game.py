@@ -15,7 +15,9 @@ PARAMETERS = {"weight": {"low": 0.1, "high": 3.0}}
 def defend(setup, _teach, weight):
     def make_step(training):
         network, beside = training.network, training.setup.reserve
-        attacker = nn.Sequential(nn.Linear(setup.architecture.num_classes, 8), nn.ReLU(), nn.Linear(8, 1))
+        attacker = nn.Sequential(nn.Linear(setup.architecture.num_classes, 8), nn.ReLU(), nn.Linear(8, 1)).to(
+            setup.features.device
+        )
         optimizer = torch.optim.Adam(attacker.parameters())
 
         def suspected(features):
@@ -24,7 +26,7 @@ def defend(setup, _teach, weight):
         def loss_of(batch):
             some = torch.randint(len(beside.labels), (len(batch.rows),))
             answers = torch.cat([suspected(batch.features), suspected(beside.features[some])]).flatten()
-            is_member = (torch.arange(len(answers)) < len(batch.rows)).float()
+            is_member = (torch.arange(len(answers), device=answers.device) < len(batch.rows)).float()
             optimizer.zero_grad()
             functional.binary_cross_entropy_with_logits(answers, is_member).backward()
             optimizer.step()

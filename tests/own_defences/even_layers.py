@@ -15,14 +15,14 @@ def defend(setup, _teach, variance, balance):
         first = next(module for name, module in network.named_children() if name.startswith("op1_"))
         first.register_forward_hook(lambda _module, _inputs, output: hidden.append(output.flatten(1)))
         classes = setup.architecture.num_classes
-        sums, counts = torch.zeros(classes, classes), torch.zeros(classes, 1)
+        sums, counts = (torch.zeros(classes, width, device=setup.features.device) for width in (classes, 1))
 
         def loss_of(batch):
             hidden.clear()
             logits = network(batch.features)
             answers = logits.softmax(dim=1)
             sums.index_add_(0, batch.targets, answers.detach())
-            counts.index_add_(0, batch.targets, torch.ones(len(answers), 1))
+            counts.index_add_(0, batch.targets, torch.ones_like(answers[:, :1]))
             spread = (answers - (sums / counts.clamp(min=1))[batch.targets]).square().sum(dim=1).mean()
             half = hidden[0].shape[1] // 2
             uneven = (hidden[0][:, :half].sum(dim=1) - hidden[0][:, half:].sum(dim=1)).square().mean()

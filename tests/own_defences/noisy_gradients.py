@@ -18,7 +18,7 @@ def defend(setup, _teach, noise):
 
         def step(batch):
             sums = [torch.zeros_like(parameter) for parameter in parameters]
-            total = torch.zeros(())
+            total = torch.zeros((), device=setup.features.device)
             training.network.eval()  # a batch norm would mix the examples
             for row in range(len(batch.rows)):
                 loss = setup.loss(training.network(batch.features[row : row + 1]), batch.targets[row : row + 1])
@@ -29,7 +29,7 @@ def defend(setup, _teach, noise):
                 total = total + loss.detach()
             training.network.train()
             for parameter, gradient in zip(parameters, sums, strict=True):
-                disturbed = gradient + noise * torch.randn(gradient.shape, generator=random)
+                disturbed = gradient + noise * torch.randn(gradient.shape, generator=random).to(gradient.device)
                 parameter.grad = disturbed / max(1, len(batch.rows))
             training.optimizer.step()
             return total
