@@ -231,25 +231,16 @@ def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:
 
 
 def train_teacher(setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:
-    """Train the teacher that a set-up describes and ask it; see `nas.training.defence.Teach`."""
-    logits = logits_of(train(teacher_setup(setup, rows)), setup.features if about is None else about)
-    return torch.from_numpy(logits).to(setup.features.device)
+    """Train the teacher that a set-up describes and ask it; see `nas.training.defence.Teach`.
 
-
-def teacher_setup(setup: TrainSetup, rows: Tensor | None, seed: int | None = None) -> TrainSetup:
-    """Return a teacher's plain training: on all records of a set-up, or on some rows, each choice with its own seed.
-
-    Args:
-        setup: Describes the teacher.
-        rows: Rows to train on; None: all.
-        seed: Another than the set-up's.
+    Teachers of different rows have different seeds.
     """
-    seed = setup.seed if seed is None else seed
-    features, targets = setup.features, setup.targets
+    features, targets, seed = setup.features, setup.targets, setup.seed
     if rows is not None:
-        features, targets = features[rows], targets[rows]
-        seed = seed_from(seed, *rows.tolist())
-    return plain_setup(setup.architecture, features, targets, setup.recipe, seed)
+        features, targets, seed = features[rows], targets[rows], seed_from(seed, *rows.tolist())
+    network = train(plain_setup(setup.architecture, features, targets, setup.recipe, seed))
+    logits = logits_of(network, setup.features if about is None else about)
+    return torch.from_numpy(logits).to(setup.features.device)
 
 
 def outputs(network: nn.Module, features: NDArray[np.float32]) -> NDArray[np.float32]:
