@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,6 +8,9 @@ from torch import nn
 from nas.audit.oracles import of_network
 from nas.training.answers import answering
 from nas.training.answers import answers_of
+from nas.training.loop import plain_setup
+from nas.training.loop import train
+from nas.training.recipe import Recipe
 from search_spaces import mlp
 from search_spaces.network import build
 
@@ -63,3 +67,19 @@ def test_what_the_last_layer_reads_is_the_networks_and_not_its_answers():
     judged = of_network(answering(network(), Judge().eval())).activations(RECORDS.numpy())
     assert read.shape == judged.shape
     assert read.shape[1] != 3
+
+
+def test_what_answers_learn_in_a_training_stays_out_of_its_setup():
+    class Learned(Doubled):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+
+    def make_watch(training):
+        return lambda _epoch: training.setup.answers.seen.add_(1)
+
+    setup = plain_setup(network().architecture, RECORDS, torch.arange(5) % 3, Recipe(epochs=2), seed=0)
+    setup = replace(setup, answers=Learned(), make_watch=make_watch)
+    trained, again = train(setup), train(setup)
+    assert float(answers_of(trained).seen) == float(answers_of(again).seen) == 2
+    assert float(setup.answers.seen) == 0
