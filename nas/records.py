@@ -123,7 +123,8 @@ class Splits:
         members: What candidates are trained on.
         non_members: As many others, for the attack to tell apart from the members.
         validation: For the error of a candidate.
-        reserve: For the constants of an attack; no network is ever trained on it.
+        reserve: For the constants of an attack and the ranges of an exported network. A defence that asks for it may
+            learn from one part of it (`nas.training.defence.parted`); no network is ever trained on the other.
         test: Opened once, by the audit of the network that was chosen.
         fingerprint: SHA-256 in hex of the records as they were loaded, and of the set and the place each was given.
     """

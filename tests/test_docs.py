@@ -73,7 +73,8 @@ def test_a_search_made_of_documented_plugins_runs(documented: Path, tmp_path: Pa
             "space": "documented.tiny_space",
             "dataset": "documented.two_moons",
             "attack": "documented.margin",
-            "defences": ["none", "documented.half_the_epochs"],
+            "defences": ["none", "documented.gradient_noise"],
+            "defence_parameters": {"documented.gradient_noise": {"strength": {"low": 0.1, "high": 0.5}}},
             "recipe": {"epochs": 2},
             "trials": 3,
         }
@@ -84,6 +85,9 @@ def test_a_search_made_of_documented_plugins_runs(documented: Path, tmp_path: Pa
     trained = study.get_trials(states=(TrialState.COMPLETE,))
     assert len(trained) == 3
     assert all(0 <= trial.user_attrs["leakage"] <= 1 for trial in trained)
+    defended = [trial for trial in trained if trial.params["defence"] == "documented.gradient_noise"]
+    assert all(0.1 <= trial.user_attrs["defence_parameters"]["strength"] <= 0.5 for trial in defended)
+    assert defended
 
 
 @pytest.mark.usefixtures("documented")

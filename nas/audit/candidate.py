@@ -50,6 +50,8 @@ from nas.records import Records
 from nas.runs.run import Run
 from nas.search.plan import Plan
 from nas.training.assess import Candidate
+from nas.training.defence import described
+from nas.training.defence import parted
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
 from search_spaces.network import Network
@@ -108,7 +110,7 @@ def subject_of(run: Run, number: int) -> Subject:
         number=trial.number,
         network=network.to(compute_device()),
         pool=pool,
-        population=plan.data.reserve,
+        population=parted(plan.data.reserve)[1] if _uses_reserve(plan, candidate) else plan.data.reserve,
         test=plan.data.test,
         spec=shadow_spec(plan, candidate, pool),
         proxy=proxy_of(trial),
@@ -116,19 +118,23 @@ def subject_of(run: Run, number: int) -> Subject:
 
 
 def shadow_spec(plan: Plan, candidate: Candidate, pool: Pool) -> ShadowSpec:
-    """Describe the shadow models of a run's candidate.
+    """Say what the shadows of a run's candidate are: what its defence had, theirs have.
 
-    Raises:
-        ValueError: If the candidate was trained with a teacher that all candidates share.
+    Where all candidates shared a teacher, each shadow has one of the same architecture and recipe, trained on the
+    shadow's own records.
     """
-    if plan.teacher is not None and candidate.defence != "none":
-        # A shadow model's teacher is trained on its own records, with the candidate's own architecture and recipe.
-        raise ValueError(
-            "expected a candidate without a teacher, or with its own architecture in float32 as the teacher; the "
-            f"defence {candidate.defence!r} used the teacher {plan.teacher.architecture.key} of the settings: shadow "
-            "models would not be trained like the candidate"
-        )
-    return ShadowSpec(pool, candidate, seed_from(plan.config.seed, "shadows"), plan.cache_folder)
+    return ShadowSpec(
+        pool,
+        candidate,
+        seed_from(plan.config.seed, "shadows"),
+        plan.cache_folder,
+        reserve=parted(plan.data.reserve)[0] if _uses_reserve(plan, candidate) else None,
+        teacher=None if candidate.defence == "none" else plan.teacher,
+    )
+
+
+def _uses_reserve(plan: Plan, candidate: Candidate) -> bool:
+    return "reserve" in plan.defences[candidate.defence].needs
 
 
 def pool_of(members: Records, non_members: Records, *, seed: int) -> Pool:
@@ -264,7 +270,7 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "network": f"candidate {subject.number} of {config.name}, key {candidate.key}",
         "bits": bits_of(candidate.architecture),
         "recipe": ", ".join(f"{name} {value}" for name, value in asdict(candidate.recipe).items()),
-        "defence": candidate.defence,
+        "defence": described(candidate.defence, candidate.defence_parameters),
         "data": f"{config.dataset}, fingerprint {plan.data.fingerprint[:16]}",
         "training records": f"{count}, {found.members} of them attacked",
         "non-members": f"{found.non_members} test records; audited on them before: {seen}",

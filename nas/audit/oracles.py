@@ -25,6 +25,7 @@ from nas.base.errors import one_line
 from nas.base.onnx_runtime import session
 from nas.base.sizes import at_most_memory
 from nas.base.sizes import check_memory
+from nas.training.answers import answers_of
 from nas.training.loop import BATCH_IN_CACHE
 from nas.training.loop import compute_device
 from nas.training.loop import logits_of
@@ -124,7 +125,9 @@ def _tensor(features: Floats) -> Tensor:
 
 
 def _linears(network: nn.Module) -> list[nn.Linear]:
-    return [module for module in network.modules() if isinstance(module, nn.Linear)]
+    """List the network's own linear layers; those of its answers stand behind the logits."""
+    behind = set() if (answers := answers_of(network)) is None else set(answers.modules())
+    return [module for module in network.modules() if isinstance(module, nn.Linear) and module not in behind]
 
 
 def _read_by_last_linear(network: nn.Module, features: Tensor) -> NDArray[np.float32]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from nas.training.answers import answering
+from nas.training.answers import answers_of
 from nas.training.loop import BATCH_IN_CACHE
 from nas.training.loop import compute_device
 from search_spaces.layers.quantize import ActivationQuantizer
@@ -37,8 +41,8 @@ def compressed(network: Network, bits: int, calibration: NDArray[np.float32]) ->
     architecture = network.architecture.without_float(bits)
     if architecture is network.architecture:
         raise ValueError("expected a network with weights or tensors in 32-bit float; all are quantised already")
-    version = build(architecture)
-    # Only the ranges of the new quantisers are missing in the network's state.
+    version = answering(build(architecture), copy.deepcopy(answers_of(network)))
+    # What the version has and the network has not are the quantisers' ranges.
     version.load_state_dict(network.state_dict(), strict=False)
     version = version.to(compute_device()).eval()
     _calibrate(version, torch.from_numpy(calibration).to(compute_device()), known=set(network.state_dict()))

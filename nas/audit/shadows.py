@@ -11,7 +11,6 @@ version: an audit with 64 shadow models reuses 16 that exist, and several proces
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import time
 from collections.abc import Iterator
@@ -21,29 +20,32 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 from functools import cached_property
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from estimators.leakage.evidence import Bank
 from nas.audit.oracles import of_network
 from nas.base import files
 from nas.base import locks
-from nas.base import plugins
 from nas.base import processes
+from nas.records import Records
 from nas.training.assess import Candidate
-from nas.training.assess import Defence
 from nas.training.assess import set_up
 from nas.training.assess import train_teacher
 from nas.training.bank import halves
+from nas.training.defence import deployed_network
+from nas.training.defence import load_defence
+from nas.training.loop import TrainSetup
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.loop import training_version
 from search_spaces.network import Network
-from search_spaces.network import build
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,20 +98,30 @@ class ShadowSpec:
 
     Attributes:
         pool: The records.
-        candidate: Architecture, recipe and defence of the audited network.
+        candidate: Architecture, recipe, defence and its parameters: those of the audited network.
         seed: Seed of the halves and of the trainings; different from the search's.
         folder: Folder of their weights.
+        reserve: Records beside the members that the audited network's defence had; every shadow's has them too. None
+            for a defence that needs none.
+        teacher: What every teacher of the audited network was; None: what its defence asked for. A shadow's teachers
+            are of the same kind and learn from the shadow's own records.
     """
 
     pool: Pool
     candidate: Candidate
     seed: int
     folder: Path
+    reserve: Records | None = None
+    teacher: Candidate | None = None
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        defence = hashlib.sha256(Path(inspect.getfile(_defence(self.candidate))).read_bytes()).hexdigest()
+        defence = load_defence(self.candidate.defence).digest
         parts = [self.pool.fingerprint, self.candidate.key, defence, self.seed, training_version()]
+        if self.reserve is not None:
+            parts.append(_fingerprint(self.reserve))
+        if self.teacher is not None:
+            parts.append(f"teacher {self.teacher.key}")
         object.__setattr__(self, "key", hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16])
 
     def path(self, shadow: int) -> Path:
@@ -171,7 +183,8 @@ def load(spec: ShadowSpec, count: int) -> list[Network]:
     """Return shadow models with their weights, in eval mode. If a file cannot be read, its model is trained again."""
     networks = []
     for shadow in range(count):
-        network = build(spec.candidate.architecture)
+        candidate = spec.candidate
+        network = deployed_network(candidate.architecture, candidate.defence, candidate.defence_parameters)
         for _ in range(2):
             with suppress(ValueError, RuntimeError):
                 network.load_state_dict(files.read_weights(spec.path(shadow)))
@@ -211,12 +224,20 @@ def _here(specs: Sequence[ShadowSpec], items: Sequence[tuple[int, int]]) -> Iter
 def _trained(spec: ShadowSpec, shadow: int) -> torch.nn.Module:
     pool, candidate = spec.pool, spec.candidate
     rows = pool.rows(shadow, spec.seed)
-    setup = set_up(
-        candidate, pool.features[rows], pool.labels[rows], seed_from(spec.seed, pool.fingerprint, candidate.key, shadow)
-    )
-    return train(_defence(candidate)(setup, train_teacher))
+    seed = seed_from(spec.seed, pool.fingerprint, candidate.key, shadow)
+    setup = set_up(candidate, pool.features[rows], pool.labels[rows], seed, spec.reserve)
+    defence = load_defence(candidate.defence)
+    return train(defence.set_up(setup, partial(_teach, spec.teacher), candidate.defence_parameters))
 
 
-def _defence(candidate: Candidate) -> Defence:
-    defend: Defence = plugins.load("nas.defences", candidate.defence, "defend")
-    return defend
+def _teach(teacher: Candidate | None, setup: TrainSetup, **asked: Tensor | None) -> Tensor:
+    """Train a shadow's teacher: the fixed one of all candidates if there is one."""
+    if teacher is not None:
+        setup = replace(setup, architecture=teacher.architecture, recipe=teacher.recipe)
+    return train_teacher(setup, **asked)
+
+
+def _fingerprint(records: Records) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(records.features).data)
+    digest.update(records.labels.tobytes())
+    return digest.hexdigest()

@@ -7,7 +7,7 @@ A folder is its own registry: a file added is a plug-in added, and its name is t
 | `search_spaces` | `make_space(input_shape, num_classes)` | `USUAL_TASK`: `(input_shape, num_classes)` of the space's usual data; where it is left out, grey images of 8 x 8 and ten classes |
 | `estimators/cost` | `estimate(architecture, device)` | `applies(device)`: whether the device has what the metric needs; left out: all have |
 | `estimators/leakage/attacks` | `attack(evidence)` | `NEEDS` (required): what it reads beside logits and labels, of `estimators.leakage.evidence.NEEDS`; `MIN_REFERENCES`: networks its bank must have, 0 if left out; `EFFORT`: the least effort of an audit that runs it, `quick` (if left out), `standard` or `full`; `LABEL_ONLY`: whether it reads predicted classes alone; `TRANSDUCTIVE`: whether a record's score depends on the other records it is asked about |
-| `nas/defences` | `defend(setup, teach)` | |
+| `nas/defences` | `defend(setup, teach, **parameters)` | `PARAMETERS`: what a search samples for each; `NEEDS`: `("reserve",)` for records beside the members; `check(**parameters)`: refuses values; `answers(**parameters)`: what the deployed answers pass through; see `nas/defences/__init__.py` |
 | `nas/data` | `load(source)` | `NEEDS_PATH` (required): whether the user must say where the data lie |
 
 `KINDS` holds this table. A plug-in that breaks it is refused when it is loaded, and so is an attribute whose name is
@@ -81,6 +81,14 @@ def _is_task(value: Any) -> bool:
     return all(type(length) is int and length > 0 for length in [*value[0], value[1]])
 
 
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -104,7 +112,15 @@ KINDS: Mapping[str, Kind] = {
             "TRANSDUCTIVE": Attribute("True or False", _is_flag),
         },
     ),
-    "nas.defences": Kind("defend"),
+    "nas.defences": Kind(
+        "defend",
+        {
+            "PARAMETERS": Attribute("a table of parameters, each a value, a list or a range", _is_table),
+            "NEEDS": Attribute('a tuple of names, of which there is "reserve"', _are_names),
+            "check": Attribute("a function of the parameters", callable),
+            "answers": Attribute("a function of the parameters that returns a module", callable),
+        },
+    ),
     "nas.data": Kind("load", {"NEEDS_PATH": Attribute("True or False", _is_flag, required=True)}),
 }
 

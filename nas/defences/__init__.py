@@ -1,1 +1,43 @@
-"""Defences, one file each: `defend(setup, teachers) -> TrainSetup`."""
+"""Defences, one file each. A defence changes how a candidate is trained, or what its deployed network answers.
+
+A file provides `defend(setup, teach, **parameters) -> TrainSetup`, and whichever of these it needs:
+
+- `PARAMETERS`: what a search samples for each parameter unless the user says otherwise, written as in a configuration:
+  one value, a list, or a range `{"low": 0.05, "high": 2.0, "log": True}`; put the strongest last.
+- `check(**parameters)`: raises a `ValueError` for values that make no sense.
+- `NEEDS = ("reserve",)`: asks for labelled records beside the members, `setup.reserve`.
+- `answers(**parameters) -> nn.Module`: what the deployed network's logits pass through before anyone sees them
+  (`nas.training.answers`); with `write_onnx` it can be exported.
+
+Who calls what, and when:
+
+1. Before any training, `nas.search.plan` reads `PARAMETERS`, puts the user's `[defence_parameters.NAME]` over them and
+   calls `check` with the ends of every range. What is a list or a range is sampled for every candidate as
+   `NAME.parameter`, whichever defence the candidate gets: spaces are fixed. A candidate keeps, in its key too, only the
+   parameters of its own defence.
+2. For each candidate, `nas.training.assess` makes the plain set-up of the members, with `answers(**parameters)` and,
+   where asked for, a part of the reserve in it, and calls `defend` once. `defend` returns another set-up
+   (`dataclasses.replace`). It gets no validation, test or non-member record.
+3. `teach(setup, rows=..., about=...)` trains a plain teacher, or fetches one that this study trained before, and
+   returns its logits. `rows` leaves records out, so that a teacher can speak of records it has never seen. Each call
+   counts as one of the candidate's `trainings`.
+4. `nas.training.loop.train` trains the set-up. It calls `setup.make_step` and `setup.make_watch` once with the network
+   and the optimizer, then the step for every batch of `setup.batches`, and the watch after every epoch. What is
+   remembered between batches belongs into `make_step`, never into the set-up: it may be trained more than once.
+5. The trained network gets `setup.answers`, and is measured, attacked and written down. What the set-up states as its
+   `guarantee` (`{"epsilon": 8.0, "delta": 1e-5}`) becomes measures of the candidate.
+6. An audit does 2 to 4 for each shadow network, with the same parameters and the same part of the reserve, on the
+   shadow's own members. Picks, exports, post-training versions and audits build the network with
+   `answers(**parameters)` and read its weights, without `defend`.
+
+How the published kinds fit:
+
+- a loss on logits sets `loss` and, with soft labels, `targets` (`gecko`);
+- a loss that looks inside the network or keeps state is a step made by `nas.training.loop.descend` (`relaxloss`);
+- per-example gradients and noise are a step of their own, with `batches` and a `guarantee`;
+- a game against an attacker network is a step that trains the attacker too, on `setup.reserve`;
+- records kept aside, and the weights of another epoch, need `make_watch` (`early_stopping`);
+- a mask on the answers needs `answers` (`confidence_rounding`).
+
+A defence must repeat from the set-up's seed, and train the architecture that it was given: that one was priced.
+"""

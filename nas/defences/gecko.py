@@ -8,15 +8,15 @@ cross-entropies carry their minus sign, and no true label enters the student's l
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from torch import Tensor
 
+from nas.training.defence import Teach
 from nas.training.loop import TrainSetup
 
 
-def defend(setup: TrainSetup, teach: Callable[[TrainSetup], Tensor]) -> TrainSetup:
+def defend(setup: TrainSetup, teach: Teach) -> TrainSetup:
     """Replace the labels by a float teacher's logits and the loss by the paper's symmetric cross-entropy.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from nas.deploy.timing import Timing
 from nas.deploy.timing import time_models
 from nas.pricing.price import screen
 from nas.runs.networks import UserNetwork
+from nas.training.answers import answering
+from nas.training.answers import answers_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 
@@ -99,7 +102,9 @@ def compare(
     models = []
     for precision in precisions:
         architecture = networks[precision]
-        network = found.network if architecture.key == found.architecture.key else build(architecture).eval()
+        network = found.network
+        if architecture.key != found.architecture.key:
+            network = answering(build(architecture).eval(), copy.deepcopy(answers_of(found.network)))
         models.append(to_onnx(architecture, network, precision, found.calibration))
     timings = time_models(models, rounds=rounds)
     return [

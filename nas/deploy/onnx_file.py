@@ -48,6 +48,7 @@ from nas.deploy.scales import folded_norms
 from nas.deploy.scales import quantizer_of
 from nas.deploy.scales import ranges_of
 from nas.deploy.scales import trained_scales
+from nas.training.answers import answers_of
 from nas.training.loop import logits_of
 from search_spaces.graph.architecture import WEIGHTED
 from search_spaces.graph.architecture import Architecture
@@ -77,7 +78,7 @@ def to_onnx(architecture: Architecture, network: nn.Module, precision: str, reco
 
     Raises:
         ValueError: If the precision is unknown, the network is in train mode, there are no calibration records, or an
-            operator has no ONNX rule.
+            operator, or the answers of the network's defence, have no ONNX rule.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"no precision {precision!r}; there are {list(PRECISIONS)}")
@@ -167,6 +168,8 @@ class _Writer:
     def graph(self) -> onnx.GraphProto:
         for index, op in enumerate(self.architecture.ops):
             self.names.append(self._rounded(index, self._computed(index, op)))
+        if (answers := answers_of(self.network)) is not None:
+            self._answered(answers)
         self.nodes[-1].output[0] = "logits"
         nodes = _reaching_the_end(self.nodes)
         read = {name for node in nodes for name in node.input}
@@ -179,6 +182,16 @@ class _Writer:
             ends[1:],
             initializer=[value for name, value in self.constants.items() if name in read],
         )
+
+    def _answered(self, answers: nn.Module) -> None:
+        """Write what the logits pass through before anyone sees them: the file must answer as what was measured."""
+        write = getattr(answers, "write_onnx", None)
+        if write is None:
+            raise ValueError(
+                f"the answers of this network's defence cannot be written as ONNX: {type(answers).__name__} has no "
+                "write_onnx, and a file without them would say more than was measured"
+            )
+        write(self._node, self._constant, self.names[-1])
 
     def _computed(self, index: int, op: Op) -> str:
         """Write an operator and return the name of its output before rounding."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from estimators.estimate import Estimate
 from estimators.estimate import flat
 from estimators.estimate import from_flat
 from nas.search.bench import Evaluated
@@ -22,6 +23,8 @@ SECONDS = "seconds_"
 DIVERGED = "diverged"
 OUT_OF_MEMORY = "out_of_memory"
 FAILED = "failed"
+# Starts the names of what a defence states beside the measures that every candidate has.
+GUARANTEE = "guarantee_"
 
 
 def result_of(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
@@ -33,16 +36,19 @@ def result_of(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
         candidate: What to train.
 
     Returns:
-        Costs and measures by name, the ends of an interval as `<name>_low` and `<name>_high`, wall time by phase as
-        `seconds_<phase>`, the digest of the weights, and the first objective once more as `default`, by which NNI
-        ranks; lower is better.
+        Costs and measures by name, the ends of an interval as `<name>_low` and `<name>_high`, what a defence states as
+        `guarantee_<name>`, wall time by phase as `seconds_<phase>`, the digest of the weights, and the first objective
+        once more as `default`, by which NNI ranks; lower is better.
 
     Raises:
         nas.training.loop.Diverged: If its training diverged.
     """
     evaluated = evaluate(plan, bench, candidate)
-    estimates = {**price(plan, candidate.architecture), **evaluated.measures}
+    costs = price(plan, candidate.architecture)
+    estimates = {**costs, **evaluated.measures}
     others = {"default": estimates[plan.config.objectives[0]].value, WEIGHTS: evaluated.weights}
+    for name in estimates.keys() - costs.keys() - set(MEASURED):
+        others[f"{GUARANTEE}{name}"] = estimates.pop(name).value
     return others | flat(estimates) | {f"{SECONDS}{phase}": value for phase, value in evaluated.seconds.items()}
 
 
@@ -50,12 +56,14 @@ def evaluated_in(numbers: Mapping[str, Any]) -> Evaluated:
     """Read back what NNI carried.
 
     >>> numbers = {"error": 0.2, "error_low": 0.1, "error_high": 0.4, "leakage": 0.5, "tpr_at_1pct_fpr": 0.0}
-    >>> carried = {**numbers, "loss_auc": 0.6, "accuracy_gap": 0.0, "weights_sha256": "ab", "seconds_training": 2.0}
-    >>> found = evaluated_in(carried)
-    >>> found.measures["error"], found.seconds
-    (Estimate(value=0.2, low=0.1, high=0.4), {'training': 2.0})
+    >>> numbers |= {"loss_auc": 0.6, "accuracy_gap": 0.0, "trainings": 1, "guarantee_epsilon": 8.0}
+    >>> found = evaluated_in({**numbers, "weights_sha256": "ab", "seconds_training": 2.0})
+    >>> found.measures["error"], found.measures["epsilon"], found.seconds["training"]
+    (Estimate(value=0.2, low=0.1, high=0.4), Estimate(value=8.0, low=8.0, high=8.0), 2.0)
     """
     measures = {name: from_flat(numbers, name) for name in MEASURED}
+    stated = {name.removeprefix(GUARANTEE): value for name, value in numbers.items() if name.startswith(GUARANTEE)}
+    measures |= {name: Estimate.exact(value) for name, value in stated.items()}
     return Evaluated(measures, seconds_in(numbers), numbers[WEIGHTS])
 
 

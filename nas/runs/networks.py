@@ -16,7 +16,9 @@ from nas.base import sizes
 from nas.base.reading import parse_json
 from nas.runs.run import open_run
 from nas.search.study import WEIGHTS
+from nas.training.defence import deployed_network
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import Shape
 from search_spaces.network import Network
 from search_spaces.network import build
@@ -197,9 +199,18 @@ def read_pick(folder: Path) -> tuple[Architecture, Network]:
     if files.digest_of(weights) != told[WEIGHTS]:
         raise ValueError(f"expected the weights that were measured in {weights}; got others: pick the candidate again")
     check_buildable(architecture)
-    network = build(architecture)
+    network = deployed_network(architecture, *_defence_in(described))
     try:
         network.load_state_dict(files.read_weights(weights))
     except RuntimeError:
         raise ValueError(f"expected the weights of network {architecture.key} in {weights}; got others") from None
     return architecture, network.eval()
+
+
+def _defence_in(described: Path) -> tuple[str, Params]:
+    """Read the defence of a pick and its parameters; a pick of an earlier version has none that changes answers."""
+    written = files.read_json(described)
+    name, parameters = written.get("defence", "none"), written.get("defence_parameters", {})
+    if not isinstance(name, str) or not isinstance(parameters, dict):
+        raise ValueError(f"expected a name as defence and an object as its parameters in {described}")
+    return name, parameters

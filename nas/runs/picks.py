@@ -30,8 +30,9 @@ def write(run: Run, choice: Choice) -> Path:
     architecture = run.architecture(trial)
     task = {name: study.user_attrs[TASK][name] for name in ("input_shape", "num_classes")}
     described = {"space": run.config.space, **task, "params": dict(architecture.params), "key": architecture.key}
+    defence = {"defence": report.defence_of(study, trial), "defence_parameters": report.parameters_of(trial)}
     with weights.open("rb") as stream:
         files.write(target / "weights.safetensors", lambda out: shutil.copyfileobj(stream, out))
-    files.write_json(target / "architecture.json", {**described, WEIGHTS: trial.user_attrs[WEIGHTS]})
+    files.write_json(target / "architecture.json", {**described, **defence, WEIGHTS: trial.user_attrs[WEIGHTS]})
     files.write_text(target / "card.md", report.card(study, trial, choice.reason, run.config.device))
     return target

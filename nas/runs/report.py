@@ -20,11 +20,14 @@ from nas.base.text import stacked
 from nas.pricing.report import bits_of
 from nas.runs.pareto import is_metric
 from nas.search.config import parse_config
+from nas.search.plan import DEFENCE_PARAMETERS
 from nas.search.storage import CONFIG
 from nas.search.storage import TASK
 from nas.spaces import space_named
 from nas.training.assess import MEASURED
+from nas.training.defence import described
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import ParamValue
 from search_spaces.space import SearchSpace
 
 # Columns of the front's table, in this order, if the study has them. The JSON has all numbers.
@@ -51,6 +54,11 @@ def defence_of(study: optuna.Study, trial: FrozenTrial) -> str:
     return str(trial.params.get("defence", study.user_attrs[CONFIG]["defences"][0]))
 
 
+def parameters_of(trial: FrozenTrial) -> dict[str, ParamValue]:
+    """Return the parameters of the defence that a trial was trained with: fixed ones and sampled ones."""
+    return dict(trial.user_attrs.get(DEFENCE_PARAMETERS, {}))
+
+
 def row(study: optuna.Study, trial: FrozenTrial) -> Row:
     """Describe a trained candidate: its number, architecture, bits, and every measured number with its interval."""
     architecture = architecture_of(study, trial)
@@ -62,6 +70,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "bits": bits_of(architecture),
         "recipe": asdict(recipe),
         "defence": defence_of(study, trial),
+        "defence_parameters": parameters_of(trial),
         **{name: plain(value) for name, value in trial.user_attrs.items() if _is_number(value)},
     }
 
@@ -81,29 +90,32 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     for trial in trials:
         cells = [_cell(trial, name) for name in names]
         bits = bits_of(architecture_of(study, trial)).replace(" A ", "\nA ")
-        table.add_row(str(trial.number), *cells, bits, defence_of(study, trial))
+        # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
+        defence = described(defence_of(study, trial), parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
+        table.add_row(str(trial.number), *cells, bits, defence)
     return table
 
 
 def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> str:
     """Write the card of a picked network, in Markdown."""
     config = study.user_attrs[CONFIG]
-    described = row(study, trial)
+    facts = row(study, trial)
+    defence = described(facts["defence"], facts["defence_parameters"])
     lines = [
         f"# Candidate {trial.number} of {study.study_name}",
         "",
         f"Reason for the choice: {reason}.",
         "",
-        f"- candidate `{described['key']}` of the space `{config['space']}`, bits {described['bits']}",
-        f"- trained on `{config['dataset']}` with the defence `{described['defence']}`, seed {config['seed']}",
+        f"- candidate `{facts['key']}` of the space `{config['space']}`, bits {facts['bits']}",
+        f"- trained on `{config['dataset']}` with the defence `{defence}`, seed {config['seed']}",
         f"- costs are estimates for the device `{device}`",
         "",
         "| metric | value | interval |",
         "|---|---|---|",
     ]
-    for name in [*MEASURED, *(name for name in described if name not in MEASURED)]:
+    for name in [*MEASURED, *(name for name in facts if name not in MEASURED)]:
         if name in trial.user_attrs and is_metric(trial, name):
-            number = from_flat(described, name)
+            number = from_flat(facts, name)
             interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
             lines.append(f"| {name} | {number.value:.6g} | {interval} |")
     lines += [

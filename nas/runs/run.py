@@ -18,6 +18,8 @@ from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
 from nas.runs.report import architecture_of
+from nas.runs.report import defence_of
+from nas.runs.report import parameters_of
 from nas.runs.report import space_of
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
@@ -33,9 +35,9 @@ from nas.search.storage import ORIGIN
 from nas.search.storage import check_origin
 from nas.search.storage import load_study
 from nas.search.study import WEIGHTS
+from nas.training.defence import deployed_network
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import Network
-from search_spaces.network import build
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +160,8 @@ class Run:
         Raises:
             ValueError: As `weights`.
         """
-        network = build(self.architecture(trial))
+        architecture = self.architecture(trial)
+        network = deployed_network(architecture, defence_of(self.study, trial), parameters_of(trial))
         weights = self.weights(trial)
         try:
             network.load_state_dict(files.read_weights(weights))

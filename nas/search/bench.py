@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from estimators.estimate import Estimate
@@ -66,19 +70,47 @@ def make_bench(plan: Plan) -> Bench:
         bank=bank,
         defences=plan.defences,
         seed=plan.config.seed,
-        teach=lambda setup: cached_teacher(plan, setup),
+        teach=partial(cached_teacher, plan),
     )
 
 
-def cached_teacher(plan: Plan, setup: TrainSetup) -> Tensor:
-    """Return a teacher's logits, training it once per study: candidates that differ only in bits share theirs."""
+def cached_teacher(plan: Plan, setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:
+    """Return a teacher's logits, training it once per study: candidates that differ only in bits share theirs.
+
+    Args:
+        plan: The search; if it has a teacher for all, that one is trained in place of the set-up's network.
+        setup: Describes the teacher.
+        rows: Rows it is trained on; None: all.
+        about: Features it is asked about; None: the set-up's.
+    """
     teacher = plan.teacher or Candidate(setup.architecture, setup.recipe)
     seed = seed_from(plan.config.seed, teacher.key)
     what = f"{plan.data.fingerprint} {teacher.key} {seed} {training_version()}"
+    what += _other_records(plan, setup, rows, about)
     name = hashlib.sha256(what.encode()).hexdigest()[:16]
     path = plan.cache_folder / f"teacher-{name}.npz"
     files.private_folder(path.parent)
-    training = plain_setup(teacher.architecture, setup.features, setup.targets, teacher.recipe, seed)
+    described = plain_setup(teacher.architecture, setup.features, setup.targets, teacher.recipe, seed)
     with locks.held(path.with_suffix(".lock")):
-        logits = cached_logits(path, lambda: train_teacher(training).cpu().numpy())
+        logits = cached_logits(path, lambda: train_teacher(described, rows=rows, about=about).cpu().numpy())
     return torch.from_numpy(logits).to(setup.features.device)
+
+
+def _other_records(plan: Plan, setup: TrainSetup, rows: Tensor | None, about: Tensor | None) -> str:
+    """Name what a teacher is trained on and asked about, unless both are the members, all of them."""
+    parts: list[Tensor | None] = [rows, about]
+    members = plan.data.members
+    if not _equal(setup.features, members.features) or not _equal(setup.targets, members.labels):
+        parts += [setup.features, setup.targets]
+    if all(part is None for part in parts):
+        return ""
+    digest = hashlib.sha256()
+    for part in parts:
+        values = np.zeros(0) if part is None else np.ascontiguousarray(part.cpu().numpy())
+        digest.update(f"{values.shape} {values.dtype}".encode())
+        digest.update(values.data)
+    return f" {digest.hexdigest()}"
+
+
+def _equal(ours: Tensor, members: NDArray[Any]) -> bool:
+    return np.array_equal(ours.cpu().numpy(), members)

@@ -123,7 +123,7 @@ class RecipeSettings(BaseModel):
     def _each_value_is_a_recipe(self) -> Self:
         for field in fields(Recipe):
             kinds, expected = ALLOWED[type(field.default)]
-            for value in _extremes(getattr(self, field.name)):
+            for value in extremes_of(getattr(self, field.name)):
                 if not isinstance(value, kinds):
                     raise ValueError(f"expected {expected} for {field.name}; got {value!r}")
                 values: dict[str, Any] = {field.name: value}
@@ -133,7 +133,7 @@ class RecipeSettings(BaseModel):
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return the Optuna distributions of what is searched."""
         named = ((field.name, getattr(self, field.name)) for field in fields(Recipe))
-        return {name: _distribution(setting) for name, setting in named if isinstance(setting, Range | list)}
+        return {name: distribution_of(setting) for name, setting in named if isinstance(setting, Range | list)}
 
     def recipe(self, params: Params) -> Recipe:
         """Return the recipe of a sampled point: its own values where searched, the fixed ones elsewhere."""
@@ -145,7 +145,7 @@ class RecipeSettings(BaseModel):
 
     def middle(self) -> Recipe:
         """Return the recipe in the middle of every range: the reference bank's and a fixed teacher's."""
-        values: dict[str, Any] = {field.name: _middle(getattr(self, field.name)) for field in fields(Recipe)}
+        values: dict[str, Any] = {field.name: middle_of(getattr(self, field.name)) for field in fields(Recipe)}
         return Recipe(**values)
 
 
@@ -165,6 +165,9 @@ class SearchConfig(BaseModel):
         budgets: Upper limits by metric; cost limits are checked before training.
         attack: A file of `estimators/leakage/attacks`.
         defences: Files of `nas/defences`; with several, the search chooses for each candidate.
+        defence_parameters: By defence, its parameters: one value, a list to choose from, or a range to search, as in
+            the recipe (`[defence_parameters.relaxloss]`, then `alpha = 0.5`); one left out is searched as the
+            defence's file says.
         teacher: A point of the space that every distilled candidate learns from; None: its own float twin.
         references: Networks in the reference bank, an even number.
         recipe: How candidates are trained, searched with the architecture.
@@ -191,6 +194,7 @@ class SearchConfig(BaseModel):
     budgets: dict[str, Annotated[float, Strict(), AllowInfNan(False)]] = {}
     attack: str = "lira_fitted"
     defences: tuple[str, ...] = ("none", "gecko")
+    defence_parameters: dict[str, dict[str, Setting]] = {}
     teacher: dict[str, ParamValue] | None = None
     references: Whole = Field(default=8, ge=2, le=MOST_REFERENCES, multiple_of=2)
     recipe: RecipeSettings = Field(default_factory=RecipeSettings)
@@ -288,7 +292,7 @@ def differences(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the settings of a table (recipe, budgets, teacher) one by one."""
+    """Name the settings of a table (recipe, budgets, teacher, one defence's parameters) one by one."""
     flat = {}
     for name, value in values.items():
         parts = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, Mapping) else {name: value}
@@ -319,7 +323,7 @@ def _problem(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     path = [str(part) for part in item["loc"] if part not in ("value", "range", "list")]
     name = ".".join(path)
     if item["type"] == "extra_forbidden":
-        known = (model, RecipeSettings, Range)[len(path) - 1]
+        known = Range if path[0] == "defence_parameters" else (model, RecipeSettings, Range)[len(path) - 1]
         return f"no setting {name!r}; there are {sorted(known.model_fields)}"
     if item["type"] == "value_error":  # one of ours, which says what it got
         message = str(item["msg"]).removeprefix("Value error, ")
@@ -329,7 +333,8 @@ def _problem(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     return f"{name}: {item['msg']}" + ("" if is_secret else f"; got {item['input']!r}")
 
 
-def _distribution(setting: Range | list[Value]) -> BaseDistribution:
+def distribution_of(setting: Range | list[Value]) -> BaseDistribution:
+    """Return the Optuna distribution of what is searched."""
     if isinstance(setting, list):
         return CategoricalDistribution(setting)
     if isinstance(setting.low, int) and isinstance(setting.high, int):
@@ -337,13 +342,15 @@ def _distribution(setting: Range | list[Value]) -> BaseDistribution:
     return FloatDistribution(float(setting.low), float(setting.high), log=setting.log)
 
 
-def _extremes(setting: Setting) -> list[Value]:
+def extremes_of(setting: Setting) -> list[Value]:
+    """List the values between which all others lie: both ends, every choice, or the one value."""
     if isinstance(setting, Range):
         return [setting.low, setting.high]
     return setting if isinstance(setting, list) else [setting]
 
 
-def _middle(setting: Setting) -> Value:
+def middle_of(setting: Setting) -> Value:
+    """Return the value in the middle, on a log scale where the range is."""
     if isinstance(setting, list):
         return setting[len(setting) // 2]
     if not isinstance(setting, Range):

@@ -39,6 +39,7 @@ from nas.training.assess import measure
 from nas.training.bank import halves
 from nas.training.loop import training_version
 from nas.training.recipe import Recipe
+from search_spaces.graph.architecture import Params
 from search_spaces.graph.builder import GraphBuilder
 
 FEATURES, CLASSES = 6, 3
@@ -77,7 +78,9 @@ def _tried_out(plan: Plan) -> dict[str, Any]:
     bench = _bench(plan)
     return {
         "measures": {name: estimate.value for name, estimate in measure(_network(), bench).items()},
-        "defences": {name: _trained(name, bench) for name in sorted(plan.defences)},
+        "defences": {
+            name: _trained(name, settings.middle(), bench) for name, settings in sorted(plan.defence_settings.items())
+        },
     }
 
 
@@ -194,10 +197,10 @@ def _network() -> nn.Module:
     return network.eval()
 
 
-def _trained(defence: str, bench: Bench) -> list[float]:
+def _trained(defence: str, parameters: Params, bench: Bench) -> list[float]:
     graph = GraphBuilder((FEATURES,))
     graph.linear(graph.activation(graph.linear(0, 8, bias=True)), CLASSES, bias=True)
-    candidate = Candidate(graph.architecture("made up", {}), Recipe(epochs=2, batch_size=20), defence)
+    candidate = Candidate(graph.architecture("made up", {}), Recipe(epochs=2, batch_size=20), defence, parameters)
     network = assess(candidate, replace(bench, attack=_no_attack, bank=None)).network
     with torch.no_grad():
         logits = network(torch.from_numpy(bench.data.test.features[:2]).to(next(network.parameters()).device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,15 @@ from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
 from nas.search.config import SearchConfig
+from nas.search.defence_settings import DefenceSettings
+from nas.search.defence_settings import settings_of
 from nas.spaces import sample
 from nas.training.assess import MEASURED
 from nas.training.assess import Attack
 from nas.training.assess import Candidate
-from nas.training.assess import Defence
 from nas.training.bank import BankSpec
+from nas.training.defence import Defence
+from nas.training.defence import load_defence
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.space import Distributions
@@ -37,6 +41,8 @@ from search_spaces.space import SearchSpace
 
 NNI_PAGE = Path("nni") / "page.txt"
 """In a run's folder: the address of NNI's web page while its service runs."""
+DEFENCE_PARAMETERS = "defence_parameters"
+"""User attribute of a trial: its defence's parameters, fixed and sampled; absent where the defence has none."""
 CostMetric: TypeAlias = Callable[[Architecture, Device], Estimate]
 # Random points priced before a search with cost budgets: a limit that none of them meets is called unreachable.
 POINTS_PRICED = 1000
@@ -56,7 +62,9 @@ class Plan:
         attack: The membership attack.
         needs_bank: Whether the attack uses reference networks.
         defences: The defences to choose from.
-        distributions: All that is sampled: the space's parameters, the searched parts of the recipe, the defence.
+        defence_settings: The parameters of each defence, as values or as what is sampled.
+        distributions: All that is sampled: the space's parameters, the searched parts of the recipe, the defence, and
+            the parameters of every defence as `defence.parameter`. Those of a defence that was not chosen are ignored.
         teacher: The network that distilled candidates learn from; None for each one's own float twin.
     """
 
@@ -69,6 +77,7 @@ class Plan:
     attack: Attack
     needs_bank: bool
     defences: Mapping[str, Defence]
+    defence_settings: Mapping[str, DefenceSettings]
     distributions: Distributions
     teacher: Candidate | None
 
@@ -96,8 +105,9 @@ class Plan:
             ValueError: If the point does not belong to the space or makes no valid recipe.
         """
         architecture = self.space.decode({name: params[name] for name in self.space.distributions if name in params})
-        defence = params["defence"] if "defence" in self.distributions else self.config.defences[0]
-        return Candidate(architecture, self.config.recipe.recipe(params), str(defence))
+        defence = str(params["defence"] if "defence" in self.distributions else self.config.defences[0])
+        parameters = self.defence_settings[defence].parameters(params)
+        return Candidate(architecture, self.config.recipe.recipe(params), defence, parameters)
 
 
 def resolve(config: SearchConfig, runs: Path) -> Plan:
@@ -130,7 +140,8 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         raise ValueError(
             f"expected at least {fewest} references for the attack {config.attack!r}; got {config.references}"
         )
-    defences = {name: plugins.load("nas.defences", name, "defend") for name in config.defences}
+    defences = {name: load_defence(name) for name in config.defences}
+    defence_settings = settings_of(defences.values(), config.defence_parameters)
     source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
     records = load_records(source)
     space: SearchSpace = make_space(records.input_shape, records.num_classes)
@@ -150,7 +161,8 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         attack=attack,
         needs_bank=needs_bank,
         defences=defences,
-        distributions=_distributions(config, space),
+        defence_settings=defence_settings,
+        distributions=_distributions(config, space, defence_settings.values()),
         teacher=teacher,
     )
     _check_runs(plan)
@@ -206,10 +218,14 @@ def _check_budgets(plan: Plan) -> None:
     raise ValueError(f"no candidate meets the budget: {POINTS_PRICED} screened on {plan.device.name}, {seen}")
 
 
-def _distributions(config: SearchConfig, space: SearchSpace) -> dict[str, BaseDistribution]:
+def _distributions(
+    config: SearchConfig, space: SearchSpace, defences: Iterable[DefenceSettings]
+) -> dict[str, BaseDistribution]:
     distributions = {**space.distributions, **config.recipe.distributions()}
     if len(config.defences) > 1:
         distributions["defence"] = CategoricalDistribution(config.defences)
+    for settings in defences:
+        distributions |= settings.distributions()
     return distributions
 
 

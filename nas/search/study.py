@@ -44,6 +44,7 @@ from nas.search.bench import make_bench
 from nas.search.claims import claim
 from nas.search.claims import first_with_key
 from nas.search.claims import release
+from nas.search.plan import DEFENCE_PARAMETERS
 from nas.search.plan import Plan
 from nas.search.plan import price
 from nas.search.samplers import suggest
@@ -87,6 +88,8 @@ def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
         trial, lock = claimed
         candidate = plan.candidate(suggest(plan, trial))
         trial.set_user_attr("key", candidate.key)
+        if candidate.defence_parameters:
+            trial.set_user_attr(DEFENCE_PARAMETERS, dict(candidate.defence_parameters))
         refusal = _refusal(plan, study, trial, candidate)
         if refusal is None:
             return Proposal(trial, candidate, lock)

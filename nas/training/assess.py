@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -26,8 +27,13 @@ from estimators.leakage.statistics.auc_and_rates import auc_interval
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr_interval
 from nas.base.clock import Clock
+from nas.records import Records
 from nas.records import Splits
+from nas.training.defence import Defence
+from nas.training.defence import Teach
+from nas.training.defence import parted
 from nas.training.loop import BATCH_IN_CACHE
+from nas.training.loop import Labelled
 from nas.training.loop import TrainSetup
 from nas.training.loop import compute_device
 from nas.training.loop import logits_of
@@ -36,10 +42,9 @@ from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Params
 
 Attack: TypeAlias = Callable[[Evidence], NDArray[np.float64]]
-Teach: TypeAlias = Callable[[TrainSetup], Tensor]
-Defence: TypeAlias = Callable[[TrainSetup, Teach], TrainSetup]
 # Larger tensors leave a CPU's cache, smaller ones are all overhead; this many are 64 colour images of 32 x 32.
 VALUES_IN_CACHE = 64 * 3 * 32 * 32
 MEASURES: Mapping[str, str] = {
@@ -48,8 +53,9 @@ MEASURES: Mapping[str, str] = {
     "tpr_at_1pct_fpr": "Share of members that the attack finds at 1 % FPR, with a bootstrap 95 % interval.",
     "loss_auc": "AUC of the loss threshold, the baseline of the attack, with its DeLong 95 % interval.",
     "accuracy_gap": "Accuracy on members minus accuracy on non-members, with Newcombe's 95 % interval.",
+    "trainings": "Trainings that a candidate costs: its own and those of the teachers that its defence asks for.",
 }
-"""What is measured of a trained network, with a line on each."""
+"""What is measured of every candidate, with a line on each; a defence may add what it guarantees."""
 MEASURED = tuple(MEASURES)
 
 
@@ -61,16 +67,21 @@ class Candidate:
         architecture: The network.
         recipe: How it is trained.
         defence: Name of the defence, a file of `nas/defences`.
+        defence_parameters: One value for each of that defence's parameters, of no other's.
     """
 
     architecture: Architecture
     recipe: Recipe
     defence: str = "none"
+    defence_parameters: Params = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Sixteen hex digits: equal candidates share them, whatever sampled them."""
-        text = json.dumps([self.architecture.key, asdict(self.recipe), self.defence], sort_keys=True)
+        parts = [self.architecture.key, asdict(self.recipe), self.defence]
+        if self.defence_parameters:
+            parts.append(dict(self.defence_parameters))
+        text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -79,7 +90,8 @@ class Bench:
     """All that stays fixed while candidates come and go.
 
     Attributes:
-        data: The five record sets. `assess` reads members, non-members and validation only.
+        data: The five record sets. `assess` reads members, non-members and validation, and for a defence that needs
+            it a part of the reserve.
         attack: Gives each record a score, higher for members.
         bank: The study's reference networks on members followed by non-members; None for attacks without references.
         defences: The defences that a candidate may name.
@@ -100,7 +112,8 @@ class Assessment:
     """What one training and one attack gave.
 
     Attributes:
-        measures: One estimate for each name in `MEASURED`; intervals are 95 %.
+        measures: One estimate for each name in `MEASURED`, and the guarantee of the defence if it has one; intervals
+            are 95 %.
         network: The trained network, in eval mode.
         seconds: Wall time by phase: `teacher`, `training`, `attack` (one forward pass and the statistics).
     """
@@ -115,7 +128,8 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
 
     The error is measured on the validation records; the attack sees the logits of members and non-members without
     being told which is which. The seed comes from the run's seed and the candidate's key, so the numbers do not depend
-    on what was assessed before.
+    on what was assessed before. For the same reason `trainings` counts the candidate's own training and every teacher
+    that its defence asked for, also one that another candidate had trained before.
 
     Args:
         candidate: What to train.
@@ -126,27 +140,57 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
 
     Raises:
         nas.training.loop.Diverged: If the training's loss, or a logit afterwards, is not finite.
-        ValueError: If the candidate names a defence that the bench does not have.
+        ValueError: If the candidate names a defence that the bench does not have, or its guarantee has the name of a
+            measure.
     """
     if candidate.defence not in bench.defences:
         raise ValueError(f"no defence {candidate.defence!r} on this bench; there are {sorted(bench.defences)}")
     clock = Clock()
-    members = bench.data.members
-    setup = set_up(candidate, members.features, members.labels, seed_from(bench.seed, candidate.key))
-    setup = bench.defences[candidate.defence](setup, bench.teach)
+    members, defence = bench.data.members, bench.defences[candidate.defence]
+    reserve = parted(bench.data.reserve)[0] if "reserve" in defence.needs else None
+    setup = set_up(candidate, members.features, members.labels, seed_from(bench.seed, candidate.key), reserve)
+    trainings = 1
+
+    def teach(setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:
+        nonlocal trainings
+        trainings += 1
+        return bench.teach(setup, rows=rows, about=about)
+
+    setup = defence.set_up(setup, teach, candidate.defence_parameters)
+    if taken := setup.guarantee.keys() & set(MEASURED):
+        raise ValueError(f"expected other names for the guarantee of {candidate.defence!r}; got {sorted(taken)}")
     clock.lap("teacher")
     network = train(setup)
     clock.lap("training")
-    measures = measure(network, bench)
+    stated = {"trainings": trainings, **setup.guarantee}
+    measures = measure(network, bench) | {name: Estimate.exact(value) for name, value in stated.items()}
     clock.lap("attack")
     return Assessment(measures, network, clock.seconds)
 
 
-def set_up(candidate: Candidate, features: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> TrainSetup:
-    """Set up a candidate's training on some records, without its defence."""
+def set_up(
+    candidate: Candidate,
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    seed: int,
+    reserve: Records | None = None,
+) -> TrainSetup:
+    """Set up a candidate's training on some records, without its defence.
+
+    Args:
+        candidate: What to train.
+        features: `(records, ...)`.
+        labels: `(records,)`.
+        seed: Of the training.
+        reserve: Records beside them, for a defence that needs such.
+    """
     place = compute_device()
     records, targets = torch.from_numpy(features).to(place), torch.from_numpy(labels).to(place)
-    return plain_setup(candidate.architecture, records, targets, candidate.recipe, seed)
+    setup = plain_setup(candidate.architecture, records, targets, candidate.recipe, seed)
+    if reserve is None:
+        return setup
+    beside = Labelled(torch.from_numpy(reserve.features).to(place), torch.from_numpy(reserve.labels).to(place))
+    return replace(setup, reserve=beside)
 
 
 def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:
@@ -176,9 +220,16 @@ def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:
     }
 
 
-def train_teacher(setup: TrainSetup) -> Tensor:
-    """Train the teacher that a set-up describes and return its logits on the set-up's records."""
-    logits = logits_of(train(setup), setup.features)
+def train_teacher(setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:
+    """Train the teacher that a set-up describes and ask it; see `nas.training.defence.Teach`.
+
+    Teachers of different rows have different seeds.
+    """
+    features, targets, seed = setup.features, setup.targets, setup.seed
+    if rows is not None:
+        features, targets, seed = features[rows], targets[rows], seed_from(seed, *rows.tolist())
+    network = train(plain_setup(setup.architecture, features, targets, setup.recipe, seed))
+    logits = logits_of(network, setup.features if about is None else about)
     return torch.from_numpy(logits).to(setup.features.device)
 
 

@@ -1,12 +1,20 @@
-"""One plain training loop: AdamW or SGD, a one-cycle schedule, quantisation-aware because the network is."""
+"""One plain training loop: AdamW or SGD, a one-cycle schedule, quantisation-aware because the network is.
+
+The loop knows no defence. What a defence may change is in `TrainSetup`, whose defaults are the plain training.
+"""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -16,8 +24,10 @@ from torch import Tensor
 from torch import nn
 from torch.nn import functional
 
+from nas.training.answers import answering
 from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Architecture
+from search_spaces.network import Network
 from search_spaces.network import build
 
 TRAINING_VERSION = 1
@@ -37,16 +47,109 @@ class Diverged(ValueError):  # noqa: N818 - it is an outcome of a training, not 
 
 
 @dataclass(frozen=True, eq=False)
+class Labelled:
+    """Records with their classes.
+
+    Attributes:
+        features: `(records, ...)` float32.
+        labels: `(records,)` classes.
+    """
+
+    features: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one training step sees.
+
+    Attributes:
+        epoch: From 0.
+        rows: `(batch,)`: the records' rows in the set-up.
+        features: `(batch, ...)`, augmented if the recipe says so.
+        targets: `(batch,)` or `(batch, classes)`: the set-up's.
+    """
+
+    epoch: int
+    rows: Tensor
+    features: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A training that is about to begin.
+
+    Whatever a step remembers from batch to batch is made when it is given this, never in the set-up: a set-up that is
+    trained twice gives the same weights twice. Random numbers come from torch's global stream, which the loop seeds,
+    or from a generator made of `setup.seed`.
+
+    Attributes:
+        setup: What is trained; its features lie in memory as the network reads them fastest.
+        network: In train mode, with its initial weights.
+        optimizer: Over the network's parameters; the loop moves its learning rate after each step.
+        augment: Changes features `(batch, ...)` as the recipe says; a step that wants several changed copies of a
+            batch calls it on `setup.features[rows]`.
+    """
+
+    setup: TrainSetup
+    network: Network
+    optimizer: torch.optim.Optimizer
+    augment: Callable[[Tensor], Tensor]
+
+
+Step: TypeAlias = Callable[[Batch], Tensor]
+"""Takes one batch, changes the network, and returns the loss, from which the loop sees a training that diverged."""
+Watch: TypeAlias = Callable[[int], None]
+"""Called after each epoch with its number, from 0. It leaves the network in train mode; it may change weights."""
+Batches: TypeAlias = Callable[[int, int, torch.Generator], Iterable[Tensor]]
+"""Takes the number of records, the number of steps and a generator; gives the rows of each step of one epoch."""
+
+
+def shuffled(records: int, steps: int, order: torch.Generator) -> Iterable[Tensor]:
+    """Cut the records, in a new random order, into batches of equal size."""
+    return torch.randperm(records, generator=order).tensor_split(steps)
+
+
+def descend(training: Training, loss_of: Callable[[Batch], Tensor]) -> Step:
+    """Return the step that follows the gradient of a loss; the loss may look inside the network and keep state."""
+
+    def step(batch: Batch) -> Tensor:
+        training.optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        training.optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def plain_step(training: Training) -> Step:
+    """Return the step that follows the gradient of the set-up's loss."""
+    network, loss = training.network, training.setup.loss
+    return descend(training, lambda batch: loss(network(batch.features), batch.targets))
+
+
+@dataclass(frozen=True, eq=False)
 class TrainSetup:
-    """Everything one training needs. A defence takes one and returns another.
+    """Everything one training needs. A defence takes one and returns another (`nas.defences`).
 
     Attributes:
         architecture: The network to train.
-        features: `(records, ...)` float32, the members and nobody else.
+        features: `(records, ...)` float32: the members and nobody else, until a defence says otherwise.
         targets: `(records,)` classes, or `(records, classes)` soft targets that the loss understands.
         loss: Takes logits `(batch, classes)` and the batch's targets; lower is better.
         recipe: How to train.
         seed: Fixes initial weights, batch order and dropout.
+        reserve: Records beside the members, for a defence that asks for them; None for all others. No attack and no
+            measure uses them.
+        make_step: Makes the training step; see `Training`.
+        make_watch: Makes what is called after each epoch; None: nothing is.
+        batches: Draws an epoch's batches, as many as it is told.
+        answers: What the deployed network's logits pass through before anyone sees them (`nas.training.answers`); None:
+            nothing.
+        guarantee: Numbers that the defence states of what it trains, by name (`epsilon`, `delta`); each becomes a
+            measure of the candidate.
     """
 
     architecture: Architecture
@@ -55,6 +158,12 @@ class TrainSetup:
     loss: Loss
     recipe: Recipe
     seed: int
+    reserve: Labelled | None = None
+    make_step: Callable[[Training], Step] = plain_step
+    make_watch: Callable[[Training], Watch] | None = None
+    batches: Batches = shuffled
+    answers: nn.Module | None = None
+    guarantee: Mapping[str, float] = field(default_factory=dict)
 
 
 def plain_setup(architecture: Architecture, features: Tensor, labels: Tensor, recipe: Recipe, seed: int) -> TrainSetup:
@@ -82,17 +191,17 @@ def seed_from(*parts: object) -> int:
 
 
 def train(setup: TrainSetup) -> nn.Module:
-    """Train a network and return it in eval mode, on the device of the features.
+    """Train a network and return it in eval mode, on the device of the features, with its answers as deployed.
+
+    What is returned is built anew and given the trained weights: whatever a step left on the network it trained (hooks,
+    wrapped layers) is not in what will be rebuilt from those weights, so it may not be in what is measured either.
 
     Raises:
         Diverged: If the loss is not finite at the end of an epoch.
     """
     recipe = setup.recipe
-    network = build(setup.architecture, dropout=recipe.dropout, seed=setup.seed).to(setup.features.device)
-    features = setup.features
+    network, features = _built(setup), setup.features
     if features.ndim == 4:
-        # Worth 1.2 to 1.6 times on small CNNs on a CPU (docs/design.md).
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         features = features.contiguous(memory_format=torch.channels_last)
     steps = max(1, min(-(-len(features) // recipe.batch_size), len(features) // 2))
     optimizer = _optimizer(network, recipe)
@@ -100,21 +209,36 @@ def train(setup: TrainSetup) -> nn.Module:
         optimizer, max_lr=recipe.learning_rate, total_steps=steps * recipe.epochs
     )
     order = torch.Generator().manual_seed(setup.seed)
+
+    def augment(batch: Tensor) -> Tensor:
+        return _flip_crop(batch, order) if recipe.augment == "flip-crop" else batch
+
     network.train()
     with _seeded(setup.seed):
+        answers = copy.deepcopy(setup.answers)  # a watch may teach them something; the set-up stays as it was
+        training = Training(replace(setup, features=features, answers=answers), network, optimizer, augment)
+        step = setup.make_step(training)
+        watch = None if setup.make_watch is None else setup.make_watch(training)
         for epoch in range(recipe.epochs):
-            for rows in torch.randperm(len(features), generator=order).tensor_split(steps):
-                batch = features[rows]
-                if recipe.augment == "flip-crop":
-                    batch = _flip_crop(batch, order)
-                optimizer.zero_grad(set_to_none=True)
-                loss = setup.loss(network(batch), setup.targets[rows])
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+            for rows in setup.batches(len(features), steps, order):
+                loss = step(Batch(epoch, rows, augment(features[rows]), setup.targets[rows]))
                 schedule.step()
             if not torch.isfinite(loss):
                 raise Diverged(f"the loss became {loss.item()} in epoch {epoch + 1} of {recipe.epochs}")
-    return network.eval()
+            if watch is not None:
+                watch(epoch)
+    trained = _built(setup)
+    trained.load_state_dict(network.state_dict())
+    return answering(trained, answers).eval().to(features.device)
+
+
+def _built(setup: TrainSetup) -> Network:
+    """Build the network to train where its records are, laid out in memory as it runs fastest."""
+    network = build(setup.architecture, dropout=setup.recipe.dropout, seed=setup.seed).to(setup.features.device)
+    if setup.features.ndim == 4:
+        # Worth 1.2 to 1.6 times on small CNNs on a CPU (docs/design.md).
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import pytest
 from estimators.devices.files import available_devices
 from nas.base import plugins
 from nas.base import text
+from nas.base.errors import clipped
 from nas.commands.options import show_table
 from nas.training.assess import MEASURED
 
@@ -46,7 +47,7 @@ UNKNOWN = {
 
 @pytest.mark.parametrize("flags", UNKNOWN)
 def test_an_unknown_name_lists_those_there_are(refused, flags):
-    assert refused("search", *flags) == short(UNKNOWN[flags])
+    assert refused("search", *flags) == clipped(UNKNOWN[flags])
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,17 @@
 """What an audit of a run's candidate puts together: the records under attack, members and others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nas.audit.candidate import pool_of
 from nas.audit.candidate import shadow_spec
+from nas.audit.shadows import train_shadow
 from nas.records import Records
 from nas.training.assess import Candidate
+from nas.training.loop import train
+from nas.training.recipe import Recipe
 from tests.small_search import planned
 
 
@@ -51,13 +56,25 @@ def test_a_pool_without_a_class_in_common_is_refused():
         pool_of(members, others, seed=0)
 
 
-def test_what_learned_from_a_shared_teacher_is_refused_for_shadows_would_learn_from_another(tmp_path):
+def test_shadows_of_what_learned_from_a_shared_teacher_have_one_of_its_kind_on_their_own_records(tmp_path, monkeypatch):
     plan = planned(tmp_path, teacher={}, defences=["none", "gecko"])
     architecture = plan.space.decode(plan.space.reference)
     pool = pool_of(plan.data.members, plan.data.test, seed=0)
     plain, distilled = (Candidate(architecture, plan.config.recipe.middle(), name) for name in ("none", "gecko"))
-    with pytest.raises(ValueError, match=r"in float32 as the teacher; the defence 'gecko' used the teacher [0-9a-f]+ "):
-        shadow_spec(plan, distilled, pool)
-    assert shadow_spec(plan, plain, pool).candidate is plain
-    own_twin = planned(tmp_path, defences=["none", "gecko"])
-    assert shadow_spec(own_twin, distilled, pool).candidate is distilled
+    assert (shadow_spec(plan, plain, pool).candidate, shadow_spec(plan, plain, pool).teacher) == (plain, None)
+    spec = shadow_spec(plan, replace(distilled, recipe=Recipe(epochs=1, batch_size=16)), pool)
+    assert spec.teacher is plan.teacher
+    own_twin = shadow_spec(planned(tmp_path, defences=["none", "gecko"]), spec.candidate, pool)
+    assert own_twin.teacher is None
+    assert own_twin.key != spec.key
+    trained = []
+
+    def watched(setup):
+        trained.append(setup)
+        return train(setup)
+
+    monkeypatch.setattr("nas.training.assess.train", watched)
+    train_shadow(spec, 0)
+    (teacher,) = trained
+    assert (teacher.architecture, teacher.recipe) == (plan.teacher.architecture, plan.teacher.recipe)
+    np.testing.assert_array_equal(teacher.features.numpy(), pool.features[pool.rows(0, spec.seed)])

@@ -4,24 +4,31 @@ import numpy as np
 import pytest
 import torch
 
+from estimators.leakage.attacks import loss
 from nas.base import plugins
 from nas.defences import gecko
 from nas.defences import none
+from nas.records import Records
+from nas.records import Splits
 from nas.search.bench import make_bench
 from nas.spaces import sample
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
+from nas.training.assess import measure
 from nas.training.assess import train_teacher
+from nas.training.defence import load_defence
 from nas.training.loop import Diverged
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import train
 from nas.training.recipe import Recipe
+from tests.defended import DEFENCES
+from tests.defended import defended
+from tests.defended import middle_of
 from tests.small_search import planned
 from tests.small_search import with_settings
 
-DEFENCES = plugins.available("nas.defences", "defend")
 SPACES = plugins.available("search_spaces", "make_space")
 RECIPE = Recipe(epochs=2, batch_size=16)
 ONE_STEP_TOO_FAR = {"epochs": 1, "batch_size": 128, "learning_rate": 3e38, "optimizer": "sgd"}
@@ -48,13 +55,13 @@ def weights(network):
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("defence", DEFENCES)
 def test_every_defence_trains_every_space_and_repeats_from_its_seed(defence, space):
-    defend = plugins.load("nas.defences", defence, "defend")
     made = space_of(space)
     for point_seed in range(2):
         architecture = made.decode(sample(made.distributions, np.random.default_rng(point_seed)))
         setup = plain_setup(architecture, *records(), RECIPE, seed=1)
-        first, again = (train(defend(setup, train_teacher)) for _ in range(2))
-        other = train(defend(replace(setup, seed=2), train_teacher))
+        ready = defended(defence, setup, train_teacher)
+        first, again = (train(ready) for _ in range(2))  # what a training remembers is not in its set-up
+        other = train(defended(defence, replace(setup, seed=2), train_teacher))
         assert first.architecture == architecture  # the network that was priced is the one that is trained
         assert np.isfinite(logits_of(first, records(seed=1)[0])).all()
         assert torch.equal(weights(first), weights(again))
@@ -62,12 +69,14 @@ def test_every_defence_trains_every_space_and_repeats_from_its_seed(defence, spa
 
 
 @pytest.mark.parametrize("defence", DEFENCES)
-def test_a_defence_trains_on_the_records_it_is_given_and_by_the_recipe(defence):
+def test_a_defence_trains_on_records_it_is_given_and_by_the_recipe(defence):
     setup = plain(first_bits=4)
-    defended = plugins.load("nas.defences", defence, "defend")(setup, train_teacher)
-    assert defended.features is setup.features
-    assert (defended.recipe, defended.seed) == (setup.recipe, setup.seed)
-    assert len(defended.targets) == len(setup.features)
+    ready = defended(defence, setup, train_teacher)
+    given = {record.tobytes() for record in setup.features.numpy()}
+    assert 0 < len(ready.features) <= len(setup.features)
+    assert {record.tobytes() for record in ready.features.numpy()} <= given
+    assert (ready.recipe, ready.seed) == (setup.recipe, setup.seed)
+    assert len(ready.targets) == len(ready.features)
 
 
 def test_no_defence_is_the_plain_training_and_asks_for_no_teacher():
@@ -149,9 +158,9 @@ def trained_teachers(monkeypatch):
     """Set-ups of the teachers that a search trains."""
     setups = []
 
-    def watched(setup):
+    def watched(setup, **asked):
         setups.append(setup)
-        return train_teacher(setup)
+        return train_teacher(setup, **asked)
 
     monkeypatch.setattr("nas.search.bench.train_teacher", watched)
     return setups
@@ -215,11 +224,48 @@ def test_the_teachers_time_is_counted(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("nas.base.clock.time.perf_counter", lambda: clock[0])
 
-    def slow(setup):
+    def slow(setup, **asked):
         clock[0] += 40.0
-        return train_teacher(setup)
+        return train_teacher(setup, **asked)
 
     bench = Bench(plan.data, plan.attack, None, plan.defences, seed=0, teach=slow)
     seconds = {name: assess(replace(gecko_candidate(plan), defence=name), bench).seconds for name in ("none", "gecko")}
     assert seconds["gecko"] == {"teacher": 40.0, "training": 0.0, "attack": 0.0}
     assert seconds["none"] == {"teacher": 0.0, "training": 0.0, "attack": 0.0}
+
+
+# Controls: labels that mean nothing, learned by heart; who is a member is real once, and drawn by lot once.
+
+
+@pytest.fixture(scope="module")
+def by_heart():
+    rng = np.random.default_rng(0)
+    sets = {}
+    for name, size in {"members": 150, "non_members": 150, "validation": 60, "reserve": 60}.items():
+        sets[name] = Records(rng.normal(size=(size, 12)).astype(np.float32), np.arange(size) % 10, tuple("0123456789"))
+    return Splits(**sets, test=sets["validation"], fingerprint="noise")
+
+
+def trained_by_heart(data, defence):
+    space = plugins.load("search_spaces", "mlp", "make_space")((12,), 10)
+    architecture = space.decode({**space.reference, "layer1_width": 256})
+    recipe = Recipe(epochs=60, learning_rate=0.01, weight_decay=0.0)
+    candidate = Candidate(architecture, recipe, defence, middle_of(defence))
+    return assess(candidate, Bench(data, loss.attack, None, {defence: load_defence(defence)}, seed=0))
+
+
+def test_without_a_defence_the_members_are_found(by_heart):
+    assert trained_by_heart(by_heart, "none").measures["leakage"].low > 0.95
+
+
+@pytest.mark.parametrize("defence", DEFENCES)
+def test_members_drawn_by_lot_cannot_be_told_whatever_the_defence(by_heart, defence):
+    network = trained_by_heart(by_heart, defence).network
+    both = (by_heart.members, by_heart.non_members)
+    features, labels = (np.concatenate([getattr(part, name) for part in both]) for name in ("features", "labels"))
+    order = np.random.default_rng(1).permutation(len(labels))
+    members, non_members = (Records(features[rows], labels[rows], both[0].classes) for rows in np.split(order, 2))
+    drawn = replace(by_heart, members=members, non_members=non_members)
+    measures = measure(network, Bench(drawn, loss.attack, None, {}, seed=0))
+    for name, nothing in {"leakage": 0.5, "accuracy_gap": 0.0}.items():
+        assert measures[name].low < nothing < measures[name].high, name

@@ -9,12 +9,14 @@ import torch
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from nas.base.onnx_runtime import session
+from nas.defences.confidence_rounding import RoundedConfidences
 from nas.deploy import deployed as deploying
 from nas.deploy.deployed import Compared
 from nas.deploy.timing import Timing
 from nas.runs import networks
 from nas.runs.networks import read_architecture
 from nas.runs.networks import read_pick
+from nas.training.answers import answering
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +128,21 @@ def test_the_exported_file_computes_the_pick(pick, tmp_path):
     np.testing.assert_allclose(
         session(onnx.load(path)).run(None, {"records": found.check.numpy()})[0], wanted, atol=1e-3
     )
+
+
+def test_what_is_timed_answers_as_what_is_deployed(monkeypatch):
+    timed = []
+
+    def measured(models, *, rounds):
+        timed.extend(models)
+        return [Timing(1.0, 1.0, 1.0, 1, 1) for _ in models]
+
+    monkeypatch.setattr(deploying, "measure", measured)
+    found = find(None)
+    answering(found.network, RoundedConfidences(2))
+    deploying.compare(found, [])
+    assert len(timed) == 2
+    for model in timed:
+        answers = session(model).run(None, {"records": found.check[:8].numpy()})[0]
+        counts = 100 * np.exp(answers)
+        np.testing.assert_allclose(counts, counts.round(), atol=1e-3)

@@ -15,6 +15,7 @@ from torch import nn
 from nas.base import plugins
 from nas.base.onnx_runtime import session
 from nas.data import digits
+from nas.defences.confidence_rounding import RoundedConfidences
 from nas.deploy.onnx_file import PRECISIONS
 from nas.deploy.onnx_file import agreement
 from nas.deploy.onnx_file import export
@@ -24,6 +25,7 @@ from nas.deploy.scales import scale_of_range
 from nas.records import Source
 from nas.records import split
 from nas.spaces import sample
+from nas.training.answers import answering
 from nas.training.loop import plain_setup
 from nas.training.loop import train
 from nas.training.recipe import Recipe
@@ -374,3 +376,51 @@ def test_mistakes_are_named():
         to_onnx(architecture, network, "int4", records)
     with pytest.raises(ValueError, match="expected a network in eval mode"):
         to_onnx(architecture, network.train(), "float32", records)
+
+
+# Answers: what a defence shows of a network.
+
+
+@pytest.mark.parametrize("digits", range(4))
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rounded_confidences_are_in_the_file(precision, digits):
+    architecture = plugins.load("search_spaces", "mlp", "make_space")((20,), 4)
+    architecture = architecture.decode(architecture.reference)
+    network = build(architecture, seed=1).eval()
+    records = 3 * normal(200, 20)
+    # what the file says before the answers, so that only the answers are compared
+    bare = logits(to_onnx(architecture, network, precision, records), records)
+    told = to_onnx(architecture, answering(network, RoundedConfidences(digits)), precision, records)
+    answered = logits(told, records)
+    expected = RoundedConfidences(digits)(torch.from_numpy(bare)).numpy()
+    np.testing.assert_array_equal(answered.argmax(1), bare.argmax(1))
+    # a confidence that lies on the edge of a level may fall to either side of it
+    same = np.isclose(answered, expected, atol=1e-4).all(axis=1)
+    assert same.mean() > 0.99
+    assert agreement(told, network, records) > 0.97
+    assert len({tuple(row) for row in np.exp(answered).round(5)}) <= (4 if digits == 0 else 200)
+
+
+def test_equal_logits_give_the_first_class_in_the_file_too():
+    architecture = written(lambda graph: graph.linear(0, 3, bias=False), shape=(3,))
+    network = build(architecture).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.eye(3))
+    answering(network, RoundedConfidences(1))
+    records = torch.tensor([[1.0, 1.0, 1.0], [0.0, 2.0, 2.0], [-1.0, -1.0, -2.0]])
+    model = to_onnx(architecture, network, "float32", records)
+    np.testing.assert_allclose(logits(model, records), network(records).detach().numpy(), atol=1e-4)
+    assert logits(model, records).argmax(1).tolist() == [0, 1, 0]
+
+
+def test_answers_that_cannot_be_written_are_refused(tmp_path):
+    class Secret(nn.Module):
+        def forward(self, logits):
+            return logits
+
+    architecture = written(lambda graph: graph.linear(0, 3, bias=False), shape=(3,))
+    network = answering(build(architecture).eval(), Secret())
+    with pytest.raises(ValueError, match="cannot be written as ONNX: Secret has no write_onnx"):
+        export(tmp_path / "x.onnx", architecture, network, "float32", calibration=normal(2, 3), check=normal(2, 3))
+    assert not list(tmp_path.iterdir())

@@ -259,6 +259,9 @@ def test_what_nni_carries_comes_back_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr("nas.nni.measure.evaluate", lambda *_: Evaluated(measures, {"training": 1.5}, "0" * 64))
     numbers = json.loads(json.dumps(result_of(plan, None, candidate)))
     assert evaluated_in(numbers).measures == measures
+    stated = {**measures, "epsilon": Estimate.exact(8.0)}
+    monkeypatch.setattr("nas.nni.measure.evaluate", lambda *_: Evaluated(stated, {}, "0" * 64))
+    assert evaluated_in(json.loads(json.dumps(result_of(plan, None, candidate)))).measures == stated
     assert seconds_in(numbers) == {"training": 1.5}
     assert numbers["default"] == numbers["latency_ms"] > 0
 

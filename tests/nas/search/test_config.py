@@ -58,6 +58,9 @@ searches = st.fixed_dictionaries(
         "objectives": st.lists(texts, min_size=1, max_size=4, unique=True),
         "budgets": st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
         "defences": st.lists(texts, min_size=1, max_size=3, unique=True),
+        "defence_parameters": st.dictionaries(
+            texts, st.dictionaries(texts, settings_of(st.one_of(st.integers(-9, 9), shares)), max_size=2), max_size=2
+        ),
         "teacher": st.dictionaries(texts, st.one_of(st.booleans(), st.integers(-9, 9), shares, texts), max_size=3),
         "references": st.integers(1, 9).map(lambda half: 2 * half),
         "recipe": recipes,
@@ -238,6 +241,17 @@ WRONG = {
     "[recipe]\noptimizer = ['adamw', 'lion']": "recipe: no optimizer 'lion'; there are ['adamw', 'sgd']",
     "[recipe]\noptimizer = {low = 1, high = 2}": "recipe: expected a name for optimizer; got 1",
     "[recipe]\naugment = 'mixup'": "recipe: no augmentation 'mixup'; there are ['none', 'flip-crop']",
+    "[defence_parameters]\nrelaxloss = 3": "defence_parameters.relaxloss: Input should be a valid dictionary; got 3",
+    "[defence_parameters.relaxloss]\nalpha = {low = 2, high = 1}": (
+        "defence_parameters.relaxloss.alpha: expected low < high; got 2 and 1"
+    ),
+    "[defence_parameters.relaxloss]\nalpha = {low = 1, high = 2, step = 1}": (
+        "no setting 'defence_parameters.relaxloss.alpha.step'; there are ['high', 'log', 'low']"
+    ),
+    "[defence_parameters.relaxloss]\nalpha = true": (
+        "defence_parameters.relaxloss.alpha: expected a number, a name, a list of them, or a table with low and high; "
+        "got True"
+    ),
     "teacher = 3": "teacher: Input should be a valid dictionary; got 3",
 }
 

@@ -125,8 +125,8 @@ def test_what_the_study_holds_is_what_assess_gives(plan):
     measures = assess(plan.candidate(trial.params), bench).measures
     for name, estimate in measures.items():
         assert trial.user_attrs[name] == pytest.approx(estimate.value)
-        assert trial.user_attrs[f"{name}_low"] == pytest.approx(estimate.low)
-        assert trial.user_attrs[f"{name}_high"] == pytest.approx(estimate.high)
+        assert trial.user_attrs.get(f"{name}_low", estimate.value) == pytest.approx(estimate.low)
+        assert trial.user_attrs.get(f"{name}_high", estimate.value) == pytest.approx(estimate.high)
 
 
 def test_optuna_opens_what_a_search_left(plan, monkeypatch):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -12,8 +13,10 @@ from nas.base import plugins
 from nas.training import loop as training
 from nas.training.loop import Diverged
 from nas.training.loop import TrainSetup
+from nas.training.loop import descend
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
+from nas.training.loop import plain_step
 from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.recipe import Recipe
@@ -297,3 +300,131 @@ def test_a_recipe_refuses_nan(name):
 def test_seeds_tell_their_parts_apart():
     assert seed_from(1, 23) != seed_from(12, 3)
     assert 0 <= seed_from("x") < 2**32
+
+
+def plain(seed=0, **recipe):
+    return plain_setup(vector_network(), *vectors(), Recipe(**{**FAST, **recipe}), seed)
+
+
+def test_a_step_sees_every_record_once_an_epoch_with_its_targets():
+    seen = []
+
+    def make_step(course):
+        step = plain_step(course)
+
+        def watched(batch):
+            seen.append(batch)
+            return step(batch)
+
+        return watched
+
+    setup = plain(epochs=3)
+    network = train(replace(setup, make_step=make_step))
+    assert [batch.epoch for batch in seen] == [0] * 4 + [1] * 4 + [2] * 4
+    for epoch in range(3):
+        rows = torch.cat([batch.rows for batch in seen if batch.epoch == epoch])
+        assert sorted(rows.tolist()) == list(range(50))
+    for batch in seen:
+        assert torch.equal(batch.features, setup.features[batch.rows])
+        assert torch.equal(batch.targets, setup.targets[batch.rows])
+    assert torch.equal(weights(network), weights(train(setup)))
+
+
+def test_what_a_step_remembers_does_not_outlive_its_training():
+    def make_step(course):
+        calls = []
+
+        def loss_of(batch):
+            calls.append(batch)
+            return course.setup.loss(course.network(batch.features), batch.targets) * len(calls)
+
+        return descend(course, loss_of)
+
+    setup = replace(plain(), make_step=make_step)
+    assert torch.equal(weights(train(setup)), weights(train(setup)))
+    assert not torch.equal(weights(train(setup)), weights(train(plain())))
+
+
+def test_a_setup_says_how_batches_are_drawn():
+    drawn = []
+
+    def halves(records, steps, order):
+        for _ in range(steps):
+            rows = torch.nonzero(torch.rand(records, generator=order) < 0.5).flatten()
+            drawn.append(rows)
+            yield rows
+
+    seen = []
+
+    def make_step(course):
+        step = plain_step(course)
+        return lambda batch: (seen.append(batch.rows), step(batch))[1]
+
+    train(replace(plain(), batches=halves, make_step=make_step))
+    assert len(seen) == 2 * 4
+    assert all(torch.equal(one, other) for one, other in zip(seen, drawn, strict=True))
+
+
+def test_a_step_can_change_its_records_several_times():
+    copies = []
+
+    def make_step(course):
+        step = plain_step(course)
+
+        def several(batch):
+            copies.append(torch.stack([course.augment(course.setup.features[batch.rows]) for _ in range(2)]))
+            return step(batch)
+
+        return several
+
+    setup = plain_setup(image_network(), *images(), Recipe(**FAST, augment="flip-crop"), 0)
+    train(replace(setup, make_step=make_step))
+    assert not torch.equal(copies[0][0], copies[0][1])
+
+
+def test_a_watch_is_called_after_every_epoch_and_may_change_weights():
+    def make_watch(course):
+        first = {}
+
+        def watch(epoch):
+            assert course.network.training
+            epochs.append(epoch)
+            if epoch == 0:
+                first.update({name: tensor.clone() for name, tensor in course.network.state_dict().items()})
+            if epoch == 2:
+                course.network.load_state_dict(first)
+
+        return watch
+
+    epochs = []
+    network = train(replace(plain(epochs=3), make_watch=make_watch))
+    assert epochs == [0, 1, 2]
+    assert not torch.equal(weights(network), weights(train(plain(epochs=3))))
+
+
+def test_a_step_that_diverges_is_found_whatever_it_is():
+    def make_step(course):
+        def step(_batch):
+            course.optimizer.step()
+            return torch.tensor(float("nan"))
+
+        return step
+
+    with pytest.raises(Diverged, match="the loss became nan in epoch 1 of 2"):
+        train(replace(plain(), make_step=make_step))
+
+
+@pytest.mark.parametrize("data", [vectors(), images()], ids=["vectors", "images"])
+def test_what_a_step_left_on_its_network_is_not_in_the_trained_one(data):
+    calls = []
+
+    def make_step(course):
+        course.network.register_forward_hook(lambda *_: calls.append(1))
+        return plain_step(course)
+
+    architecture = vector_network() if data[0].ndim == 2 else image_network()
+    setup = plain_setup(architecture, *data, Recipe(**FAST), 0)
+    network = train(replace(setup, make_step=make_step))
+    before = len(calls)
+    assert np.array_equal(logits_of(network, data[0]), logits_of(train(setup), data[0]))
+    assert len(calls) == before

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from nas.base import plugins
 from nas.training.assess import Candidate
 from nas.training.assess import set_up
 from nas.training.assess import train_teacher
@@ -25,6 +24,9 @@ from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import FUNCTIONS
 from search_spaces.graph.architecture import KINDS
 from search_spaces.graph.builder import GraphBuilder
+from tests.defended import DEFENCES
+from tests.defended import defended
+from tests.defended import strongest_of
 
 STORED = Path(__file__).with_name("training_version.json")
 CLASSES, RECORDS = 3, 24
@@ -64,8 +66,8 @@ CANDIDATES = {
     "flip-crop": Candidate(plain(), Recipe(epochs=2, batch_size=8, augment="flip-crop")),
     "dropout and smoothing": Candidate(plain(), Recipe(epochs=2, batch_size=8, dropout=0.5, label_smoothing=0.2)),
     **{
-        f"defence {name}": Candidate(plain(4, 8), Recipe(epochs=2, batch_size=8), name)
-        for name in plugins.available("nas.defences", "defend")
+        f"defence {name}": Candidate(plain(4, 8), Recipe(epochs=2, batch_size=8), name, strongest_of(name))
+        for name in DEFENCES
     },
 }
 
@@ -79,7 +81,7 @@ def trained(candidate):
     torch.set_num_threads(1)
     try:
         setup = set_up(candidate, features, labels, seed=7)
-        network = train(plugins.load("nas.defences", candidate.defence, "defend")(setup, train_teacher))
+        network = train(defended(candidate.defence, setup, train_teacher, candidate.defence_parameters))
         logits = logits_of(network, torch.from_numpy(features[:4]))
     finally:
         torch.set_num_threads(threads)
