@@ -50,7 +50,8 @@ LEAST_CYCLES = 300.0
 """Added to the linear part of every kernel: trees multiply it, and could not correct a kernel that costs 0."""
 LARGEST_ERROR, DOUBTFUL_ERROR, LARGEST_STEP = 1.0, 0.2, 0.3
 """In logarithms. Errors are cut at the first, and count less from the second on, because they may be noise. No stage
-changes a leaf by more than the third. Chosen, not tuned."""
+changes a leaf by more than the third. Chosen, not tuned: on that table 0.3 in place of the first gave 95.4, 0.1 or 10
+in place of the second 95.5 or 95.0, and 0.1 in place of the third 95.4."""
 
 
 @dataclass(frozen=True, eq=False)
