@@ -15,13 +15,11 @@ from typing import TypeAlias
 
 from estimators.devices.device import Device
 from estimators.devices.device import stored_width
-from estimators.devices.fields import ELEMENT_KINDS
-from estimators.devices.fields import MAC_KINDS
-from estimators.devices.fields import VIEW_KINDS
 from estimators.devices.fields import no_rule
 from search_spaces.graph.architecture import Architecture
-
-WRITERS = MAC_KINDS | ELEMENT_KINDS
+from search_spaces.graph.operators import CONSTANT
+from search_spaces.graph.operators import KERNEL_KINDS
+from search_spaces.graph.operators import VIEW_KINDS
 
 _State: TypeAlias = tuple[int, int, tuple[int, ...]]
 """The set of kernels that have run, the bytes then in use, and the order they ran in."""
@@ -85,8 +83,8 @@ def _unread(memory: _Memory) -> bool:
 
 
 def _without_unread(architecture: Architecture) -> Architecture:
-    """Return the graph without what its logits do not depend on."""
-    needed = {0, len(architecture.ops) - 1}
+    """Return the graph without what its outputs do not depend on."""
+    needed = {0, *architecture.outputs}
     for index in range(len(architecture.ops) - 1, 0, -1):
         if index in needed:
             needed.update(architecture.ops[index].inputs)
@@ -94,7 +92,7 @@ def _without_unread(architecture: Architecture) -> Architecture:
     place = {index: position for position, index in enumerate(kept)}
     ops = [architecture.ops[index] for index in kept]
     ops = [replace(op, inputs=tuple(place[source] for source in op.inputs)) for op in ops]
-    return Architecture(architecture.space, architecture.params, tuple(ops))
+    return architecture.with_ops(tuple(ops), tuple(place[index] for index in architecture.outputs))
 
 
 def schedule(architecture: Architecture, device: Device, order: Sequence[int] | None = None) -> tuple[Moment, ...]:
@@ -158,7 +156,8 @@ class _Memory(NamedTuple):
     Attributes:
         steps: One for each kernel, as listed.
         sizes: Bytes of each tensor.
-        last_use: The last step that needs each tensor. The logits outlive all steps.
+        last_use: The last step that needs each tensor. An output outlives all steps, that of an early exit too: engines
+            keep every output until the inference ends (TensorFlow Lite Micro plans it so), and a caller reads it then.
         least: What one kernel reads and writes is live in any order: no peak is below this.
     """
 
@@ -190,10 +189,10 @@ def _memory_of(architecture: Architecture, device: Device) -> _Memory:
         if len(kernel.inputs) > 1:
             reads = tuple({roots[source] for source in kernel.inputs})
         writes, takes = reads[0], 0
-        if kernel.kind == "zero" and device.prune_dead_ops:
+        if kernel.kind in CONSTANT and device.prune_dead_ops:
             # What pruning leaves of a zero is a constant: it waits in flash and reads nothing.
             reads, writes, sizes[output] = (), output, 0
-        elif kernel.kind in WRITERS:
+        elif kernel.kind in KERNEL_KINDS:
             writes = output
             takes = sizes[output] = tensor_bytes(kernel.output_size, kernel.output_bits, device)
         elif kernel.kind not in VIEW_KINDS:
@@ -207,7 +206,8 @@ def _memory_of(architecture: Architecture, device: Device) -> _Memory:
         makers[output] = index
         for tensor in (*reads, writes):
             last_use[tensor] = index
-    last_use[roots[len(architecture.ops) - 1]] = len(steps)
+    for output in architecture.outputs:
+        last_use[roots[output]] = len(steps)
     return _Memory(steps, sizes, last_use, least)
 
 

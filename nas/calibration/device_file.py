@@ -14,8 +14,6 @@ import numpy as np
 import tomlkit
 
 from estimators.devices.device import Device
-from estimators.devices.fields import ELEMENT_KINDS
-from estimators.devices.fields import MAC_KINDS
 from estimators.devices.files import load_device
 from estimators.devices.files import parse_device
 from estimators.devices.trees import as_lists
@@ -33,6 +31,9 @@ from nas.calibration.measurements import Findings
 from nas.calibration.measurements import Measured
 from nas.calibration.measurements import Prepared
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.operators import CONSTANT
+from search_spaces.graph.operators import ELEMENT_KINDS
+from search_spaces.graph.operators import MAC_KINDS
 
 Data: TypeAlias = dict[str, Any]
 
@@ -174,8 +175,9 @@ def _latency(model: CycleModel, counts: Floats, template: Device) -> Data:
         if kind in seen and (needed or value > 0):
             tables[table][kind] = short(float(value))
     if template.prune_dead_ops:  # what is left of zeros are constants, whether a row has one or not
-        tables["cycles_per_element"]["zero"] = 0.0
-        tables["cycles_per_kernel"].pop("zero", None)
+        for kind in CONSTANT:
+            tables["cycles_per_element"][kind] = 0.0
+            tables["cycles_per_kernel"].pop(kind, None)
     overhead_ms = float(model.coefficients[ALL_COLUMNS.index(("overhead", ""))]) / (template.clock_mhz * 1e3)
     latency: Data = {"overhead_ms": short(overhead_ms), "interval": short(model.interval), **tables}
     if model.trees:

@@ -18,8 +18,8 @@ from nas.base.text import interval_text
 from nas.base.text import plain_table
 from nas.base.text import runs
 from nas.base.text import runs_of_widths
-from search_spaces.graph.architecture import WEIGHTED
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.operators import WEIGHTED
 
 
 def bits_of(architecture: Architecture) -> str:

@@ -202,7 +202,7 @@ def test_a_tensor_is_let_go_after_its_last_use():
     [
         (Op("attention", (0,), (2, 4, 4)), "no operator 'attention'; there are"),
         (Op("activation", (0,), (2, 4, 4), function="gelu"), "no activation 'gelu'; there are"),
-        (Op("pool", (0,), (2, 4, 4), function="median"), "no pooling 'median'; there are"),
+        (Op("pool", (0,), (2, 4, 4), function="median"), "no pool 'median'; there are"),
     ],
 )
 def test_an_operator_without_a_module_is_refused(op, message):

@@ -22,9 +22,9 @@ from nas.training.loop import TRAINING_VERSION
 from nas.training.loop import logits_of
 from nas.training.loop import train
 from nas.training.recipe import Recipe
-from search_spaces.graph.architecture import FUNCTIONS
-from search_spaces.graph.architecture import KINDS
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.operators import FUNCTIONS
+from search_spaces.graph.operators import KINDS
 
 STORED = Path(__file__).with_name("training_version.json")
 CLASSES, RECORDS = 3, 24

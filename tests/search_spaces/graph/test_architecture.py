@@ -104,6 +104,7 @@ def test_every_field_of_an_operator_changes_the_key(field):
         "groups": 2,
         "weight_bits": 8,
         "bits": 8,
+        "sparsity": 0.5,
     }
     value = changed.get(field, (7, 7))
     ops = (Op("input", (), (2,)), Op("linear", (0,), (2,)))
