@@ -156,6 +156,8 @@ def _weighted(op: Op, in_channels: int) -> nn.Module:
         if op.weight_bits == 32:
             return nn.Linear(in_channels, op.shape[0], bias=op.bias)
         return QuantLinear(in_channels, op.shape[0], bias=op.bias, weight_bits=op.weight_bits)
+    if op.kind not in ("conv", "depthwise"):
+        raise ValueError(f"no layer for the operator {op.kind!r}")
     groups = groups_of(op)
     if op.weight_bits == 32:
         # torch's own class where nothing is quantised: other counters (fvcore, thop) know it.

@@ -54,7 +54,6 @@ from nas.training.loop import outputs_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
 from search_spaces.graph.architecture import groups_of
-from search_spaces.graph.operators import CONVOLUTIONS
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import QuantConv2d
@@ -233,16 +232,18 @@ class _Writer:
             source = self.scales[op.inputs[0]]
             downwards = becomes_sign(self.architecture, self.folded.get(index, index))
             inputs, smallest = self._integer_weights(label, weight, bias, steps, source, downwards=downwards)
-            if op.kind in CONVOLUTIONS:
+            if op.kind != "linear":
                 self.accumulators[label] = smallest
         else:
             inputs = [self._constant(f"{label}_weight", weight.astype(np.float32))]
             if bias is not None:
                 inputs.append(self._constant(f"{label}_bias", bias.astype(np.float32)))
         inputs = [self.names[op.inputs[0]], *inputs]
-        if op.kind not in CONVOLUTIONS:
+        if op.kind == "linear":
             return self._node("Gemm", inputs, label, transB=1)
-        return self._node("Conv", inputs, label, group=groups_of(op), **_window(op))
+        if op.kind in ("conv", "depthwise"):
+            return self._node("Conv", inputs, label, group=groups_of(op), **_window(op))
+        raise ValueError(f"no rule for the operator {op.kind!r} in the ONNX export")
 
     def _integer_weights(
         self, label: str, weight: Floats, bias: Floats | None, steps: Floats, source: Scale, *, downwards: bool
@@ -287,6 +288,8 @@ class _Writer:
     def _pool(self, op: Op, source: str, label: str) -> str:
         if op.function == "max":
             return self._node("MaxPool", [source], label, **_window(op))
+        if op.function != "avg":
+            raise ValueError(f"no rule for the pooling {op.function!r} in the ONNX export")
         counted = int(getattr(self.network, label).count_include_pad)
         return self._node("AveragePool", [source], label, count_include_pad=counted, **_window(op))
 
