@@ -25,6 +25,7 @@ from estimators.devices.files import load_device
 from nas.base.plugins import available
 from nas.base.plugins import load
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.operators import WEIGHTED
 from search_spaces.network import build
 
 METRICS = available("estimators.cost", "estimate")
@@ -264,6 +265,16 @@ def test_a_price_depends_on_the_graph_alone_and_changes_nothing(metric, device):
     first, before = price(metric, network, load_device(device)), replace(network)
     assert price(metric, network, load_device(device)) == first
     assert network == before
+
+
+@pytest.mark.parametrize(("metric", "device"), PAIRS)
+def test_no_device_that_ships_makes_anything_of_zeros_among_weights(metric, device):
+    chip = load_device(device)
+    dense = runnable(kinds_for(chip), chip)
+    ops = tuple(replace(op, sparsity=0.75) if op.kind in WEIGHTED else op for op in dense.ops)
+    sparse = dense.with_ops(ops)
+    assert sparse.key != dense.key
+    assert price(metric, sparse, chip) == price(metric, dense, chip)
 
 
 def test_every_metric_says_in_its_first_line_what_it_is():

@@ -189,3 +189,14 @@ def test_an_accelerators_layers_state_their_dataflow():
         "row_stationary", "weight_stationary", "output_stationary"
     }  # fmt: skip
     assert {layer.dataflow for layer in layers if not layer.macs} == {""}
+
+
+def test_the_logits_of_an_exit_are_in_memory_until_the_end():
+    graph = GraphBuilder((10,), bits=8)
+    early = graph.activation(graph.linear(0, 4, weight_bits=8), "identity", bits=8)
+    x = graph.activation(graph.linear(0, 20, weight_bits=8), bits=8)
+    late = graph.activation(graph.linear(x, 4, weight_bits=8), "identity", bits=8)
+    layers = by_layer(
+        graph.architecture("exits", {}, outputs=(early, late)), replace(load_device("stm32l4r5"), memory=Memory())
+    )
+    assert [(layer.kernel, layer.live) for layer in layers[1:]] == [(0, (INPUT, 0)), (1, (INPUT, 0, 1)), (2, (0, 1, 2))]
