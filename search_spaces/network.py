@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch import nn
 
-from search_spaces.graph.architecture import FUNCTIONS
-from search_spaces.graph.architecture import KINDS
-from search_spaces.graph.architecture import WEIGHTED
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
+from search_spaces.graph.architecture import groups_of
+from search_spaces.graph.operators import WEIGHTED
+from search_spaces.graph.operators import moves_only
+from search_spaces.graph.operators import sign_of
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import QuantConv2d
 from search_spaces.layers.quantize import QuantLinear
@@ -54,6 +55,9 @@ class Zero(nn.Module):
 class Network(nn.Module):
     """A graph that computes: records `(records, *input_shape)` to logits `(records, classes)`.
 
+    A graph with several outputs gives a tuple of logits, one for each in the order of `Architecture.outputs`: early
+    exits first. All of them are computed; which one answers for a record is not decided here.
+
     Children are named after the operators: `op3_conv` is operator 3, `op3_quantizer` rounds its output.
 
     Attributes:
@@ -63,13 +67,13 @@ class Network(nn.Module):
     def __init__(self, architecture: Architecture, dropout: float = 0.0) -> None:
         super().__init__()
         self.architecture = architecture
-        dropped = _last_linear(architecture) if dropout else None
+        dropped = _last_linears(architecture) if dropout else set()
         signs = _may_be_negative(architecture.ops)
         chains: list[list[nn.Module]] = []
         for index, op in enumerate(architecture.ops):
             sources = [architecture.ops[source] for source in op.inputs]
             chain = {op.kind: _module_of(op, sources)}
-            if index == dropped:
+            if index in dropped:
                 chain = {"dropout": nn.Dropout(dropout), **chain}
             if _rounds(op, sources):
                 chain["quantizer"] = ActivationQuantizer(op.bits, signed=signs[index], range=op.range)
@@ -77,10 +81,10 @@ class Network(nn.Module):
                 self.add_module(f"op{index}_{name}", module)
             chains.append(list(chain.values()))
         # A plain tuple keeps the modules from being registered a second time.
-        self._steps = tuple(zip(chains, architecture.ops, _last_uses(architecture.ops), strict=True))
+        self._steps = tuple(zip(chains, architecture.ops, _last_uses(architecture), strict=True))
 
-    def forward(self, records: Tensor) -> Tensor:
-        """Run every operator; a tensor is let go after its last use."""
+    def forward(self, records: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Run every operator; a tensor is let go after its last use, an output is kept."""
         tensors: list[Tensor | None] = []
         for (first, *rest), op, finished in self._steps:
             inputs = [tensors[source] for source in op.inputs] or [records]
@@ -91,7 +95,8 @@ class Network(nn.Module):
             tensors.append(output)
             for index in finished:
                 tensors[index] = None
-        return output
+        outputs = tuple(tensor for index in self.architecture.outputs if (tensor := tensors[index]) is not None)
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
 def build(architecture: Architecture, *, dropout: float = 0.0, seed: int = 0) -> Network:
@@ -103,12 +108,12 @@ def build(architecture: Architecture, *, dropout: float = 0.0, seed: int = 0) ->
 
     Args:
         architecture: The graph.
-        dropout: Probability that an input of the last linear operator is zeroed while training.
+        dropout: Probability that an input of the last linear operator before an output is zeroed while training.
         seed: Seed of the initial weights, torch's defaults for each layer. The global generator is left as it was.
 
     Raises:
-        ValueError: If an operator is of unknown kind or function, dropout is not in [0, 1), or there is no linear
-            operator to put it before.
+        ValueError: If an operator is of unknown kind or function or has a sparsity, dropout is not in [0, 1), or there
+            is no linear operator to put it before.
 
     >>> from search_spaces.graph.builder import GraphBuilder
     >>> graph = GraphBuilder((4,))
@@ -131,28 +136,29 @@ def _module_of(op: Op, sources: Sequence[Op]) -> nn.Module:
         return _weighted(op, sources[0].shape[0])
     if op.kind == "norm":
         return nn.BatchNorm2d(op.shape[0]) if len(op.shape) == 3 else nn.BatchNorm1d(op.shape[0])
-    if op.kind == "activation":
-        if op.function not in ACTIVATIONS:
-            raise ValueError(f"no activation {op.function!r}; there are {list(FUNCTIONS['activation'])}")
+    if op.kind == "activation" and op.function in ACTIVATIONS:
         return ACTIVATIONS[op.function]()
-    if op.kind == "pool":
-        if op.function not in FUNCTIONS["pool"]:
-            raise ValueError(f"no pooling {op.function!r}; there are {list(FUNCTIONS['pool'])}")
-        if op.function == "avg":  # the mean of what is there, as TensorFlow Lite and NAS-Bench-201 have it
-            return nn.AvgPool2d(op.kernel, op.stride, op.padding, count_include_pad=False)
+    if op.kind == "pool" and op.function == "max":
         return nn.MaxPool2d(op.kernel, op.stride, op.padding)
+    if op.kind == "pool" and op.function == "avg":  # the mean of what is there, as TensorFlow Lite, NAS-Bench-201 do
+        return nn.AvgPool2d(op.kernel, op.stride, op.padding, count_include_pad=False)
     plain = {"input": nn.Identity, "add": Add, "concat": Concat, "flatten": nn.Flatten, "zero": Zero}
     if op.kind not in plain:
-        raise ValueError(f"no operator {op.kind!r}; there are {list(KINDS)}")
+        what = f"the {op.kind} {op.function!r}" if op.function else f"the operator {op.kind!r}"
+        raise ValueError(f"no layer for {what}")
     return plain[op.kind]()
 
 
 def _weighted(op: Op, in_channels: int) -> nn.Module:
+    if op.sparsity:  # a dense layer would be another network than the one described
+        raise ValueError(f"no layer for sparsity yet: expected 0 in a {op.kind}; got {op.sparsity}")
     if op.kind == "linear":
         if op.weight_bits == 32:
             return nn.Linear(in_channels, op.shape[0], bias=op.bias)
         return QuantLinear(in_channels, op.shape[0], bias=op.bias, weight_bits=op.weight_bits)
-    groups = in_channels if op.kind == "depthwise" else op.groups
+    if op.kind not in ("conv", "depthwise"):
+        raise ValueError(f"no layer for the operator {op.kind!r}")
+    groups = groups_of(op)
     if op.weight_bits == 32:
         # torch's own class where nothing is quantised: other counters (fvcore, thop) know it.
         return nn.Conv2d(in_channels, op.shape[0], op.kernel, op.stride, op.padding, groups=groups, bias=op.bias)
@@ -171,31 +177,38 @@ def _weighted(op: Op, in_channels: int) -> nn.Module:
 def _rounds(op: Op, sources: Sequence[Op]) -> bool:
     if op.bits == 32:
         return False
-    moves_only = op.kind in ("flatten", "concat", "zero") or (op.kind == "pool" and op.function == "max")
-    return not (moves_only and op.bits >= max(source.bits for source in sources))
+    return not (moves_only(op.kind, op.function) and op.bits >= max(source.bits for source in sources))
 
 
 def _may_be_negative(ops: Sequence[Op]) -> list[bool]:
     """Tell for each operator whether its output needs a sign bit."""
     signs: list[bool] = []
     for op in ops:
-        if op.kind == "activation" and op.function in ("relu", "relu6"):
-            signs.append(False)
-        elif op.kind in ("pool", "add", "concat", "flatten", "zero") or op.function == "identity":
-            signs.append(any(signs[source] for source in op.inputs))
-        else:
-            signs.append(True)
+        sign = sign_of(op.kind, op.function)
+        signs.append(any(signs[source] for source in op.inputs) if sign == "kept" else sign == "any")
     return signs
 
 
-def _last_linear(architecture: Architecture) -> int:
-    found = [index for index, op in enumerate(architecture.ops) if op.kind == "linear"]
+def _last_linears(architecture: Architecture) -> set[int]:
+    """Return, for each output, the last linear operator that it depends on."""
+    found = set()
+    for output in architecture.outputs:
+        needed = {output}
+        for index in range(output, 0, -1):
+            if index in needed and architecture.ops[index].kind == "linear":
+                found.add(index)
+                break
+            if index in needed:
+                needed.update(architecture.ops[index].inputs)
     if not found:
         raise ValueError("expected a linear operator to put dropout before; the network has none")
-    return found[-1]
+    return found
 
 
-def _last_uses(ops: Sequence[Op]) -> list[tuple[int, ...]]:
-    """List for each operator the tensors that nobody reads after it."""
+def _last_uses(architecture: Architecture) -> list[tuple[int, ...]]:
+    """List for each operator the tensors that nobody needs after it."""
+    ops = architecture.ops
     last = {source: index for index, op in enumerate(ops) for source in op.inputs}
+    for index in architecture.outputs:
+        last.pop(index, None)
     return [tuple(source for source, reader in last.items() if reader == index) for index in range(len(ops))]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from estimators.devices.device import Device
-from estimators.devices.fields import ELEMENT_KINDS
-from estimators.devices.fields import MAC_KINDS
-from estimators.devices.fields import VIEW_KINDS
 from estimators.devices.fields import no_rule
 from estimators.estimate import Estimate
 from search_spaces.graph.architecture import Architecture
-
-WITHOUT_MACS = ELEMENT_KINDS | VIEW_KINDS
+from search_spaces.graph.operators import ALL_KERNELS
+from search_spaces.graph.operators import MAC_KINDS
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: ARG001 - the same on every device
@@ -26,6 +23,6 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: A
     for kernel in architecture.kernels:
         if kernel.kind in MAC_KINDS:
             macs += kernel.macs
-        elif kernel.kind not in WITHOUT_MACS:
+        elif kernel.kind not in ALL_KERNELS:
             raise no_rule(kernel.kind, "macs")
     return Estimate.exact(macs)

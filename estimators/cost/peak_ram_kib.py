@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from estimators.devices.device import Device
 from estimators.devices.device import deployed
-from estimators.devices.fields import VIEW_KINDS
 from estimators.devices.fields import no_rule
 from estimators.estimate import Estimate
 from estimators.models.latency import around
-from estimators.models.memory import WRITERS
 from estimators.models.memory import best_order
 from estimators.models.memory import tensor_bytes
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.operators import KERNEL_KINDS
+from search_spaces.graph.operators import VIEW_KINDS
 
 BYTES_PER_KIB = 1024
 
@@ -36,7 +36,9 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
 
 
 def _chain_peak(architecture: Architecture, device: Device) -> int | None:
-    """Return the peak of a network without branches; None if it has some. Most networks end here: it has to be fast."""
+    """Return the peak of a network without branches and early exits, else None. Most networks end here: it is fast."""
+    if architecture.outputs != (len(architecture.ops) - 1,):
+        return None
     first, previous = architecture.ops[0], 0
     in_place = device.memory.in_place
     held = peak = tensor_bytes(first.size, first.bits, device)
@@ -44,7 +46,7 @@ def _chain_peak(architecture: Architecture, device: Device) -> int | None:
         if kernel.inputs != (previous,):
             return None
         previous, kind = kernel.ops[-1], kernel.kind
-        if kind in WRITERS:
+        if kind in KERNEL_KINDS:
             size = tensor_bytes(kernel.output_size, kernel.output_bits, device)
             if kind not in in_place:
                 peak = max(peak, held + size)

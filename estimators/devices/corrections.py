@@ -14,8 +14,6 @@ from pydantic import AfterValidator
 from pydantic import PlainValidator
 from pydantic.dataclasses import dataclass
 
-from estimators.devices.fields import KERNEL_KINDS
-from estimators.devices.fields import MAC_KINDS
 from estimators.devices.fields import STRICT
 from estimators.devices.fields import only
 from estimators.devices.kernel_features import FEATURES
@@ -23,6 +21,8 @@ from estimators.devices.trees import Tree
 from estimators.devices.trees import check_trees
 from estimators.devices.trees import read_tree
 from estimators.devices.trees import value_of
+from search_spaces.graph.operators import KERNEL_KINDS
+from search_spaces.graph.operators import MAC_KINDS
 
 _COLUMNS = frozenset(f"cycles_per_mac.{kind}" for kind in MAC_KINDS) | frozenset(
     f"{table}.{kind}" for table in ("cycles_per_element", "cycles_per_kernel") for kind in KERNEL_KINDS

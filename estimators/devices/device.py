@@ -25,9 +25,7 @@ from pydantic.dataclasses import dataclass
 
 from estimators.devices.corrections import KernelTrees
 from estimators.devices.corrections import Residual
-from estimators.devices.fields import ELEMENT_KINDS
 from estimators.devices.fields import STRICT
-from estimators.devices.fields import VIEW_KINDS
 from estimators.devices.fields import CannotRun
 from estimators.devices.fields import Kinds
 from estimators.devices.fields import NotNegative
@@ -43,6 +41,8 @@ from estimators.estimate import Estimate
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.merging import merge
+from search_spaces.graph.operators import ELEMENT_KINDS
+from search_spaces.graph.operators import VIEW_KINDS
 from search_spaces.graph.pruning import is_constant
 from search_spaces.graph.pruning import prune
 

@@ -1,4 +1,4 @@
-"""What device files are made of: the kinds of operators, numbers with their limits, tables by kind or by bits."""
+"""What device files are made of: numbers with their limits, tables by kind of operator or by bits."""
 
 from __future__ import annotations
 
@@ -18,13 +18,10 @@ from pydantic import ConfigDict
 from pydantic import PlainValidator
 
 from search_spaces.graph.architecture import Pair
+from search_spaces.graph.operators import KERNEL_KINDS
+from search_spaces.graph.operators import MAC_KINDS
 
 _Names = TypeVar("_Names", Mapping[str, float], tuple[str, ...])
-
-MAC_KINDS = frozenset({"conv", "pointwise", "depthwise", "linear"})
-ELEMENT_KINDS = frozenset({"pool", "norm", "activation", "add", "concat", "zero"})
-VIEW_KINDS = frozenset({"flatten"})
-KERNEL_KINDS = MAC_KINDS | ELEMENT_KINDS
 
 
 class CannotRun(ValueError):  # noqa: N818 - an outcome, like Diverged

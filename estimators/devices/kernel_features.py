@@ -7,14 +7,20 @@ describe sizes, remainders and neighbours.
 
 from __future__ import annotations
 
-from search_spaces.graph.architecture import FUNCTIONS
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
+from search_spaces.graph.operators import ALL_KERNELS
+from search_spaces.graph.operators import CONSTANT
+from search_spaces.graph.operators import CONVOLUTIONS
+from search_spaces.graph.operators import FUNCTIONS
+from search_spaces.graph.operators import VIEW_KINDS
 
 VECTOR = 16
-KINDS = ("input", "conv", "pointwise", "depthwise", "linear", "pool", "norm", "activation", "add", "concat", "zero")
-READERS = (*KINDS, "flatten", "nobody")
-CONVOLUTIONS = ("conv", "pointwise", "depthwise")
+# Trees in device files compare places in these two: a kind that is new in `search_spaces.graph.operators` comes last.
+_OLD = ("input", "conv", "pointwise", "depthwise", "linear", "pool", "norm", "activation", "add", "concat", "zero")
+_NEW = tuple(sorted(ALL_KERNELS.difference(_OLD, VIEW_KINDS)))
+KINDS = (*_OLD, *_NEW)
+READERS = (*_OLD, "flatten", "nobody", *_NEW, *sorted(VIEW_KINDS - {"flatten"}))
 FEATURES = (
     "macs",
     "padded_macs",
@@ -65,7 +71,7 @@ def features_of(architecture: Architecture) -> list[tuple[float, ...]]:
     reading: dict[int, list[str]] = {}
     blocked = {0: False}
     for kernel in architecture.kernels:
-        made_by[kernel.output] = made_by[kernel.inputs[0]] if kernel.kind == "flatten" else kernel.kind
+        made_by[kernel.output] = made_by[kernel.inputs[0]] if kernel.kind in VIEW_KINDS else kernel.kind
         blocked[kernel.output] = _blocks(kernel, blocked)
         for source in kernel.inputs:
             reading.setdefault(source, []).append(kernel.kind)
@@ -79,7 +85,9 @@ def _blocks(kernel: Kernel, blocked: dict[int, bool]) -> bool:
     """Tell whether a kernel's output is stored in blocks of channels: a convolution's is, others keep what they get."""
     if kernel.kind in CONVOLUTIONS:
         return True
-    return kernel.kind not in ("zero", "flatten", "linear") and all(blocked[source] for source in kernel.inputs)
+    if kernel.kind == "linear" or kernel.kind in CONSTANT or kernel.kind in VIEW_KINDS:
+        return False
+    return all(blocked[source] for source in kernel.inputs)
 
 
 def _own(architecture: Architecture, kernel: Kernel) -> tuple[float, ...]:

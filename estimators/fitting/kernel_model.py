@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.devices.fields import VIEW_KINDS
 from estimators.devices.kernel_features import FEATURES
 from estimators.devices.kernel_features import features_of
 from estimators.devices.trees import Tree
@@ -29,6 +28,7 @@ from estimators.models.counts import COLUMNS
 from estimators.models.counts import Floats
 from estimators.models.counts import counts_of
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.operators import VIEW_KINDS
 
 # The constants of the boosting are chosen, not tuned. How much they matter was measured on the Xeon Gold 6226 table of
 # NAS-Bench-201: fitted to 400 cells, 95.4 % of 800 other cells are within 10 %. One constant changed at a time gave

@@ -19,14 +19,15 @@ from typing import TypeAlias
 from estimators.devices.device import Device
 from estimators.devices.device import Hierarchy
 from estimators.devices.device import stored_width
-from estimators.devices.fields import ELEMENT_KINDS
-from estimators.devices.fields import MAC_KINDS
-from estimators.devices.fields import VIEW_KINDS
 from estimators.devices.fields import CannotRun
 from estimators.devices.fields import no_rule
 from estimators.models.latency import kernel_cycles
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
+from search_spaces.graph.architecture import groups_of
+from search_spaces.graph.operators import ELEMENT_KINDS
+from search_spaces.graph.operators import MAC_KINDS
+from search_spaces.graph.operators import VIEW_KINDS
 
 LEVELS = ("register_file", "array", "buffer", "dram")
 PICOJOULES_PER_MILLIJOULE = 1e9
@@ -279,7 +280,7 @@ def shape_of(kernel: Kernel, architecture: Architecture) -> Shape:
     """Read a layer's loop nest off the graph. A fully connected layer has one pixel and a window of one."""
     anchor = architecture.ops[kernel.ops[0]]
     fan_in = kernel.weights // kernel.channels
-    groups = kernel.channels if kernel.kind == "depthwise" else anchor.groups
+    groups = groups_of(anchor)
     pixels = anchor.shape[1:] if len(anchor.shape) == 3 else (1, 1)
     window = anchor.kernel
     channels = fan_in // (window[0] * window[1])

@@ -10,7 +10,6 @@ from typing import TypeAlias
 
 from estimators.devices.device import Device
 from estimators.devices.device import deployed
-from estimators.devices.fields import VIEW_KINDS
 from estimators.models.accelerator import layer_energies
 from estimators.models.flash import kernel_bytes
 from estimators.models.latency import correction
@@ -24,6 +23,8 @@ from estimators.models.memory import tensor_bytes
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.architecture import Shape
+from search_spaces.graph.operators import CONSTANT
+from search_spaces.graph.operators import VIEW_KINDS
 
 Bound: TypeAlias = Literal["compute", "memory", "overhead", "nothing"]
 """What most of a layer's time goes to: MACs, moving data, or a cost that does not depend on its size."""
@@ -245,11 +246,11 @@ def _live(running: Architecture, moments: tuple[Moment, ...]) -> list[tuple[int,
     for index, kernel in enumerate(running.kernels):
         # A view is the tensor that it looks at.
         makers[kernel.output] = makers[kernel.inputs[0]] if kernel.kind in VIEW_KINDS else index
-    last_use = {makers[len(running.ops) - 1]: len(moments)}
+    last_use = {makers[output]: len(moments) for output in running.outputs}
     for step, moment in enumerate(moments):
         kernel = running.kernels[moment.kernel]
         # What pruning leaves of a zero reads nothing.
-        for op in (*(kernel.inputs if kernel.kind != "zero" else ()), kernel.output):
+        for op in (*(kernel.inputs if kernel.kind not in CONSTANT else ()), kernel.output):
             last_use[makers[op]] = max(step, last_use.get(makers[op], 0))
     held = {INPUT}
     found = []

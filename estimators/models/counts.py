@@ -8,12 +8,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.devices.fields import KERNEL_KINDS
-from estimators.devices.fields import MAC_KINDS
-from estimators.devices.fields import VIEW_KINDS
 from estimators.devices.fields import no_rule
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Pair
+from search_spaces.graph.operators import KERNEL_KINDS
+from search_spaces.graph.operators import MAC_KINDS
+from search_spaces.graph.operators import VIEW_KINDS
 
 Floats: TypeAlias = NDArray[np.float64]
 

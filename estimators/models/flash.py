@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from estimators.devices.device import Device
 from estimators.devices.device import stored_width
-from estimators.devices.fields import ELEMENT_KINDS
-from estimators.devices.fields import MAC_KINDS
-from estimators.devices.fields import VIEW_KINDS
 from estimators.devices.fields import no_rule
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
+from search_spaces.graph.operators import ALL_KERNELS
+from search_spaces.graph.operators import MAC_KINDS
+from search_spaces.graph.operators import OPERATORS
 
 BYTES_PER_KIB = 1024
 BYTES_PER_BIAS = 4
-BYTES_PER_NORM = 8
-WITHOUT_WEIGHTS = ELEMENT_KINDS | VIEW_KINDS
+BYTES_PER_NUMBER = 4
 
 
 def kernel_bytes(kernel: Kernel, architecture: Architecture, device: Device) -> int:
@@ -27,8 +26,8 @@ def kernel_bytes(kernel: Kernel, architecture: Architecture, device: Device) -> 
         width = stored_width(kernel.weight_bits, device.weight_bits)
         per_channel = (device.memory.bytes_per_scale if width < 32 else 0) + (BYTES_PER_BIAS if kernel.bias else 0)
         return (kernel.weights * width + 7) // 8 + kernel.channels * per_channel
-    if kernel.kind not in WITHOUT_WEIGHTS:
+    if kernel.kind not in ALL_KERNELS:
         raise no_rule(kernel.kind, "flash_kib")
     # A norm that follows no weights cannot be folded: it keeps a scale and a shift per channel, four bytes each.
-    norms = (architecture.ops[index] for index in kernel.ops if architecture.ops[index].kind == "norm")
-    return sum(op.shape[0] * BYTES_PER_NORM for op in norms)
+    ops = (architecture.ops[index] for index in kernel.ops)
+    return sum(op.shape[0] * OPERATORS[op.kind].per_channel * BYTES_PER_NUMBER for op in ops)

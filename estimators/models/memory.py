@@ -15,13 +15,14 @@ from typing import TypeAlias
 
 from estimators.devices.device import Device
 from estimators.devices.device import stored_width
-from estimators.devices.fields import ELEMENT_KINDS
-from estimators.devices.fields import MAC_KINDS
-from estimators.devices.fields import VIEW_KINDS
 from estimators.devices.fields import no_rule
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.operators import CONSTANT
+from search_spaces.graph.operators import KERNEL_KINDS
+from search_spaces.graph.operators import VIEW_KINDS
 
-WRITERS = MAC_KINDS | ELEMENT_KINDS
+MOST_SETS = 5_000
+"""A second or so."""
 
 _State: TypeAlias = tuple[int, int, tuple[int, ...]]
 """The set of kernels that have run, the bytes then in use, and the order they ran in."""
@@ -44,11 +45,14 @@ class Moment(NamedTuple):
 def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, ...], int]:
     """Find an order of `architecture.kernels` with the smallest peak, exactly.
 
-    The graph is cut wherever one tensor alone is live. Within a piece the order is a shortest path, in the bottleneck
-    sense, over the sets of kernels that may have run (the sets that Liberis and Lane, 2019, search backwards); a piece
-    that stays below the largest single kernel, as it was written, is not searched. The worst case, many branches side
-    by side, is exponential in their number. Where the device computes a type in place, an output takes the place of the
-    largest input that this kernel is the last to need: of the two, the larger counts.
+    The graph is cut wherever one tensor alone is live, beside logits of early exits. Within a piece the order is a
+    shortest path, in the bottleneck sense, over the sets of kernels that may have run (the sets that Liberis and Lane,
+    2019, search backwards); a piece that stays below the largest single kernel, as it was written, is not searched. The
+    worst case, many branches side by side, is exponential in their number. Where the device computes a type in place,
+    an output takes the place of the largest input that this kernel is the last to need: of the two, the larger counts.
+
+    An early exit may be computed later than where it branches off, to hold its logits for less long. That is searched
+    over the whole graph, up to `MOST_SETS` sets: beyond, the peak may be too large by the bytes of these logits.
 
     Returns:
         Indices into `architecture.kernels`, and the peak in bytes, without the engine's own memory.
@@ -60,11 +64,13 @@ def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, .
     order, peak = _by_pieces(memory, _pieces(memory))
     if peak == memory.least or not _unread(memory):
         return order, peak
-    # A result that nobody reads may be computed in any piece. Leaving its kernels out needs no more memory: where that
-    # needs as much, the pieces were right.
+    # A result that no kernel reads may be computed in any piece. Leaving its kernels out needs no more memory: where
+    # that needs as much, the pieces were right.
     if peak == best_order(_without_unread(architecture), device)[1]:
         return order, peak
-    return _by_pieces(memory, [_Piece(0, len(memory.steps), memory.sizes[0], peak)])
+    most = MOST_SETS if len(architecture.outputs) > 1 else None
+    whole = _Piece(0, len(memory.steps), memory.sizes[0], peak)
+    return _Search.over(whole, memory).run(most) or (order, peak)
 
 
 def _by_pieces(memory: _Memory, pieces: Iterable[_Piece]) -> tuple[tuple[int, ...], int]:
@@ -74,19 +80,23 @@ def _by_pieces(memory: _Memory, pieces: Iterable[_Piece]) -> tuple[tuple[int, ..
         found, best = tuple(range(piece.start, piece.stop)), piece.peak
         if piece.peak > peak:
             if not _is_forced(piece, memory):
-                found, best = _Search.over(piece, memory).run()
+                found, best = _Search.over(piece, memory).run() or (found, best)
             peak = max(peak, best)
         order += found
     return tuple(order), peak
 
 
 def _unread(memory: _Memory) -> bool:
-    return any(memory.last_use[step.writes] == index for index, step in enumerate(memory.steps))
+    """Tell whether there is a result, beside the last output, that no kernel reads."""
+    return any(
+        memory.last_read[step.writes] == index and step.writes != memory.last_output
+        for index, step in enumerate(memory.steps)
+    )
 
 
 def _without_unread(architecture: Architecture) -> Architecture:
-    """Return the graph without what its logits do not depend on."""
-    needed = {0, len(architecture.ops) - 1}
+    """Return the graph without what its last output does not depend on."""
+    needed = {0, architecture.outputs[-1]}
     for index in range(len(architecture.ops) - 1, 0, -1):
         if index in needed:
             needed.update(architecture.ops[index].inputs)
@@ -94,7 +104,7 @@ def _without_unread(architecture: Architecture) -> Architecture:
     place = {index: position for position, index in enumerate(kept)}
     ops = [architecture.ops[index] for index in kept]
     ops = [replace(op, inputs=tuple(place[source] for source in op.inputs)) for op in ops]
-    return Architecture(architecture.space, architecture.params, tuple(ops))
+    return architecture.with_ops(tuple(ops), tuple(place[index] for index in architecture.outputs if index in needed))
 
 
 def schedule(architecture: Architecture, device: Device, order: Sequence[int] | None = None) -> tuple[Moment, ...]:
@@ -158,18 +168,23 @@ class _Memory(NamedTuple):
     Attributes:
         steps: One for each kernel, as listed.
         sizes: Bytes of each tensor.
-        last_use: The last step that needs each tensor. The logits outlive all steps.
+        last_use: The last step that needs each tensor. An output outlives all steps, that of an early exit too: engines
+            keep every output until the inference ends (TensorFlow Lite Micro plans it so), and a caller reads it then.
+        last_read: The last step that reads or writes each tensor.
+        last_output: The tensor of the network's last output.
         least: What one kernel reads and writes is live in any order: no peak is below this.
     """
 
     steps: list[_Step]
     sizes: dict[int, int]
     last_use: dict[int, int]
+    last_read: dict[int, int]
+    last_output: int
     least: int
 
 
 class _Piece(NamedTuple):
-    """Steps between two moments at which a single tensor is live, of `live` bytes before; `peak` is that as listed."""
+    """Steps between two moments at which kernels wait for one tensor; `live` bytes before, `peak` bytes as listed."""
 
     start: int
     stop: int
@@ -180,7 +195,7 @@ class _Piece(NamedTuple):
 def _memory_of(architecture: Architecture, device: Device) -> _Memory:
     first = architecture.ops[0]
     sizes = {0: tensor_bytes(first.size, first.bits, device)}
-    roots, last_use = {0: 0}, {0: 0}
+    roots, last_read = {0: 0}, {0: 0}
     makers: dict[int, int] = {}
     steps = []
     least, kinds = sizes[0], device.memory.in_place
@@ -190,10 +205,10 @@ def _memory_of(architecture: Architecture, device: Device) -> _Memory:
         if len(kernel.inputs) > 1:
             reads = tuple({roots[source] for source in kernel.inputs})
         writes, takes = reads[0], 0
-        if kernel.kind == "zero" and device.prune_dead_ops:
+        if kernel.kind in CONSTANT and device.prune_dead_ops:
             # What pruning leaves of a zero is a constant: it waits in flash and reads nothing.
             reads, writes, sizes[output] = (), output, 0
-        elif kernel.kind in WRITERS:
+        elif kernel.kind in KERNEL_KINDS:
             writes = output
             takes = sizes[output] = tensor_bytes(kernel.output_size, kernel.output_bits, device)
         elif kernel.kind not in VIEW_KINDS:
@@ -206,28 +221,30 @@ def _memory_of(architecture: Architecture, device: Device) -> _Memory:
         least = max(least, sum(read) + takes - (min(takes, max(read)) if in_place and read else 0))
         makers[output] = index
         for tensor in (*reads, writes):
-            last_use[tensor] = index
-    last_use[roots[len(architecture.ops) - 1]] = len(steps)
-    return _Memory(steps, sizes, last_use, least)
+            last_read[tensor] = index
+    last_use = last_read | {roots[output]: len(steps) for output in architecture.outputs}
+    return _Memory(steps, sizes, last_use, last_read, roots[architecture.outputs[-1]], least)
 
 
 def _pieces(memory: _Memory) -> Iterator[_Piece]:
-    last_use = memory.last_use
+    last_use, last_read = memory.last_use, memory.last_read
     start, alive = 0, 1
     live = before = peak = memory.sizes[0]
     for index, (reads, writes, takes, _, in_place) in enumerate(memory.steps):
         during, largest = live + takes, 0
         live = during
         alive += takes > 0
-        for tensor in reads if last_use[writes] > index else {*reads, writes}:
-            if last_use[tensor] == index:
+        for tensor in reads if last_read[writes] > index else {*reads, writes}:
+            if last_read[tensor] == index:
                 size = memory.sizes[tensor]
-                live -= size
                 alive -= size > 0
+                if last_use[tensor] > index:  # an output: it stays, but no kernel waits for it
+                    continue
+                live -= size
                 if size > largest and tensor != writes:
                     largest = size
         peak = max(peak, during - min(takes, largest) if in_place else during)
-        if index == len(memory.steps) - 1 or alive == 1:
+        if index == len(memory.steps) - 1 or alive <= 1:
             yield _Piece(start, index + 1, before, peak)
             start, before, peak = index + 1, live, live
 
@@ -279,8 +296,8 @@ class _Search:
         touched = tuple(frozenset((*step.reads, step.writes)) for step in steps)
         return cls(piece.start, piece.live, after, takes, writes, in_place, touched, readers, memory.sizes)
 
-    def run(self) -> tuple[tuple[int, ...], int]:
-        """Return the best order of the steps and its peak in bytes."""
+    def run(self, most: int | None = None) -> tuple[tuple[int, ...], int] | None:
+        """Return the best order of the steps and its peak in bytes; None if it is not among the first `most` sets."""
         complete = (1 << len(self.after)) - 1
         ties = count()
         expanded: set[int] = set()
@@ -293,6 +310,8 @@ class _Search:
                 return tuple(self.start + step for step in order), peak
             if done in expanded:
                 continue
+            if len(expanded) == most:
+                return None
             expanded.add(done)
             for step in self._ready(done):
                 then = done | 1 << step

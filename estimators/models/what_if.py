@@ -73,6 +73,6 @@ def ram_with_half_the_channels(running: Architecture, tensor: int, device: Devic
         shape = ops[index].shape
         ops[index] = replace(ops[index], shape=(max(1, shape[0] // 2), *shape[1:]))
     # What reads the tensor stays as it is: a graph good for counting memory only.
-    halved = Architecture(running.space, running.params, tuple(ops))
+    halved = running.with_ops(tuple(ops))
     before, after = best_order(running, device)[1], best_order(halved, device)[1]
     return (before - after) * device.memory.arena_factor / BYTES_PER_KIB

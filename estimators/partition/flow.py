@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from estimators.devices.device import Device
-from estimators.devices.fields import VIEW_KINDS
 from estimators.models.latency import cycles_of_kernels
 from estimators.models.latency import streamed_cycles
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.operators import VIEW_KINDS
 
 
 class Tensor(NamedTuple):
@@ -18,7 +18,7 @@ class Tensor(NamedTuple):
         op: Index of the operator that makes it.
         maker: Index into `architecture.kernels`; None for the network's input.
         readers: Indices of the kernels that read it, each once, views left out.
-        result: Whether it holds the logits.
+        result: Whether it holds an output, the logits of an exit: it leaves the server, and the enclave.
     """
 
     op: int
@@ -48,8 +48,8 @@ def tensors(architecture: Architecture) -> tuple[Tensor, ...]:
             readers[looks_at[op]][index] = None
         looks_at[kernel.output] = kernel.output
         makers[kernel.output], readers[kernel.output] = index, {}
-    result = looks_at[len(architecture.ops) - 1]
-    return tuple(Tensor(op, maker, tuple(readers[op]), op == result) for op, maker in makers.items())
+    results = {looks_at[output] for output in architecture.outputs}
+    return tuple(Tensor(op, maker, tuple(readers[op]), op in results) for op, maker in makers.items())
 
 
 def kernel_times_ms(architecture: Architecture, device: Device) -> tuple[float, ...]:

@@ -1,9 +1,9 @@
 """Run the start of a network on the device and the rest on an edge server: the best cut, and what it costs.
 
 The kernels on the device are any set that needs no result of the server; what they made and others read is sent, each
-tensor once and packed at its bits; the logits come back. For a chain that is Neurosurgeon's split point (Kang et al.,
-2017); for a graph with branches time and energy are sums over kernels and cut tensors, so a minimum cut finds the best
-set exactly (DADS, Hu et al., 2019).
+tensor once and packed at its bits; the logits come back, those of early exits too. For a chain that is Neurosurgeon's
+split point (Kang et al., 2017); for a graph with branches time and energy are sums over kernels and cut tensors, so a
+minimum cut finds the best set exactly (DADS, Hu et al., 2019).
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ def of_network(network: nn.Module) -> Oracle:
         network: In eval mode, with all its parts, when the oracle is made and whenever it is asked.
 
     Raises:
-        ValueError: If the network or a part of it is in train mode. The oracle raises it too, and
-            `nas.training.loop.Diverged` if a logit is not finite.
+        ValueError: If the network or a part of it is in train mode. The oracle raises it too, also of a network with
+            several outputs, and `nas.training.loop.Diverged` if a logit is not finite.
     """
     _check_eval(network)
     network.to(compute_device())

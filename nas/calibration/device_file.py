@@ -18,8 +18,6 @@ import numpy as np
 import tomlkit
 
 from estimators.devices.device import Device
-from estimators.devices.fields import ELEMENT_KINDS
-from estimators.devices.fields import MAC_KINDS
 from estimators.devices.files import load_device
 from estimators.devices.files import parse_device
 from estimators.devices.trees import as_lists
@@ -37,6 +35,9 @@ from nas.calibration.measurements import CalibrationReport
 from nas.calibration.measurements import Measured
 from nas.calibration.measurements import Prepared
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.operators import CONSTANT
+from search_spaces.graph.operators import ELEMENT_KINDS
+from search_spaces.graph.operators import MAC_KINDS
 
 Data: TypeAlias = dict[str, Any]
 
@@ -234,8 +235,9 @@ def _latency(model: CycleModel, counts: Floats, template: Device) -> Data:
         kept=lambda table, kind, value: kind in seen and ((table, kind) in needed or value > 0),
     )
     if template.prune_dead_ops:  # the zero operators that remain are constants, whether a row has one or not
-        latency["cycles_per_element"]["zero"] = 0.0
-        latency["cycles_per_kernel"].pop("zero", None)
+        for kind in CONSTANT:
+            latency["cycles_per_element"][kind] = 0.0
+            latency["cycles_per_kernel"].pop(kind, None)
     if model.trees:
         columns = [f"{table}.{kind}" for table, kind in COLUMNS]
         latency["residual"] = {"columns": columns, "trees": [as_lists(tree) for tree in model.trees]}

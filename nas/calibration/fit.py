@@ -13,7 +13,6 @@ import numpy as np
 
 from estimators.devices.device import Device
 from estimators.devices.device import deployed
-from estimators.devices.fields import KERNEL_KINDS
 from estimators.devices.files import load_device
 from estimators.fitting.cycle_model import CycleModel
 from estimators.fitting.cycle_model import far
@@ -38,6 +37,8 @@ from nas.calibration.measurements import usable
 from nas.runs.tables import TableRow
 from nas.spaces import sample
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.operators import CONSTANT
+from search_spaces.graph.operators import KERNEL_KINDS
 from search_spaces.graph.structure import structure_of
 from search_spaces.space import SearchSpace
 
@@ -138,7 +139,7 @@ def _counts(running: Iterable[Architecture], device: Device) -> Floats:
 
 def _unpriced(table: Prepared) -> tuple[str, ...]:
     seen = {kind for (_, kind), count in zip(COLUMNS, table.counts.sum(axis=0), strict=False) if count > 0}
-    return tuple(sorted(KERNEL_KINDS - seen - ({"zero"} if table.device.prune_dead_ops else set())))
+    return tuple(sorted(KERNEL_KINDS - seen - (CONSTANT if table.device.prune_dead_ops else set())))
 
 
 def _next_to_measure(table: Prepared, model: CycleModel) -> tuple[str, ...]:

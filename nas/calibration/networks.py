@@ -12,10 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from nas.base import plugins
-from search_spaces.graph.architecture import FUNCTIONS
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Shape
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.operators import FUNCTIONS
 from search_spaces.space import SearchSpace
 
 SHAPES: Mapping[Shape, int] = {(1, 8, 8): 10, (1, 28, 28): 10, (3, 32, 32): 10, (446,): 30}

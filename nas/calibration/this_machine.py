@@ -21,7 +21,6 @@ import torch
 
 from estimators.devices.device import Device
 from estimators.devices.device import deployed
-from estimators.devices.fields import MAC_KINDS
 from estimators.devices.files import parse_device
 from estimators.devices.kernel_features import FEATURES
 from estimators.devices.trees import as_lists
@@ -41,6 +40,7 @@ from nas.deploy.onnx_file import to_onnx
 from nas.deploy.timing import fastest_ms
 from nas.spaces import random_points
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.operators import MAC_KINDS
 from search_spaces.graph.structure import structure_of
 from search_spaces.network import build
 

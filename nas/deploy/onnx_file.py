@@ -9,7 +9,8 @@ before it, as an engine would; it stays where it follows none. Two precisions:
   channels on one scale. Time a float network as `architecture.as_float()`, which rounds nothing.
 - `int8`: the QDQ layout. Weights are int8 with one scale per output channel (8, 4, 2 and 1-bit weights exactly), biases
   int32, tensors uint8 with one scale. A tensor the network rounds keeps its own step; any other gets the range that the
-  calibration records show. Logits, and what a linear layer hands to a tanh or hardswish, stay in float.
+  calibration records show. Logits that no operator reads, and what a linear layer hands to a tanh or hardswish, stay in
+  float.
 
 A tensor of fewer than 8 bits is a uint8 tensor whose integers are clipped to its levels: the same numbers, and the
 convolution before it still runs in integers. A sign is a comparison in float; the convolution before it is stored on so
@@ -19,6 +20,7 @@ fine a scale that only its sign survives.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from importlib import metadata
@@ -49,10 +51,11 @@ from nas.deploy.scales import quantizer_of
 from nas.deploy.scales import ranges_of
 from nas.deploy.scales import trained_scales
 from nas.training.answers import answers_of
-from nas.training.loop import logits_of
-from search_spaces.graph.architecture import WEIGHTED
+from nas.training.loop import outputs_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
+from search_spaces.graph.architecture import groups_of
+from search_spaces.graph.operators import WEIGHTED
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import QuantConv2d
 from search_spaces.layers.quantize import QuantLinear
@@ -68,6 +71,8 @@ WEIGHT_LIMIT, BIAS_LIMIT = 127, 2**30
 
 def to_onnx(architecture: Architecture, network: nn.Module, precision: str, records: Tensor) -> onnx.ModelProto:
     """Write a network as an ONNX model: input `records` `(batch, *input_shape)`, output `logits` `(batch, classes)`.
+
+    Further exits are outputs `logits_1`, `logits_2`, ..., in the order of `Architecture.outputs`.
 
     Args:
         architecture: The graph.
@@ -101,7 +106,7 @@ def to_onnx(architecture: Architecture, network: nn.Module, precision: str, reco
 
 
 def agreement(model: onnx.ModelProto, network: nn.Module, records: Tensor) -> float:
-    """Return the share of records for which ONNX Runtime and PyTorch predict the same class.
+    """Return the share of records for which ONNX Runtime and PyTorch name the same class, at every exit.
 
     Args:
         model: What `to_onnx` wrote.
@@ -109,8 +114,10 @@ def agreement(model: onnx.ModelProto, network: nn.Module, records: Tensor) -> fl
         records: `(records, *input_shape)`, at least one.
     """
     engine = session(model)
-    parts = [engine.run(None, {"records": batch.cpu().numpy()})[0] for batch in torch.split(records, 64)]
-    return float(np.mean(np.concatenate(parts).argmax(1) == logits_of(network, records).argmax(1)))
+    parts = [engine.run(None, {"records": batch.cpu().numpy()}) for batch in torch.split(records, 64)]
+    ours = [np.concatenate(exit_parts).argmax(1) for exit_parts in zip(*parts, strict=True)]
+    theirs = [logits.argmax(1) for logits in outputs_of(network, records)]
+    return float(np.mean(np.all(np.equal(ours, theirs), axis=0)))
 
 
 def export(
@@ -170,10 +177,13 @@ class _Writer:
             self.names.append(self._rounded(index, self._computed(index, op)))
         if (answers := answers_of(self.network)) is not None:
             self._answered(answers)
-        self.nodes[-1].output[0] = "logits"
-        nodes = _reaching_the_end(self.nodes)
+        shapes = {"records": self.architecture.input_shape}
+        for place, index in enumerate(self.architecture.outputs):
+            name = f"logits_{place}" if place else "logits"
+            self._name(index, name, taken=shapes)
+            shapes[name] = self.architecture.ops[index].shape
+        nodes = _reaching(self.nodes, [*shapes][1:])
         read = {name for node in nodes for name in node.input}
-        shapes = {"records": self.architecture.input_shape, "logits": self.architecture.ops[-1].shape}
         ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", *s]) for n, s in shapes.items()]
         return helper.make_graph(
             nodes,
@@ -191,7 +201,21 @@ class _Writer:
                 f"the answers of this network's defence cannot be written as ONNX: {type(answers).__name__} has no "
                 "write_onnx, and a file without them would say more than was measured"
             )
-        write(self._node, self._constant, self.names[-1])
+        if len(self.architecture.outputs) > 1:
+            raise ValueError("expected a network with one output to write a defence's answers for; it has several")
+        (last,) = self.architecture.outputs
+        self.names[last] = write(self._node, self._constant, self.names[last])
+
+    def _name(self, index: int, name: str, taken: Collection[str]) -> None:
+        """Give the tensor that an operator makes the name by which callers ask for it."""
+        tensor = self.names[index]
+        if tensor in taken:  # callers know it by another name already
+            self._node("Identity", [tensor], name)
+            return
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [name if given == tensor else given for given in names]
+        self.names = [name if given == tensor else given for given in self.names]
 
     def _computed(self, index: int, op: Op) -> str:
         """Write an operator and return the name of its output before rounding."""
@@ -233,8 +257,9 @@ class _Writer:
         inputs = [self.names[op.inputs[0]], *inputs]
         if op.kind == "linear":
             return self._node("Gemm", inputs, label, transB=1)
-        groups = op.shape[0] if op.kind == "depthwise" else op.groups
-        return self._node("Conv", inputs, label, group=groups, **_window(op))
+        if op.kind in ("conv", "depthwise"):
+            return self._node("Conv", inputs, label, group=groups_of(op), **_window(op))
+        raise ValueError(f"no rule for the operator {op.kind!r} in the ONNX export")
 
     def _integer_weights(
         self, label: str, weight: Floats, bias: Floats | None, steps: Floats, source: Scale, *, downwards: bool
@@ -279,6 +304,8 @@ class _Writer:
     def _pool(self, op: Op, source: str, label: str) -> str:
         if op.function == "max":
             return self._node("MaxPool", [source], label, **_window(op))
+        if op.function != "avg":
+            raise ValueError(f"no rule for the pooling {op.function!r} in the ONNX export")
         counted = int(getattr(self.network, label).count_include_pad)
         return self._node("AveragePool", [source], label, count_include_pad=counted, **_window(op))
 
@@ -331,9 +358,9 @@ class _Writer:
         return name
 
 
-def _reaching_the_end(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Leave out the nodes that the logits do not depend on: ONNX Runtime would run them."""
-    needed, kept = set(nodes[-1].output), []
+def _reaching(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:
+    """Leave out the nodes that no output depends on: ONNX Runtime would run them."""
+    needed, kept = set(outputs), []
     for node in reversed(nodes):
         if not needed.isdisjoint(node.output):
             needed.update(node.input)

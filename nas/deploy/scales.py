@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 from torch import nn
 
-from nas.training.loop import logits_of
-from search_spaces.graph.architecture import WEIGHTED
+from nas.training.loop import outputs_of
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.operators import CONSTANT
+from search_spaces.graph.operators import WEIGHTED
+from search_spaces.graph.operators import moves_only
 
 # Activations that the end of an 8-bit range does by itself, or that do nothing.
 SATURATING = ("relu", "relu6", "identity")
@@ -91,12 +93,12 @@ def all_scales(
             scales[index] = Scale(1.0, 128, (127, 129))
         if index in scales or _stays_float(architecture, index):
             continue
-        if op.kind == "flatten" or (op.kind == "pool" and op.function == "max"):
-            scales[index] = scales[op.inputs[0]]  # moves values, makes none
-        elif op.kind == "concat":
-            scales[index] = _common([scales[source] for source in op.inputs])
-        else:
+        if op.kind in CONSTANT or not moves_only(op.kind, op.function):
             scales[index] = scale_of_range(*ranges[index])
+        elif len(op.inputs) == 1:
+            scales[index] = scales[op.inputs[0]]
+        else:
+            scales[index] = _common([scales[source] for source in op.inputs])
     return scales
 
 
@@ -111,9 +113,11 @@ def _common(scales: Sequence[Scale]) -> Scale:
 def _stays_float(architecture: Architecture, index: int) -> bool:
     """Tell whether an integer engine hands an operator's output on without storing it in 8 bits."""
     ops, folded = architecture.ops, folded_norms(architecture)
-    if index == len(ops) - 1 or index in folded:
+    if index in folded:
         return True
     readers = [op for op in ops if index in op.inputs]
+    if index in architecture.outputs:
+        return not readers
     if len(readers) != 1:
         return False
     reader = readers[0]
@@ -142,7 +146,7 @@ def ranges_of(architecture: Architecture, network: nn.Module, records: Tensor) -
         for index, op in enumerate(architecture.ops)
     ]
     try:
-        logits_of(network, records)
+        outputs_of(network, records)
     finally:
         for hook in hooks:
             hook.remove()
@@ -165,6 +169,8 @@ def becomes_sign(architecture: Architecture, index: int) -> bool:
     """Tell whether the only thing ever asked of an operator's output is its sign."""
     if architecture.ops[index].bits == 1:
         return True
+    if index in architecture.outputs:
+        return False
     readers = [op for op in architecture.ops if index in op.inputs]
     return len(readers) == 1 and readers[0].kind == "activation" and readers[0].bits == 1
 

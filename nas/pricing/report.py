@@ -19,8 +19,8 @@ from nas.base.text import runs
 from nas.base.text import runs_of_widths
 from nas.base.text import short
 from nas.base.text import stacked
-from search_spaces.graph.architecture import WEIGHTED
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.operators import WEIGHTED
 
 
 def bits_of(architecture: Architecture) -> str:

@@ -72,7 +72,7 @@ class Point:
         kind, side = self.layers[0].kind, self.layers[0].window
         ops = [str(layer.op) for layer in self.layers]
         more = f" +{len(ops) - NAMED_OPS}" if len(ops) > NAMED_OPS else ""
-        window = f" {side[0]}x{side[1]}" if kind in ("conv", "depthwise") else ""
+        window = f" {side[0]}x{side[1]}" if side != (1, 1) else ""
         return f"{kind}{window}, op {', '.join(ops[:NAMED_OPS])}{more}: {self.share:.0%}"
 
 

@@ -165,10 +165,11 @@ def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, where: s
 
 def _check_complete(trial: FrozenTrial, config: SearchConfig, where: str) -> None:
     attrs = trial.user_attrs
-    wanted = dict.fromkeys(["key", *MEASURED, *config.objectives, *config.budgets])
+    wanted = dict.fromkeys(["key", *config.objectives, *config.budgets])
     if missing := [name for name in wanted if name not in attrs]:
         raise ValueError(f"expected all measures of {where}; missing: {missing}")
-    for name in wanted.keys() - {"key"}:
+    # What is measured has grown with the versions: what a study has must be numbers, and an earlier one has less.
+    for name in (wanted.keys() | attrs.keys() & set(MEASURED)) - {"key"}:
         if not _is_number(attrs[name]):
             raise ValueError(f"expected a number as {name!r} of {where}; got {attrs[name]!r}")
     for name in attrs:

@@ -13,12 +13,14 @@ exported they need `write_onnx(write, constant, logits)`: it writes the same com
 from __future__ import annotations
 
 from typing import Any
+from typing import TypeAlias
 from typing import TypeVar
 
 from torch import Tensor
 from torch import nn
 
 NAME = "answers"
+Logits: TypeAlias = Tensor | tuple[Tensor, ...]
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 
@@ -42,6 +44,10 @@ def answers_of(network: nn.Module) -> nn.Module | None:
     return dict(network.named_children()).get(NAME)
 
 
-def _answer(network: nn.Module, _inputs: Any, logits: Tensor) -> Tensor | None:
+def _answer(
+    network: nn.Module, _inputs: Any, logits: Tensor | tuple[Tensor, ...]
+) -> Tensor | tuple[Tensor, ...] | None:
     answers = answers_of(network)
-    return None if network.training or answers is None else answers(logits)
+    if network.training or answers is None:
+        return None
+    return tuple(map(answers, logits)) if isinstance(logits, tuple) else answers(logits)

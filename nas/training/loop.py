@@ -167,7 +167,15 @@ class TrainSetup:
 
 
 def plain_setup(architecture: Architecture, features: Tensor, labels: Tensor, recipe: Recipe, seed: int) -> TrainSetup:
-    """Set up a training on true labels with (smoothed) cross-entropy."""
+    """Set up a training on true labels with (smoothed) cross-entropy.
+
+    Raises:
+        ValueError: If the network has several outputs: this loss takes the logits of one.
+    """
+    if len(architecture.outputs) > 1:
+        raise ValueError(
+            f"expected a network with one output to train; got {len(architecture.outputs)}: no loss over exits yet"
+        )
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
@@ -241,21 +249,38 @@ def _built(setup: TrainSetup) -> Network:
     return network
 
 
-@torch.no_grad()
 def logits_of(network: nn.Module, features: Tensor, batch_size: int = BATCH_IN_CACHE) -> NDArray[np.float32]:
     """Return a network's logits `(records, classes)` in eval mode, without augmentation.
 
     Raises:
-        ValueError: If the network is in train mode: dropout and batch statistics would be measured, not the network.
+        ValueError: If the network is in train mode: dropout and batch statistics would be measured, not the network. If
+            it has several outputs: which of them answers for a record is not decided.
         Diverged: If a logit is not finite. The last step may be the one that went too far, after the last loss.
+    """
+    outputs = outputs_of(network, features, batch_size)
+    if len(outputs) > 1:
+        raise ValueError(f"expected a network with one output; got {len(outputs)}: no rule yet for which exit answers")
+    return outputs[0]
+
+
+@torch.no_grad()
+def outputs_of(network: nn.Module, features: Tensor, batch_size: int = BATCH_IN_CACHE) -> list[NDArray[np.float32]]:
+    """Return a network's logits `(records, classes)` at each of its outputs, in eval mode, without augmentation.
+
+    Raises:
+        ValueError: If the network is in train mode.
+        Diverged: If a logit is not finite.
     """
     if network.training:
         raise ValueError("expected a network in eval mode; got one in train mode: call .eval() first")
-    parts = [network(batch).float().cpu() for batch in torch.split(features, batch_size)]
-    logits = np.asarray(torch.cat(parts).numpy())
-    if not np.isfinite(logits).all():
+    parts: list[list[Tensor]] = []
+    for batch in torch.split(features, batch_size):
+        answers = network(batch)
+        parts.append([part.float().cpu() for part in (answers if isinstance(answers, tuple) else (answers,))])
+    outputs = [np.asarray(torch.cat(exit_parts).numpy()) for exit_parts in zip(*parts, strict=True)]
+    if not all(np.isfinite(logits).all() for logits in outputs):
         raise Diverged("a logit of the trained network is not finite")
-    return logits
+    return outputs
 
 
 def compute_device() -> torch.device:

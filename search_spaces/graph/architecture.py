@@ -20,19 +20,19 @@ from operator import attrgetter
 from typing import NamedTuple
 from typing import TypeAlias
 
+from search_spaces.graph.operators import CONSTANT
+from search_spaces.graph.operators import FOLDED
+from search_spaces.graph.operators import KINDS
+from search_spaces.graph.operators import SCALED
+from search_spaces.graph.operators import VIEW_KINDS
+from search_spaces.graph.operators import WEIGHTED
+
 Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
 ParamValue: TypeAlias = bool | int | float | str | None
 Params: TypeAlias = Mapping[str, ParamValue]
 
-KINDS = ("input", "conv", "depthwise", "linear", "pool", "norm", "activation", "add", "concat", "flatten", "zero")
-WEIGHTED = ("conv", "depthwise", "linear")
-FOLDED = ("norm", "activation")
 BIT_WIDTHS = (32, 8, 4, 2, 1)
-FUNCTIONS: Mapping[str, tuple[str, ...]] = {
-    "activation": ("relu", "relu6", "hardswish", "tanh", "identity", "sign"),
-    "pool": ("max", "avg"),
-}
 RANGES = ("tracked", "learned")
 
 
@@ -41,7 +41,7 @@ class Op:
     """One operator.
 
     Attributes:
-        kind: One of `KINDS`.
+        kind: One of `search_spaces.graph.operators.OPERATORS`.
         inputs: Indices of the operators whose outputs are read; empty for `input` only.
         shape: Output shape, batch axis left out.
         kernel: Height and width of the window, for conv, depthwise and pool.
@@ -53,6 +53,7 @@ class Op:
         weight_bits: Bits of one weight, 32 for float.
         bits: Bits of one output element, 32 when the output is left in float.
         range: How the output quantiser finds its range: `tracked` (running maximum) or `learned` (step size).
+        sparsity: Share of the weights that are zero, from 0 to below 1, wherever they lie.
     """
 
     kind: str
@@ -67,6 +68,7 @@ class Op:
     weight_bits: int = 32
     bits: int = 32
     range: str = "tracked"
+    sparsity: float = 0.0
 
     @property
     def size(self) -> int:
@@ -74,7 +76,14 @@ class Op:
         return prod(self.shape)
 
 
-_fields_of = attrgetter(*Op.__slots__)
+# Keys were written before operators had a sparsity: it is added where there is one, and the others keep theirs.
+_dense_fields_of = attrgetter(*(name for name in Op.__slots__ if name != "sparsity"))
+
+
+def fields_of(op: Op) -> tuple[object, ...]:
+    """Return the numbers and words that make an operator what it is, for keys."""
+    fields: tuple[object, ...] = _dense_fields_of(op)
+    return (*fields, op.sparsity) if op.sparsity else fields
 
 
 class Kernel(NamedTuple):
@@ -96,6 +105,8 @@ class Kernel(NamedTuple):
         output_bits: Bits of one output element.
         input_size: Elements read, over all inputs.
         output_size: Elements written.
+        sparsity: Share of the weights that are zero. `macs` and `weights` count them all: what an engine makes of zeros
+            is its own.
     """
 
     kind: str
@@ -110,6 +121,7 @@ class Kernel(NamedTuple):
     output_bits: int
     input_size: int
     output_size: int
+    sparsity: float = 0.0
 
     @property
     def output(self) -> int:
@@ -125,7 +137,14 @@ def weights_of(op: Op, in_channels: int) -> int:
         return op.shape[0] * op.kernel[0] * op.kernel[1]
     if op.kind == "linear":
         return op.shape[0] * in_channels
-    raise ValueError(f"expected an operator with weights, one of {list(WEIGHTED)}; got {op.kind!r}")
+    if op.kind in WEIGHTED:
+        raise ValueError(f"no rule for the operator {op.kind!r} in the number of weights")
+    raise ValueError(f"expected an operator with weights, one of {sorted(WEIGHTED)}; got {op.kind!r}")
+
+
+def groups_of(op: Op) -> int:
+    """Return in how many groups of channels a convolution falls: a depthwise one has a group for each channel."""
+    return op.shape[0] if op.kind == "depthwise" else op.groups
 
 
 @dataclass(frozen=True)
@@ -136,15 +155,19 @@ class Architecture:
         space: Name of the search space that described it.
         params: The point of that space, as sampled. Two points may describe the same network (a width that belongs to
             a block left out); `key` tells.
-        ops: Operators in topological order. The first is the input, the last writes the logits.
+        ops: Operators in topological order. The first is the input.
+        outputs: Indices of the operators whose tensors the network returns, ascending: logits, those of early exits
+            first. Left out, it is the last operator.
 
     Raises:
-        ValueError: If an operator is of unknown kind, reads a later one, or the first is not the input.
+        ValueError: If an operator is of unknown kind or reads a later one, the first is not the input, an output is no
+            operator, or a sparsity is none of an operator with weights.
     """
 
     space: str
     params: Params
     ops: tuple[Op, ...]
+    outputs: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.ops or self.ops[0].kind != "input":
@@ -154,6 +177,17 @@ class Architecture:
                 raise ValueError(f"no operator {op.kind!r}; there are {list(KINDS)}")
             if index and (not op.inputs or max(op.inputs) >= index):
                 raise ValueError(f"expected operator {index} ({op.kind}) to read earlier ones; got {op.inputs}")
+            if op.sparsity and not (op.kind in WEIGHTED and 0 < op.sparsity < 1):
+                raise ValueError(
+                    "expected a sparsity from 0 to below 1, and 0 where there are no weights; "
+                    f"operator {index} ({op.kind}) has {op.sparsity}"
+                )
+        if not self.outputs:
+            object.__setattr__(self, "outputs", (len(self.ops) - 1,))
+        elif list(self.outputs) != sorted(set(self.outputs) & set(range(len(self.ops)))):
+            raise ValueError(
+                f"expected ascending indices of {len(self.ops)} operators as outputs; got {list(self.outputs)}"
+            )
 
     @property
     def input_shape(self) -> Shape:
@@ -162,19 +196,23 @@ class Architecture:
 
     @property
     def num_classes(self) -> int:
-        """Length of the logits."""
-        return self.ops[-1].shape[0]
+        """Length of the logits, the same at every exit."""
+        return self.ops[self.outputs[-1]].shape[0]
 
     @cached_property
     def key(self) -> str:
         """Sixteen hex digits that name the network: equal graphs share it, whatever sampled them."""
-        text = json.dumps([_fields_of(op) for op in self.ops], separators=(",", ":"))
+        text = json.dumps([fields_of(op) for op in self.ops], separators=(",", ":"))
+        if self.outputs != (len(self.ops) - 1,):
+            text += json.dumps({"outputs": self.outputs}, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
     def consumers(self) -> tuple[int, ...]:
-        """How many operators read each operator's output."""
+        """How many read each operator's output: operators, and whoever asked for an output of the network."""
         counts = [0] * len(self.ops)
+        for index in self.outputs:
+            counts[index] += 1
         for op in self.ops:
             for source in op.inputs:
                 counts[source] += 1
@@ -188,7 +226,7 @@ class Architecture:
     @cached_property
     def has_dead_ops(self) -> bool:
         """Whether an engine that simplifies graphs would leave operators out (`search_spaces.graph.pruning.prune`)."""
-        return 0 in self.consumers[:-1] or any(op.kind == "zero" for op in self.ops)
+        return 0 in self.consumers or any(op.kind in CONSTANT for op in self.ops)
 
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -204,7 +242,7 @@ class Architecture:
                 chain = []
                 chains.append(chain)
             chain.append(index)
-            if op.kind != "flatten":
+            if op.kind not in VIEW_KINDS:
                 chain_ending_at[index] = chain
         return tuple([self._kernel(chain) for chain in chains])
 
@@ -223,7 +261,7 @@ class Architecture:
             weights = weights_of(anchor, source.shape[0])
             channels = shape[0]
             macs = weights * prod(shape[1:])
-            bias = bias or "norm" in [ops[index].kind for index in chain]
+            bias = bias or not SCALED.isdisjoint([ops[index].kind for index in chain])
             if kind == "conv" and anchor.kernel == (1, 1):
                 kind = "pointwise"
         return Kernel(
@@ -239,7 +277,17 @@ class Architecture:
             output_bits=last.bits,
             input_size=input_size,
             output_size=prod(last.shape),
+            sparsity=anchor.sparsity,
         )
+
+    def with_ops(self, ops: tuple[Op, ...], outputs: tuple[int, ...] | None = None) -> Architecture:
+        """Return a network of other operators that came from the same point.
+
+        Args:
+            ops: The operators.
+            outputs: Indices of those whose tensors it returns; None: the same as here.
+        """
+        return Architecture(self.space, self.params, ops, self.outputs if outputs is None else outputs)
 
     def as_float(self) -> Architecture:
         """Return the same network with every weight and tensor in 32-bit float (a `sign` activation becomes `relu`)."""
@@ -249,7 +297,7 @@ class Architecture:
             )
             for op in self.ops
         )
-        return Architecture(self.space, self.params, ops)
+        return self.with_ops(ops)
 
     def without_float(self, bits: int) -> Architecture:
         """Return the same network with what is in 32-bit float at another width, as post-training quantisation does."""
@@ -263,4 +311,4 @@ class Architecture:
             )
             for op in self.ops
         )
-        return Architecture(self.space, self.params, ops)
+        return self.with_ops(ops)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
 from search_spaces.graph.architecture import Pair
@@ -37,11 +39,23 @@ class GraphBuilder:
         groups: int = 1,
         bias: bool = False,
         weight_bits: int = 32,
+        sparsity: float = 0.0,
     ) -> int:
         """Append a convolution."""
         shape = (channels, *self._window(source, kernel, stride, padding))
         return self._append(
-            Op("conv", (source,), shape, kernel, stride, padding, groups, bias, weight_bits=weight_bits)
+            Op(
+                "conv",
+                (source,),
+                shape,
+                kernel,
+                stride,
+                padding,
+                groups,
+                bias,
+                weight_bits=weight_bits,
+                sparsity=sparsity,
+            )
         )
 
     def depthwise(
@@ -53,18 +67,31 @@ class GraphBuilder:
         padding: Pair = (0, 0),
         bias: bool = False,
         weight_bits: int = 32,
+        sparsity: float = 0.0,
     ) -> int:
         """Append a depthwise convolution, one filter per channel."""
         shape = (self.ops[source].shape[0], *self._window(source, kernel, stride, padding))
         return self._append(
-            Op("depthwise", (source,), shape, kernel, stride, padding, bias=bias, weight_bits=weight_bits)
+            Op(
+                "depthwise",
+                (source,),
+                shape,
+                kernel,
+                stride,
+                padding,
+                bias=bias,
+                weight_bits=weight_bits,
+                sparsity=sparsity,
+            )
         )
 
-    def linear(self, source: int, features: int, *, bias: bool = False, weight_bits: int = 32) -> int:
+    def linear(
+        self, source: int, features: int, *, bias: bool = False, weight_bits: int = 32, sparsity: float = 0.0
+    ) -> int:
         """Append a fully connected layer."""
         if len(self.ops[source].shape) != 1:
             raise ValueError(f"expected a vector before 'linear'; got shape {self.ops[source].shape}: flatten it first")
-        return self._append(Op("linear", (source,), (features,), bias=bias, weight_bits=weight_bits))
+        return self._append(Op("linear", (source,), (features,), bias=bias, weight_bits=weight_bits, sparsity=sparsity))
 
     def pool(self, source: int, function: str, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> int:
         """Append a max or average pooling.
@@ -123,9 +150,25 @@ class GraphBuilder:
         op = self.ops[source]
         return self._append(Op("zero", (source,), op.shape, bits=op.bits))
 
-    def architecture(self, space: str, params: Params) -> Architecture:
-        """Return the finished graph."""
-        return Architecture(space, dict(params), tuple(self.ops))
+    def architecture(self, space: str, params: Params, outputs: Sequence[int] | None = None) -> Architecture:
+        """Return the finished graph.
+
+        Args:
+            space: Name of the search space.
+            params: The point of that space.
+            outputs: Indices of the operators whose tensors the network returns, in any order: the logits of its exits.
+                None: the last operator written.
+
+        Raises:
+            ValueError: If the outputs differ in shape, or one of them is no operator.
+        """
+        if outputs is None:
+            return Architecture(space, dict(params), tuple(self.ops))
+        network = Architecture(space, dict(params), tuple(self.ops), tuple(sorted(outputs)))
+        shapes = [self.ops[index].shape for index in network.outputs]
+        if len(set(shapes)) > 1:
+            raise ValueError(f"expected outputs of one shape, logits of the same classes; got {shapes}")
+        return network
 
     def _append(self, op: Op) -> int:
         self.ops.append(op)

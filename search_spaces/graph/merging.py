@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from search_spaces.graph.architecture import WEIGHTED
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
+from search_spaces.graph.operators import SCALED
+from search_spaces.graph.operators import WEIGHTED
 
-_OWN_WEIGHTS = (*WEIGHTED, "norm", "input")
+_OWN_WEIGHTS = WEIGHTED | SCALED | {"input"}
 
 
 def merge(architecture: Architecture) -> Architecture:
@@ -37,7 +38,7 @@ def merge(architecture: Architecture) -> Architecture:
         first.setdefault(here, len(kept))
         place.append(len(kept))
         kept.append(here)
-    # What a repeated last operator would read must stay last: it never is one, logits have weights of their own.
-    if len(kept) == len(architecture.ops) or place[-1] != len(kept) - 1:
+    if len(kept) == len(architecture.ops):
         return architecture
-    return Architecture(architecture.space, architecture.params, tuple(kept))
+    # Two outputs that are the same are one tensor.
+    return architecture.with_ops(tuple(kept), tuple(sorted({place[index] for index in architecture.outputs})))

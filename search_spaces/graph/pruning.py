@@ -7,7 +7,7 @@ cell cost time:
 - zeros are not added;
 - what is multiplied by zero is left out, but a convolution's result is not: it still runs, its weights set to zero;
 - operators that read nothing but zeros run like any other;
-- a network whose output does not depend on its input is a constant.
+- a network whose output does not depend on its input is a constant, and so is an exit that does not.
 
 The second rule has exceptions that no simple rule explains (cells with both 1-3 and 2-3 empty, 3 % of all).
 """
@@ -19,10 +19,11 @@ from dataclasses import field
 from dataclasses import replace
 from typing import TypeAlias
 
-from search_spaces.graph.architecture import FOLDED
-from search_spaces.graph.architecture import WEIGHTED
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
+from search_spaces.graph.operators import CONSTANT
+from search_spaces.graph.operators import FOLDED
+from search_spaces.graph.operators import WEIGHTED
 
 _Touched: TypeAlias = frozenset[int]
 """Operators that run although their result is multiplied by zero."""
@@ -41,19 +42,14 @@ def prune(architecture: Architecture) -> Architecture:
     """
     if not architecture.has_dead_ops:
         return architecture
-    simplified = _Simplified(architecture.ops)
-    last = len(architecture.ops) - 1
-    if last in simplified.constant:
-        zeros = replace(architecture.ops[last], kind="zero", inputs=(0,), weight_bits=32, bias=False)
-        return Architecture(architecture.space, architecture.params, (architecture.ops[0], zeros))
-    return Architecture(architecture.space, architecture.params, simplified.needed_by(last))
+    return architecture.with_ops(*_Simplified(architecture.ops).needed_by(architecture.outputs))
 
 
 def is_constant(architecture: Architecture) -> bool:
-    """Tell whether a network's output ignores its input: an engine that simplifies graphs leaves nothing of it."""
+    """Tell whether no output depends on a network's input: an engine that simplifies graphs leaves nothing of it."""
     if not architecture.has_dead_ops:
         return False
-    return len(architecture.ops) - 1 in _Simplified(architecture.ops).constant
+    return _Simplified(architecture.ops).constant.issuperset(architecture.outputs)
 
 
 @dataclass
@@ -77,7 +73,7 @@ class _Simplified:
     def __post_init__(self) -> None:
         for index, op in enumerate(self.ops):
             self.root.append(index)
-            if op.kind == "zero":
+            if op.kind in CONSTANT:
                 self._zero(index, op.inputs[0])
             elif op.kind == "add":
                 self._add(index, op.inputs)
@@ -111,25 +107,29 @@ class _Simplified:
     def _touch(self, index: int, *runs: _Touched) -> None:
         self.touched[index] = self.touched.get(index, frozenset()).union(*runs)
 
-    def needed_by(self, last: int) -> tuple[Op, ...]:
-        """Return the operators that run, with edges between them."""
+    def needed_by(self, outputs: tuple[int, ...]) -> tuple[tuple[Op, ...], tuple[int, ...]]:
+        """Return the operators that run, with edges between them, and which of them are the outputs."""
+        # Two outputs that are the same tensor are one.
+        roots = sorted({self.root[index] for index in outputs})
+        zero = self.zero.keys() | (self.constant & set(roots))
         needed = {0}
-        waiting = [self.root[last]]
+        waiting = list(roots)
         while waiting:
             index = waiting.pop()
             if index in needed:
                 continue
             needed.add(index)
-            sources = () if index in self.zero else self.ops[index].inputs
-            waiting += [self.root[source] for source in sources]
+            if index in zero:
+                continue
+            waiting += [self.root[source] for source in self.ops[index].inputs]
             waiting += self.touched.get(index, ())
-        # The logits come last, whatever else runs.
-        order = [*sorted(needed - {self.root[last]}), self.root[last]]
+        order = sorted(needed)
         place = {index: position for position, index in enumerate(order)}
-        return tuple(self._renumbered(index, place) for index in order)
+        ops = tuple(self._renumbered(index, place, is_zero=index in zero) for index in order)
+        return ops, tuple(place[index] for index in roots)
 
-    def _renumbered(self, index: int, place: dict[int, int]) -> Op:
+    def _renumbered(self, index: int, place: dict[int, int], *, is_zero: bool) -> Op:
         op = self.ops[index]
-        if index in self.zero:  # a constant: it reads nothing, but an operator has to read something
-            return replace(op, kind="zero", inputs=(0,))
+        if is_zero:  # a constant: it reads nothing, but an operator has to read something
+            return replace(op, kind="zero", inputs=(0,), weight_bits=32, bias=False, sparsity=0.0)
         return replace(op, inputs=tuple(place[self.root[source]] for source in op.inputs))

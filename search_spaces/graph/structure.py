@@ -7,8 +7,10 @@ from dataclasses import fields
 
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
+from search_spaces.graph.operators import OPERATORS
 
-_OWN = tuple(field.name for field in fields(Op) if field.name != "inputs")
+# As for keys, a sparsity is named where there is one.
+_DENSE = tuple(field.name for field in fields(Op) if field.name not in ("inputs", "sparsity"))
 
 
 def structure_of(architecture: Architecture) -> str:
@@ -28,18 +30,23 @@ def structure_of(architecture: Architecture) -> str:
     >>> one.key == two.key, structure_of(one) == structure_of(two)
     (False, True)
     """
+    ops = architecture.ops
     names: list[str] = []
     addends: dict[int, list[str]] = {}
-    for index, op in enumerate(architecture.ops):
+    merged: set[int] = set()
+    for index, op in enumerate(ops):
         sources = [names[source] for source in op.inputs]
-        if op.kind == "add":  # a sum depends neither on the order of its parts nor on that of its partial sums
-            parts = [addends.get(source, [names[source]]) for source in op.inputs]
+        if OPERATORS[op.kind].commutes:  # a sum depends neither on the order of its parts nor on that of partial sums
+            partial = {source for source in op.inputs if source in addends and ops[source].kind == op.kind}
+            parts = [addends[source] if source in partial else [names[source]] for source in op.inputs]
             sources = sorted(name for part in parts for name in part)
+            merged |= partial
             if architecture.consumers[index] == 1:
                 addends[index] = sources
-        names.append(_hash([*(str(getattr(op, name)) for name in _OWN), *sources]))
-    merged = {s for op in architecture.ops if op.kind == "add" for s in op.inputs if s in addends}
-    return _hash([names[-1], *sorted(name for index, name in enumerate(names) if index not in merged)])
+        own = [str(getattr(op, name)) for name in _DENSE] + [f"sparsity {op.sparsity}"] * bool(op.sparsity)
+        names.append(_hash([*own, *sources]))
+    outputs = [names[index] for index in architecture.outputs]
+    return _hash([*outputs, *sorted(name for index, name in enumerate(names) if index not in merged)])
 
 
 def _hash(parts: list[str]) -> str:

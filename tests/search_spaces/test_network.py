@@ -202,7 +202,7 @@ def test_a_tensor_is_let_go_after_its_last_use():
     [
         (Op("attention", (0,), (2, 4, 4)), "no operator 'attention'; there are"),
         (Op("activation", (0,), (2, 4, 4), function="gelu"), "no activation 'gelu'; there are"),
-        (Op("pool", (0,), (2, 4, 4), function="median"), "no pooling 'median'; there are"),
+        (Op("pool", (0,), (2, 4, 4), function="median"), "no pool 'median'; there are"),
     ],
 )
 def test_an_operator_without_a_module_is_refused(op, message):
@@ -210,3 +210,43 @@ def test_an_operator_without_a_module_is_refused(op, message):
     object.__setattr__(network, "ops", (network.ops[0], op))  # an Architecture refuses an unknown kind itself
     with pytest.raises(ValueError, match=message):
         build(network)
+
+
+def exits(graph):
+    """Exit 3 reads the first activation; exit 6 the second, and the first exit's logits."""
+    x = graph.activation(graph.linear(0, 4), "tanh")
+    early = graph.linear(x, 3, bias=True)
+    return early, graph.linear(graph.concat(graph.activation(x, "tanh"), early), 3)
+
+
+def exits_network(**settings):
+    graph = GraphBuilder((5,))
+    return build(graph.architecture("example", {}, exits(graph)), **settings)
+
+
+def test_a_network_with_several_outputs_gives_all_of_them_in_order():
+    network, records = exits_network().eval(), normal(6, 5)
+    weights = dict(network.named_parameters())
+    x = functional.linear(records, weights["op1_linear.weight"]).tanh()
+    early = functional.linear(x, weights["op3_linear.weight"], weights["op3_linear.bias"])
+    late = functional.linear(torch.cat([x.tanh(), early], dim=1), weights["op6_linear.weight"])
+    answers = network(records)
+    assert isinstance(answers, tuple)
+    torch.testing.assert_close(answers, (early, late))
+
+
+def test_an_output_that_is_not_the_last_operator():
+    graph = GraphBuilder((5,))
+    early, _ = exits(graph)
+    network = build(graph.architecture("example", {}, (early,))).eval()
+    answers = network(normal(6, 5))
+    assert torch.equal(answers, exits_network().eval()(normal(6, 5))[0])
+
+
+def test_dropout_stands_before_the_last_linear_operator_of_each_exit():
+    assert [name for name in names(exits_network(dropout=0.5)) if "dropout" in name] == ["op3_dropout", "op6_dropout"]
+
+
+def test_a_sparse_layer_is_refused_until_there_is_one():
+    with pytest.raises(ValueError, match=r"no layer for sparsity yet: expected 0 in a conv; got 0\.5"):
+        network_of(lambda graph: graph.conv(0, 2, sparsity=0.5))

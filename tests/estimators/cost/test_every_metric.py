@@ -24,8 +24,8 @@ from estimators.devices.files import available_devices
 from estimators.devices.files import load_device
 from nas.base.plugins import available
 from nas.base.plugins import load
-from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.operators import WEIGHTED
 from search_spaces.network import build
 
 METRICS = available("estimators.cost", "estimate")
@@ -145,7 +145,7 @@ def points():
     cells = load("search_spaces", "nb201", "make_space")((3, 8, 8), 10)
     found = {"every kind": every_kind(), "one layer": one_layer(), "cell": cells.decode(cells.parse(CELL))}
     generator = np.random.default_rng(0)
-    for name, shape in (("conv", (3, 16, 16)), ("conv", (1, 8, 8)), ("mlp", (30,))):
+    for name, shape in (("conv", (3, 16, 16)), ("conv", (1, 8, 8)), ("mlp", (30,)), ("tests.two_exits", (3, 8, 8))):
         space = load("search_spaces", name, "make_space")(shape, 10)
         found[f"{name} {shape} reference"] = space.decode(space.reference)
         for index in range(4):
@@ -177,7 +177,7 @@ def price(metric, architecture, device):
 
 
 def with_kernels(architecture, change):
-    changed = Architecture(architecture.space, architecture.params, architecture.ops)
+    changed = architecture.with_ops(architecture.ops)
     changed.__dict__["kernels"] = tuple(change(kernel) for kernel in architecture.kernels)
     return changed
 
@@ -195,6 +195,7 @@ def networks_for(device):
     rules = device.latency.coefficients.keys()
     found = {name: net for name, net in NETWORKS.items() if {kernel.kind for kernel in net.kernels} <= rules}
     assert "cell" in found
+    assert any(len(network.outputs) > 1 for network in found.values())
     return found
 
 
@@ -207,7 +208,7 @@ def runnable(network, device):
     """The same network, what is wider than the device computes narrowed to its widest."""
     wide = widest(device)
     ops = tuple(replace(op, weight_bits=min(op.weight_bits, wide), bits=min(op.bits, wide)) for op in network.ops)
-    return Architecture(network.space, network.params, ops)
+    return network.with_ops(ops)
 
 
 @pytest.mark.parametrize(("metric", "device"), PAIRS)
@@ -235,7 +236,7 @@ def test_a_price_never_falls_when_bits_grow(metric, device):
 
 def at_bits(network, weight_bits, bits):
     ops = tuple(replace(op, weight_bits=weight_bits, bits=bits) for op in network.ops)
-    return Architecture(network.space, network.params, ops)
+    return network.with_ops(ops)
 
 
 @pytest.mark.parametrize(("metric", "device"), PAIRS)
@@ -247,7 +248,7 @@ def test_one_operator_with_more_bits_makes_nothing_cheaper(metric, device):
     for index, op in enumerate(network.ops):
         for wider in (replace(op, bits=wide), replace(op, weight_bits=wide)):
             ops = (*network.ops[:index], wider, *network.ops[index + 1 :])
-            assert price(metric, Architecture("wider", {}, ops), chip).value >= before, (index, op.kind)
+            assert price(metric, network.with_ops(ops), chip).value >= before, (index, op.kind)
 
 
 @pytest.mark.parametrize(("metric", "device"), PAIRS)
@@ -264,6 +265,16 @@ def test_a_price_depends_on_the_graph_alone_and_changes_nothing(metric, device):
     first, before = price(metric, network, load_device(device)), replace(network)
     assert price(metric, network, load_device(device)) == first
     assert network == before
+
+
+@pytest.mark.parametrize(("metric", "device"), PAIRS)
+def test_no_device_that_ships_makes_anything_of_zeros_among_weights(metric, device):
+    chip = load_device(device)
+    dense = runnable(kinds_for(chip), chip)
+    ops = tuple(replace(op, sparsity=0.75) if op.kind in WEIGHTED else op for op in dense.ops)
+    sparse = dense.with_ops(ops)
+    assert sparse.key != dense.key
+    assert price(metric, sparse, chip) == price(metric, dense, chip)
 
 
 def test_every_metric_says_in_its_first_line_what_it_is():

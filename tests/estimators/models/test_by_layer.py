@@ -19,7 +19,6 @@ from estimators.devices.files import load_device
 from estimators.models.by_layer import INPUT
 from estimators.models.by_layer import by_layer
 from nas.base.plugins import load
-from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.builder import GraphBuilder
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|nor_conv_1x1~0|none~1|avg_pool_3x3~2|"
@@ -40,7 +39,7 @@ def networks():
     found = [residual_block()]
     cells = load("search_spaces", "nb201", "make_space")((3, 32, 32), 10)
     found.append(cells.decode(cells.parse(CELL)))
-    for name, shape in (("conv", (3, 16, 16)), ("mlp", (30,))):
+    for name, shape in (("conv", (3, 16, 16)), ("mlp", (30,)), ("tests.two_exits", (3, 8, 8))):
         space = load("search_spaces", name, "make_space")(shape, 10)
         found.append(space.decode(space.reference))
         point = {
@@ -59,7 +58,7 @@ def runnable(network, device):
     """What is wider than the device computes, narrowed to its widest."""
     wide = max(device.weight_bits)
     ops = tuple(replace(op, weight_bits=min(op.weight_bits, wide), bits=min(op.bits, wide)) for op in network.ops)
-    return Architecture(network.space, network.params, ops)
+    return network.with_ops(ops)
 
 
 def check_sums(network, device):
@@ -190,3 +189,14 @@ def test_an_accelerators_layers_state_their_dataflow():
         "row_stationary", "weight_stationary", "output_stationary"
     }  # fmt: skip
     assert {layer.dataflow for layer in layers if not layer.macs} == {""}
+
+
+def test_the_logits_of_an_exit_are_in_memory_until_the_end():
+    graph = GraphBuilder((10,), bits=8)
+    early = graph.activation(graph.linear(0, 4, weight_bits=8), "identity", bits=8)
+    x = graph.activation(graph.linear(0, 20, weight_bits=8), bits=8)
+    late = graph.activation(graph.linear(x, 4, weight_bits=8), "identity", bits=8)
+    layers = by_layer(
+        graph.architecture("exits", {}, outputs=(early, late)), replace(load_device("stm32l4r5"), memory=Memory())
+    )
+    assert [(layer.kernel, layer.live) for layer in layers[1:]] == [(0, (INPUT, 0)), (1, (INPUT, 0, 1)), (2, (0, 1, 2))]

@@ -299,3 +299,17 @@ def test_an_input_beyond_all_measure_is_refused(tmp_path):
 
 def test_an_oracle_is_what_evidence_expects():
     assert isinstance(of_network(small()[1]), Oracle)
+
+
+def test_a_network_or_file_with_several_outputs_is_refused(tmp_path):
+    graph = GraphBuilder((6,))
+    architecture = graph.architecture("example", {}, (graph.linear(0, 3), graph.linear(0, 3)))
+    network = build(architecture).eval()
+    features = np.zeros((2, 6), np.float32)
+    oracle = of_network(network)
+    for ask in (oracle.query, oracle.activations):
+        with pytest.raises(ValueError, match="expected a network with one output; got 2"):
+            ask(features)
+    path = saved(tmp_path / "exits.onnx", to_onnx(architecture, network, "float32", torch.zeros(1, 6)))
+    with pytest.raises(ValueError, match=r"expected one input and one output .* outputs \['logits', 'logits_1'\]"):
+        of_onnx(path)

@@ -18,7 +18,9 @@ from nas.training.loop import train
 from nas.training.recipe import Recipe
 from search_spaces import conv
 from search_spaces import mlp
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.layers.quantize import ActivationQuantizer
+from search_spaces.network import build
 
 MEMBERS = 500
 
@@ -180,3 +182,18 @@ def test_leakage_falls_with_the_bits(name):
     assert two <= four + 0.02
     assert max(one, two) <= whole
     assert min(one, two) < whole - 0.05
+
+
+def test_every_exit_is_compressed():
+    graph = GraphBuilder((6,))
+    early = graph.linear(0, 3, bias=True)
+    late = graph.linear(graph.activation(graph.linear(0, 16)), 3)
+    trained = build(graph.architecture("example", {}, (early, late))).eval()
+    records = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+    version = compressed(trained, 8, records)
+    assert version.architecture.outputs == (early, late)
+    with torch.no_grad():
+        before, after = (network(torch.from_numpy(records)) for network in (trained, version))
+    for wanted, found in zip(before, after, strict=True):
+        # A range is the average of batches' largest values, so the largest of all are cut off.
+        assert 0 < (wanted - found).abs().median() < 0.05 * wanted.std()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from estimators.devices.device import deployed
-from estimators.devices.fields import KERNEL_KINDS
 from estimators.devices.files import load_device
 from estimators.devices.kernel_features import FEATURES
 from estimators.devices.kernel_features import KINDS
@@ -26,6 +25,7 @@ from nas.calibration.networks import spaces
 from nas.spaces import random_points
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.graph.merging import merge
+from search_spaces.graph.operators import KERNEL_KINDS
 from search_spaces.graph.structure import structure_of
 
 

@@ -1,5 +1,6 @@
 import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -424,3 +425,93 @@ def test_answers_that_cannot_be_written_are_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot be written as ONNX: Secret has no write_onnx"):
         export(tmp_path / "x.onnx", architecture, network, "float32", calibration=normal(2, 3), check=normal(2, 3))
     assert not list(tmp_path.iterdir())
+
+
+def answers(model, records):
+    return session(model).run(None, {"records": records.numpy()})
+
+
+@settings(max_examples=25, derandomize=True, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_every_exit_of_a_network_is_an_output(seed):
+    space = plugins.load("search_spaces", "tests.two_exits", "make_space")((3, 8, 8), 10)
+    architecture = space.decode(sample(space.distributions, np.random.default_rng(seed)))
+    records = normal(64, 3, 8, 8, seed=seed)
+    for described in (architecture, architecture.as_float()):
+        network = shaken(described, records)
+        with torch.no_grad():
+            wanted = [logits.numpy() for logits in network(records)]
+        for precision in PRECISIONS:
+            model = to_onnx(described, network, precision, records)
+            assert [output.name for output in model.graph.output] == ["logits", "logits_1"]
+            found = answers(model, records)
+            assert [logits.shape for logits in found] == [(64, 10), (64, 10)]
+            few = min(op.bits for op in described.ops) < 8
+            for ours, theirs in zip(found, wanted, strict=True):
+                off = np.abs(ours - theirs).max(1) / max(1e-3, theirs.std())
+                if precision == "float32":  # a number on a rounding's border may fall to either side
+                    assert (off > 1e-3).mean() <= (0.05 if described is architecture else 0)
+                elif not few:  # signs and few levels jump where 8 bits round: their exact forms are tested above
+                    assert np.median(off) < 0.15
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_output_may_go_on_and_share_its_tensor_with_another(precision):
+    graph = GraphBuilder((6,))
+    first = graph.linear(0, 4, bias=True)
+    second = graph.activation(first, "identity")
+    third = graph.linear(graph.activation(second, "relu"), 4)
+    architecture = graph.architecture("example", {}, (first, second, third))
+    network, records = build(architecture).eval(), normal(128, 6)
+    model = to_onnx(architecture, network, precision, records)
+    assert [output.name for output in model.graph.output] == ["logits", "logits_1", "logits_2"]
+    with torch.no_grad():
+        wanted = [logits.numpy() for logits in network(records)]
+    for ours, theirs in zip(answers(model, records), wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 if precision == "float32" else 0.1 * theirs.std())
+
+
+def test_a_sign_is_asked_of_an_output_only_by_its_reader():
+    graph = GraphBuilder((1, 4, 4), bits=8)
+    early = graph.conv(0, 3, kernel=(4, 4), weight_bits=8)
+    late = graph.conv(graph.activation(early, bits=1), 3, weight_bits=8)
+    architecture = graph.architecture("example", {}, (early, late))
+    records = normal(64, 1, 4, 4)
+    network = shaken(architecture, records)
+    found = answers(to_onnx(architecture, network, "int8", records), records)
+    wanted = expected_exits(network, records)
+    assert np.abs(found[0] - wanted[0]).max() < 0.05 * wanted[0].std()
+
+
+def expected_exits(network, records):
+    with torch.no_grad():
+        return [logits.numpy() for logits in network(records)]
+
+
+def test_agreement_is_that_of_all_exits():
+    graph = GraphBuilder((6,))
+    exits = (graph.linear(0, 4), graph.linear(graph.activation(0, "tanh"), 4))
+    architecture = graph.architecture("example", {}, exits)
+    network, records = build(architecture).eval(), normal(200, 6)
+    model = to_onnx(architecture, network, "float32", records)
+    assert agreement(model, network, records) == 1.0
+    # Whichever exit changes, the share falls.
+    for layer in (network.op1_linear, network.op3_linear):
+        kept = layer.weight.data.clone()
+        layer.weight.data = -layer.weight.data
+        assert agreement(model, network, records) < 0.5
+        layer.weight.data = kept
+
+
+def test_a_kind_without_an_onnx_rule_is_refused(monkeypatch):
+    architecture = written(lambda graph: graph.linear(0, 3), shape=(4,))
+    network = build(architecture).eval()
+    network.op1_lookup = network.op1_linear
+    strange = architecture.with_ops(architecture.ops)
+    ops = (architecture.ops[0], replace(architecture.ops[1], kind="lookup"))
+    object.__setattr__(strange, "ops", ops)  # an Architecture refuses an unknown kind itself
+    with pytest.raises(ValueError, match="no rule for the operator 'lookup' in the ONNX export"):
+        to_onnx(strange, network, "float32", normal(2, 4))
+    monkeypatch.setattr("nas.deploy.onnx_file.WEIGHTED", frozenset({"lookup"}))
+    with pytest.raises(ValueError, match="no rule for the operator 'lookup' in the ONNX export"):
+        to_onnx(strange, network, "float32", normal(2, 4))

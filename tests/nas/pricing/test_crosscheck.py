@@ -24,7 +24,7 @@ def points(name):
         yield from map(space.decode, [space.reference, *(sample(space.distributions, rng) for _ in range(2))])
 
 
-@pytest.mark.parametrize("name", plugins.available("search_spaces", "make_space"))
+@pytest.mark.parametrize("name", [*plugins.available("search_spaces", "make_space"), "tests.two_exits"])
 def test_three_tools_count_what_we_count(name):
     for architecture in points(name):
         counted = crosscheck.check(architecture)

@@ -15,6 +15,7 @@ from nas.training.loop import Diverged
 from nas.training.loop import TrainSetup
 from nas.training.loop import descend
 from nas.training.loop import logits_of
+from nas.training.loop import outputs_of
 from nas.training.loop import plain_setup
 from nas.training.loop import plain_step
 from nas.training.loop import seed_from
@@ -225,6 +226,27 @@ def test_logits_are_those_of_the_network_as_it_is():
         expected = network(features).numpy()
     np.testing.assert_array_equal(logits_of(network, features), expected)
     np.testing.assert_array_equal(logits_of(network, features), expected)  # a look changes nothing
+
+
+def two_exits():
+    graph = GraphBuilder((6,))
+    early = graph.linear(0, 3)
+    return graph.architecture("example", {}, (early, graph.linear(graph.activation(0, "tanh"), 3)))
+
+
+def test_several_outputs_have_their_logits_each_but_no_answer():
+    features, labels = vectors(130)
+    network = build(two_exits()).eval()
+    with torch.no_grad():
+        expected = [logits.numpy() for logits in network(features)]
+    found = outputs_of(network, features)
+    assert [logits.shape for logits in found] == [(130, 3)] * 2
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    with pytest.raises(ValueError, match="expected a network with one output; got 2: no rule yet for which exit"):
+        logits_of(network, features)
+    with pytest.raises(ValueError, match="expected a network with one output to train; got 2: no loss over exits yet"):
+        plain_setup(two_exits(), features, labels, Recipe(), seed=0)
 
 
 def test_training_returns_a_network_in_eval_mode():

@@ -21,9 +21,9 @@ from nas.training.loop import TRAINING_VERSION
 from nas.training.loop import logits_of
 from nas.training.loop import train
 from nas.training.recipe import Recipe
-from search_spaces.graph.architecture import FUNCTIONS
-from search_spaces.graph.architecture import KINDS
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.operators import FUNCTIONS
+from search_spaces.graph.operators import KINDS
 from tests.defended import DEFENCES
 from tests.defended import defended
 from tests.defended import strongest_of

@@ -104,11 +104,87 @@ def test_every_field_of_an_operator_changes_the_key(field):
         "groups": 2,
         "weight_bits": 8,
         "bits": 8,
+        "sparsity": 0.5,
     }
     value = changed.get(field, (7, 7))
     ops = (Op("input", (), (2,)), Op("linear", (0,), (2,)))
     other = (ops[0], Op("linear", (0,), **({"shape": (2,)} | {field: value})))
     assert Architecture("example", {}, ops).key != Architecture("example", {}, other).key
+
+
+def two_exits(outputs=(3, 5)):
+    """Input -> linear -> relu; a linear exit (3); relu -> relu -> a linear exit (5)."""
+    graph = GraphBuilder((4,), bits=8)
+    x = graph.activation(graph.linear(0, 4, weight_bits=8), bits=8)
+    graph.linear(x, 3, weight_bits=8)
+    graph.linear(graph.activation(x, "tanh", bits=8), 3, weight_bits=8)
+    return graph.architecture("example", {}, outputs)
+
+
+def test_the_last_operator_is_the_output_unless_others_are_named():
+    network = two_exits(None)
+    assert (network.outputs, two_exits((5,)).outputs, two_exits((5, 3)).outputs) == ((5,), (5,), (3, 5))
+    assert network == two_exits((5,))
+    assert network.key == two_exits((5,)).key
+    assert len({two_exits(outputs).key for outputs in ((5,), (3,), (3, 5))}) == 3
+    assert two_exits().num_classes == 3
+
+
+def test_outputs_stay_when_bits_change():
+    network = two_exits()
+    assert network.as_float().outputs == network.without_float(8).outputs == (3, 5)
+    assert network.with_ops(network.ops[:4], (3,)).outputs == (3,)
+
+
+@pytest.mark.parametrize("outputs", [(6,), (-1,), (3, 3), (5, 3)])
+def test_outputs_that_are_no_ascending_operators_are_refused(outputs):
+    ops = two_exits().ops
+    with pytest.raises(ValueError, match="expected ascending indices of 6 operators as outputs; got"):
+        Architecture("example", {}, ops, outputs)
+
+
+def test_exits_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"expected outputs of one shape, .*; got \[\(4,\), \(3,\)\]"):
+        two_exits((2, 5))
+
+
+def test_a_norm_is_not_folded_into_an_output():
+    graph = GraphBuilder((4,))
+    x = graph.linear(0, 3)
+    y = graph.norm(x)
+    folded, apart = (graph.architecture("example", {}, outputs) for outputs in (None, (x, y)))
+    assert [kernel.ops for kernel in folded.kernels] == [(1, 2)]
+    assert [kernel.ops for kernel in apart.kernels] == [(1,), (2,)]
+
+
+def test_an_exit_that_no_operator_reads_is_not_dead():
+    assert not two_exits().has_dead_ops
+    assert two_exits((5,)).has_dead_ops
+
+
+def test_a_sparsity_changes_the_key_and_reaches_the_kernel():
+    def network(**settings):
+        graph = GraphBuilder((2, 4, 4))
+        x = graph.depthwise(graph.conv(0, 4, **settings), kernel=(3, 3), **settings)
+        graph.linear(graph.flatten(x), 3, **settings)
+        return graph.architecture("example", {})
+
+    dense, sparse = network(), network(sparsity=0.75)
+    assert (dense.key, network(sparsity=0.0).key) == ("cde5c97c6a2f21e3",) * 2
+    assert len({network(sparsity=share).key for share in (0.0, 0.5, 0.75)}) == 3
+    assert [kernel.sparsity for kernel in sparse.kernels] == [0.75, 0.75, 0.0, 0.75]
+    assert [kernel.weights for kernel in sparse.kernels] == [kernel.weights for kernel in dense.kernels]
+    assert sparse.as_float().key == sparse.key
+
+
+@pytest.mark.parametrize("sparsity", [1.0, -0.1, float("nan")])
+def test_a_sparsity_outside_its_range_is_refused(sparsity):
+    graph = GraphBuilder((4,))
+    graph.linear(0, 3, sparsity=sparsity)
+    with pytest.raises(ValueError, match=r"expected a sparsity from 0 to below 1, .*; operator 1 \(linear\) has"):
+        graph.architecture("example", {})
+    with pytest.raises(ValueError, match=r"operator 1 \(norm\) has 0.5"):
+        Architecture("example", {}, (Op("input", (), (1,)), Op("norm", (0,), (1,), sparsity=0.5)))
 
 
 def test_a_range_that_nothing_uses_leaves_no_trace():

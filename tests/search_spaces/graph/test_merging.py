@@ -41,3 +41,14 @@ def test_zeros_of_one_tensor_are_one():
     kinds = [op.kind for op in merged.ops]
     # In each of fifteen cells three zeros, two of node 0 and one of node 1, which is node 0.
     assert kinds.count("zero") == 15
+
+
+def test_outputs_follow_the_operators_they_are_merged_into():
+    graph = GraphBuilder((4, 8, 8))
+    pools = [graph.pool(0, "avg", kernel=(8, 8), stride=(8, 8)) for _ in range(2)]
+    logits = [graph.linear(graph.flatten(pool), 2) for pool in pools]
+    merged = merge(graph.architecture("test", {}, outputs=logits))
+    assert [op.kind for op in merged.ops] == ["input", "pool", "flatten", "linear", "linear"]
+    assert merged.outputs == (3, 4)
+    same = merge(graph.architecture("test", {}, outputs=pools))
+    assert same.outputs == (1,)

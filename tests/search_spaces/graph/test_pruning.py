@@ -3,6 +3,7 @@
 import pytest
 
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.pruning import is_constant
 from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import NAMES
 from search_spaces.nb201 import make_space
@@ -78,3 +79,44 @@ def test_sums_with_zeros_are_their_other_part():
         ("flatten", (1,)),
         ("linear", (2,)),
     ]
+
+
+def test_every_exit_is_needed():
+    graph = GraphBuilder((4,))
+    graph.activation(0)
+    early = graph.linear(0, 2)
+    graph.zero(0)
+    late = graph.linear(graph.linear(0, 4), 2)
+    network = prune(graph.architecture("example", {}, outputs=(early, late)))
+    assert [op.kind for op in network.ops] == ["input", "linear", "linear", "linear"]
+    assert network.outputs == (1, 3)
+    assert network.ops[3].inputs == (2,)
+
+
+def test_an_exit_that_ignores_the_input_is_a_constant_beside_one_that_does_not():
+    graph = GraphBuilder((4,))
+    early = graph.linear(graph.zero(0), 2, bias=True)
+    late = graph.linear(0, 2)
+    network = graph.architecture("example", {}, outputs=(early, late))
+    assert not is_constant(network)
+    assert is_constant(graph.architecture("example", {}, outputs=(early,)))
+    pruned = prune(network)
+    assert [(op.kind, op.inputs, op.bias) for op in pruned.ops[1:]] == [("zero", (0,), False), ("linear", (0,), False)]
+    assert pruned.outputs == (1, 2)
+
+
+def test_exits_that_are_one_tensor_are_one():
+    graph = GraphBuilder((4,))
+    early = graph.linear(0, 2)
+    late = graph.add(early, graph.zero(early))
+    pruned = prune(graph.architecture("example", {}, outputs=(early, late)))
+    assert ([op.kind for op in pruned.ops], pruned.outputs) == (["input", "linear"], (1,))
+
+
+def test_what_runs_for_an_output_that_is_a_sum_with_zeros_may_read_it():
+    graph = GraphBuilder((4,))
+    x = graph.linear(0, 4)
+    graph.add(x, graph.zero(graph.linear(x, 4)))
+    network = prune(graph.architecture("example", {}))
+    assert [(op.kind, op.inputs) for op in network.ops[1:]] == [("linear", (0,)), ("linear", (1,))]
+    assert network.outputs == (1,)

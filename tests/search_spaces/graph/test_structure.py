@@ -52,3 +52,25 @@ def test_a_tensor_computed_twice_is_not_one_computed_once():
         return structure_of(graph.architecture("example", {}))
 
     assert network(shared=True) != network(shared=False)
+
+
+def test_outputs_and_sparsity_make_another_network():
+    def network(outputs, sparsity=0.0):
+        graph = GraphBuilder((4,))
+        graph.linear(0, 2, sparsity=sparsity)
+        graph.linear(graph.activation(0), 2)
+        return structure_of(graph.architecture("example", {}, outputs))
+
+    assert network(None) == network((3,))
+    assert len({network((3,)), network((1,)), network((1, 3)), network((3,), sparsity=0.5)}) == 4
+
+
+def test_exits_listed_in_another_place_are_the_same_network():
+    def network(early_first):
+        graph = GraphBuilder((4,))
+        early = graph.linear(0, 2) if early_first else None
+        hidden = graph.activation(graph.linear(0, 8))
+        early = graph.linear(0, 2) if early is None else early
+        return structure_of(graph.architecture("example", {}, (early, graph.linear(hidden, 2))))
+
+    assert network(early_first=True) == network(early_first=False)
