@@ -31,7 +31,7 @@ from estimators.devices.device import Device
 from estimators.models.accelerator import DATAFLOWS
 from estimators.models.by_layer import Layer
 from nas.base import plugins
-from nas.calibration.measurements import Findings
+from nas.calibration.measurements import CalibrationReport
 from nas.calibration.this_machine import Hosted
 from nas.cli import app
 from nas.commands import list as listing
@@ -81,7 +81,7 @@ DESCRIBED: dict[str, type] = {
     "Counts": Counts,
     "Timing": Timing,
     "Layer": Layer,
-    "Findings": Findings,
+    "CalibrationReport": CalibrationReport,
     "Hosted": Hosted,
 }
 # Constants that docstrings name, with what they hold.
