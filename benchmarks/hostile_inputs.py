@@ -174,7 +174,8 @@ def mutated(random: Random, value: Any, most: int = 2) -> Any:
         elif change == 6:
             holder[key] = [holder[key]] if random.random() < 0.5 else {"x": holder[key]}
         elif change == 7 and isinstance(holder[key], int | float):
-            holder[key] *= random.choice([-1, 0, 1e-9, 1e9, 10**20, 0.999])
+            with contextlib.suppress(OverflowError):  # an integer that no float holds
+                holder[key] *= random.choice([-1, 0, 1e-9, 1e9, 10**20, 0.999])
         elif change == 8:
             other, name = random.choice(there)
             with contextlib.suppress(KeyError, IndexError):  # it was deleted a moment ago

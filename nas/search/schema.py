@@ -30,6 +30,8 @@ from nas.base import sizes
 from nas.search.config import SearchConfig
 from nas.search.config import parse_config
 from nas.training.assess import MEASURED
+from search_spaces.space import contains
+from search_spaces.space import describe_distribution
 
 CONFIG = "config"
 TASK = "task"
@@ -181,10 +183,19 @@ def _check_complete(trial: FrozenTrial, config: SearchConfig, where: str) -> Non
     values = trial.values or ()
     if len(values) != len(config.objectives) or not all(_is_number(value) and _is_finite(value) for value in values):
         raise ValueError(f"expected {len(config.objectives)} finite values of {where}; got {values}")
-    searched = [*config.recipe.distributions(), *(["defence"] if len(config.defences) > 1 else [])]
-    if missing := [name for name in searched if name not in trial.params]:
+    _check_params(trial, config, where)
+
+
+def _check_params(trial: FrozenTrial, config: SearchConfig, where: str) -> None:
+    """Check what was sampled of the recipe and the defence; the space's own parameters are checked when it decodes."""
+    searched = config.recipe.distributions()
+    wanted = [*searched, *(["defence"] if len(config.defences) > 1 else [])]
+    if missing := [name for name in wanted if name not in trial.params]:
         raise ValueError(f"expected all parameters of {where}; missing: {missing}")
-    config.recipe.recipe(trial.params)
+    for name, distribution in searched.items():
+        if not contains(distribution, trial.params[name]):
+            expected = describe_distribution(distribution)
+            raise ValueError(f"expected {name!r} of {where} to be {expected}; got {trial.params[name]!r}")
 
 
 def _is_number(value: object) -> bool:

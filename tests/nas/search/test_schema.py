@@ -118,6 +118,18 @@ def test_parameters_that_are_missing_are_named(nas, rewritten):
         assert "dropout" in tell(nas, run, *command)
 
 
+@pytest.mark.parametrize("value", ["high", 10**400, -1.0, None, True])
+def test_a_parameter_that_no_sampler_gave_is_named(nas, rewritten, value):
+    def change(lines):
+        line = next(line for line in lines if line.get("param_name") == "weight_decay")
+        line["param_value_internal"] = value
+
+    run = rewritten(change)
+    for command in COMMANDS:
+        line = tell(nas, run, *command)
+        assert "expected 'weight_decay' of trial 0 of the study 'small' to be" in line or "cannot be read" in line
+
+
 def test_a_parameter_of_the_space_that_is_missing_is_named(nas, rewritten):
     run = rewritten(lambda lines: [line for line in lines if line.get("param_name") != "depth"])
     assert "'depth' is missing" in tell(nas, run, "show")
