@@ -87,6 +87,7 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     for column in table.columns[: len(names) + 1]:
         column.justify = "right"
         column.no_wrap = True
+    table.columns[-1].no_wrap = True  # the bits may be broken at their spaces, a name may not
     for trial in trials:
         cells = [_cell(trial, name) for name in names]
         bits = bits_of(architecture_of(study, trial)).replace(" A ", "\nA ")

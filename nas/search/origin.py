@@ -79,7 +79,9 @@ def _tried_out(plan: Plan) -> dict[str, Any]:
     return {
         "measures": {name: estimate.value for name, estimate in measure(_network(), bench).items()},
         "defences": {
-            name: _trained(name, settings.middle(), bench) for name, settings in sorted(plan.defence_settings.items())
+            # At its strongest a defence acts within two epochs; in the middle of its range an edit may change nothing.
+            name: _trained(name, settings.strongest(), bench)
+            for name, settings in sorted(plan.defence_settings.items())
         },
     }
 

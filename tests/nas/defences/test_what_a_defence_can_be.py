@@ -18,13 +18,15 @@ from nas.audit.oracles import of_network
 from nas.audit.oracles import of_onnx
 from nas.audit.post_training import compressed
 from nas.base import files
+from nas.base import plugins
 from nas.deploy.deployed import write
 from nas.deploy.onnx_file import to_onnx
 from nas.runs import picks
 from nas.runs import report
-from nas.runs.networks import find
+from nas.runs.networks import find_network
 from nas.runs.networks import read_pick
 from nas.runs.pareto import Choice
+from nas.runs.run import Run
 from nas.search.bench import make_bench
 from nas.search.config import to_toml
 from nas.training import assess as assessing
@@ -62,6 +64,15 @@ class Locked:
 
     def __getattribute__(self, name):
         raise AssertionError(f"a search opened {name} of a set that is not its own")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trusted():
+    """What a user does with `--plugin` for modules of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(plugins.TRUSTED, "")
+        plugins.trust(*OWN)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -285,8 +296,8 @@ def test_a_mask_is_in_all_that_is_picked_audited_and_released(masked_run):
     bare = replace(candidate, defence="none", defence_parameters={})
     assert float(answers_of(measured.network).calm) > 0
 
-    _, picked = read_pick(picks.write(study, Choice(trial, "a test"), plan.folder))
-    subject = subject_of(plan, study, trial.number)
+    _, picked = read_pick(picks.write(Run(plan.folder, study), Choice(trial, "a test")))
+    subject = subject_of(Run(plan.folder, study), trial.number)
     for network in (picked, subject.network):
         np.testing.assert_array_equal(of_network(network).query(features), expected)
     assert not np.allclose(
@@ -324,12 +335,12 @@ def rounded_run(tmp_path_factory):
 def test_rounded_confidences_go_from_the_search_to_the_exported_file(rounded_run):
     plan, study = rounded_run
     (trial,) = study.get_trials()
-    folder = picks.write(study, Choice(trial, "a test"), plan.folder)
+    folder = picks.write(Run(plan.folder, study), Choice(trial, "a test"))
     told = files.read_json(folder / "architecture.json")
     assert (told["defence"], told["defence_parameters"]) == ("confidence_rounding", {"digits": 1})
     assert "with the defence `confidence_rounding (digits 1)`" in (folder / "card.md").read_text()
     assert report.row(study, trial)["defence_parameters"] == {"digits": 1}
-    found = find(str(folder), "mlp", None, None, plan.folder.parent)
+    found = find_network(str(folder), "mlp", None, None, plan.folder.parent)
     exported = write(found, "float32", folder / "float32.onnx")
     assert exported.agreement > 0.99
     features = plan.data.validation.features[:50]
@@ -340,7 +351,7 @@ def test_rounded_confidences_go_from_the_search_to_the_exported_file(rounded_run
 
 def test_a_pick_names_a_defence_that_there_is(rounded_run):
     plan, study = rounded_run
-    folder = picks.write(study, Choice(study.get_trials()[0], "a test"), plan.folder)
+    folder = picks.write(Run(plan.folder, study), Choice(study.get_trials()[0], "a test"))
     told = files.read_json(folder / "architecture.json")
     for change, message in (
         ({"defence": "no_such"}, "no 'no_such' in nas.defences; there are "),

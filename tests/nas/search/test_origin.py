@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from torch.nn import functional
 
 from estimators.devices.files import load_device
 from nas.base import plugins
@@ -13,6 +14,7 @@ from nas.search.origin import changes
 from nas.search.origin import origin_of
 from nas.search.storage import ORIGIN
 from nas.search.storage import open_study
+from tests.defended import DEFENCES
 from tests.small_search import planned
 from tests.small_search import with_settings
 
@@ -77,10 +79,10 @@ def test_an_attack_turned_upside_down_is_named(plan, then):
 
 def test_an_edited_defence_is_named(plan, then):
     def half(setup, teach):
-        made = plan.defences["none"](setup, teach)
+        made = plan.defences["none"].defend(setup, teach)
         return replace(made, recipe=replace(made.recipe, epochs=1))
 
-    defences = {**plan.defences, "none": half}
+    defences = {**plan.defences, "none": replace(plan.defences["none"], defend=half)}
     assert changes(then, replace(plan, defences=defences)) == ["the defence 'none': it trains otherwise"]
 
 
@@ -137,3 +139,14 @@ def test_a_study_carries_its_origin_and_is_refused_when_it_differs(plan, tmp_pat
     with pytest.raises(ValueError, match=r"was started with other things that decide its numbers \(the device"):
         open_study(slower)
     assert len(open_study(here).trials) == 0
+
+
+def test_every_defence_can_be_tried_out_and_an_edit_of_one_with_parameters_is_named(plan, monkeypatch):
+    tried = planned(plan.folder.parent, defences=DEFENCES, attack="loss")
+    before = origin_of(tried)
+    assert before["defences"].keys() == set(DEFENCES)
+    assert changes(before, tried) == []
+    monkeypatch.setattr(
+        "nas.defences.relaxloss.relaxed_loss", lambda logits, labels, *_, **__: functional.cross_entropy(logits, labels)
+    )
+    assert changes(before, tried) == ["the defence 'relaxloss': it trains otherwise"]
