@@ -59,6 +59,7 @@ from nas import cli
 from nas.base import files
 from nas.base.plugins import TRUSTED
 from nas.search import study as search
+from nas.search.bench import Evaluated
 from nas.search.bench import weights_path
 from nas.search.config import parse_config
 from nas.search.config import to_toml
@@ -287,7 +288,8 @@ def base() -> Base:
 def _made_up(plan: Any, _bench: Any, candidate: Any) -> tuple[dict[str, Estimate], dict[str, float]]:
     random = Random(candidate.key)
     files.write_weights(weights_path(plan.folder, candidate.key), build(candidate.architecture))
-    return {name: Estimate(random.random(), 0.0, 1.0) for name in MEASURED}, {"training": 0.0}
+    measures = {name: Estimate(random.random(), 0.0, 1.0) for name in MEASURED}
+    return Evaluated(measures, {"training": 0.0}, "0" * 64)
 
 
 # The kinds of examples: each writes its files into a folder and returns the command line.

@@ -20,9 +20,9 @@ from matplotlib.colors import LogNorm
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
-from nas.commands.options import open_run
 from nas.runs import report
 from nas.runs.pareto import front
+from nas.runs.run import open_run
 
 MARKERS = "osD^vP*X"
 GUESSING = 0.5
@@ -31,7 +31,7 @@ GUESSING = 0.5
 def main(run: Path, picture: Path) -> None:
     """Draw one run into one file, .png or .svg."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study, _ = open_run(run.name, run.parent, None)
+    study = open_run(run.name, run.parent).study
     trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     best = front(study)
     figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")

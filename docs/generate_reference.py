@@ -43,6 +43,7 @@ from nas.search.config import SAMPLERS
 from nas.search.config import Range
 from nas.search.config import RecipeSettings
 from nas.search.config import SearchConfig
+from nas.training.assess import MEASURES
 from nas.training.recipe import AUGMENTATIONS
 from nas.training.recipe import OPTIMIZERS
 from nas.training.recipe import Recipe
@@ -358,7 +359,7 @@ def metrics() -> dict[str, str]:
     """Return what each measure means: the first line of each cost metric's module, then what a search measures."""
     package, attribute = listing.PACKAGES["metrics"]
     modules = {name: importlib.import_module(f"{package}.{name}") for name in plugins.available(package, attribute)}
-    return {name: (module.__doc__ or "").splitlines()[0] for name, module in modules.items()} | listing.MEASURED
+    return {name: (module.__doc__ or "").splitlines()[0] for name, module in modules.items()} | MEASURES
 
 
 def main() -> None:
