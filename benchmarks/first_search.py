@@ -21,7 +21,7 @@ from rich.console import Console
 from shared_data import cifar10
 
 from nas.base import processes
-from nas.runs.pareto import front
+from nas.runs.front_and_knee import front
 from nas.runs.progress import Display
 from nas.runs.progress import count
 from nas.search import workers

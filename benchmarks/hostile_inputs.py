@@ -285,11 +285,11 @@ def base() -> Base:
     return Base(folder, arrays, audit)
 
 
-def _made_up(plan: Any, _bench: Any, candidate: Any) -> tuple[dict[str, Estimate], dict[str, float]]:
+def _made_up(plan: Any, _bench: Any, candidate: Any) -> Evaluated:
     random = Random(candidate.key)
-    files.write_weights(weights_path(plan.folder, candidate.key), build(candidate.architecture))
+    digest = files.write_weights(weights_path(plan.folder, candidate.key), build(candidate.architecture))
     measures = {name: Estimate(random.random(), 0.0, 1.0) for name in MEASURED}
-    return Evaluated(measures, {"training": 0.0}, "0" * 64)
+    return Evaluated(measures, {"training": 0.0}, digest)
 
 
 # The kinds of examples: each writes its files into a folder and returns the command line.

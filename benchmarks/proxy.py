@@ -56,7 +56,7 @@ from nas.records import Records
 from nas.records import Source
 from nas.records import load_records
 from nas.records import split
-from nas.runs.pareto import non_dominated
+from nas.runs.front_and_knee import non_dominated
 from nas.search.config import RecipeSettings
 from nas.training.assess import Candidate
 from nas.training.assess import outputs

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from nas.runs import report
-from nas.runs.pareto import front
+from nas.runs.front_and_knee import front
 from nas.runs.run import open_run
 
 MARKERS = "osD^vP*X"

@@ -20,12 +20,15 @@ import torch
 
 from nas import cli
 from nas.base.plugins import TRUSTED
+from nas.base.plugins import trust
 from nas.search import workers
 from nas.search.plan import resolve
 from nas.search.storage import open_study
+from tests import two_exits
 from tests.small_search import snapshot
 
 os.environ["COLUMNS"] = "140"
+trust(two_exits.NAME)
 torch.set_num_threads(1)
 
 

@@ -37,8 +37,8 @@ from nas.audit.cautions import test_was_open
 from nas.audit.findings import Audit
 from nas.audit.oracles import of_network
 from nas.audit.post_training import compressed
-from nas.audit.proxy import ATTACKS
-from nas.audit.proxy import proxy_of
+from nas.audit.proxy_check import ATTACKS
+from nas.audit.proxy_check import proxy_of
 from nas.audit.shadows import Pool
 from nas.audit.shadows import ShadowSpec
 from nas.audit.shadows import seconds_each

@@ -172,11 +172,11 @@ def _audit_proxy(run: Run, wanted: _Wanted) -> None:
     from nas.audit.candidate import earlier
     from nas.audit.candidate import note
     from nas.audit.candidate import subject_of
-    from nas.audit.proxy import as_json
-    from nas.audit.proxy import conclude
-    from nas.audit.proxy import stratified
-    from nas.audit.proxy import summary
-    from nas.audit.proxy import table
+    from nas.audit.proxy_check import as_json
+    from nas.audit.proxy_check import conclude
+    from nas.audit.proxy_check import stratified
+    from nas.audit.proxy_check import summary
+    from nas.audit.proxy_check import table
     from nas.base import files
 
     trials = stratified(run.study, seed=run.config.seed)

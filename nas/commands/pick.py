@@ -35,7 +35,7 @@ def pick(
     """Choose one candidate, print the reason, and write its architecture, weights and card."""
     from nas.runs import picks
     from nas.runs import report
-    from nas.runs.pareto import choose
+    from nas.runs.front_and_knee import choose
     from nas.runs.run import open_run
 
     trust(plugin)

@@ -144,7 +144,7 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
     from nas.base import environment
     from nas.base import files
     from nas.runs import report
-    from nas.runs.pareto import front
+    from nas.runs.front_and_knee import front
     from nas.runs.progress import Display
     from nas.search import workers
     from nas.search.config import to_toml
@@ -170,10 +170,10 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
 
 def _how_to_continue(config: SearchConfig, runs: Path) -> str:
     """Say how to continue a stopped search."""
-    from nas.base import plugins
+    from nas.search.config import modules_in
 
     where = "" if runs == Path("runs") else f" --runs {runs}"
-    trusted = "".join(f" --plugin {name}" for name in plugins.trusted())
+    trusted = "".join(f" --plugin {name}" for name in modules_in(config.model_dump()))
     return f"To continue: nas search {runs / config.name / 'config.toml'}{where}{trusted}"
 
 

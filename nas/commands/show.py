@@ -39,7 +39,7 @@ def show(
 def print_front(study: optuna.Study, *, as_json: bool) -> None:
     """Print a study's counts and its Pareto front, as text or as JSON."""
     from nas.runs import report
-    from nas.runs.pareto import front
+    from nas.runs.front_and_knee import front
     from nas.runs.progress import count
 
     counts = count(study.get_trials(deepcopy=False))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nas.base import files
 from nas.runs import report
-from nas.runs.pareto import Choice
+from nas.runs.front_and_knee import Choice
 from nas.runs.run import Run
 from nas.search.storage import TASK
 from nas.search.study import WEIGHTS

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from nas.runs import report
-from nas.runs.pareto import front
+from nas.runs.front_and_knee import front
 from nas.search.plan import NNI_PAGE
 from nas.search.plan import Plan
 

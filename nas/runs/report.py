@@ -18,7 +18,7 @@ from nas.base.text import heading
 from nas.base.text import plain_table
 from nas.base.text import stacked
 from nas.pricing.report import bits_of
-from nas.runs.pareto import is_metric
+from nas.runs.front_and_knee import is_metric
 from nas.search.config import parse_config
 from nas.search.plan import DEFENCE_PARAMETERS
 from nas.search.storage import CONFIG

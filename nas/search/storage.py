@@ -9,6 +9,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import psutil
 from optuna.storages import BaseStorage
 from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
@@ -90,7 +92,7 @@ def open_study(plan: Plan) -> optuna.Study:
         if is_new:
             _sign(study, plan)
     if not is_new:
-        _check_same(plan, attrs)
+        _check_same(plan, study, trials)
     return study
 
 
@@ -181,11 +183,12 @@ def _connect(url: str) -> BaseStorage:
         time.sleep(0.1)
 
 
-def _check_same(plan: Plan, attrs: Mapping[str, Any]) -> None:
+def _check_same(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
     """Refuse to go on with a study of somebody else's, of other settings, of other data or by another version."""
-    config = plan.config
+    config, attrs = plan.config, study.user_attrs
     if not schema.is_signed(attrs):
         raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
+    schema.check(config.name, attrs, len(study.directions), trials)
     if changed := differences(config, attrs[CONFIG]):
         raise ValueError(
             f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "

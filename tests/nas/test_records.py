@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from nas.base import plugins
 from nas.records import SETS
 from nas.records import Records
 from nas.records import Source
@@ -95,9 +96,11 @@ def test_a_loader_of_ones_own_is_found_by_its_dotted_name(monkeypatch):
     package, module = ModuleType("own_package"), ModuleType("own_package.people")
     package.__path__ = []
     module.__spec__ = package.__spec__ = object()
+    module.NEEDS_PATH = False
     module.load = lambda source: seen.append(source) or records_of([5, 5])
     monkeypatch.setitem(sys.modules, "own_package", package)
     monkeypatch.setitem(sys.modules, "own_package.people", module)
+    monkeypatch.setenv(plugins.TRUSTED, "own_package.people")
     source = Source("own_package.people")
     assert len(load_records(source)) == 10
     assert seen == [source]

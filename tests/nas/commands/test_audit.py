@@ -222,9 +222,8 @@ def test_bits_of_a_network_without_float_are_refused(refused, own_run, no_shadow
 def test_other_data_than_the_search_had_are_refused(refused, own_run, no_shadow):
     study = study_of(own_run)
     study.set_user_attr(ORIGIN, {**study.user_attrs[ORIGIN], "fingerprint": "another"})
-    for arguments in (("audit", "small", "--pick", 1), ("audit", "small", *ONE)):
-        line = refused(*arguments, runs=own_run.runs)
-        assert "(the data: other records, or other sets of them); go on with what" in line
+    line = refused("audit", "small", "--pick", 1, runs=own_run.runs)
+    assert "(the data: other records, or other sets of them); go on with what" in line
 
 
 def test_another_version_than_searched_is_refused(refused, own_run, no_shadow, monkeypatch):

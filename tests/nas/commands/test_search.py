@@ -126,7 +126,7 @@ def test_other_data_under_the_same_name_are_refused(nas, tmp_path, interrupted):
     csv_of(path, rows(201))
     result = nas(*command)
     assert (result.code, result.out) == (2, "")
-    assert result.err == "nas: the run 'csv-mlp' was started with other data; choose another --name\n"
+    assert "(the data: other records, or other sets of them); go on with what it was started with" in result.err
     csv_of(path, rows(200))
     moved = path.rename(tmp_path / "moved.csv")
     assert nas(*command, "--data-path", moved).code == 130

@@ -88,5 +88,5 @@ def test_attacks_by_labels_alone_see_through_it(audits):
 
 def test_the_audit_says_that_confidences_are_hidden(audits):
     plain, _, hidden = audits
-    assert any(warning.startswith("masking: label_noise") for warning in hidden.warnings)
+    assert any(warning.startswith("masking: the label-only attack label_noise") for warning in hidden.warnings)
     assert not any(warning.startswith("masking") for warning in plain.warnings)

@@ -23,9 +23,9 @@ from nas.deploy.deployed import write
 from nas.deploy.onnx_file import to_onnx
 from nas.runs import picks
 from nas.runs import report
+from nas.runs.front_and_knee import Choice
 from nas.runs.networks import find_network
 from nas.runs.networks import read_pick
-from nas.runs.pareto import Choice
 from nas.runs.run import Run
 from nas.search.bench import make_bench
 from nas.search.config import to_toml

@@ -137,7 +137,7 @@ def test_what_is_timed_answers_as_what_is_deployed(monkeypatch):
         timed.extend(models)
         return [Timing(1.0, 1.0, 1.0, 1, 1) for _ in models]
 
-    monkeypatch.setattr(deploying, "measure", measured)
+    monkeypatch.setattr(deploying, "time_models", measured)
     found = find(None)
     answering(found.network, RoundedConfidences(2))
     deploying.compare(found, [])

@@ -110,7 +110,7 @@ def test_a_trial_that_was_never_sampled_to_the_end_has_no_network(own_run):
     study = load_study(own_run.name, own_run.folder, None)
     trial = study.ask()
     trial.suggest_int("depth", 1, 4)
-    with pytest.raises(ValueError, match=r"^trial 5 of 'small' has no architecture: its sampling was interrupted$"):
+    with pytest.raises(ValueError, match=r"^trial 5 of 'small' has no architecture: it was not sampled to the end$"):
         read("small:5", runs=own_run.runs)
 
 

@@ -20,7 +20,7 @@ from nas.pricing.price import screen
 from nas.pricing.report import bits_of
 from nas.pricing.report import estimate_table
 from nas.runs import report
-from nas.runs.pareto import front
+from nas.runs.front_and_knee import front
 from nas.search.storage import load_study
 from nas.spaces import sample
 from nas.training.assess import MEASURED

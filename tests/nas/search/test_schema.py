@@ -48,10 +48,25 @@ COMMANDS = (("show",), ("show", "--json"), ("pick",), ("audit", "--pick", 0))
 TASKS = {
     "input_shape": [None, 7, [], ["7"], [0], [-1, 8, 8], [10**12], [4096, 4097], [1, 1, 1, 1, 1], [True], [8.0], {}],
     "num_classes": [None, "10", 1, -1, 10**9, True, 2.5, []],
-    "fingerprint": [None, 5, "", [], "x" * 300],
     "id": [None, 5, ""],
-    "version": [5, [], {}],
 }
+
+
+ORIGINS = {
+    "fingerprint": [None, 5, "", [], "x" * 300],
+    "version": [None, 5, [], {}],
+    "device": [None, 5],
+    "prices": [None, [], {"macs": []}, {"macs": math.nan}],
+    "measures": [None, {"leakage": "low"}, {"leakage": math.inf}],
+    "defences": [None, {"none": 1.0}, {"none": ["1"]}],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in ORIGINS.items() for value in values])
+def test_an_origin_of_another_kind_is_refused(rewritten, name, value):
+    run = rewritten(lambda lines: of_study(lines, "origin")["origin"].update({name: value}))
+    with pytest.raises(ValueError, match=r"^the study 'small' has a wrong origin: "):
+        load_study("small", run.folder, None)
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TASKS.items() for value in values])

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from nas.base import files
 from nas.base import locks
+from nas.base import plugins
 from nas.base import processes
 from nas.search import workers
 from nas.search.storage import JOURNAL
@@ -218,6 +219,7 @@ def test_what_ends_a_worker_ends_the_search(tmp_path, monkeypatch, space, error,
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "dies.py").write_text(BROKEN)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(plugins.TRUSTED, "broken.dies")
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(error, match=message):
         workers.run(settings(space=space), tmp_path / "runs", look=lambda: None)

@@ -10,11 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nas.runs.pareto import choose
-from nas.runs.pareto import front
-from nas.runs.pareto import is_metric
-from nas.runs.pareto import knee_index
-from nas.runs.pareto import non_dominated
+from nas.runs.front_and_knee import choose
+from nas.runs.front_and_knee import front
+from nas.runs.front_and_knee import is_metric
+from nas.runs.front_and_knee import knee_index
+from nas.runs.front_and_knee import non_dominated
 from nas.search.storage import CONFIG
 
 few = settings(max_examples=40, deadline=None, derandomize=True)

@@ -12,14 +12,14 @@ from optuna.trial import create_trial
 from rich.console import Console
 
 from estimators.estimate import Estimate
-from nas.audit import proxy
-from nas.audit.proxy import as_json
-from nas.audit.proxy import conclude
-from nas.audit.proxy import proxy_of
-from nas.audit.proxy import stratified
-from nas.audit.proxy import summary
-from nas.audit.proxy import table
-from nas.runs.pareto import front
+from nas.audit import proxy_check
+from nas.audit.proxy_check import as_json
+from nas.audit.proxy_check import conclude
+from nas.audit.proxy_check import proxy_of
+from nas.audit.proxy_check import stratified
+from nas.audit.proxy_check import summary
+from nas.audit.proxy_check import table
+from nas.runs.front_and_knee import front
 
 OBJECTIVES = ("error", "leakage")
 
@@ -232,7 +232,7 @@ def test_table_and_summary_say_who_leaves_and_who_enters():
     told = summary(found)
     assert told[2] == "ranked by the audits, 1 would leave the front; 3 would enter the front"
     assert told[3:] == list(found.warnings)
-    assert proxy.ENOUGH == 0.8
+    assert proxy_check.ENOUGH == 0.8
     stays = summary(by_hand(objectives=("error",)))
     assert stays[2] == "ranked by the audits, the front of these candidates is the same"
     assert "Spearman 0.98 (" in stays[0]

@@ -26,8 +26,8 @@ from nas.base.text import inline
 from nas.base.text import plain_table
 from nas.base.text import stacked
 from nas.base.text import two_places
-from nas.runs.pareto import front
-from nas.runs.pareto import non_dominated
+from nas.runs.front_and_knee import front
+from nas.runs.front_and_knee import non_dominated
 
 CANDIDATES = 10
 LEAST, MOST = 8, 12
