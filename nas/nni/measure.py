@@ -11,7 +11,6 @@ from estimators.estimate import from_flat
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.plan import Plan
-from nas.search.plan import price
 from nas.search.study import WEIGHTS
 from nas.training.assess import MEASURED
 from nas.training.assess import Bench
@@ -44,7 +43,7 @@ def result_of(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
         nas.training.loop.Diverged: If its training diverged.
     """
     evaluated = evaluate(plan, bench, candidate)
-    costs = price(plan, candidate.architecture)
+    costs = plan.prices(candidate.architecture)
     estimates = {**costs, **evaluated.measures}
     others = {"default": estimates[plan.config.objectives[0]].value, WEIGHTS: evaluated.weights}
     for name in estimates.keys() - costs.keys() - set(MEASURED):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
@@ -13,8 +14,10 @@ from estimators.estimate import Estimate
 from nas.base import plugins
 from search_spaces.graph.architecture import Architecture
 
+CostMetric: TypeAlias = Callable[[Architecture, Device], Estimate]
 
-def cost_metrics(device: Device) -> dict[str, Callable[[Architecture, Device], Estimate]]:
+
+def cost_metrics(device: Device) -> dict[str, CostMetric]:
     """Return the cost metrics that apply to a device (energy, for one, needs a power figure), by name."""
     metrics = {}
     for name in plugins.available("estimators.cost", "estimate"):
@@ -24,12 +27,15 @@ def cost_metrics(device: Device) -> dict[str, Callable[[Architecture, Device], E
     return metrics
 
 
-def screen(architecture: Architecture, device: Device) -> dict[str, Estimate]:
+def screen(
+    architecture: Architecture, device: Device, metrics: Mapping[str, CostMetric] | None = None
+) -> dict[str, Estimate]:
     """Price an architecture on a device by every cost metric that applies, before any training.
 
     Args:
         architecture: The network.
         device: The target.
+        metrics: What `cost_metrics` gave for the device, where many networks are priced; None: looked up.
 
     Returns:
         One estimate for each metric; the metric's name carries its unit. Lower is better.
@@ -43,7 +49,7 @@ def screen(architecture: Architecture, device: Device) -> dict[str, Estimate]:
     >>> estimates["macs"].value > 0 and estimates["latency_ms"].low < estimates["latency_ms"].value
     True
     """
-    return {name: estimate(architecture, device) for name, estimate in cost_metrics(device).items()}
+    return {name: estimate(architecture, device) for name, estimate in (metrics or cost_metrics(device)).items()}
 
 
 def over_budget(estimates: Mapping[str, Estimate], budgets: Mapping[str, float]) -> list[str]:

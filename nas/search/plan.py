@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -18,8 +16,10 @@ from estimators.devices.fields import CannotRun
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from nas.base import plugins
+from nas.pricing.price import CostMetric
 from nas.pricing.price import cost_metrics
 from nas.pricing.price import over_budget
+from nas.pricing.price import screen
 from nas.records import Source
 from nas.records import Splits
 from nas.records import load_records
@@ -43,7 +43,6 @@ NNI_PAGE = Path("nni") / "page.txt"
 """In a run's folder: the address of NNI's web page while its service runs."""
 DEFENCE_PARAMETERS = "defence_parameters"
 """User attribute of a trial: its defence's parameters, fixed and sampled; absent where the defence has none."""
-CostMetric: TypeAlias = Callable[[Architecture, Device], Estimate]
 # Random points priced before a search with cost budgets: a limit that none of them meets is called unreachable.
 POINTS_PRICED = 1000
 
@@ -97,6 +96,10 @@ class Plan:
         architecture = self.space.decode(self.space.reference)
         config = self.config
         return BankSpec(self.data, architecture, config.recipe.middle(), config.references, config.seed)
+
+    def prices(self, architecture: Architecture) -> dict[str, Estimate]:
+        """Price an architecture by all cost metrics of the plan's device."""
+        return screen(architecture, self.device, self.metrics)
 
     def candidate(self, params: Params) -> Candidate:
         """Turn a sampled point into what is trained.
@@ -170,11 +173,6 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     return plan
 
 
-def price(plan: Plan, architecture: Architecture) -> dict[str, Estimate]:
-    """Price an architecture by all cost metrics of the plan's device."""
-    return {name: estimate(architecture, plan.device) for name, estimate in plan.metrics.items()}
-
-
 def _check_runs(plan: Plan) -> None:
     """Refuse a device that none of many random points of the space runs on.
 
@@ -184,7 +182,7 @@ def _check_runs(plan: Plan) -> None:
     rng = np.random.default_rng(plan.config.seed)
     for _ in range(POINTS_PRICED):
         try:
-            price(plan, plan.space.describe(sample(plan.space.distributions, rng)))
+            plan.prices(plan.space.describe(sample(plan.space.distributions, rng)))
         except CannotRun as error:
             reason = error
         else:

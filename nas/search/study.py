@@ -46,7 +46,6 @@ from nas.search.claims import first_with_key
 from nas.search.claims import release
 from nas.search.plan import DEFENCE_PARAMETERS
 from nas.search.plan import Plan
-from nas.search.plan import price
 from nas.search.samplers import suggest
 from nas.training.assess import Candidate
 from nas.training.loop import Diverged
@@ -102,7 +101,7 @@ def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evalu
     measures = evaluated.measures
     _note(plan, proposal.trial, measures)
     proposal.trial.set_user_attr(WEIGHTS, evaluated.weights)
-    costs = price(plan, proposal.candidate.architecture)
+    costs = plan.prices(proposal.candidate.architecture)
     study.tell(proposal.trial, [{**costs, **measures}[name].value for name in plan.config.objectives])
     release(proposal.lock)
 
@@ -188,7 +187,7 @@ def failing(study: optuna.Study, proposal: Proposal) -> Iterator[None]:
 def _refusal(plan: Plan, study: optuna.Study, trial: Trial, candidate: Candidate) -> str | None:
     """Price a candidate and say why it is not to be trained, or None."""
     try:
-        costs = price(plan, candidate.architecture)
+        costs = plan.prices(candidate.architecture)
     except CannotRun as error:
         # Nothing was priced; without a violated constraint samplers would take the trial for feasible.
         trial.set_constraint(CAN_RUN, 1.0)

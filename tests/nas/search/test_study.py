@@ -27,7 +27,6 @@ from nas.search import study as search
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
 from nas.search.bench import weights_path
-from nas.search.plan import price
 from nas.search.storage import JOURNAL
 from nas.search.storage import here
 from nas.search.storage import lock_folder
@@ -102,7 +101,7 @@ def test_a_search_trains_as_many_as_asked_and_records_every_number(plan):
         assert trial.user_attrs["host"] == here()
         names = {name for name in trial.user_attrs if not name.endswith(("_low", "_high"))}
         assert names == {"key", "host", "weights_sha256", *costs, *MEASURED}
-        priced = price(plan, candidate.architecture)
+        priced = plan.prices(candidate.architecture)
         for name in costs:
             assert trial.user_attrs[name] == priced[name].value
         for name in ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc", "accuracy_gap", "latency_ms"):
@@ -154,7 +153,7 @@ def test_other_objectives_are_recorded_in_their_order(plan, monkeypatch):
 
 def median_cost(plan, name):
     rng = np.random.default_rng(0)
-    points = [price(plan, plan.space.describe(sample(plan.space.distributions, rng))) for _ in range(50)]
+    points = [plan.prices(plan.space.describe(sample(plan.space.distributions, rng))) for _ in range(50)]
     return float(np.median([estimates[name].value for estimates in points]))
 
 
@@ -191,7 +190,7 @@ def test_what_is_over_budget_is_pruned_with_its_costs_and_the_reason(plan, monke
 
 def test_a_value_at_the_limit_is_within_the_budget(three, monkeypatch):
     without_training(monkeypatch)
-    largest = price(three, three.space.decode({"width": 24}))["params"].value
+    largest = three.prices(three.space.decode({"width": 24}))["params"].value
     study = run_here(with_settings(three, budgets={"params": largest}, trials=3))
     assert states(study)["COMPLETE"] == 3
     assert not [trial for trial in study.get_trials() if trial.user_attrs.get("rejected", "").startswith("over")]
