@@ -71,6 +71,17 @@ def begin() -> None:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread for a block, as every worker does: sums over more threads end in other last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def holding_back_ctrl_c() -> Iterator[None]:
     """Hold Ctrl-C back for a block, here until its end, and for good in processes started in it.
 

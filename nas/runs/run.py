@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from nas.base import files
 from nas.base import plugins
+from nas.base import processes
 from nas.records import Source
 from nas.records import Splits
 from nas.records import load_records
@@ -146,7 +147,9 @@ class Run:
                     "put the file back, or delete it to have the candidate trained again"
                 )
             return path
-        if evaluate(self.plan, make_bench(self.plan), self.plan.candidate(trial.params)).weights != measured:
+        with processes.one_thread():
+            trained = evaluate(self.plan, make_bench(self.plan), self.plan.candidate(trial.params))
+        if trained.weights != measured:
             path.unlink()
             raise ValueError(
                 f"the weights of candidate {trial.number} are not in {path}, and trained again they are not those that "

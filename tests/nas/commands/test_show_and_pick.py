@@ -12,6 +12,7 @@ import torch
 
 from nas.base import files
 from nas.base import plugins
+from nas.runs.run import open_run
 from nas.search import bench
 from nas.search.config import load_config
 from nas.search.plan import resolve
@@ -170,6 +171,18 @@ def test_weights_that_are_not_here_are_trained_again_to_the_same_numbers(own_run
     assert first.read_bytes() == before
     (trained,) = models.iterdir()  # that one, and no other
     assert trained.stem == chosen["picked"]["key"]
+
+
+def test_weights_are_trained_again_with_one_thread_as_workers_do(nas, own_run):
+    (own_run.folder / "models").rename(own_run.folder / "gone")
+    torch.set_num_threads(2)
+    try:
+        for number in range(5):
+            run = open_run("small", own_run.runs)
+            run.weights(run.trained(number))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_weights_of_a_run_that_was_renamed_are_trained_again_too(nas, own_run):
