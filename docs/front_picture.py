@@ -17,6 +17,7 @@ import optuna
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import LogLocator
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
@@ -49,11 +50,12 @@ def main(run: Path, picture: Path) -> None:
     for trial in best:
         label(axes, trial)
     axes.axvline(GUESSING, color="grey", linestyle=":", label="0.5: the attack can only guess")
-    axes.set_xlabel("leakage: AUC of the membership attack (95 % interval)")
+    axes.set_xlabel("leakage: AUC of the search's attack, the proxy (95 % interval)")
     axes.set_ylabel("error on validation records (95 % interval)")
     axes.set_title(f"{study.study_name}: {len(trained)} trained candidates, {len(best)} on the front")
     axes.legend(loc="upper right", fontsize=8)
-    figure.colorbar(points, label="predicted latency, ms")
+    bar = figure.colorbar(points, label="estimated latency, ms", ticks=LogLocator(subs=(1, 3)), format="%g")
+    bar.ax.minorticks_off()
     figure.savefig(picture, dpi=110, metadata={"Software": None} if picture.suffix == ".png" else {"Date": None})
     print(f"written to {picture}")
 
