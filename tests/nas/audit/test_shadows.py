@@ -313,12 +313,12 @@ def test_another_training_version_is_another_key(spec, monkeypatch):
 
 
 def test_another_content_of_a_defence_of_the_same_name_is_another_key(spec, tmp_path, monkeypatch):
-    (tmp_path / "own_defences").mkdir()
-    path = tmp_path / "own_defences" / "mine.py"
+    (tmp_path / "my_defences").mkdir()
+    path = tmp_path / "my_defences" / "mine.py"
     path.write_text("def defend(setup, _teach):\n    return setup\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv(TRUSTED, "own_defences.mine")
-    defended = replace(spec, candidate=candidate(defence="own_defences.mine"))
+    monkeypatch.setenv(TRUSTED, "my_defences.mine")
+    defended = replace(spec, candidate=candidate(defence="my_defences.mine"))
     path.write_text("def defend(setup, _teach):\n    return setup  # and more\n")
     assert replace(defended).key != defended.key
 
