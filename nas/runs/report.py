@@ -123,8 +123,8 @@ def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> s
         "",
         "`leakage` is the AUC of the membership attack that guided the search, a proxy that ranks candidates. The",
         "lowest of many noisy values is too low on average, and a single one may be too high. It is not an audit: run",
-        "`nas audit` before you quote the leakage of a release. `error` is measured on validation records; the test",
-        "records were not used.",
+        "`nas audit` before you quote the leakage of a release. `error` is measured on validation records;",
+        "the test records were not used.",
         "",
     ]
     return "\n".join(lines)
