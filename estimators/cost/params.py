@@ -8,6 +8,7 @@ from estimators.estimate import Estimate
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.operators import ALL_KERNELS
 from search_spaces.graph.operators import OPERATORS
+from search_spaces.graph.operators import SCALED
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: ARG001 - the same on every device
@@ -27,5 +28,6 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: A
     for op in architecture.ops:
         if op.bias:
             params += op.shape[0]
-        params += OPERATORS[op.kind].per_channel * op.shape[0]
+        if op.kind in SCALED:
+            params += OPERATORS[op.kind].per_channel * op.shape[0]
     return Estimate.exact(params)
