@@ -108,7 +108,7 @@ def search(
         "storage": storage,
     }
     settings = load_config(config, flags)
-    _trust(settings, config, [*(plugin or ()), *modules_in(flags)])
+    _trust(settings, config, [*(plugin or ()), *modules_in(flags)], nni_config)
     _check_engine(settings, yes=yes)
     study = _run(settings, runs, console(stderr=as_json))
     print_front(study, as_json=as_json)
@@ -120,13 +120,13 @@ def search(
         )
 
 
-def _trust(settings: SearchConfig, config: Path | None, named: Sequence[str]) -> None:
+def _trust(settings: SearchConfig, config: Path | None, named: Sequence[str], nni_config: Path | None) -> None:
     """Allow the modules that the user names, by a flag or in a search file of their own.
 
     The settings in a run's folder are no such file: the run may come from somebody else.
 
     Raises:
-        ValueError: If the settings of a run name a module that no flag does.
+        ValueError: If the settings of a run name a module, or a YAML with commands for NNI, that no flag does.
     """
     from nas.base import plugins
     from nas.search.config import modules_in
@@ -136,6 +136,11 @@ def _trust(settings: SearchConfig, config: Path | None, named: Sequence[str]) ->
     wanted = modules_in(settings.model_dump())
     if config is not None and is_of_a_run(config):
         plugins.check_allowed(str(config), *wanted)
+        if settings.nni_config is not None and nni_config is None:
+            raise ValueError(
+                f"expected --nni-config {settings.nni_config} with the settings of a run, which name it: NNI would run "
+                "the commands in it; got none"
+            )
     plugins.trust(*wanted)
 
 
@@ -174,6 +179,7 @@ def _how_to_continue(config: SearchConfig, runs: Path) -> str:
 
     where = "" if runs == Path("runs") else f" --runs {runs}"
     trusted = "".join(f" --plugin {name}" for name in modules_in(config.model_dump()))
+    trusted += f" --nni-config {config.nni_config}" if config.nni_config else ""
     return f"To continue: nas search {runs / config.name / 'config.toml'}{where}{trusted}"
 
 

@@ -146,6 +146,18 @@ def test_what_ctrl_c_says_goes_on(nas, tmp_path, interrupted, monkeypatch):
     assert elsewhere.out.endswith(f"config.toml --runs {tmp_path / 'runs'}\n")
 
 
+def test_commands_for_nni_that_a_run_names_need_a_flag(refused, tmp_path):
+    folder = tmp_path / "runs" / "theirs"
+    folder.mkdir(parents=True)
+    yaml = folder / "nni.yaml"
+    yaml.write_text("trainingService:\n  platform: local\ntrialCommand: touch sprung\n")
+    settings = f'name = "theirs"\nspace = "mlp"\nengine = "nni-service"\nnni_config = "{yaml}"\n'
+    (folder / "config.toml").write_text(settings)
+    (folder / "journal.log").write_text("")
+    line = refused("search", folder / "config.toml", "--yes")
+    assert line.startswith(f"expected --nni-config {yaml} with the settings of a run, which name it: NNI would run")
+
+
 def test_a_flag_beats_the_file(nas, tmp_path, interrupted):
     path = tmp_path / "search.toml"
     path.write_text('name = "x"\nspace = "mlp"\ntrials = 7\nseed = 5\n[budgets]\nlatency_ms = 50\n')
