@@ -3,7 +3,7 @@
 Weights have one scale per output channel, activations one step per tensor. A layer computes with integer-valued levels
 and multiplies by the scale afterwards, `convolution(x, levels) * scale`, because that is what integer hardware does:
 sums of small integers are exact in float32, so a layer of 1-bit weights and 1-bit inputs equals its XNOR-popcount
-reference (`search_spaces.layers.binary`) bit for bit. This holds on a CPU; a GPU library may choose a Winograd or FFT
+reference (`tests/xnor_popcount.py`) bit for bit. This holds on a CPU; a GPU library may choose a Winograd or FFT
 convolution, whose intermediate numbers are not whole.
 
 The straight-through estimator (Bengio et al., 2013) is written out here: torch's own fake-quantise kernels take

@@ -8,13 +8,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from search_spaces.layers.binary import xnor_popcount_conv2d
-from search_spaces.layers.binary import xnor_popcount_linear
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import QuantConv2d
 from search_spaces.layers.quantize import QuantLinear
 from search_spaces.layers.quantize import quantize_weight
 from search_spaces.layers.quantize import sign
+from tests.xnor_popcount import xnor_popcount_conv2d
+from tests.xnor_popcount import xnor_popcount_linear
 
 WEIGHT_LEVELS = {8: 255, 4: 15, 2: 3, 1: 2}
 FEW = settings(max_examples=25, derandomize=True, deadline=None)
