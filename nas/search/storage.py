@@ -80,7 +80,11 @@ def open_study(plan: Plan) -> optuna.Study:
         _locks_of_databases()  # before a study is made that nobody could work on
     directions = [StudyDirection.MINIMIZE] * len(config.objectives)
     with _readable(config.storage, plan.folder):
-        if config.name in optuna.get_all_study_names(storage):  # to create it once more would leave a line in a journal
+        is_there = config.name in optuna.get_all_study_names(storage)
+    # Before a study is made: a plug-in that fails when it is tried out leaves none behind.
+    origin = None if is_there else origin_of(plan)
+    with _readable(config.storage, plan.folder):
+        if is_there:  # to create it once more would leave a line in a journal
             study = optuna.load_study(study_name=config.name, storage=storage)
         else:
             study = optuna.create_study(
@@ -90,7 +94,7 @@ def open_study(plan: Plan) -> optuna.Study:
         trials, attrs = study.get_trials(deepcopy=False), study.user_attrs
         is_new = CONFIG not in attrs and not trials and study.directions == directions
         if is_new:
-            _sign(study, plan)
+            _sign(study, plan, origin or origin_of(plan))
     if not is_new:
         _check_same(plan, study, trials)
     return study
@@ -221,14 +225,14 @@ def check_origin(plan: Plan, attrs: Mapping[str, Any]) -> None:
         )
 
 
-def _sign(study: optuna.Study, plan: Plan) -> None:
+def _sign(study: optuna.Study, plan: Plan, origin: Mapping[str, Any]) -> None:
     config = plan.config
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(config.objectives))
     # The storage's URL may hold a password and does not belong to the settings that decide the numbers.
     task = {"input_shape": list(plan.space.input_shape), "num_classes": plan.space.num_classes}
-    study.set_user_attr(ORIGIN, origin_of(plan))
+    study.set_user_attr(ORIGIN, origin)
     study.set_user_attr(TASK, {**task, "id": uuid.uuid4().hex})
     study.set_user_attr(CONFIG, config.model_dump(mode="json", exclude={"storage"}))
 

@@ -82,9 +82,14 @@ class Defence:
             setup: The plain training, with records beside the members if the defence needs them.
             teach: What it may ask for teachers.
             parameters: One value for each of its parameters.
+
+        Raises:
+            ValueError: If the defence returns something else.
         """
         answers = None if self.answers is None else self.answers(**parameters)
-        defended: TrainSetup = self.defend(replace(setup, answers=answers), teach, **parameters)
+        defended = self.defend(replace(setup, answers=answers), teach, **parameters)
+        if not isinstance(defended, TrainSetup):
+            raise ValueError(f"expected a TrainSetup from the defence {self.name!r}; got {type(defended).__name__}")
         return defended
 
 

@@ -150,3 +150,14 @@ def test_every_defence_can_be_tried_out_and_an_edit_of_one_with_parameters_is_na
         "nas.defences.relaxloss.relaxed_loss", lambda logits, labels, *_, **__: functional.cross_entropy(logits, labels)
     )
     assert changes(before, tried) == ["the defence 'relaxloss': it trains otherwise"]
+
+
+def test_a_defence_that_fails_when_it_is_tried_out_leaves_no_study(plan, tmp_path):
+    def nothing(_setup, _teach):
+        return None
+
+    broken = replace(plan.defences["none"], defend=nothing)
+    here = replace(plan, folder=tmp_path / "small", defences={**plan.defences, "none": broken})
+    with pytest.raises(ValueError, match=r"^expected a TrainSetup from the defence 'none'; got NoneType$"):
+        open_study(here)
+    assert open_study(replace(plan, folder=tmp_path / "small")).trials == []
