@@ -61,7 +61,7 @@ def test_what_must_hold_is_seen_where_it_does_not(hostile, monkeypatch, tmp_path
         raise KeyError("a bug")
 
     monkeypatch.setattr("nas.cli.main", leak)
-    trace, *others = hostile.example("settings", 0).problems
+    trace, *others = hostile.example("tables", 0).problems
     assert trace.endswith("KeyError: 'a bug'\n")
     assert [other.split(":")[0] for other in others] == [
         "a module that a file names was imported",
