@@ -30,13 +30,7 @@ from estimators.models.counts import counts_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.operators import VIEW_KINDS
 
-# The constants of the boosting are chosen, not tuned. How much they matter was measured on the Xeon Gold 6226 table of
-# NAS-Bench-201: fitted to 400 cells, 95.4 % of 800 other cells are within 10 %. One constant changed at a time gave
-#     stages   50: 95.6   200: 93.6      depth  3: 95.4   6: 94.0      rate           0.1: 95.4   0.4: 93.3
-#     leaf      2: 95.3    20: 94.6      rows 0.5: 95.3   1: 95.1      feature share  0.3: 95.3   1.0: 94.1
-#     ridge  0.01: 92.5     1: 95.5      least cycles  30: 95.1, 3,000: 94.8
-# So weaker learning costs nothing there and stronger learning overfits. It was not measured on the host, for which the
-# model was made and whose networks come from several spaces.
+# The constants of the boosting are chosen, not tuned. `benchmarks/latency_host.py` shows what comes of them.
 STAGES, DEPTH, RATE = 100, 4, 0.2
 LEAF = 5
 """Fewest kernels in a leaf: one mistaken measurement cannot fill it alone."""
