@@ -30,6 +30,8 @@ from nas.preprocessing.columns import filled
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.preprocessing.preprocessing import scaled
 from nas.preprocessing.preprocessing import standardised
+from nas.split_overview import Overview
+from nas.split_overview import overview
 
 Shape: TypeAlias = tuple[int, ...]
 Ints: TypeAlias = NDArray[np.int64]
@@ -172,6 +174,7 @@ class Splits:
         test: Opened once, by the audit of the network that was chosen.
         fingerprint: SHA-256 in hex of the records as they were loaded, and of the set and the place each was given.
         preprocessing: What makes a user's record one of these.
+        overview: How many records became what, and what to doubt.
     """
 
     members: Records
@@ -181,6 +184,7 @@ class Splits:
     test: Records
     fingerprint: str
     preprocessing: Preprocessing
+    overview: Overview
 
 
 SETS = ("members", "non_members", "validation", "reserve", "test")
@@ -230,7 +234,19 @@ def split(records: Records, *, seed: int, members: int | None = None) -> Splits:
     if official is not None:
         rows.append(rng.permutation(np.flatnonzero(official)))
     _check_sets(records, rows)
-    return _standardised(records, rows)
+    equal = clusters if records.groups is None else clusters_of(records.features, None)
+    by_set = dict(zip(SETS, rows, strict=True))
+    told = overview(
+        labels=records.labels,
+        rows=by_set,
+        clusters=clusters,
+        equal=equal,
+        groups=records.groups,
+        classes=records.classes,
+        capped=members is not None,
+        notes=records.notes,
+    )
+    return _standardised(records, rows, told)
 
 
 def _check_features(features: NDArray[Any], columns: Sequence[Column]) -> None:
@@ -285,7 +301,7 @@ def _check_sets(records: Records, rows: Sequence[Ints]) -> None:
             )
 
 
-def _standardised(records: Records, rows: Sequence[Ints]) -> Splits:
+def _standardised(records: Records, rows: Sequence[Ints], told: Overview) -> Splits:
     # Channel by channel: the axis before the positions of an image, or the columns of a table.
     moments = list(starmap(_moments, zip(np.moveaxis(scaled(records.features[rows[0]]), 1, 0), strict=True)))
     mean, deviation = np.array(moments, _precision(records)).T
@@ -305,7 +321,7 @@ def _standardised(records: Records, rows: Sequence[Ints]) -> Splits:
         columns=filled(records.columns, mean, missing),
         classes=records.classes,
     )
-    return Splits(**sets, fingerprint=_fingerprint(records, rows), preprocessing=preprocessing)
+    return Splits(**sets, fingerprint=_fingerprint(records, rows), preprocessing=preprocessing, overview=told)
 
 
 def _precision(records: Records) -> type:

@@ -179,6 +179,8 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
 
     plan = resolve(config, runs)
     study = open_study(plan)
+    for sentence in plan.data.overview.sentences:
+        screen.print(sentence, highlight=False, soft_wrap=True)
     files.write_text(plan.folder / "config.toml", to_toml(config), files.OWNER)
     environment.write(plan.folder)
     display = Display(plan, study, screen)
