@@ -76,7 +76,7 @@ def _classes(path: Path) -> tuple[str, ...]:
     rows = read_bytes(path, "the activities of UCI HAR").decode("latin-1").splitlines()
     found = [ACTIVITY.fullmatch(row) for row in rows if row.strip()]
     names = {int(match[1]): match[2] for match in found if match and len(match[1]) < 9}
-    if len(names) != len(found) or sorted(names) != list(range(1, len(names) + 1)):
+    if not names or len(names) != len(found) or sorted(names) != list(range(1, len(names) + 1)):
         raise ValueError(f"expected a number from 1 and a name in each row of {path}; got {rows[:1]}")
     return tuple(names[number] for number in sorted(names))
 
