@@ -118,7 +118,7 @@ def test_a_test_part_in_a_file_of_its_own(tmp_path):
         ({"x": np.eye(4), "X": np.eye(4), "y": [0, 1, 0, 1]}, ["one array of features; 'x' and 'X' could both be it"]),
         ({"x": np.eye(4), "y": [0, 1, 0, 1], "labels": [0, 1, 0, 1]}, ["one array of labels", "'y' and 'labels'"]),
         ({"x": np.eye(4), "x_train": np.eye(4), "y": [0, 1, 0, 1]}, ["one array of features", "'x_train'"]),
-        ({"a": np.eye(4), "b": [0, 1, 0, 1]}, ["expected arrays of features and labels", "it holds 'a' (4, 4), 'b' (4,)"]),
+        ({"a": np.eye(4), "b": [0, 1, 0, 1]}, ["expected arrays of features", "it holds 'a' (4, 4), 'b' (4,)"]),
         ({}, ["it holds nothing"]),
         (
             {"x_train": np.eye(4), "y_train": [0, 1, 0, 1], "x_test": np.eye(3), "y_test": [0, 1, 0]},

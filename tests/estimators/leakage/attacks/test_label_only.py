@@ -179,6 +179,7 @@ def test_a_signal_is_moved_along_time_alone():
     # A peak at the seventh of twelve steps, seen in steps four to eight: moved by 3 and less to the left, by 1 to the
     # right, and, run backwards, at the sixth step.
     signal = np.zeros((1, 2, 1, 12), np.float32)
+    signal[0, 0, 0] = np.arange(12)
     signal[0, 1, 0, 6] = 1
     early = by_rule(lambda x: x[:, 1, 0, 3:8].max(axis=1) > 0, signal, np.array([1]))
     assert label_augment.attack(early).tolist() == [1 + 1 + 3 + 1]
