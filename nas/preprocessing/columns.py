@@ -29,10 +29,15 @@ from nas.preprocessing.cells import truths
 from nas.preprocessing.transforms import TRANSFORMS
 from nas.preprocessing.transforms import Transform
 from nas.preprocessing.transforms import fit_transform
+from nas.preprocessing.transforms import skewness
 
 KINDS = ("number", "boolean", "date", "category")
 MISSING_LEVEL = "missing"
 OTHER_LEVEL = "other"
+STRONGLY_SKEWED = 2.0
+"""Skewness of an exponential distribution."""
+MANY = 4
+"""One column in so many that is strongly skewed is worth a word."""
 
 
 def _row(row: int) -> str:
@@ -172,9 +177,34 @@ def fitted(columns: Sequence[Column], members: NDArray[Any], transform: str) -> 
     if transform not in TRANSFORMS:
         raise ValueError(f"no transform {transform!r}; there are {list(TRANSFORMS)}")
     return tuple(
-        replace(column, transform=fit_transform(members[:, place], transform)) if column.kind == "number" else column
+        replace(column, transform=fit_transform(members[:, place], transform)) if _bends(column) else column
         for column, place in zip(columns, _places(columns), strict=True)
     )
+
+
+def advice(columns: Sequence[Column], members: NDArray[Any]) -> tuple[str, ...]:
+    """Say, in one sentence or none, that many numbers are so skewed that a transform would help.
+
+    Args:
+        columns: The columns, without transforms.
+        members: `(members, features)`, NaN where a number is missing.
+    """
+    bendable = [(column, place) for column, place in zip(columns, _places(columns), strict=True) if _bends(column)]
+    skewed = [column.name for column, place in bendable if abs(skewness(members[:, place])) > STRONGLY_SKEWED]
+    if len(skewed) < max(1, len(bendable) / MANY):
+        return ()
+    said = f"{len(skewed)} of {len(bendable)} columns of numbers are strongly skewed ({listed(skewed)})"
+    return (f"{said}: try --transform log or --transform quantile",)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """List the first names in one line.
+
+    >>> listed(["a", "b", "c"], 2)
+    "'a', 'b' and 1 more"
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name[:40]) for name in names[:most]) + more
 
 
 def filled(columns: Sequence[Column], means: NDArray[np.floating], missing: NDArray[np.bool_]) -> tuple[Column, ...]:
@@ -259,6 +289,10 @@ def _refuse(column: Column, cells: Any, row: int, place: Callable[[int], str]) -
     value = as_text(pd.Series(cells).iloc[row])
     got = "a missing value" if value is None else repr(value[:40])
     raise ValueError(f"expected {expected} in column {column.name!r} in {place(row)}; got {got}")
+
+
+def _bends(column: Column) -> bool:
+    return column.kind == "number"
 
 
 def _places(columns: Sequence[Column]) -> list[int]:
