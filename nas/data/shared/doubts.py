@@ -23,8 +23,8 @@ FEWEST = 10
 SURE = math.log(1e6)
 """A column that says the class of records by chance once in a million is worth a warning."""
 POSITIVE = frozenset({"1", "1.0", "true", "yes", "t", "y"})
-SENTINELS = re.compile(r"-?9{2,}(\.0)?|-1(\.0)?|-9(\.0)?")
-UNNAMED = re.compile(r"Unnamed: \d+|__index_level_\d+__|index|level_0")
+SENTINELS = re.compile(r"-?9{2,}|-1|-9")
+UNNAMED = re.compile(r"Unnamed: 0|__index_level_\d+__|index|level_0")
 """How pandas calls a column of row numbers that it wrote itself."""
 
 
@@ -89,8 +89,8 @@ def doubts(columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], 
     if monotone:
         notes.append(f"rising or falling with the rows: {listed(monotone)}; if that only says when, {drop(monotone)}")
     notes += [
-        f"column {name!r} holds {value:g} in {count} records, which looks like a mark for a missing value: leave such "
-        f"cells empty, or {drop([name])}"
+        f"column {name!r} holds {value:.0f} in {count} records, which looks like a mark for a missing value: leave "
+        f"such cells empty, or {drop([name])}"
         for name, values in rest.items()
         for value, count in _sentinels(values)
     ]
@@ -104,7 +104,7 @@ def _counts(name: str, values: Values) -> bool:
         return False
     if found[0] in (0, 1) and np.array_equal(found, found[0] + np.arange(found.size)):
         return True
-    return UNNAMED.fullmatch(name) is not None and _is_unique(values)
+    return UNNAMED.fullmatch(name) is not None and _is_whole(found)
 
 
 def _is_whole(found: NDArray[np.float64]) -> bool:
@@ -145,6 +145,9 @@ def _is_copy(found: NDArray[np.float64], labels: Ints) -> bool:
 def _determines(values: Values, labels: Ints) -> bool:
     """Tell whether each value, or each range of values, has one class, and not by chance."""
     found = values.numbers
+    missing = np.isnan(found).astype(np.float64)
+    if _is_copy(missing, labels):  # it is there for one class alone
+        return True
     for rows in (slice(0, SAMPLE), slice(None)):
         known, count, classes, pairs = _pairs(found[rows], labels[rows])
         if pairs > count or classes < 2:
@@ -200,7 +203,7 @@ def _sentinels(values: Values) -> list[tuple[float, int]]:
     found = []
     for end, others in ((known.min(), known[known > known.min()]), (known.max(), known[known < known.max()])):
         count = known.size - others.size
-        if not others.size or count < 2 or not SENTINELS.fullmatch(f"{end:g}" if abs(end) < 1e6 else f"{end:.0f}"):
+        if not others.size or count < 2 or not SENTINELS.fullmatch(f"{end:.0f}") or end % 1:
             continue
         negative = end < 0 and others.min() >= 0 and np.unique(others[:SAMPLE]).size > 2
         far = end > 0 and end >= 99 and end > 2 * others.max() and np.unique(others[:SAMPLE]).size > 2

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from nas.base import sizes
 from nas.base.reading import FLOAT32_MAX
 from nas.base.reading import as_classes
+from nas.data.shared.doubts import UNNAMED
 from nas.data.shared.doubts import Values
 from nas.data.shared.doubts import doubts
 from nas.data.shared.kinds import Findings
@@ -198,7 +199,7 @@ def _columns(
     values = {column.name: _values(column, frame[column.name][asked]) for column in found}
     asking = doubts(values, labels[asked], classes, rows.source.label_column)
     columns = tuple(column for column in found if column.name not in asking.left_out)
-    notes = [*sentences(findings, len(frame), asking.left_out), *asking.notes, *_image(columns)]
+    notes = [*sentences(findings, len(frame), asking.left_out), *asking.notes, *_image(rows)]
     if not columns:
         raise ValueError(f"expected a column to learn from in {rows.source.path}: {'; '.join(notes)}")
     width = sum(len(column.features) for column in columns)
@@ -238,25 +239,27 @@ def _copies(
     return copies, [said] if more else []
 
 
-def _image(columns: Sequence[Column]) -> list[str]:
+def _image(rows: _Rows) -> list[str]:
     """Suggest to read the columns as an image, where they are called like pixels."""
-    shape = IMAGES.get(len(columns))
-    if shape is None or not all(PIXELS.fullmatch(column.name) and column.kind == "number" for column in columns):
+    shape = IMAGES.get(len(rows.names))
+    if shape is None or not all(PIXELS.fullmatch(name) for name in rows.names):
         return []
-    return [f"the {len(columns)} columns are called like pixels: --record-shape {shape} reads them as images"]
+    return [f"the {len(rows.names)} columns are called like pixels: --record-shape {shape} reads them as images"]
 
 
 def _reshaped(rows: _Rows) -> tuple[NDArray[Any], Arrangement]:
     """Return the numbers of each row as an image or a signal, and how they lie in the row."""
-    source, count = rows.source, len(rows.names)
-    shape = source.record_shape or ()
+    source, names, shape = rows.source, rows.names, rows.source.record_shape or ()
+    if len(names) == prod(shape) + 1 and UNNAMED.fullmatch(names[0]):
+        names = names[1:]
+    count = len(names)
     if len(shape) not in (2, 3):
         raise ValueError(f"expected --record-shape CHANNELS,HEIGHT,WIDTH or CHANNELS,TIME; got {shape}")
     if prod(shape) != count:
         raise ValueError(f"expected {prod(shape)} columns for records of shape {shape} in {source.path}; got {count}")
     sizes.check_memory(len(rows.frame) * count * 4, str(source.path))
     whole, features = len(shape) == 3, np.empty((len(rows.frame), count), np.float32)
-    for index, name in enumerate(rows.names):
+    for index, name in enumerate(names):
         values, _ = numbers(rows.frame[name])
         strange = ~(np.abs(values) <= FLOAT32_MAX)
         if strange.any():
