@@ -47,18 +47,18 @@ def load(source: Source) -> Records:
     activities, *files = find_files(root, FOLDERS, names, "the files of UCI HAR")
     classes = _classes(activities)
     each = len(files) // len(PARTS)
-    features, labels, people = zip(*(_part(files[:each]), _part(files[each:])), strict=True)
-    counts = [len(part) for part in labels]
-    found = np.concatenate(labels)
+    train, test = _part(files[:each]), _part(files[each:])
+    features, found, people = (np.concatenate(pair) for pair in zip(train, test, strict=True))
+    counts = [len(labels) for _, labels, _ in (train, test)]
     if found.min() < 1 or found.max() > len(classes):
         raise ValueError(
             f"expected labels from 1 to {len(classes)}, those of {activities}; got {found.min()} to {found.max()}"
         )
     return Records(
-        features=np.concatenate(features),
+        features=features,
         labels=found - 1,
         classes=classes,
-        groups=np.concatenate(people),
+        groups=people,
         held_out=np.repeat([False, True], counts),
         rows=np.concatenate([np.arange(1, count + 1) for count in counts]),
         names=np.repeat(PARTS, counts),
