@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from itertools import starmap
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,19 @@ from nas.assignment import LEAST
 from nas.assignment import assign
 from nas.assignment import clusters_of
 from nas.base import plugins
+from nas.preprocessing.arrangement import Arrangement
+from nas.preprocessing.arrangement import plain
+from nas.preprocessing.columns import Column
+from nas.preprocessing.columns import filled
+from nas.preprocessing.preprocessing import Preprocessing
+from nas.preprocessing.preprocessing import scaled
+from nas.preprocessing.preprocessing import standardised
 
 Shape: TypeAlias = tuple[int, ...]
 Ints: TypeAlias = NDArray[np.int64]
+
+LAYOUTS = ("channels-first", "channels-last")
+"""Where the channels of an image or a signal stand: before all positions, or after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +45,27 @@ class Source:
     Attributes:
         name: Data set, a file of `nas/data` such as `digits`, or a module of your own by its dotted name.
         path: File or folder, for the data sets that need one.
-        label_column: Column of a CSV that holds the class.
-        group_column: Column of a CSV, or array of an npz, that says which records belong together: a person, a
+        label_column: Column of a table that holds the class.
+        group_column: Column of a table, or array of an npz, that says which records belong together: a person, a
             recording.
+        test_path: File or folder of the official test part, where it is apart.
+        drop_columns: Columns of a table that are not to be read.
+        layout: Order of the axes of an image or a signal, one of `LAYOUTS`; None: found out, or refused if it could be
+            several.
+        record_shape: Shape of one record, where the file holds it as a row of numbers: `(channels, height, width)`, or
+            `(channels, time)`.
+        image_size: Height and width that images of a folder are brought to; None: all have one size.
     """
 
     name: str
     path: Path | None = None
     label_column: str = "label"
     group_column: str | None = None
+    test_path: Path | None = None
+    drop_columns: tuple[str, ...] = ()
+    layout: str | None = None
+    record_shape: Shape | None = None
+    image_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,12 +73,19 @@ class Records:
     """Labelled records.
 
     Attributes:
-        features: `(records, channels, height, width)` or `(records, features)`, float32. A loader may hand images over
-            as uint8, where 0 to 255 stand for 0 to 1, which takes a quarter of the memory; `split` makes them float32.
+        features: `(records, channels, height, width)`, a signal `(records, channels, 1, time)`, or `(records,
+            features)`, float32. A loader may hand images over as uint8, where 0 to 255 stand for 0 to 1, which takes a
+            quarter of the memory, and a table as float64, in which large offsets lose no digits; `split` makes both
+            float32. NaN stands for a missing number of a table, and only there.
         labels: `(records,)`, 0 to `num_classes` - 1.
         classes: Name of each class.
         groups: `(records,)`, equal for records that belong together, such as one person's; they stay on one side.
         held_out: `(records,)`, true in a data set's official test part: these become the test set and nothing else.
+        rows: `(records,)`: the record's place in its file, the first record is 1. Left out, it is the place here.
+        names: `(records,)`: the file that a record comes from, where records come from several files.
+        columns: Columns of a table, in the order of their features; empty for everything else.
+        arrangement: How a record lies in the user's file; None: as in the features.
+        notes: What the loader did to the data or doubts about them, a sentence each, for people.
 
     Raises:
         ValueError: If shapes or types disagree, a feature is not finite, a label is out of range, or fewer than two
@@ -71,9 +101,14 @@ class Records:
     classes: tuple[str, ...]
     groups: NDArray[Any] | None = None
     held_out: NDArray[np.bool_] | None = None
+    rows: Ints | None = None
+    names: NDArray[np.str_] | None = None
+    columns: tuple[Column, ...] = ()
+    arrangement: Arrangement | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_features(self.features)
+        _check_features(self.features, self.columns)
         _check_labels(self.labels, len(self.features), self.classes)
         if self.groups is not None and self.groups.shape != self.labels.shape:
             raise ValueError(f"expected groups ({len(self)},); got {self.groups.shape}")
@@ -81,6 +116,13 @@ class Records:
             raise ValueError("expected a group for every record; got NaN")
         if self.held_out is not None and (self.held_out.shape != self.labels.shape or self.held_out.dtype != bool):
             raise ValueError(f"expected held_out ({len(self)},) bool; got {self.held_out.shape} {self.held_out.dtype}")
+        if self.rows is None:
+            object.__setattr__(self, "rows", np.arange(1, len(self) + 1))
+        for name, values in (("rows", self.rows), ("names", self.names)):
+            if values is not None and values.shape != self.labels.shape:
+                raise ValueError(f"expected {name} ({len(self)},); got {values.shape}")
+        if self.arrangement is not None and self.arrangement.input_shape != self.input_shape:
+            raise ValueError(f"expected an arrangement to {self.input_shape}; got {self.arrangement.input_shape}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -106,12 +148,14 @@ class Records:
         Raises:
             ValueError: If fewer than two classes are left.
         """
-        return Records(
+        return replace(
+            self,
             features=self.features[rows],
             labels=self.labels[rows],
-            classes=self.classes,
             groups=None if self.groups is None else self.groups[rows],
             held_out=None if self.held_out is None else self.held_out[rows],
+            rows=None if self.rows is None else self.rows[rows],
+            names=None if self.names is None else self.names[rows],
         )
 
 
@@ -127,6 +171,7 @@ class Splits:
             learn from one part of it (`nas.training.defence.parted`); no network is ever trained on the other.
         test: Opened once, by the audit of the network that was chosen.
         fingerprint: SHA-256 in hex of the records as they were loaded, and of the set and the place each was given.
+        preprocessing: What makes a user's record one of these.
     """
 
     members: Records
@@ -135,6 +180,7 @@ class Splits:
     reserve: Records
     test: Records
     fingerprint: str
+    preprocessing: Preprocessing
 
 
 SETS = ("members", "non_members", "validation", "reserve", "test")
@@ -187,16 +233,24 @@ def split(records: Records, *, seed: int, members: int | None = None) -> Splits:
     return _standardised(records, rows)
 
 
-def _check_features(features: NDArray[Any]) -> None:
+def _check_features(features: NDArray[Any], columns: Sequence[Column]) -> None:
     if features.ndim not in (2, 4) or 0 in features.shape:
         raise ValueError(
             "expected features (records, features) or (records, channels, height, width), none of them 0; "
             f"got {features.shape}"
         )
-    if features.dtype != np.float32 and not (features.dtype == np.uint8 and features.ndim == 4):
-        raise ValueError(f"expected float32 features, or uint8 images; got {features.dtype} {features.shape}")
-    # Minimum and maximum carry NaN and infinity, and need no copy.
-    if not np.isfinite([features.min(), features.max()]).all():
+    allowed = {2: (np.float32, np.float64), 4: (np.float32, np.uint8)}[features.ndim]
+    if features.dtype not in allowed:
+        raise ValueError(
+            f"expected float32 features, or uint8 images, or a float64 table; got {features.dtype} {features.shape}"
+        )
+    if columns and (count := sum(len(column.features) for column in columns)) != features.shape[1]:
+        raise ValueError(f"expected {count} features of {len(columns)} columns; got {features.shape[1]}")
+    # Minimum and maximum carry infinity, and NaN where it counts, and need no copy.
+    ends = (np.fmin.reduce, np.fmax.reduce) if columns else (np.min, np.max)
+    with np.errstate(invalid="ignore"):
+        found = [float(end(features, axis=None)) for end in ends]
+    if not np.isfinite(found).all():
         raise ValueError("expected finite features; got NaN or infinity")
 
 
@@ -232,33 +286,41 @@ def _check_sets(records: Records, rows: Sequence[Ints]) -> None:
 
 
 def _standardised(records: Records, rows: Sequence[Ints]) -> Splits:
-    parts = [_floats(records.features[chosen]) for chosen in rows]
-    moments = list(starmap(_moments, zip(np.moveaxis(parts[0], 1, 0), strict=True)))
-    shape = (1, -1) + (1,) * (parts[0].ndim - 2)
-    mean, deviation = (np.array(values, dtype=np.float32).reshape(shape) for values in zip(*moments, strict=True))
+    # Channel by channel: the axis before the positions of an image, or the columns of a table.
+    moments = list(starmap(_moments, zip(np.moveaxis(scaled(records.features[rows[0]]), 1, 0), strict=True)))
+    mean, deviation = np.array(moments, _precision(records)).T
     sets = {}
-    for name, chosen, part in zip(SETS, rows, parts, strict=True):
-        with np.errstate(all="ignore"):  # Records refuses what overflows
-            np.subtract(part, mean, out=part)
-            np.divide(part, deviation, out=part)
+    for name, chosen in zip(SETS, rows, strict=True):
+        part = standardised(records.features[chosen], mean, deviation)
         groups = None if records.groups is None else records.groups[chosen]
-        sets[name] = Records(part, records.labels[chosen], records.classes, groups)
-    return Splits(**sets, fingerprint=_fingerprint(records, rows))
+        names = None if records.names is None else records.names[chosen]
+        places = None if records.rows is None else records.rows[chosen]
+        sets[name] = Records(part, records.labels[chosen], records.classes, groups, rows=places, names=names)
+    missing = np.isnan(records.features).any(axis=0) if records.columns else np.zeros(0, dtype=bool)
+    preprocessing = Preprocessing(
+        arrangement=records.arrangement or plain(records.input_shape),
+        mean=mean,
+        deviation=deviation,
+        pixels=records.features.dtype == np.uint8,
+        columns=filled(records.columns, mean, missing),
+        classes=records.classes,
+    )
+    return Splits(**sets, fingerprint=_fingerprint(records, rows), preprocessing=preprocessing)
 
 
-def _floats(features: NDArray[Any]) -> NDArray[np.float32]:
-    """Return a float32 copy, pixels as 0 to 1."""
-    copy = np.array(features, dtype=np.float32, order="C")
-    if features.dtype == np.uint8:
-        copy /= 255
-    return copy
+def _precision(records: Records) -> type:
+    return np.float64 if records.features.dtype == np.float64 else np.float32
 
 
-def _moments(column: NDArray[np.float32]) -> tuple[float, float]:
+def _moments(column: NDArray[Any]) -> tuple[float, float]:
     """Return mean and standard deviation of a column or channel; 1 for the latter where it is constant."""
-    if column.min() == column.max():
-        return float(column.flat[0]), 1.0
-    return float(column.mean(dtype=np.float64)), float(column.std(dtype=np.float64))
+    missing = np.isnan(column)
+    known = column[~missing] if missing.any() else column
+    if not known.size:
+        return 0.0, 1.0
+    if known.min() == known.max():
+        return float(known.flat[0]), 1.0
+    return float(known.mean(dtype=np.float64)), float(known.std(dtype=np.float64))
 
 
 def _fingerprint(records: Records, rows: Sequence[Ints]) -> str:

@@ -141,8 +141,8 @@ def span(text: str) -> int | dict[str, int]:
     raise ValueError(f"expected --epochs NUMBER or LOW:HIGH; got {text!r}")
 
 
-def shape(text: str | None) -> tuple[int, ...] | None:
-    """Read the shape of one record; None if no text is given.
+def shape(text: str | None, option: str = "--input-shape") -> tuple[int, ...] | None:
+    """Read the lengths of axes; None if no text is given.
 
     Raises:
         ValueError: If they are not whole numbers.
@@ -153,7 +153,7 @@ def shape(text: str | None) -> tuple[int, ...] | None:
     try:
         return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"expected --input-shape with whole numbers, like 3,32,32; got {text!r}") from None
+        raise ValueError(f"expected {option} with whole numbers, like 3,32,32; got {text!r}") from None
 
 
 def precisions(texts: list[str] | None) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from nas.commands.options import console
 from nas.commands.options import limits
 from nas.commands.options import names
 from nas.commands.options import say
+from nas.commands.options import shape
 from nas.commands.options import span
 
 if TYPE_CHECKING:
@@ -38,10 +39,25 @@ def search(
     space: Annotated[str | None, typer.Option(help="Search space (see nas list spaces).")] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set (see nas list datasets).")] = None,
     data_path: Annotated[Path | None, typer.Option(help="Folder or file with the data.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="CSV column that holds the class.")] = None,
+    test_path: Annotated[
+        Path | None, typer.Option(help="File or folder with the test part, if it is not in the same one.")
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column that holds the class.")] = None,
     group_column: Annotated[
         str | None,
-        typer.Option(help="CSV column, such as a person; its records are never divided between record sets."),
+        typer.Option(help="Column, such as a person; its records are never divided between record sets."),
+    ] = None,
+    drop_column: Annotated[
+        list[str] | None, typer.Option(help="Column that is not to be read; may be repeated.")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Axes of an image or signal: channels-first or channels-last.")
+    ] = None,
+    record_shape: Annotated[
+        str | None, typer.Option(help="Shape of a record that is stored as a row of numbers, such as 1,28,28.")
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="HEIGHT,WIDTH that the images of a folder are brought to.")
     ] = None,
     members: Annotated[
         int | None, typer.Option(help="Number of training records; as many non-members are attacked.")
@@ -89,8 +105,13 @@ def search(
         "space": space,
         "dataset": dataset,
         "data_path": data_path,
+        "test_path": test_path,
         "label_column": label_column,
         "group_column": group_column,
+        "drop_columns": drop_column,
+        "layout": layout,
+        "record_shape": shape(record_shape, "--record-shape"),
+        "image_size": shape(image_size, "--image-size"),
         "members": members,
         "device": device,
         "objectives": names(objectives),

@@ -14,7 +14,6 @@ from optuna.trial import TrialState
 from nas.base import files
 from nas.base import plugins
 from nas.base import processes
-from nas.records import Source
 from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
@@ -88,8 +87,7 @@ class Run:
         """
         config = self.config
         plugins.check_allowed(f"the study {self.name!r}", config.dataset)
-        source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
-        data = split(load_records(source), seed=config.seed, members=config.members)
+        data = split(load_records(config.source), seed=config.seed, members=config.members)
         if data.fingerprint != self.study.user_attrs.get(ORIGIN, {}).get("fingerprint"):
             raise ValueError(f"expected the data of the run {self.name!r}; {config.dataset!r} now gives other records")
         return data

@@ -14,6 +14,8 @@ from typing import Self
 from typing import TypeAlias
 
 import tomlkit
+from annotated_types import Ge
+from annotated_types import Le
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
@@ -30,7 +32,10 @@ from pydantic import Tag
 from pydantic import ValidationError
 from pydantic import model_validator
 
+from nas.base import sizes
 from nas.base.reading import read_toml
+from nas.records import LAYOUTS
+from nas.records import Source
 from nas.search import storage_url
 from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Params
@@ -40,7 +45,7 @@ SAMPLERS = ("tpe", "nsga2", "random")
 ENGINES = ("optuna", "nni", "nni-service")
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
 # (the data themselves are compared by their fingerprint).
-MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path"})
+MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path", "test_path"})
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
 # A process and a network for each would be started at once.
@@ -77,6 +82,7 @@ def _form(value: object) -> str:
 
 
 Whole: TypeAlias = Annotated[int, Strict()]  # neither "3" nor true
+Length: TypeAlias = Annotated[int, Strict(), Ge(1), Le(sizes.MOST_INPUTS)]
 Number: TypeAlias = Annotated[int | float, PlainValidator(_number)]
 Value: TypeAlias = Annotated[int | float | str, PlainValidator(_choice)]
 
@@ -157,8 +163,13 @@ class SearchConfig(BaseModel):
         space: A file of `search_spaces`.
         dataset: A file of `nas/data`.
         data_path: Folder or file of the data, for data sets that do not come with a dependency.
-        label_column: Column of a CSV that holds the class.
+        test_path: File or folder of the official test part, where it is apart from the rest.
+        label_column: Column of a table that holds the class.
         group_column: Column (or npz array) whose equal values stay on one side, a person for instance.
+        drop_columns: Columns of a table that are left out.
+        layout: One of `nas.records.LAYOUTS`; None: found out, or refused if it could be several.
+        record_shape: Shape of one record, such as `[1, 28, 28]`, where each is a row of numbers.
+        image_size: Height and width that images of a folder are brought to; None: all have one size.
         members: Training records; as many others are attacked. None: three tenths of the data.
         device: A file of `estimators/devices`, or the path of your own.
         objectives: Metrics to minimise.
@@ -186,8 +197,13 @@ class SearchConfig(BaseModel):
     space: str = "conv"
     dataset: str = "digits"
     data_path: Path | None = None
+    test_path: Path | None = None
     label_column: str = "label"
     group_column: str | None = None
+    drop_columns: tuple[str, ...] | None = None
+    layout: str | None = None
+    record_shape: tuple[Length, ...] | None = Field(default=None, min_length=1, max_length=3)
+    image_size: tuple[Length, Length] | None = None
     members: Whole | None = Field(default=None, ge=1, le=MOST_WHOLE)
     device: str = "stm32h747"
     objectives: tuple[str, ...] = ("error", "leakage", "latency_ms")
@@ -220,13 +236,32 @@ class SearchConfig(BaseModel):
                 "expected a name of at most 100 letters, digits, dots, dashes and underscores, "
                 f"the first a letter or digit; got {self.name!r}"
             )
-        for what, value, known in (("sampler", self.sampler, SAMPLERS), ("engine", self.engine, ENGINES)):
+        for what, value, known in (
+            ("sampler", self.sampler, SAMPLERS),
+            ("engine", self.engine, ENGINES),
+            ("layout", self.layout or LAYOUTS[0], LAYOUTS),
+        ):
             if value not in known:
                 raise ValueError(f"no {what} {value!r}; there are {list(known)}")
         for what, names in (("objectives", self.objectives), ("defences", self.defences)):
             if not names or len(set(names)) != len(names):
                 raise ValueError(f"expected at least one name in {what}, each once; got {list(names)}")
         return self
+
+    @property
+    def source(self) -> Source:
+        """Where the records come from."""
+        return Source(
+            name=self.dataset,
+            path=self.data_path,
+            label_column=self.label_column,
+            group_column=self.group_column,
+            test_path=self.test_path,
+            drop_columns=self.drop_columns or (),
+            layout=self.layout,
+            record_shape=self.record_shape,
+            image_size=self.image_size,
+        )
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
@@ -309,7 +344,7 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         text = str(value)
         if name == "storage":
             return not storage_url.is_database(storage_url.checked(text))
-        return name in ("data_path", "nni_config") or (name == "device" and text.endswith(".toml"))
+        return name in ("data_path", "test_path", "nni_config") or (name == "device" and text.endswith(".toml"))
 
     return {
         # os.path leaves a user that does not exist as it is; pathlib raises a RuntimeError.

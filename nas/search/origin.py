@@ -29,6 +29,7 @@ from torch import nn
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
 from estimators.leakage.evidence import Bank
+from nas.preprocessing.preprocessing import unchanged
 from nas.records import Records
 from nas.records import Splits
 from nas.search.plan import Plan
@@ -166,7 +167,8 @@ def _bench(plan: Plan) -> Bench:
     """Make up data and references that tell an attack from its opposite: members are surer of their classes."""
     rng = np.random.default_rng(0)
     sets = {name: _records(count, 2.0 if name == "members" else 0.7, rng) for name, count in RECORDS.items()}
-    data = Splits(**sets, fingerprint="made up")
+    members = sets["members"]
+    data = Splits(**sets, fingerprint="made up", preprocessing=unchanged(members.input_shape, members.classes))
     return Bench(
         data=data,
         attack=plan.attack,

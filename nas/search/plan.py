@@ -20,7 +20,6 @@ from nas.pricing.price import CostMetric
 from nas.pricing.price import cost_metrics
 from nas.pricing.price import over_budget
 from nas.pricing.price import screen
-from nas.records import Source
 from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
@@ -145,8 +144,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         )
     defences = {name: load_defence(name) for name in config.defences}
     defence_settings = settings_of(defences.values(), config.defence_parameters)
-    source = Source(config.dataset, config.data_path, config.label_column, config.group_column)
-    records = load_records(source)
+    records = load_records(config.source)
     space: SearchSpace = make_space(records.input_shape, records.num_classes)
     if any(name == "flip-crop" for name in _values(config.recipe.augment)) and len(records.input_shape) != 3:
         raise ValueError(f"expected images for augment='flip-crop'; {config.dataset} has shape {records.input_shape}")

@@ -12,6 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from nas.base import plugins
+from nas.preprocessing.arrangement import plain
+from nas.preprocessing.columns import Column
 from nas.records import SETS
 from nas.records import Records
 from nas.records import Source
@@ -52,8 +54,16 @@ def sizes_of(splits):
     [
         ({"features": np.zeros((4, 2, 2), np.float32)}, r"expected features \(records, features\) or"),
         ({"features": np.zeros((4, 0), np.float32)}, "none of them 0"),
-        ({"features": np.zeros((4, 2))}, "expected float32 features, or uint8 images; got float64"),
-        ({"features": np.zeros((4, 2), np.uint8)}, "or uint8 images; got uint8"),
+        (
+            {"features": np.zeros((4, 1, 2, 2))},
+            "float32 features, or uint8 images, or a float64 .* got float64",
+        ),
+        ({"features": np.zeros((4, 2), np.uint8)}, "or a float64 table; got uint8"),
+        ({"features": np.array([[np.inf, 0]] * 4), "columns": (Column("a"), Column("b"))}, "finite"),
+        ({"columns": (Column("a"),)}, "expected 1 features of 1 columns; got 2"),
+        ({"rows": np.arange(3)}, r"expected rows \(4,\)"),
+        ({"names": np.array(["a.png"])}, r"expected names \(4,\)"),
+        ({"arrangement": plain((3,))}, r"expected an arrangement to \(2,\); got \(3,\)"),
         ({"features": np.full((4, 2), np.nan, np.float32)}, "finite"),
         ({"features": np.array([[0], [-np.inf], [0], [0]], np.float32)}, "finite"),
         ({"labels": np.array([0, 1, 1])}, r"expected labels \(4,\) int64; got \(3,\)"),
@@ -76,12 +86,16 @@ def test_records_that_do_not_fit_together_are_refused_in_one_line(change, messag
 
 
 def test_select_takes_every_field_along_in_the_order_asked_for():
-    records = records_of([6, 6], held_out=np.arange(12) % 3 == 0)
+    names = np.array([f"{number}.png" for number in range(12)])
+    records = records_of([6, 6], held_out=np.arange(12) % 3 == 0, names=names, notes=("said",))
     rows = np.array([7, 2, 2, 11, 0])
     for chosen in (records.select(rows), records.select(np.isin(np.arange(12), rows))):
         assert np.array_equal(chosen.features, records.features[chosen.groups])
         assert np.array_equal(chosen.labels, records.labels[chosen.groups])
         assert np.array_equal(chosen.held_out, chosen.groups % 3 == 0)
+        assert np.array_equal(chosen.rows, chosen.groups + 1)
+        assert np.array_equal(chosen.names, names[chosen.groups])
+        assert chosen.notes == ("said",)
     assert records.select(rows).groups.tolist() == rows.tolist()
 
 
@@ -441,3 +455,45 @@ def test_the_fingerprint_knows_a_label_that_moves_no_record():
     one, two = split(records, seed=0), split(other, seed=0)
     assert all(np.array_equal(a, b) for a, b in zip(ids_of(one), ids_of(two), strict=True))
     assert one.fingerprint != two.fingerprint
+
+
+# What makes a user's record one of these
+
+
+def test_the_preprocessing_makes_a_users_records_those_of_the_sets():
+    records = records_of([60, 60])
+    splits = split(records, seed=0)
+    for part in sets_of(splits):
+        again = splits.preprocessing.standardised(records.features[part.rows - 1])
+        assert np.array_equal(again, part.features)
+    assert splits.preprocessing.mean == pytest.approx(records.features[splits.members.rows - 1].mean(axis=0), rel=1e-6)
+    assert splits.preprocessing.classes == records.classes
+
+
+def test_pixels_are_shares_of_255_before_they_are_standardised():
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 1, 4, 4)).astype(np.uint8)
+    splits = split(Records(pixels, np.arange(60) % 2, ("a", "b")), seed=0)
+    assert splits.preprocessing.pixels
+    assert splits.preprocessing.mean == pytest.approx(pixels[splits.members.rows - 1].mean() / 255, rel=1e-6)
+    assert np.array_equal(splits.preprocessing.standardised(pixels[splits.test.rows - 1]), splits.test.features)
+
+
+def test_a_large_offset_costs_a_float64_table_no_digits():
+    time = np.random.default_rng(0).normal(size=200)
+    columns = (Column("time"),)
+    plain_numbers = split(Records(time[:, None], np.arange(200) % 2, ("a", "b"), columns=columns), seed=0)
+    shifted = split(Records(1.7e9 + time[:, None], np.arange(200) % 2, ("a", "b"), columns=columns), seed=0)
+    assert shifted.members.features == pytest.approx(plain_numbers.members.features, abs=1e-5)
+
+
+def test_a_missing_number_counts_as_the_mean_of_the_members():
+    values = np.random.default_rng(0).normal(7, 2, size=(200, 2))
+    values[::3, 0] = np.nan
+    columns = (Column("age"), Column("size"))
+    splits = split(Records(values, np.arange(200) % 2, ("a", "b"), columns=columns), seed=0)
+    members = values[splits.members.rows - 1]
+    assert splits.preprocessing.columns[0].fill == pytest.approx(np.nanmean(members[:, 0]))
+    assert splits.preprocessing.columns[1].fill is None
+    assert (splits.members.features[np.isnan(members[:, 0]), 0] == 0).all()
+    known = splits.members.features[~np.isnan(members[:, 0]), 0]
+    assert (known.mean(), known.std()) == pytest.approx((0, 1), abs=1e-5)

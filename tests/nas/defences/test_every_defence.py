@@ -8,6 +8,7 @@ from estimators.leakage.attacks import loss
 from nas.base import plugins
 from nas.defences import gecko
 from nas.defences import none
+from nas.preprocessing.preprocessing import unchanged
 from nas.records import Records
 from nas.records import Splits
 from nas.search.bench import make_bench
@@ -243,7 +244,8 @@ def by_heart():
     sets = {}
     for name, size in {"members": 150, "non_members": 150, "validation": 60, "reserve": 60}.items():
         sets[name] = Records(rng.normal(size=(size, 12)).astype(np.float32), np.arange(size) % 10, tuple("0123456789"))
-    return Splits(**sets, test=sets["validation"], fingerprint="noise")
+    preprocessing = unchanged((12,), tuple("0123456789"))
+    return Splits(**sets, test=sets["validation"], fingerprint="noise", preprocessing=preprocessing)
 
 
 def trained_by_heart(data, defence):

@@ -303,7 +303,7 @@ def test_each_difference_is_named_and_only_what_decides_the_numbers_counts():
         "recipe.epochs: was {'low': 10, 'high': 40, 'log': False}, now 3",
         "seed: was 0, now 1",
     ]
-    paths = {"storage": "sqlite:///x", "data_path": "/elsewhere", "nni_config": "/nni.yml"}
+    paths = {"storage": "sqlite:///x", "data_path": "/elsewhere", "test_path": "/other", "nni_config": "/nni.yml"}
     free = {"trials": 99, "workers": 7, "engine": "nni", **paths}
     assert free.keys() == MAY_CHANGE
     assert differences(parse_config({"name": "a", "budgets": {"macs": 5.0}, **free}), stored) == []
