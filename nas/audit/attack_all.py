@@ -42,16 +42,17 @@ from estimators.leakage.statistics.record_risk import spearman_rho
 from estimators.leakage.statistics.thresholds import advantage
 from estimators.leakage.statistics.thresholds import balanced_accuracy
 from nas.audit import cautions
+from nas.audit.findings import ATTACKS
 from nas.audit.findings import Audit
 from nas.audit.findings import ClassRisk
 from nas.audit.findings import Finding
+from nas.audit.findings import Origin
 from nas.audit.findings import RecordFindings
 from nas.audit.findings import RecordRisk
 from nas.audit.findings import Released
 from nas.audit.findings import Scores
 from nas.base import plugins
 
-ATTACKS = "estimators.leakage.attacks"
 EFFORTS: Mapping[str, int] = {"quick": 4, "standard": 16, "full": 64}
 """The efforts of an audit, and the number of shadow models of each."""
 FPRS = (0.01, 0.001)
@@ -70,6 +71,7 @@ def audit(
     effort: str = "standard",
     attacks: Sequence[str] | None = None,
     versions: Mapping[str, Evidence] | None = None,
+    origin: Origin | None = None,
     look: Callable[[str], None] = lambda _attack: None,
 ) -> Audit:
     """Attack a network with all that the evidence allows.
@@ -83,6 +85,7 @@ def audit(
         attacks: Names of the attacks to run; None: all that the effort and the evidence allow.
         versions: Answers of further versions of the network that are released with it, by name, about the same records.
             Each has a bank of the same version of the shadow models.
+        origin: What the user calls the records and classes; None: their numbers are all there is.
         look: Called with the name of each attack before it runs.
 
     Raises:
@@ -92,6 +95,7 @@ def audit(
     if effort not in EFFORTS:
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
     by_membership(np.zeros(len(evidence.labels)), is_member)
+    origin = origin or Origin()
     references = 0 if evidence.bank is None else len(evidence.bank.logits)
     names, skipped = runnable(effort, evidence.holds, references, attacks)
     of_gap = _load("gap")(evidence)
@@ -107,8 +111,8 @@ def audit(
         shadows=0 if evidence.bank is None else len(evidence.bank.logits),
         effort=effort,
         findings=tuple(findings),
-        by_class=_by_class(findings[0], evidence, is_member),
-        records=_records(findings, evidence, is_member),
+        by_class=_by_class(findings[0], evidence, is_member, origin),
+        records=_records(findings, evidence, is_member, origin),
         trainings=other_trainings(evidence.bank, "lira_online"),
         released=released,
         skipped=skipped,
@@ -197,17 +201,18 @@ def _finding(name: str, evidence: Evidence, is_member: Mask, of_gap: Scores, see
     )
 
 
-def _by_class(strongest: Finding, evidence: Evidence, is_member: Mask) -> tuple[ClassRisk, ...]:
+def _by_class(strongest: Finding, evidence: Evidence, is_member: Mask, origin: Origin) -> tuple[ClassRisk, ...]:
     risks = []
     for label in np.unique(evidence.labels):
         rows = evidence.labels == label
         inside = int(is_member[rows].sum())
         if min(inside, int(rows.sum()) - inside) >= LEAST_OF_A_CLASS:
-            risks.append(ClassRisk(int(label), inside, auc_interval(strongest.scores[rows], is_member[rows])))
+            found = auc_interval(strongest.scores[rows], is_member[rows])
+            risks.append(ClassRisk(int(label), origin.class_name(int(label)), inside, found))
     return tuple(sorted(risks, key=lambda risk: -risk.auc.value))
 
 
-def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -> RecordFindings:
+def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask, origin: Origin) -> RecordFindings:
     """Rank the members by an attack that calibrates each record on its own, if there is one."""
     by_record = [found for found in findings if found.attack == "lira_online"]
     chosen = (by_record or list(findings))[0]
@@ -215,7 +220,9 @@ def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -
     values = shapr(logits[is_member], labels[is_member], logits[~is_member], labels[~is_member])
     order = np.argsort(-np.where(is_member, chosen.scores, -np.inf), kind="stable")[:RISKIEST]
     others = np.sort(chosen.scores[~is_member])
-    riskiest = tuple(_risk(int(record), chosen.scores, others, evidence) for record in order if is_member[record])
+    riskiest = tuple(
+        _risk(int(record), chosen.scores, others, evidence, origin) for record in order if is_member[record]
+    )
     return RecordFindings(chosen.attack, riskiest, values, _agreement(values, chosen.scores[is_member]))
 
 
@@ -226,16 +233,26 @@ def _agreement(values: Scores, scores: Scores) -> Estimate:
     return spearman_rho(values, scores)
 
 
-def _risk(record: int, scores: Scores, others: Scores, evidence: Evidence) -> RecordRisk:
+def _risk(record: int, scores: Scores, others: Scores, evidence: Evidence, origin: Origin) -> RecordRisk:
     above = len(others) - int(np.searchsorted(others, scores[record], side="left"))
     across = None
     if evidence.bank is not None:
-        bank, label = evidence.bank, evidence.labels[[record]]
-        phi = np.concatenate([scaled_logit(logits[[record]], label) for logits in bank.logits])
+        bank, labels = evidence.bank, evidence.labels[[record]]
+        phi = np.concatenate([scaled_logit(logits[[record]], labels) for logits in bank.logits])
         inside = bank.trained_on[:, record]
         across = auc_interval(phi, inside) if 0 < inside.sum() < len(inside) else None
     found = proportion_interval(above, len(others))
-    return RecordRisk(record, int(evidence.labels[record]), float(scores[record]), found, across)
+    label = int(evidence.labels[record])
+    return RecordRisk(
+        record=record,
+        row=None if origin.rows is None else int(origin.rows[record]),
+        file=None if origin.names is None else str(origin.names[record]),
+        label=label,
+        class_name=origin.class_name(label),
+        score=float(scores[record]),
+        found_at_fpr=found,
+        across_trainings=across,
+    )
 
 
 def _released(evidence: Evidence, versions: Mapping[str, Evidence], is_member: Mask) -> tuple[Released, ...]:

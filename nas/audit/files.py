@@ -253,9 +253,7 @@ def _population(arrays: Arrays, found: Numbered, network: OnnxNetwork | None, no
     return Population(arrays["population_features"], found.labels["population_labels"], logits)
 
 
-def _answers(
-    arrays: Arrays, given: str, asked: str, network: OnnxNetwork | None, notes: list[str]
-) -> NDArray[Any]:
+def _answers(arrays: Arrays, given: str, asked: str, network: OnnxNetwork | None, notes: list[str]) -> NDArray[Any]:
     """Return the logits of the file, or ask the network for them."""
     if given in arrays:
         return _given(arrays, given, notes)

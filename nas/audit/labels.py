@@ -61,7 +61,9 @@ def numbered(given: Mapping[str, NDArray[Any]], columns: int, names: Sequence[st
             notes.append(f"{name} are one-hot; the column of the 1 was taken for the class")
     texts = {name: values.dtype.kind == "U" for name, values in flat.items()}
     if len(set(texts.values())) > 1:
-        raise ValueError(f"expected labels of one kind; {[name for name in texts if texts[name]]} are texts, others not")
+        raise ValueError(
+            f"expected labels of one kind; {[name for name in texts if texts[name]]} are texts, others not"
+        )
     keys, classes, note = _columns(np.unique(np.concatenate(list(flat.values()))), columns, tuple(names))
     place = {key: column for column, key in enumerate(keys)}
     labels = {name: np.array([place[key] for key in values.tolist()], np.int64) for name, values in flat.items()}
@@ -80,7 +82,7 @@ def _columns(found: NDArray[Any], columns: int, names: tuple[str, ...]) -> tuple
             raise ValueError(f"expected labels among the classes {_some(names)}; got {unknown[0]!r}")
         return _texts(texts, columns)
     least, most = values[0], values[-1]
-    if 0 <= least and most < columns:
+    if least >= 0 and most < columns:
         return list(range(columns)), names, ""
     if least >= 1 and most == columns:
         note = f"labels are counted from 1: there is a {columns} and no 0, and the logits have {columns} columns"

@@ -211,8 +211,7 @@ def _ends(engine: Any, path: Path) -> tuple[Any, Any]:
         names = [[end.name for end in ends] for ends in (inputs, outputs)]
         raise ValueError(
             f"expected one input and one output of logits or probabilities in {path}; got inputs {names[0]} and outputs "
-            f"{names[1]}"
-            + (f" of {', '.join(end.type for end in outputs)}" if not answers else "")
+            f"{names[1]}" + (f" of {', '.join(end.type for end in outputs)}" if not answers else "")
         )
     (source,), (target,) = inputs, answers
     if source.type not in INPUT_TYPES:

@@ -83,6 +83,7 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         about: Facts about the network, the data and how they were audited, in order.
     """
     trainings = audit.trainings
+    leakage = flat({"leakage": audit.leakage})
     too_few = [fpr for fpr, rate in audit.strongest.tpr.items() if rate is None]
     return {
         "about": dict(about),
@@ -93,10 +94,17 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         "shadows": audit.shadows,
         "effort": audit.effort,
         "strongest": audit.strongest.attack,
-        **flat({"leakage": audit.leakage}),
+        **(dict.fromkeys(leakage) if audit.is_alarming else leakage),
+        "reversed": [found.attack for found in audit.reversed],
         "findings": [_finding(found, audit) for found in audit.findings],
         "classes": [
-            {"label": risk.label, "members": risk.members, **flat({"auc": risk.auc})} for risk in audit.by_class
+            {
+                "label": risk.label,
+                "class_name": risk.class_name,
+                "members": risk.members,
+                **flat({"auc": risk.auc}),
+            }
+            for risk in audit.by_class
         ],
         "records_attack": audit.records.attack,
         "records": [_record(risk, audit) for risk in audit.records.riskiest],
@@ -133,7 +141,7 @@ def show(audit: Audit, about: Mapping[str, str], console: Console) -> None:
         console,
         f"the {WORST} members with the highest scores of {audit.records.attack}",
         records(audit, WORST),
-        words.of_shapr(audit),
+        f"{words.counted(audit)} {words.of_shapr(audit)}",
     )
     _print(console, "other trainings with the same recipe, AUC of lira_online", trainings(audit))
     _print(console, "released versions", released(audit))
@@ -163,6 +171,7 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
         classes=classes(audit),
         records=records(audit),
         shapr=words.of_shapr(audit),
+        counted=words.counted(audit),
         trainings=trainings(audit),
         released=released(audit),
         skipped=words.skipped(audit),
@@ -198,16 +207,19 @@ def attacks(audit: Audit) -> Sheet:
 
 def classes(audit: Audit, most: int | None = None) -> Sheet:
     """Lay out the classes, the highest AUC first."""
-    rows = tuple((str(risk.label), f"{risk.members:,}", stacked(risk.auc)) for risk in audit.by_class[:most])
+    rows = tuple(
+        (words.named(risk.class_name), f"{risk.members:,}", stacked(risk.auc)) for risk in audit.by_class[:most]
+    )
     return Sheet(("class", "members", "AUC"), rows)
 
 
 def records(audit: Audit, most: int | None = None) -> Sheet:
-    """Lay out the members with the highest scores."""
+    """Lay out the members with the highest scores, each as the user finds it again."""
+    heading = "record" if any(risk.row is None for risk in audit.records.riskiest) else "row of\nthe data"
     rows = tuple(
         (
-            str(risk.record),
-            str(risk.label),
+            words.of_record(risk),
+            words.named(risk.class_name),
             f"{risk.score:.4g}",
             stacked(risk.found_at_fpr, percent),
             "-" if risk.across_trainings is None else stacked(risk.across_trainings),
@@ -215,7 +227,7 @@ def records(audit: Audit, most: int | None = None) -> Sheet:
         )
         for risk in audit.records.riskiest[:most]
     )
-    return Sheet(("record", "class", "score", "non-members\nas high", "AUC across\ntrainings", "SHAPr"), rows)
+    return Sheet((heading, "class", "score", "non-members\nas high", "AUC across\ntrainings", "SHAPr"), rows)
 
 
 def trainings(audit: Audit) -> Sheet:
@@ -305,7 +317,10 @@ def _finding(found: Finding, audit: Audit) -> Row:
 def _record(risk: RecordRisk, audit: Audit) -> Row:
     return {
         "record": risk.record,
+        "row": risk.row,
+        "file": risk.file,
         "label": risk.label,
+        "class_name": risk.class_name,
         "score": risk.score,
         **flat({"found_at_fpr": risk.found_at_fpr}),
         **_known("across_trainings", risk.across_trainings),

@@ -15,12 +15,12 @@ from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import scaled_logit
 from estimators.leakage.statistics.auc_and_rates import auc
 from estimators.leakage.statistics.auc_and_rates import auc_interval
-from nas.audit.attack_all import ATTACKS
 from nas.audit.attack_all import EFFORTS
 from nas.audit.attack_all import audit
 from nas.audit.attack_all import needed_non_members
 from nas.audit.attack_all import other_trainings
 from nas.audit.attack_all import runnable
+from nas.audit.findings import ATTACKS
 from nas.base import plugins
 from tests.audits import coarse
 from tests.audits import draw

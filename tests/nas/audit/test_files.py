@@ -160,7 +160,9 @@ def test_one_column_is_that_of_two_classes(tmp_path, axis, turn):
     signs = 2 * (np.arange(RECORDS) % 2) - 1
     np.testing.assert_allclose(odds(given.evidence), signs * own, atol=1e-9)
     np.testing.assert_allclose(np.diff(given.evidence.bank.logits, axis=-1)[..., 0], references, atol=1e-9)
-    assert [note.startswith(("logits: recognised", "reference_logits: recognised")) for note in given.notes] == [True] * 2
+    assert [note.startswith(("logits: recognised", "reference_logits: recognised")) for note in given.notes] == [
+        True
+    ] * 2
 
 
 def test_a_network_among_its_own_references_is_refused_by_name(tmp_path):
@@ -170,7 +172,9 @@ def test_a_network_among_its_own_references_is_refused_by_name(tmp_path):
         references[1] = written(plain["logits"])
         if written is shares:
             references[0] = shares(references[0])
-        with pytest.raises(ValueError, match=r"other networks than the audited one; reference 1, counted from 0, gives"):
+        with pytest.raises(
+            ValueError, match=r"other networks than the audited one; reference 1, counted from 0, gives"
+        ):
             read(tmp_path, reference_logits=references)
 
 
@@ -227,5 +231,7 @@ def test_an_onnx_file_may_name_the_classes_and_the_npz_beats_it(tmp_path):
 def test_a_network_among_the_files_of_its_references_is_refused_by_name(tmp_path):
     paths = [exported(tmp_path / f"{name}.onnx", seed) for name, seed in (("own", 3), ("s0", 4), ("s1", 3))]
     files.write_arrays(tmp_path / "records.npz", **arrays(logits=None, reference_logits=None))
-    with pytest.raises(ValueError, match=r"reference 1 \(.*s1\.onnx\), counted from 0, gives the network's own answers"):
+    with pytest.raises(
+        ValueError, match=r"reference 1 \(.*s1\.onnx\), counted from 0, gives the network's own answers"
+    ):
         audit_input.read(paths[0], tmp_path / "records.npz", paths[1:])

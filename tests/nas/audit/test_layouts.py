@@ -31,7 +31,14 @@ def test_channels_go_where_they_fit(shape, wanted, order):
 
 @pytest.mark.parametrize(
     ("shape", "wanted"),
-    [((28, 28), (1, 28, 28)), ((28, 28), (28, 28, 1)), ((1, 28, 28), (784,)), ((784,), (28, 28, 1)), ((9,), (9, 1)), ((1, 9), (9,))],
+    [
+        ((28, 28), (1, 28, 28)),
+        ((28, 28), (28, 28, 1)),
+        ((1, 28, 28), (784,)),
+        ((784,), (28, 28, 1)),
+        ((9,), (9, 1)),
+        ((1, 9), (9,)),
+    ],
 )
 def test_what_has_one_channel_may_be_flat_or_lack_the_axis(shape, wanted):
     records = np.random.default_rng(0).normal(size=(2, *shape))

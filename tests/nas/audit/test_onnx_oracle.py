@@ -130,7 +130,14 @@ def test_weights_outside_the_models_folder_are_refused_wherever_they_are_named(t
     (tmp_path / "secret.bin").write_bytes(bytes(1000))
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
     (folder / "out").symlink_to(tmp_path)
-    for location in ("../secret.bin", str(tmp_path / "secret.bin"), "link.bin", "out/secret.bin", "a/../../secret.bin", ""):
+    for location in (
+        "../secret.bin",
+        str(tmp_path / "secret.bin"),
+        "link.bin",
+        "out/secret.bin",
+        "a/../../secret.bin",
+        "",
+    ):
         path, _ = with_weights_at(folder / "model.onnx", location)
         with pytest.raises(ValueError, match=r"expected the values of 'w' in the folder of .*; it names '"):
             of_onnx(path)
@@ -239,7 +246,10 @@ def test_models_with_other_ends_are_refused(tmp_path):
 
 def cast_model(kind, source=("n", 6)):
     """A model that takes numbers of a type, whatever its input is called, and gives twice what it got."""
-    nodes = [helper.make_node("Cast", ["serving_default_x:0"], ["f"], to=1), helper.make_node("Add", ["f", "f"], ["out"])]
+    nodes = [
+        helper.make_node("Cast", ["serving_default_x:0"], ["f"], to=1),
+        helper.make_node("Add", ["f", "f"], ["out"]),
+    ]
     ends = [
         helper.make_tensor_value_info(*end)
         for end in (("serving_default_x:0", kind, source), ("out", TensorProto.FLOAT, source))
@@ -327,7 +337,8 @@ def test_records_of_another_layout_are_turned_and_it_is_said(shape, wanted, tmp_
 
 
 @pytest.mark.parametrize(
-    ("text", "names"), [('["cat", "dog", "eel"]', ("cat", "dog", "eel")), ("{0: 'cat'}", ()), ("[1, 2, 3]", ()), ("[" * 99, ())]
+    ("text", "names"),
+    [('["cat", "dog", "eel"]', ("cat", "dog", "eel")), ("{0: 'cat'}", ()), ("[1, 2, 3]", ()), ("[" * 99, ())],
 )
 def test_names_of_classes_are_read_from_the_metadata(text, names, tmp_path):
     model, _ = linear_model()
@@ -396,5 +407,3 @@ def test_an_input_beyond_all_measure_is_refused(tmp_path):
     (tmp_path / "wide.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ValueError, match=r"'x' has \[1000000000000, 2\]"):
         of_onnx(tmp_path / "wide.onnx")
-
-
