@@ -51,6 +51,7 @@ from nas.audit.findings import RecordFindings
 from nas.audit.findings import RecordRisk
 from nas.audit.findings import Released
 from nas.audit.findings import Scores
+from nas.audit.findings import corrected
 from nas.base import plugins
 
 EFFORTS: Mapping[str, int] = {"quick": 4, "standard": 16, "full": 64}
@@ -60,6 +61,9 @@ FPRS = (0.01, 0.001)
 LEAST_OF_A_CLASS, LEAST_TO_SPARE_ONE = 20, 8
 LEAST_TO_RANK = 5
 RISKIEST = 20
+AS_TRAINED = "as trained"
+TOGETHER = "together"
+"""Name of the attack on all versions at once, `estimators.leakage.released.together`."""
 Attack: TypeAlias = Callable[[Evidence], Scores]
 
 
@@ -84,9 +88,10 @@ def audit(
         effort: One of `EFFORTS`; slow attacks run only at greater efforts.
         attacks: Names of the attacks to run; None: all that the effort and the evidence allow.
         versions: Answers of further versions of the network that are released with it, by name, about the same records.
-            Each has a bank of the same version of the shadow models.
+            Each has a bank of the same version of the shadow models, and holds what the network's evidence holds. The
+            attacks that were asked for by name run on each, else the quick ones that ran on the network.
         origin: What the user calls the records and classes; None: their numbers are all there is.
-        look: Called with the name of each attack before it runs.
+        look: Called with the name of each attack before it runs, and with those on versions.
 
     Raises:
         ValueError: If the effort is unknown, the list of attacks is empty, one of them is unknown or cannot run, or
@@ -104,7 +109,9 @@ def audit(
         look(name)
         findings.append(_finding(name, evidence, is_member, of_gap, seed))
     findings.sort(key=lambda found: -found.auc.value)
-    released = _released(evidence, versions or {}, is_member)
+    scores = {AS_TRAINED: {found.attack: found.scores for found in findings}}
+    scores |= _on_each(versions or {}, _on_versions(names, attacks), look)
+    released = _released({AS_TRAINED: evidence, **(versions or {})}, scores, is_member)
     return Audit(
         members=int(is_member.sum()),
         non_members=int((~is_member).sum()),
@@ -255,13 +262,48 @@ def _risk(record: int, scores: Scores, others: Scores, evidence: Evidence, origi
     )
 
 
-def _released(evidence: Evidence, versions: Mapping[str, Evidence], is_member: Mask) -> tuple[Released, ...]:
-    if not versions:
+def _on_each(
+    versions: Mapping[str, Evidence], attacks: Sequence[str], look: Callable[[str], None]
+) -> dict[str, dict[str, Scores]]:
+    """Attack each version with each attack: scores by version and attack."""
+    found: dict[str, dict[str, Scores]] = {}
+    for name, version in versions.items():
+        found[name] = {}
+        for attack in attacks:
+            look(f"{attack} on {name}")
+            found[name][attack] = _load(attack)(version)
+    return found
+
+
+def _released(
+    versions: Mapping[str, Evidence], scores: Mapping[str, Mapping[str, Scores]], is_member: Mask
+) -> tuple[Released, ...]:
+    """Give each released version its strongest attack, and attack all versions together."""
+    if len(versions) == 1:
         return ()
-    all_of_them = {"as trained": evidence, **versions}
-    alone = {name: together([version]) for name, version in all_of_them.items()}
-    aucs = {name: auc_interval(scores, is_member) for name, scores in alone.items()}
-    best = max(aucs, key=lambda name: aucs[name].value)
-    joint = together(list(all_of_them.values()))
-    set_of_all = Released("all together", auc_interval(joint, is_member), auc_difference(joint, alone[best], is_member))
-    return (*(Released(name, found) for name, found in aucs.items()), set_of_all)
+    alone = tuple(_strongest(name, scores[name], versions[name], is_member) for name in versions)
+    joint = together(list(versions.values()))
+    # What is above any single version must be so by the same attack, too.
+    singles = [scores[one.name][one.attack] for one in alone] + [together([version]) for version in versions.values()]
+    best = max(singles, key=lambda single: auc(single, is_member))
+    over = auc_difference(joint, best, is_member)
+    return (*alone, Released("all together", TOGETHER, 1, auc_interval(joint, is_member), None, over))
+
+
+def _strongest(name: str, scores: Mapping[str, Scores], version: Evidence, is_member: Mask) -> Released:
+    attack = max(scores, key=lambda attack: auc(scores[attack], is_member))
+    wrong = (version.logits.argmax(axis=1) != version.labels)[~is_member]
+    return Released(
+        name,
+        attack,
+        len(scores),
+        corrected(scores[attack], is_member, len(scores)),
+        proportion_interval(int(wrong.sum()), len(wrong)),
+    )
+
+
+def _on_versions(names: Sequence[str], attacks: Sequence[str] | None) -> list[str]:
+    """Return the attacks that run on each version too: those that were asked for by name, else the quick ones."""
+    if attacks is not None:
+        return list(names)
+    return [name for name in names if (plugins.find(ATTACKS, name, "EFFORT") or "quick") == "quick"]

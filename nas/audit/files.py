@@ -193,8 +193,8 @@ def check_apart(evidence: Evidence, shadows: Sequence[Path] = ()) -> None:
         return
     name = f"reference {twin}" + (f" ({shadows[twin]})" if shadows else "")
     raise ValueError(
-        f"expected references that are other networks than the audited one; {name}, counted from 0, gives the network's "
-        "own answers on nearly all records: leave it out of 'trained_on' and of the references"
+        f"expected references that are other networks than the audited one; {name}, counted from 0, gives the "
+        "network's own answers on nearly all records: leave it out of 'trained_on' and of the references"
     )
 
 

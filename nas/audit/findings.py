@@ -142,12 +142,19 @@ class Released:
 
     Attributes:
         name: Name of the version; `all together` for the set.
-        auc: AUC of the likelihood ratio over all that is released.
-        over_best: For the set: its AUC minus the best single version's; None for a version.
+        attack: The strongest attack on it.
+        attacks: How many attacks it was the strongest of.
+        auc: Its AUC; the interval is corrected for the choice among the attacks (Bonferroni).
+        error: Share of the non-members that the version misclassifies; None for the set.
+        over_best: For the set: its AUC minus that of the strongest attack on any single version, the same one
+            included; None for a version.
     """
 
     name: str
+    attack: str
+    attacks: int
     auc: Estimate
+    error: Estimate | None = None
     over_best: Difference | None = None
 
 

@@ -100,8 +100,8 @@ def _texts(texts: list[str], columns: int) -> tuple[list[Any], tuple[str, ...], 
     """Return the order of texts that nobody told; numbers are sorted as such."""
     if len(texts) != columns:
         raise ValueError(
-            f"expected 'classes', the names in the order of the logits' columns, because the labels are texts; there are "
-            f"{len(texts)} different ones for {columns} columns: {_some(texts)}"
+            f"expected 'classes', the names in the order of the logits' columns, because the labels are texts; there "
+            f"are {len(texts)} different ones for {columns} columns: {_some(texts)}"
         )
     if all(text.lstrip("+-").isdecimal() for text in texts):
         texts = sorted(texts, key=int)

@@ -144,7 +144,7 @@ class OnnxNetwork:
         return found
 
     def _cast(self, records: Floats) -> NDArray[Any]:
-        """Return records in the input's type; of whole numbers, changed copies of records are rounded as a camera would."""
+        """Return records in the input's type. Changed copies of records are rounded where it takes whole numbers."""
         kind = np.dtype(INPUT_TYPES[self._source.type])
         if kind.kind == "f":
             return np.asarray(records, kind)
@@ -210,8 +210,8 @@ def _ends(engine: Any, path: Path) -> tuple[Any, Any]:
     if len(inputs) != 1 or len(answers) != 1:
         names = [[end.name for end in ends] for ends in (inputs, outputs)]
         raise ValueError(
-            f"expected one input and one output of logits or probabilities in {path}; got inputs {names[0]} and outputs "
-            f"{names[1]}" + (f" of {', '.join(end.type for end in outputs)}" if not answers else "")
+            f"expected one input and one output of logits or probabilities in {path}; got inputs {names[0]} and "
+            f"outputs {names[1]}" + (f" of {', '.join(end.type for end in outputs)}" if not answers else "")
         )
     (source,), (target,) = inputs, answers
     if source.type not in INPUT_TYPES:

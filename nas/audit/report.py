@@ -115,7 +115,14 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         "other_trainings_min": float(trainings.min()) if trainings.size else None,
         "other_trainings_max": float(trainings.max()) if trainings.size else None,
         "released": [
-            {"name": one.name, **flat({"auc": one.auc}), **_difference("over_best", one.over_best)}
+            {
+                "name": one.name,
+                "attack": one.attack,
+                "attacks": one.attacks,
+                **flat({"auc": one.auc}),
+                **_known("error", one.error),
+                **_difference("over_best", one.over_best),
+            }
             for one in audit.released
         ],
         "skipped": words.skipped(audit),
@@ -144,7 +151,7 @@ def show(audit: Audit, about: Mapping[str, str], console: Console) -> None:
         f"{words.counted(audit)} {words.of_shapr(audit)}",
     )
     _print(console, "other trainings with the same recipe, AUC of lira_online", trainings(audit))
-    _print(console, "released versions", released(audit))
+    _print(console, "released versions", released(audit), words.of_versions(audit))
     _list(console, "attacks that did not run", _by_reason(audit))
     _list(console, "not tested", words.not_tested(audit))
     _list(console, "about", [f"{name}: {fact}" for name, fact in about.items()])
@@ -174,6 +181,7 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
         counted=words.counted(audit),
         trainings=trainings(audit),
         released=released(audit),
+        of_versions=words.of_versions(audit),
         skipped=words.skipped(audit),
         not_tested=words.not_tested(audit),
         epsilon=words.of_epsilon(audit),
@@ -243,10 +251,16 @@ def trainings(audit: Audit) -> Sheet:
 def released(audit: Audit) -> Sheet:
     """Lay out the versions of a released set and all together; no rows for a single network."""
     rows = tuple(
-        (one.name, stacked(one.auc), "" if one.over_best is None else words.over(one.over_best))
+        (
+            one.name,
+            f"{one.attack}\nof {one.attacks}",
+            stacked(one.auc),
+            "" if one.error is None else stacked(one.error),
+            "" if one.over_best is None else words.over(one.over_best),
+        )
         for one in audit.released
     )
-    return Sheet(("version", "AUC", "AUC minus\nbest single's"), rows)
+    return Sheet(("version", "strongest\nattack", "AUC", "error on\nnon-members", "AUC minus\nbest single's"), rows)
 
 
 def _roc(audit: Audit) -> Picture:

@@ -55,8 +55,7 @@ def summary(audit: Audit) -> list[str]:
     if audit.is_alarming:
         return [
             "The leakage was not measured, because the data are most likely wrong.",
-            f"There is a significant difference between members and non-members, and it points the wrong way: "
-            f"{_alarm(audit)}.",
+            f"Members and non-members differ significantly, and in the wrong direction: {_alarm(audit)}.",
             "An inverted 'is_member' is the usual reason. Correct the data and repeat the audit.",
         ]
     return [*_leakage(audit), _against_the_gap(audit), _at_low_fpr(audit), *_scope(audit)]
@@ -110,6 +109,16 @@ def counted(audit: Audit) -> str:
     if any(risk.row is None for risk in audit.records.riskiest):
         return "Record is the record's place in the audited arrays, where the first is 0."
     return "Row is the record's place in its file, where the first record is 1; a header does not count."
+
+
+def of_versions(audit: Audit) -> str:
+    """Say what the numbers of released versions stand on."""
+    others = max((one.attacks for one in audit.released[1:-1]), default=0)
+    return (
+        f"Each version has its strongest attack, with an interval corrected for the choice; on versions other than the "
+        f"network as trained {_count(others, 'attack')} ran, the quick ones or those asked for. Error is the share of "
+        "the non-members that a version misclassifies."
+    )
 
 
 def over(apart: Difference) -> str:

@@ -205,11 +205,11 @@ def test_where_nothing_leaks_an_alarm_is_as_rare_as_stated(count, shape):
 
 def released(value, p_value):
     over = SimpleNamespace(estimate=Estimate(value, value - 0.01, value + 0.01), p_value=p_value)
-    alone = Released("as trained", Estimate(0.7, 0.6, 0.8))
+    alone = Released("as trained", "loss", 3, Estimate(0.7, 0.6, 0.8))
     return (
         alone,
-        Released("8 bits", Estimate(0.69, 0.6, 0.8)),
-        Released("all together", Estimate(0.75, 0.7, 0.8), over),
+        Released("8 bits", "loss", 3, Estimate(0.69, 0.6, 0.8)),
+        Released("all together", "together", 1, Estimate(0.75, 0.7, 0.8), None, over),
     )
 
 

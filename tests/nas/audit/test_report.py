@@ -322,6 +322,13 @@ def test_released_set_stands_beside_its_versions():
     released = audit_report.as_json(audit, {})["released"]
     assert [one["name"] for one in released] == ["as trained", "int8", "all together"]
     assert [one["over_best"] is None for one in released] == [True, True, False]
+    for one, row in zip(audit.released, released, strict=True):
+        assert (row["attack"], row["attacks"], row["auc"]) == (one.attack, one.attacks, one.auc.value)
+        assert row["error"] == (None if one.error is None else one.error.value)
+    told = sentences.of_versions(audit)
+    assert "other than the network as trained 9 attacks ran, the quick ones or those asked for" in told
+    assert told in words_of(shown(audit))
+    assert f"{audit.released[1].error.value:.3f}" in shown(audit)
     assert released[-1]["over_best"] == audit.released[-1].over_best.estimate.value
     assert released[-1]["over_best_p"] == audit.released[-1].over_best.p_value
 
