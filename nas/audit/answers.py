@@ -112,5 +112,5 @@ def _rounding(answers: Floats) -> float:
     within = float(np.finfo(answers.dtype).eps)
     for decimals in DECIMALS:
         if np.abs(values - values.round(decimals)).max() <= within:
-            return answers.shape[-1] * 0.5 * 10.0**-decimals
+            return float(answers.shape[-1] * 0.5 / 10**decimals)
     return 0.0

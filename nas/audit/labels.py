@@ -145,7 +145,7 @@ def _of_one_hot(values: NDArray[Any], name: str, columns: int) -> NDArray[np.int
             f"expected one class for each record as {name!r}; row {off[0]} has {ones[off[0]]}: a network with several "
             "answers for a record (multi-label) cannot be audited"
         )
-    return values.argmax(axis=1).astype(np.int64)
+    return np.asarray(values.argmax(axis=1), np.int64)
 
 
 def _some(names: Sequence[object]) -> str:

@@ -145,7 +145,7 @@ class OnnxNetwork:
 
     def _cast(self, records: Floats) -> NDArray[Any]:
         """Return records in the input's type. Changed copies of records are rounded where it takes whole numbers."""
-        kind = np.dtype(INPUT_TYPES[self._source.type])
+        kind: np.dtype[Any] = np.dtype(INPUT_TYPES[self._source.type])
         if kind.kind == "f":
             return np.asarray(records, kind)
         ends = np.iinfo(kind)
