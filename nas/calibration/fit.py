@@ -32,9 +32,12 @@ from nas.calibration.measurements import Prepared
 from nas.calibration.measurements import check_count
 from nas.calibration.measurements import check_unit
 from nas.calibration.measurements import engine_of
+from nas.calibration.measurements import named_lines
 from nas.calibration.measurements import noise_ceiling
+from nas.calibration.measurements import reasons
 from nas.calibration.measurements import usable
 from nas.runs.tables import TableRow
+from nas.runs.tables import tasks_of
 from nas.spaces import sample
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.operators import CONSTANT
@@ -63,9 +66,11 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, CalibrationR
             few networks.
     """
     about = replace(about, engine=engine_of(rows, about.engine))
-    found, missing, duplicates = usable(rows, about)
+    table_rows = usable(rows, about)
+    found = table_rows.rows
     template = template_of(about)
-    check_count(len({structure_of(row.architecture) for row in found}), len(found), len(rows))
+    structures = {structure_of(row.architecture) for row in found}
+    check_count(len(structures), len(found), len(rows), reasons(table_rows, rows))
     check_unit(found, about)
     table, prunes = _pruning(found, template)
     table, model, outliers = _fit(table, about.like)
@@ -74,8 +79,10 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, CalibrationR
     findings = CalibrationReport(
         rows=len(table.rows),
         networks=len(np.unique(table.groups)),
-        missing=missing,
-        duplicates=duplicates,
+        tasks=tasks_of(rows),
+        missing=table_rows.missing,
+        constant=table_rows.constant,
+        duplicates=table_rows.duplicates,
         outliers=outliers,
         close=model.close,
         error_mean=float(errors.mean()),
@@ -122,7 +129,9 @@ def _fit(table: Prepared, like: str | None) -> tuple[Prepared, CycleModel, tuple
         named = zip(table.rows, model.ratios, off, strict=True)
         outliers += [(row.line, float(ratio)) for row, ratio, is_off in named if is_off]
         rows, table = len(table.rows), table.without(off)
-        check_count(len(np.unique(table.groups)), len(table.rows), rows)
+        far_off = named_lines([str(line) for line, _ in sorted(outliers)])
+        why = f"left out (far from the prediction): {far_off}"
+        check_count(len(np.unique(table.groups)), len(table.rows), rows, why)
 
 
 def _prepared(found: Sequence[Measured], device: Device) -> Prepared:

@@ -18,8 +18,10 @@ from estimators.fitting.cycle_model import fit_cycle_model
 from estimators.models.counts import Floats
 from nas.base import plugins
 from nas.runs.tables import TableRow
+from nas.runs.tables import tasks_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.pruning import is_constant
+from search_spaces.graph.structure import structure_of
 
 MIN_NETWORKS = 8
 GOOD_NETWORKS = 30
@@ -27,6 +29,7 @@ GOOD_NETWORKS = 30
 MACS_PER_CYCLE = (4e-3, 100.0)
 UNKNOWN_CLOCK_MHZ = 1000.0
 UNKNOWN_ENGINE = "unknown engine"
+NAMED_LINES = 8
 UNITS_MS = {"ms": 1.0, "s": 1e3, "us": 1e-3}
 
 
@@ -121,7 +124,9 @@ class CalibrationReport:
     Attributes:
         rows: Rows used.
         networks: Different networks among them.
+        tasks: What the networks are for: space, shape of the records and classes, with the number of rows.
         missing: Lines without a usable latency.
+        constant: Lines of networks whose output does not depend on the input: engines skip them.
         duplicates: Lines that are identical to another one.
         outliers: Lines left out because they are far from the prediction, with measured over predicted latency.
         close: Share of left-out rows predicted within 10 %.
@@ -143,7 +148,9 @@ class CalibrationReport:
 
     rows: int
     networks: int
+    tasks: str
     missing: tuple[int, ...]
+    constant: tuple[int, ...]
     duplicates: tuple[int, ...]
     outliers: tuple[tuple[int, float], ...]
     close: float
@@ -162,10 +169,25 @@ class CalibrationReport:
     next_to_measure: tuple[str, ...]
 
 
-def usable(rows: Sequence[TableRow], about: About) -> tuple[list[Measured], tuple[int, ...], tuple[int, ...]]:
-    """Return the rows to fit, the lines without a usable latency, and the lines that are identical to another.
+@dataclass(frozen=True)
+class SortedRows:
+    """A table's rows, sorted by what they are good for.
 
-    A network whose output does not depend on its input has no usable latency: engines skip it.
+    Attributes:
+        rows: The rows to fit.
+        missing: Lines without a usable latency.
+        constant: Lines of networks whose output does not depend on the input: engines skip them.
+        duplicates: Lines that are identical to another one.
+    """
+
+    rows: list[Measured]
+    missing: tuple[int, ...]
+    constant: tuple[int, ...]
+    duplicates: tuple[int, ...]
+
+
+def usable(rows: Sequence[TableRow], about: About) -> SortedRows:
+    """Sort the rows of a table by what they are good for.
 
     Raises:
         ValueError: If there is no column of latencies, or a text in it is no number.
@@ -176,13 +198,15 @@ def usable(rows: Sequence[TableRow], about: About) -> tuple[list[Measured], tupl
         raise ValueError(f"expected as latency unit one of {list(UNITS_MS)}; got {about.latency_unit!r}")
     scale = UNITS_MS[about.latency_unit or "ms"]
     found: list[Measured] = []
-    missing, duplicates = [], []
+    missing, constant, duplicates = [], [], []
     seen: set[tuple[str, ...]] = set()
     for row in rows:
         numbers = {name: _number(row, name) for name in ("latency_ms", "energy_mj", "ram_kib", "flash_kib")}
         same = (row.architecture.key, *map(str, numbers.values()))
-        if numbers["latency_ms"] is None or is_constant(row.architecture):
+        if numbers["latency_ms"] is None:
             missing.append(row.line)
+        elif is_constant(row.architecture):
+            constant.append(row.line)
         elif same in seen:
             duplicates.append(row.line)
         else:
@@ -197,7 +221,7 @@ def usable(rows: Sequence[TableRow], about: About) -> tuple[list[Measured], tupl
                 )
             )
         seen.add(same)
-    return found, tuple(missing), tuple(duplicates)
+    return SortedRows(found, tuple(missing), tuple(constant), tuple(duplicates))
 
 
 def engine_of(rows: Sequence[TableRow], asked: str | None) -> str:
@@ -224,13 +248,53 @@ def _number(row: TableRow, name: str) -> float | None:
     return number if math.isfinite(number) and number > 0 else None
 
 
-def check_count(networks: int, usable: int, rows: int) -> None:
-    """Refuse to fit a device to too few different networks; the message says how many are needed."""
+def left_out(found: SortedRows | CalibrationReport) -> list[str]:
+    """Say which lines were left out before the fit, and why.
+
+    >>> left_out(SortedRows([], (3,), (), (5, 6)))
+    ['left out (no usable latency): line 3', 'left out (repeated rows): lines 5, 6']
+    """
+    reasons = {
+        "no usable latency": found.missing,
+        "the output does not depend on the input": found.constant,
+        "repeated rows": found.duplicates,
+    }
+    return [f"left out ({why}): {named_lines(list(map(str, lines)))}" for why, lines in reasons.items() if lines]
+
+
+def named_lines(texts: Sequence[str]) -> str:
+    """Name lines of a table, the first few."""
+    rest = len(texts) - NAMED_LINES
+    more = f" and {rest} more" if rest > 0 else ""
+    return f"line{'s' if len(texts) > 1 else ''} {', '.join(texts[:NAMED_LINES])}{more}"
+
+
+def check_count(networks: int, usable: int, rows: int, why: str = "") -> None:
+    """Refuse to fit a device to too few different networks.
+
+    Args:
+        networks: Different networks.
+        usable: Rows that describe them.
+        rows: Rows of the table.
+        why: Why not all rows are usable, or describe networks of their own.
+
+    Raises:
+        ValueError: With how many are needed, and the reasons.
+    """
     if networks < MIN_NETWORKS:
         raise ValueError(
-            f"expected measurements of at least {MIN_NETWORKS} different networks ({GOOD_NETWORKS} or more are good); "
-            f"got {networks} in {usable} usable rows of {rows}"
+            f"expected at least {MIN_NETWORKS} different networks ({GOOD_NETWORKS} or more are good); "
+            f"got {networks} in {usable} usable rows of {rows}{': ' if why else ''}{why}"
         )
+
+
+def reasons(found: SortedRows, rows: Sequence[TableRow]) -> str:
+    """Say why a table has fewer different networks than rows: what it is for, what was left out, what is the same."""
+    lines: dict[str, list[str]] = {}
+    for row in found.rows:
+        lines.setdefault(structure_of(row.architecture), []).append(str(row.line))
+    same = [f"one network: {named_lines(of_one)}" for of_one in lines.values() if len(of_one) > 1]
+    return "; ".join([tasks_of(rows), *left_out(found), *same])
 
 
 def check_unit(found: Sequence[Measured], about: About) -> None:

@@ -23,7 +23,6 @@ from nas.commands.options import trust
 if TYPE_CHECKING:
     from nas.calibration.measurements import CalibrationReport
 
-NAMED_LINES = 8
 ENOUGH_REPEATED = 20
 FEW_NETWORKS = 100
 POOR = 0.3
@@ -38,7 +37,8 @@ def calibrate(
         Path | None,
         typer.Option(
             "--from",
-            help="CSV with columns space, architecture, latency_ms; optional: energy_mj, ram_kib, flash_kib, engine.",
+            help="CSV with columns space, architecture, latency_ms, input_shape (3x32x32), classes; "
+            "optional: energy_mj, ram_kib, flash_kib, engine.",
         ),
     ] = None,
     space: Annotated[str | None, typer.Option(help="Search space of rows without one.")] = None,
@@ -102,13 +102,17 @@ def calibrate(
 
 def describe(findings: CalibrationReport) -> list[str]:
     """Return the lines that report a calibration."""
-    lines = [f"{findings.rows} rows of {findings.networks} different networks"]
-    for what, numbers in (("no usable latency", findings.missing), ("repeated rows", findings.duplicates)):
-        if numbers:
-            lines.append(f"left out ({what}): {_lines(list(map(str, numbers)))}")
+    from nas.calibration.measurements import left_out
+    from nas.calibration.measurements import named_lines
+
+    lines = [
+        f"{findings.rows} rows of {findings.networks} different networks",
+        f"taken for: {findings.tasks}",
+        *left_out(findings),
+    ]
     if findings.outliers:
         named = [f"{line} ({ratio:.2g} times the prediction)" for line, ratio in findings.outliers]
-        lines.append(f"left out (far from the prediction): {_lines(named)}")
+        lines.append(f"left out (far from the prediction): {named_lines(named)}")
     errors = f"mean error {findings.error_mean:.1%}, median {findings.error_median:.1%}"
     lines += [
         f"cross-validation: {findings.close:.0%} predicted within 10 %, {errors}, largest {findings.error_max:.0%}",
@@ -142,12 +146,6 @@ def _ceiling(findings: CalibrationReport) -> str:
         f"noise: of {findings.repeated} rows that repeat a network, {findings.ceiling:.0%} agree with the other rows "
         "within 10 %; no model can do much better"
     )
-
-
-def _lines(named: list[str]) -> str:
-    rest = len(named) - NAMED_LINES
-    more = f" and {rest} more" if rest > 0 else ""
-    return f"line{'s' if len(named) > 1 else ''} {', '.join(named[:NAMED_LINES])}{more}"
 
 
 def _host(*, force: bool, as_json: bool) -> None:

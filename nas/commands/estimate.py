@@ -22,7 +22,10 @@ from nas.commands.options import show_table
 from nas.commands.options import trust
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from estimators.devices.device import Device
+    from nas.runs.tables import TableRow
     from search_spaces.graph.architecture import Architecture
 
 
@@ -66,7 +69,7 @@ def estimate(
         chip = load_device(device)
         rows = tables.read_architectures(source, space, shape(input_shape), classes)
         tables.write_table(target, tables.price_table(rows, chip, source))
-        _say_priced(chip, len(rows), target, as_json=as_json)
+        _say_priced(chip, rows, target, as_json=as_json)
         return
     network = networks.read_architecture(architecture, space or "conv", shape(input_shape), classes, runs)
     checked = crosscheck.check(network) if check else {}
@@ -105,14 +108,16 @@ def _check_table(table: Path | None, output: Path | None, others: Mapping[str, o
     return table, output
 
 
-def _say_priced(device: Device, rows: int, output: Path, *, as_json: bool) -> None:
+def _say_priced(device: Device, rows: Sequence[TableRow], output: Path, *, as_json: bool) -> None:
     from nas.pricing import report
+    from nas.runs.tables import tasks_of
 
     if as_json:
-        typer.echo(json.dumps({"device": device.name, "rows": rows, "output": str(output)}))
+        typer.echo(json.dumps({"device": device.name, "rows": len(rows), "output": str(output)}))
         return
     say(report.basis(device))
-    say(f"estimates of {rows} architectures on {device.name} written to {output}")
+    say(f"taken for: {tasks_of(rows)}")
+    say(f"estimates of {len(rows)} architectures on {device.name} written to {output}")
 
 
 def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:

@@ -40,9 +40,10 @@ Plugins = Annotated[
     ),
 ]
 InputShape = Annotated[
-    str | None, typer.Option(help="Shape of one record, comma-separated (default: the space's own).")
+    str | None,
+    typer.Option(help="Shape of one record, comma-separated (default: the space's own; tables must say it)."),
 ]
-Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the space's own).")]
+Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the space's own; tables must say it).")]
 Space = Annotated[str, typer.Option(help="Search space of the parameters (see nas list spaces).")]
 Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be given twice (default: both).")]
 

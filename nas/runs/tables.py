@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from typing import TypeAlias
 
 from estimators.devices.device import Device
@@ -18,6 +21,7 @@ from nas.base import files
 from nas.base import plugins
 from nas.base.reading import check_commas
 from nas.base.reading import existing
+from nas.base.reading import parse_json
 from nas.base.reading import unreadable
 from nas.pricing import report
 from nas.pricing.price import screen
@@ -30,6 +34,7 @@ Cells: TypeAlias = Mapping[str, str]
 EXPECTED = "a CSV file of architectures"
 NAMED_PROBLEMS = 5
 NOTE = "note"
+SHAPE, CLASSES = "input_shape", "classes"
 
 
 @dataclass(frozen=True)
@@ -53,17 +58,23 @@ def read_architectures(
     """Read networks, one in each row, with the other columns of the table.
 
     The column `architecture` holds JSON of parameters or the space's own text form (a cell of NAS-Bench-201).
-    Parameters left out are the reference's. A column `space` names each row's space. Other columns are kept as text.
+    Parameters left out are the reference's. A column `space` names each row's space, `input_shape` (such as 3x32x32)
+    the shape of the records that it is for, and `classes` their number of classes. Other columns are kept as text.
+
+    What `nas pick` wrote says its shape and classes itself; else the columns do, else the arguments, else the task that
+    the space is usually for, where it is for one. There is no other default: costs of another shape are other costs.
 
     Args:
         path: The file, UTF-8.
         space: Space of rows that name none.
-        input_shape: Shape of one record; None: each space's usual one.
-        classes: Number of classes; None: the usual number.
+        input_shape: Shape of one record, for rows that do not say.
+        classes: Number of classes, for rows that do not say.
 
     Raises:
-        ValueError: If the file is not such a table; the message names all wrong rows by their lines.
+        ValueError: If the file is not such a table, or shape or classes of a row are not known; the message names all
+            wrong rows by their lines.
     """
+    given = Task(input_shape, classes)
     rows: list[TableRow] = []
     problems = []
     for line, cells in _read(existing(path, EXPECTED), optional_space=space is not None):
@@ -73,7 +84,8 @@ def read_architectures(
             continue
         try:
             plugins.check_allowed("the column 'space'", name)
-            rows.append(TableRow(line, parse_architecture(text, name, input_shape, classes), cells))
+            task = _task_of(text, name, cells, given)
+            rows.append(TableRow(line, parse_architecture(text, name, *task), cells))
         except ValueError as error:
             problems.append(f"line {line}: {error}")
     if problems:
@@ -83,16 +95,43 @@ def read_architectures(
     return rows
 
 
+def tasks_of(rows: Sequence[TableRow]) -> str:
+    """Return what the networks of a table are for: space, shape of the records and classes, with the number of rows.
+
+    What a row did not say itself is among them, so that nobody relies on a default without knowing it.
+    """
+    found = Counter(
+        f"{row.architecture.space} for {'x'.join(map(str, row.architecture.input_shape))}, "
+        f"{row.architecture.num_classes} classes"
+        for row in rows
+    )
+    return "; ".join(f"{count} {'row' if count == 1 else 'rows'} of {task}" for task, count in found.items())
+
+
 def bad_rows(path: Path, problems: Sequence[str]) -> ValueError:
-    """Return the error for a table with wrong rows; it names the first few.
+    """Return the error for a table with wrong rows; it names the first few, rows of one problem together.
 
     >>> str(bad_rows(Path("a.csv"), ["line 2: no value in the column 'space'"]))
     "1 row of a.csv is wrong: line 2: no value in the column 'space'"
+    >>> str(bad_rows(Path("a.csv"), ["line 2: no value", "line 3: no cube", "line 4: no value"]))
+    '3 rows of a.csv are wrong: lines 2, 4: no value; line 3: no cube'
     """
-    rest = len(problems) - NAMED_PROBLEMS
-    more = f"; and {rest} more" if rest > 0 else ""
+    lines: dict[str, list[str]] = {}
+    for problem in problems:
+        line, _, reason = problem.partition(": ")
+        lines.setdefault(reason, []).append(line.removeprefix("line "))
+    told = [f"{_lines(numbers)}: {reason}" for reason, numbers in lines.items()]
+    rest = sum(len(numbers) for numbers in list(lines.values())[NAMED_PROBLEMS:])
+    more = f"; and {rest} more" if rest else ""
     are = "1 row of {} is wrong" if len(problems) == 1 else f"{len(problems)} rows of {{}} are wrong"
-    return ValueError(f"{are.format(path)}: {'; '.join(problems[:NAMED_PROBLEMS])}{more}")
+    return ValueError(f"{are.format(path)}: {'; '.join(told[:NAMED_PROBLEMS])}{more}")
+
+
+def _lines(numbers: Sequence[str]) -> str:
+    """Name lines of a table, the first few."""
+    rest = len(numbers) - NAMED_PROBLEMS
+    more = f" and {rest} more" if rest > 0 else ""
+    return f"line{'' if len(numbers) == 1 else 's'} {', '.join(numbers[:NAMED_PROBLEMS])}{more}"
 
 
 def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[dict[str, object]]:
@@ -136,6 +175,61 @@ def write_table(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     files.write_text(path, text.getvalue())
+
+
+class Task(NamedTuple):
+    """What a network is for; None where it is not said."""
+
+    input_shape: Shape | None
+    classes: int | None
+
+
+def _task_of(text: str, space: str, cells: Cells, given: Task) -> Task:
+    """Return what a row's network is for, by its columns, else as given, else as the space is usually used."""
+    if _says_its_task(text):
+        return Task(None, None)
+    own = Task(_shape(cells.get(SHAPE, "")), _count(cells.get(CLASSES, "")))
+    usual = plugins.find("search_spaces", space, "USUAL_TASK") or (None, None)
+    ways = (own, given, Task(*usual))
+    found = Task(
+        next((way.input_shape for way in ways if way.input_shape is not None), None),
+        next((way.classes for way in ways if way.classes is not None), None),
+    )
+    missing = [name for name, value in zip((SHAPE, CLASSES), found, strict=True) if value is None]
+    if missing:
+        flags = " ".join(f"--{name.replace('_', '-')}" for name in missing)
+        columns = " and ".join(repr(name) for name in missing)
+        raise ValueError(
+            f"expected {'a column' if len(missing) == 1 else 'columns'} {columns}, or {flags}: a network of the space "
+            f"{space!r} costs what its records and classes ask for"
+        )
+    return found
+
+
+def _says_its_task(text: str) -> bool:
+    """Tell whether an architecture is what `nas pick` writes; what is no JSON is refused where it is read."""
+    if not text.startswith("{"):
+        return False
+    with suppress(ValueError):
+        found = parse_json(text, "JSON")
+        return isinstance(found, dict) and "params" in found
+    return True
+
+
+def _shape(text: str) -> Shape | None:
+    """Read the shape of a record, 3x32x32 or 3,32,32 or [3, 32, 32]; None where the cell is empty."""
+    parts = text.strip().strip("[]()").replace("x", ",").rstrip(",")
+    try:
+        return tuple(int(part) for part in parts.split(",")) if parts else None
+    except ValueError:
+        raise ValueError(f"expected whole numbers as {SHAPE}, like 3x32x32; got {text!r}") from None
+
+
+def _count(text: str) -> int | None:
+    try:
+        return int(text) if text.strip() else None
+    except ValueError:
+        raise ValueError(f"expected a whole number as {CLASSES}; got {text!r}") from None
 
 
 def _read(path: Path, *, optional_space: bool) -> list[tuple[int, Cells]]:

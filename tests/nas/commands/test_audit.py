@@ -20,6 +20,8 @@ from nas.audit.candidate import earlier
 from nas.audit.candidate import note
 from nas.audit.candidate import subject_of
 from nas.deploy.onnx_file import to_onnx
+from nas.records import Source
+from nas.records import load_records
 from nas.runs.run import open_run
 from nas.search.storage import ORIGIN
 from nas.search.storage import open_storage
@@ -107,6 +109,32 @@ def numbers(written):
     """All that an audit found, without the time it took and how often others looked."""
     found = {name: value for name, value in written.items() if name != "about"}
     return json.loads(re.sub(r'"seconds": [\d.e+-]+', '"seconds": 0', json.dumps(found)))
+
+
+def test_members_are_named_as_in_the_users_data(nas, own_run, trained):
+    written = json.loads(audited(nas, own_run, "--attack", "loss", "--json").out)
+    plan = open_run("small", own_run.runs).plan
+    loaded = load_records(Source(plan.config.dataset))
+    for one in written["records"]:
+        place = one["row"] - 1
+        assert loaded.labels[place] == one["label"]
+        assert loaded.classes[one["label"]] == one["class_name"]
+        assert one["row"] in plan.data.members.rows
+        assert one["file"] is None
+    assert len({one["row"] for one in written["records"]}) == len(written["records"])
+    again = audited(nas, own_run, "--attack", "loss")
+    assert "Row is the record's place in its file" in " ".join(again.out.split())
+    assert trained
+
+
+def test_versions_have_their_strongest_attack_and_their_error(nas, own_run, trained):
+    written = json.loads(audited(nas, own_run, "--bits", 2, "--json").out)
+    as_trained, two_bits, together = written["released"]
+    assert (as_trained["attack"], as_trained["auc_low"]) == (written["strongest"], written["leakage_low"])
+    assert two_bits["attacks"] == as_trained["attacks"] == len(written["findings"])
+    assert two_bits["error_low"] <= two_bits["error"] <= two_bits["error_high"]
+    assert (together["attack"], together["error"]) == ("together", None)
+    assert trained
 
 
 def test_json_is_what_the_file_holds(nas, own_run, trained):
@@ -289,6 +317,23 @@ def test_logits_from_elsewhere_are_audited(nas, described, monkeypatch):
     plain = nas("audit", "mine.npz", "--output", "elsewhere")
     assert plain.code == 0
     assert "written to elsewhere/mine-audit/audit.html and elsewhere/mine-audit/audit.json" in plain.out
+
+
+def test_an_inverted_membership_is_an_alarm_and_how_files_were_read_is_said(nas, described, tmp_path):
+    arrays = dict(np.load(described))
+    shares = np.exp(arrays["logits"]) / np.exp(arrays["logits"]).sum(axis=1, keepdims=True)
+    names = np.array(["one", "two", "three"])
+    inverted = {**arrays, "is_member": ~arrays["is_member"], "labels": names[arrays["labels"]]}
+    np.savez(tmp_path / "wrong.npz", **{**inverted, "logits": shares, "classes": names})
+    result = nas("audit", tmp_path / "wrong.npz", "--output", tmp_path)
+    assert result.code == 0, result.err
+    assert result.out.startswith("leakage: not measured, because the data are most likely wrong: ")
+    assert "Most likely 'is_member' is inverted" in result.out
+    assert "how they were read: logits: recognised as probabilities" in " ".join(result.out.split())
+    written = json.loads((tmp_path / "wrong-audit" / "audit.json").read_text())
+    assert written["leakage"] is None
+    assert "loss" in written["reversed"]
+    assert {one["class_name"] for one in written["classes"]} == {"one", "two", "three"}
 
 
 def test_an_onnx_file_is_audited_with_its_records(nas, own_run, tmp_path, monkeypatch):

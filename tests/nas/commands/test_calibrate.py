@@ -9,6 +9,8 @@ import pytest
 
 from estimators.devices.files import load_device
 from nas.calibration import this_machine
+from nas.spaces import random_points
+from search_spaces import conv
 from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import make_space
 from search_spaces.nb201 import parse
@@ -89,7 +91,7 @@ def test_a_device_file_is_not_replaced_unasked(nas, measured):
         (lambda rows: [row | {"latency_ms": row["latency_ms"] / 1e4} for row in rows], [], "--latency-unit s"),
         (lambda rows: [row | {"engine": f"E{index % 2}"} for index, row in enumerate(rows)], [], "of one engine"),
         (lambda rows: [row | {"engine": "TVM"} for row in rows], ["--engine", "TFLM"], "the rows are of 'TVM'"),
-        (lambda rows: [row | {"architecture": "|x|"} for row in rows], [], "line 2: expected a cell like"),
+        (lambda rows: [row | {"architecture": "|x|"} for row in rows], [], "and 9 more: expected a cell like"),
         (lambda rows: rows, ["--precision", "int4"], "expected as precision one of"),
         (lambda rows: rows, ["--like", "nothing"], "no device 'nothing'"),
         (lambda rows: rows, ["--latency-unit", "h"], "expected as latency unit one of"),
@@ -144,7 +146,61 @@ def test_a_network_that_ignores_its_input_is_no_measurement(nas, measured):
     constant = {"space": "nb201", "architecture": "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|", "latency_ms": 0.01}
     write("constant.csv", [*measured, constant])
     found = json.loads(nas("calibrate", "--device", "bench", "--from", "constant.csv", "--json").out)
-    assert (found["missing"], found["rows"]) == ([16], 14)
+    assert (found["missing"], found["constant"], found["rows"]) == ([], [16], 14)
+
+
+def conv_rows(count, shape="3x32x32"):
+    """Rows of a lab: parameters alone, measured on records of some shape."""
+    space = conv.make_space(tuple(int(length) for length in shape.split("x")), 10)
+    networks = {network.key: network for network in random_points(space, count, seed=0)}
+    return [
+        {
+            "space": "conv",
+            "architecture": json.dumps(dict(network.params)),
+            "latency_ms": 0.5 + 1e-6 * sum(kernel.macs for kernel in network.kernels),
+            "input_shape": shape,
+            "classes": 10,
+        }
+        for network in networks.values()
+    ]
+
+
+def test_rows_of_other_shapes_say_them_and_shapes_may_be_mixed(nas, measured):
+    rows = [*conv_rows(8), *conv_rows(4, shape="1x16x16")]
+    write("lab.csv", rows)
+    done = nas("calibrate", "--device", "bench", "--from", "lab.csv")
+    assert done.code == 0, done.err
+    assert "taken for: 8 rows of conv for 3x32x32, 10 classes; 4 rows of conv for 1x16x16, 10 classes" in done.out
+    untold = [{name: row[name] for name in ("space", "architecture", "latency_ms")} for row in rows[:8]]
+    write("untold.csv", untold)
+    refused = nas("calibrate", "--device", "other", "--from", "untold.csv")
+    assert refused.code == 2
+    assert "expected columns 'input_shape' and 'classes', or --input-shape --classes" in " ".join(refused.err.split())
+    flags = ("--input-shape", "3,32,32", "--classes", "10")
+    done = nas("calibrate", "--device", "other", "--from", "untold.csv", *flags)
+    assert done.code == 0, done.err
+    assert "taken for: 8 rows of conv for 3x32x32, 10 classes" in done.out
+
+
+def test_a_usual_task_is_said(nas, measured):
+    done = nas("calibrate", "--device", "bench", "--from", "measured.csv")
+    assert "taken for: 14 rows of nb201 for 3x32x32, 10 classes" in done.out
+
+
+def test_too_few_networks_say_which_rows_were_left_out_and_why(nas, measured):
+    constant = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+    rows = [*measured[:5], measured[0], {**measured[1], "latency_ms": ""}, {**measured[2], "latency_ms": 9.0}]
+    write("few.csv", [*rows, {**measured[0], "architecture": constant}])
+    refused = nas("calibrate", "--device", "bench", "--from", "few.csv")
+    assert refused.code == 2
+    told = " ".join(refused.err.split())
+    assert (
+        "got 5 in 6 usable rows of 9: 9 rows of nb201 for 3x32x32, 10 classes; left out (no usable latency): line 8"
+        in told
+    )
+    assert (
+        "; left out (the output does not depend on the input): line 10; left out (repeated rows): line 7; one" in told
+    )
 
 
 def test_only_this_machine_measures_itself(nas, measured):

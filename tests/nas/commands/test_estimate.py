@@ -213,12 +213,17 @@ def test_a_cell_is_an_architecture(nas):
 
 def test_a_table_is_priced_row_by_row(nas, here):
     table = written(
-        here / "in.csv", "id,space,architecture", f"a,nb201,{CELL}", '"b, twice",conv,{}', '"b, again",conv,{}'
+        here / "in.csv",
+        "id,space,architecture,input_shape,classes",
+        f"a,nb201,{CELL},,",
+        '"b, twice",conv,{},1x8x8,10',
+        '"b, again",conv,{},1x8x8,10',
     )
     result = nas("estimate", "--device", "stm32l4r5", "--from", table, "--output", here / "out.csv")
     assert (result.code, result.err) == (0, "")
     assert result.out.endswith(f"estimates of 3 architectures on stm32l4r5 written to {here / 'out.csv'}\n")
     assert "X-CUBE-AI 9.0.0" in result.out
+    assert "taken for: 1 row of nb201 for 3x32x32, 10 classes; 2 rows of conv for 1x8x8, 10 classes" in result.out
     cell, first, again = rows_of(here / "out.csv")
     assert [row["id"] for row in (cell, first, again)] == ["a", "b, twice", "b, again"]
     assert list(cell)[:3] == ["id", "space", "architecture"]
@@ -242,17 +247,18 @@ def test_a_table_without_energy_on_a_device_without_a_power(nas, here):
 
 def test_wrong_rows_are_named_and_nothing_is_written(refused, here):
     lines = ("space,architecture", "conv,{}", "conv,[]", 'conv,"{""depth"": 99}"')
-    common = ("--from", written(here / "in.csv", *lines), "--output", here / "out.csv")
+    task = ("--input-shape", "1,8,8", "--classes", "10")
+    common = ("--from", written(here / "in.csv", *lines), "--output", here / "out.csv", *task)
     line = refused("estimate", *common)
     assert line.startswith(f"2 rows of {here / 'in.csv'} are wrong: line 3: ")
     assert "; line 4: not a point of the space 'conv': depth=99, expected 1 to 4; " in line
     float_rows = written(here / "in.csv", "space,architecture", "conv,{}")
-    line = refused("estimate", "--device", "bitfusion_like", "--from", float_rows, "--output", here / "out.csv")
+    line = refused("estimate", "--device", "bitfusion_like", "--from", float_rows, "--output", here / "out.csv", *task)
     assert re.match(rf"1 row of {float_rows} is wrong: line 2: [^\n]*for 32 bits", line)
 
 
 def test_columns_that_would_be_overwritten_are_refused(refused, here):
-    table = written(here / "in.csv", "space,architecture,latency_ms", "conv,{},3.5")
+    table = written(here / "in.csv", "space,architecture,input_shape,classes,latency_ms", "conv,{},1x8x8,10,3.5")
     assert refused("estimate", "--from", table, "--output", here / "out.csv") == (
         f"expected {table} without the columns that are added; it has ['latency_ms']: rename them"
     )

@@ -9,6 +9,7 @@ import pytest
 
 from nas.base import plugins
 from nas.runs.tables import read_architectures
+from nas.runs.tables import tasks_of
 from nas.runs.tables import write_table
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
@@ -82,8 +83,7 @@ def test_wrong_rows_are_named_together_by_their_lines(tmp_path):
     assert told.endswith("; line 6: no value in the column 'space'; line 7: no value in the column 'architecture'")
     many = table(tmp_path / "b.csv", "architecture", *["|none~0|"] * 9)
     told = refusal(many, "nb201")
-    assert told.count("expected a cell like") == 5
-    assert told.endswith("; and 4 more")
+    assert f"9 rows of {many} are wrong: lines 2, 3, 4, 5, 6 and 4 more: expected a cell like" in told
 
 
 @pytest.mark.parametrize(
@@ -136,3 +136,89 @@ def test_a_table_is_written_whole_and_reads_back(tmp_path):
     with pytest.raises(OSError, match="No space"):
         write_table(path, broken())
     assert len(path.read_text().splitlines()) == 4
+
+
+# What the networks are for.
+
+
+def shapes_of(path, *lines, header="space,architecture,input_shape,classes", shape=None, classes=None):
+    rows = read_architectures(table(path, header, *lines), None, shape, classes)
+    return [(row.architecture.input_shape, row.architecture.num_classes) for row in rows]
+
+
+def test_shapes_may_differ_from_row_to_row(tmp_path):
+    lines = ("conv,{},3x32x32,10", 'conv,{},"1,8,8",2', 'conv,{},"[3, 16, 16]",5', "mlp,{},446,30")
+    assert shapes_of(tmp_path / "a.csv", *lines) == [
+        ((3, 32, 32), 10),
+        ((1, 8, 8), 2),
+        ((3, 16, 16), 5),
+        ((446,), 30),
+    ]
+
+
+def test_a_row_beats_the_flag_and_the_flag_the_usual_task(tmp_path):
+    lines = ("conv,{},3x32x32,", "conv,{},,7", f"nb201,{CELL},,")
+    found = shapes_of(tmp_path / "a.csv", *lines, shape=(1, 8, 8), classes=4)
+    assert found == [((3, 32, 32), 4), ((1, 8, 8), 7), ((1, 8, 8), 4)]
+    assert shapes_of(tmp_path / "b.csv", f"nb201,{CELL},,", f"nb201,{CELL},,100") == [
+        ((3, 32, 32), 10),
+        ((3, 32, 32), 100),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "lines", "options", "told"),
+    [
+        (
+            "space,architecture",
+            ["conv,{}", "conv,{}", f"nb201,{CELL}", "mlp,{}"],
+            {},
+            "; line 5: expected columns 'input_shape' and 'classes', or --input-shape --classes: a network of",
+        ),
+        (
+            "space,architecture",
+            ["conv,{}"],
+            {"shape": (1, 8, 8)},
+            "line 2: expected a column 'classes', or --classes: ",
+        ),
+        (
+            "space,architecture",
+            ["conv,{}"],
+            {"classes": 9},
+            "line 2: expected a column 'input_shape', or --input-shape: ",
+        ),
+        (
+            "space,architecture,input_shape,classes",
+            ["conv,{},big,3"],
+            {},
+            "line 2: expected whole numbers as input_shape",
+        ),
+        (
+            "space,architecture,input_shape,classes",
+            ["conv,{},1x8x8,two"],
+            {},
+            "line 2: expected a whole number as classes",
+        ),
+        ("space,architecture,input_shape,classes", ["conv,{},446,3"], {}, r"line 2: expected images"),
+        ("space,architecture,input_shape,classes", ["conv,{},0x8x8,3"], {}, "line 2: expected whole numbers from 1"),
+    ],
+)
+def test_a_task_that_is_not_known_is_asked_for_by_name(tmp_path, header, lines, options, told):
+    with pytest.raises(ValueError, match="wrong") as caught:
+        shapes_of(tmp_path / "a.csv", *lines, header=header, **options)
+    assert told in str(caught.value)
+    assert ("wrong: lines 2, 3: expected columns 'input_shape'" in str(caught.value)) == (
+        not options and len(lines) > 1
+    )
+
+
+def test_what_pick_writes_needs_no_column_for_its_task(tmp_path):
+    written = json.dumps({"space": "mlp", "input_shape": [7], "num_classes": 3, "params": {"depth": 2}})
+    quoted = written.replace('"', '""')
+    assert shapes_of(tmp_path / "a.csv", f'conv,"{quoted}"', header="space,architecture") == [((7,), 3)]
+    assert shapes_of(tmp_path / "b.csv", f'conv,"{quoted}",3x32x32,9') == [((7,), 3)]
+
+
+def test_what_a_table_is_for_is_said(tmp_path):
+    path = table(tmp_path / "a.csv", "space,architecture", f"nb201,{CELL}", f"nb201,{CELL}")
+    assert tasks_of(read_architectures(path, None)) == "2 rows of nb201 for 3x32x32, 10 classes"
