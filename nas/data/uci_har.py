@@ -48,7 +48,8 @@ def load(source: Source) -> Records:
     classes = _classes(activities)
     each = len(files) // len(PARTS)
     train, test = _part(files[:each]), _part(files[each:])
-    features, found, people = (np.concatenate(pair) for pair in zip(train, test, strict=True))
+    features = np.concatenate([train[0], test[0]])
+    found, people = (np.concatenate([train[place], test[place]]) for place in (1, 2))
     counts = [len(labels) for _, labels, _ in (train, test)]
     if found.min() < 1 or found.max() > len(classes):
         raise ValueError(
