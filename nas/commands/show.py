@@ -37,20 +37,41 @@ def show(
 
 
 def print_front(study: optuna.Study, *, as_json: bool) -> None:
-    """Print a study's counts and its Pareto front, as text or as JSON."""
-    from nas.runs import report
-    from nas.runs.front_and_knee import front
-    from nas.runs.progress import count
+    """Print a study's counts, limits, Pareto front and baselines, as text or as JSON.
 
-    counts = count(study.get_trials(deepcopy=False))
-    best = front(study)
+    Where no trained candidate meets the limits, the nearest ones stand in the place of the front.
+    """
+    from optuna.trial import TrialState
+
+    from nas.runs import report
+    from nas.runs.front_and_knee import NEAREST
+    from nas.runs.front_and_knee import front
+    from nas.runs.front_and_knee import nearest
+    from nas.runs.progress import count
+    from nas.search.schema import baselines_of
+    from nas.search.schema import limits_of
+
+    counts, best = count(study.get_trials(deepcopy=False)), front(study)
+    limits, baselines = limits_of(study.user_attrs), baselines_of(study.user_attrs)
+    trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ordered = [] if best else nearest(trained, limits)
     if as_json:
-        rows = [report.row(study, trial) for trial in best]
-        typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), "front": rows}))
+        told = {"limits": [asdict(limit) for limit in limits], "baselines": [baseline.row for baseline in baselines]}
+        rows = [[report.row(study, trial) for trial in trials] for trials in (best, ordered[:NEAREST])]
+        told |= {"front": rows[0], "nearest": rows[1]}
+        typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), **told}))
         return
-    table = report.front_table(study, best) if best else None
+    table = report.front_table(study, best or ordered[:NEAREST])
     say(f"{study.study_name}: {counts.trained} trained, {counts}")
-    if table is None:
+    for line in report.settings_lines(study):
+        say(line)
+    if not trained:
         say("no candidate has finished training yet")
     else:
+        if not best:
+            say(report.nothing_within(study, ordered))
         show_table(table)
+        for line in report.misfit_lines(study, best or ordered[:NEAREST]):
+            say(line)
+    if baselines:
+        show_table(report.baseline_table(baselines))
