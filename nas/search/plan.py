@@ -16,6 +16,7 @@ from estimators.devices.fields import CannotRun
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from nas.base import plugins
+from nas.pricing.limits import BUDGET
 from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.limits import Limit
 from nas.pricing.limits import budget_limits
@@ -229,7 +230,8 @@ def _check_budgets(plan: Plan) -> None:
         if not exceeded(estimates, limits):
             return
         smallest = {name: min(value, estimates[name].value) for name, value in smallest.items()}
-    seen = ", ".join(f"smallest {limit.metric} {smallest[limit.metric]:.4g} ({_why(limit)})" for limit in limits)
+    shown = [limit for limit in limits if limit.kind == BUDGET or smallest[limit.metric] > limit.value] or limits
+    seen = ", ".join(f"smallest {limit.metric} {smallest[limit.metric]:.4g} ({_why(limit)})" for limit in shown)
     raise ValueError(f"no candidate meets the budget: {POINTS_PRICED} screened on {plan.device.name}, {seen}")
 
 

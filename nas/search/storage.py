@@ -199,7 +199,7 @@ def _check_same(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial]) 
     if not schema.is_signed(attrs):
         raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
     schema.check(config.name, attrs, len(study.directions), trials)
-    if changed := differences(config, attrs[CONFIG]):
+    if ORIGIN in attrs and (changed := differences(config, attrs[CONFIG])):
         raise ValueError(
             f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "
             "go on with the old ones, or choose another --name"

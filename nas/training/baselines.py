@@ -44,7 +44,7 @@ class Baseline:
     """A quick model that was trained on the members.
 
     Attributes:
-        name: One of `MAJORITY`, `LINEAR` and `FOREST`.
+        name: The majority class, logistic regression or a random forest.
         error: Share of validation records misclassified, with its exact binomial 95 % interval.
         loss_auc: AUC of the loss threshold on the members it saw and as many non-members, with its DeLong 95 %
             interval.
