@@ -154,9 +154,9 @@ TABLES: Sequence[Table] = (
     Table(
         "error_ceiling",
         "What does the ceiling of the error change?",
-        "Searches of 24 candidates with the same seeds, medians over three. *Without*: the ceiling is off. *Pick alone*: "
-        "the same search, its pick within the ceiling. *With*: the ceiling guides the sampler too. Columns after "
-        "*within* are of the front and of what `nas pick` takes without flags.",
+        "Searches of 24 candidates with the same seeds, medians over three. *Without*: the ceiling is off. *Pick "
+        "alone*: the same search, its pick within the ceiling. *With*: the ceiling guides the sampler too. Columns "
+        "after *within* are of the front and of what `nas pick` takes without flags.",
         {
             "data": ("data", plain),
             "ceiling": ("ceiling", plain),
