@@ -36,6 +36,14 @@ def test_a_short_search_on_cifar10_accounts_for_every_second(run):
     assert shares == pytest.approx(100)
 
 
+def test_more_steps_help_on_few_records(run):
+    found = run("steps", short=True)
+    few, many = found["rows"]
+    assert (few["members"], few["steps"], few["epochs"]) == (180, 30, 10)
+    assert (many["members"], many["steps"], many["epochs"]) == (180, 120, 40)
+    assert many["median_error"] < few["median_error"]
+
+
 def test_a_ceiling_keeps_useless_networks_off_the_front(run, monkeypatch):
     ceiling = importlib.import_module("error_ceiling")
     tasks = ceiling.tasks
