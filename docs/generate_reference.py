@@ -36,6 +36,7 @@ from nas.calibration.this_machine import Hosted
 from nas.cli import app
 from nas.commands import list as listing
 from nas.deploy.timing import Timing
+from nas.pricing.limits import Limit
 from nas.runs.progress import Counts
 from nas.search.config import ENGINES
 from nas.search.config import MAY_CHANGE
@@ -43,8 +44,13 @@ from nas.search.config import SAMPLERS
 from nas.search.config import Range
 from nas.search.config import RecipeSettings
 from nas.search.config import SearchConfig
+from nas.search.steps import LEAST_EPOCHS
+from nas.search.steps import LEAST_STEPS
+from nas.search.steps import MOST_EPOCHS
+from nas.search.steps import MOST_STEPS
 from nas.split_overview import Overview
 from nas.training.assess import MEASURES
+from nas.training.baselines import Baseline
 from nas.training.recipe import AUGMENTATIONS
 from nas.training.recipe import OPTIMIZERS
 from nas.training.recipe import Recipe
@@ -82,6 +88,8 @@ KINDS = {
 DESCRIBED: dict[str, type] = {
     "Counts": Counts,
     "Overview": Overview,
+    "Limit": Limit,
+    "Baseline": Baseline,
     "Timing": Timing,
     "Layer": Layer,
     "CalibrationReport": CalibrationReport,
@@ -243,6 +251,9 @@ def configuration() -> str:
         '    optimizer = ["adamw", "sgd"]                 # a list to choose from',
         "    weight_decay = { low = 1e-5, high = 1e-1, log = true }   # a range, searched on a log scale",
         "",
+        f"Where `epochs` is not set, the range grows as the members become fewer: from {LEAST_EPOCHS} epochs, or as",
+        f"many as make {LEAST_STEPS} steps, to {MOST_EPOCHS}, or as many as make {MOST_STEPS} steps.",
+        "",
     ]
     rows = [(code(name), field_default(field), recipe[name]) for name, field in RecipeSettings.model_fields.items()]
     lines += table(("key", "default", "meaning"), rows)
@@ -250,7 +261,8 @@ def configuration() -> str:
         "## [budgets]",
         "",
         "Upper limits by the name of a metric (`nas list metrics`). A candidate whose predicted cost exceeds a limit",
-        "is not trained.",
+        "is not trained. The memory that the device has is such a limit without being named here (`device_limits`),",
+        "and the error has a ceiling (`error_ceiling`).",
         "",
         "    [budgets]",
         "    latency_ms = 20",
@@ -266,6 +278,8 @@ def field_default(field: Any) -> str:
         return code(f"{{ low = {value.low}, high = {value.high}{', log = true' if value.log else ''} }}")
     if isinstance(value, RecipeSettings):
         return "see below"
+    if isinstance(value, bool):
+        return code(str(value).lower())
     if isinstance(value, tuple):
         return code("[" + ", ".join(f'"{name}"' for name in value) + "]")
     if isinstance(value, str):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from estimators.devices.device import Device
+    from estimators.estimate import Estimate
     from nas.runs.tables import TableRow
     from search_spaces.graph.architecture import Architecture
 
@@ -123,17 +124,20 @@ def _say_priced(device: Device, rows: Sequence[TableRow], output: Path, *, as_js
 def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
     """Print the costs, or return them for JSON."""
     from estimators.devices.files import load_device
-    from estimators.estimate import flat
+    from nas.pricing import limits
     from nas.pricing import price
     from nas.pricing import report
 
     by_device, refused = price.price_on(network, device)
     if as_json:
-        numbers = {name: flat(estimates) for name, estimates in by_device.items()}
+        numbers = {name: _priced(estimates, load_device(name)) for name, estimates in by_device.items()}
         return {"devices": numbers, "refused": refused} if device == "all" else next(iter(numbers.values()))
     show_table(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
     for name, reason in refused.items():
         say(f"{name} cannot run it: {reason}")
+    for name, costs in by_device.items():
+        for line in limits.misfits(costs, load_device(name)):
+            say(f"{name}: {line}" if device == "all" else line)
     if device == "all":
         far = [name for name, costs in by_device.items() if report.beyond(costs["latency_ms"].value, load_device(name))]
         if far:
@@ -142,6 +146,18 @@ def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, An
     for name, costs in by_device.items():
         _say_basis(name, costs["latency_ms"].value)
     return {}
+
+
+def _priced(costs: Mapping[str, Estimate], device: Device) -> dict[str, Any]:
+    """Write the costs on a device for JSON, and whether the network fits into what the device has."""
+    from dataclasses import asdict
+
+    from estimators.estimate import flat
+    from nas.pricing.limits import device_limits
+    from nas.pricing.limits import misfits
+
+    limits = [asdict(limit) for limit in device_limits(device)]
+    return {**flat(costs), "fits": not misfits(costs, device), "limits": limits}
 
 
 def _say_basis(device: str, latency_ms: float) -> None:

@@ -27,33 +27,52 @@ def pick(
     prefer: Annotated[
         str | None, typer.Option(help="Metric to minimise within the limits (default: the knee of the front).")
     ] = None,
+    no_device_limits: Annotated[
+        bool, typer.Option("--no-device-limits", help="Choose also what exceeds the memory of the device.")
+    ] = False,
+    no_error_ceiling: Annotated[
+        bool, typer.Option("--no-error-ceiling", help="Choose also what errs more than quick baselines allow.")
+    ] = False,
     storage: Storage = None,
     runs: Runs = Path("runs"),
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Choose one candidate, print the reason, and write its architecture, weights and card."""
+    from dataclasses import asdict
+
+    from nas.pricing.limits import LOOK_BEYOND
     from nas.runs import picks
     from nas.runs import report
     from nas.runs.front_and_knee import choose
+    from nas.runs.front_and_knee import exceeded_by
+    from nas.runs.front_and_knee import limits_to_pick_by
     from nas.runs.run import open_run
 
     trust(plugin)
     opened = open_run(run, runs, storage)
     study = opened.study
-    choice = choose(study, limits(maximum, "--max"), prefer)
+    wanted = limits(maximum, "--max")
+    within = limits_to_pick_by(study, wanted, device_limits=not no_device_limits, error_ceiling=not no_error_ceiling)
+    choice = choose(study, within, prefer)
+    told = {"limits": [asdict(limit) for limit in choice.limits]}
     if choice.failed:
         nearest = f"candidate {choice.trial.number} is nearest"
         if as_json:
-            typer.echo(
-                json.dumps({"picked": None, "nearest": report.row(study, choice.trial), "failed": choice.failed})
-            )
-        raise ValueError(f"no candidate meets the limits; {nearest}: {', '.join(choice.failed)}")
+            row = report.row(study, choice.trial)
+            typer.echo(json.dumps({"picked": None, "nearest": row, "failed": choice.failed, **told}))
+        kinds = dict.fromkeys(limit.kind for limit in exceeded_by(choice.trial, choice.limits))
+        beyond = "".join(f"; {LOOK_BEYOND[kind]} looks beyond" for kind in kinds if kind in LOOK_BEYOND)
+        raise ValueError(f"no candidate meets the limits; {nearest}: {', '.join(choice.failed)}{beyond}")
     written = picks.write(opened, choice)
     if as_json:
         picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
-        typer.echo(json.dumps(picked))
+        typer.echo(json.dumps({**picked, **told}))
         return
     say(f"candidate {choice.trial.number}: {choice.reason}")
+    for limit in choice.limits:
+        say(limit.line)
     show_table(report.front_table(study, [choice.trial]))
+    for line in report.misfit_lines(study, [choice.trial]):
+        say(line)
     say(f"written to {written}")

@@ -74,6 +74,13 @@ def search(
     budget: Annotated[
         list[str] | None, typer.Option(help="Upper limit of a metric, METRIC=NUMBER; may be repeated.")
     ] = None,
+    no_device_limits: Annotated[
+        bool, typer.Option("--no-device-limits", help="Train also what exceeds the memory of the device.")
+    ] = False,
+    no_error_ceiling: Annotated[
+        bool,
+        typer.Option("--no-error-ceiling", help="Put also what errs more than quick baselines allow on the front."),
+    ] = False,
     attack: Annotated[
         str | None, typer.Option(help="Membership attack that measures leakage (see nas list attacks).")
     ] = None,
@@ -120,6 +127,8 @@ def search(
         "device": device,
         "objectives": names(objectives),
         "budgets": limits(budget, "--budget"),
+        "device_limits": False if no_device_limits else None,
+        "error_ceiling": False if no_error_ceiling else None,
         "attack": attack,
         "defences": names(defences),
         "references": references,
@@ -182,9 +191,10 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
     from nas.search.storage import open_study
 
     plan = resolve(config, runs)
+    config = plan.config
     study = open_study(plan)
-    for sentence in plan.data.overview.sentences:
-        screen.print(sentence, highlight=False, soft_wrap=True)
+    for line in report.settings_lines(study):
+        screen.print(line, highlight=False, soft_wrap=True)
     files.write_text(plan.folder / "config.toml", to_toml(config), files.OWNER)
     environment.write(plan.folder)
     display = Display(plan, study, screen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import optuna
@@ -15,16 +16,28 @@ from estimators.estimate import plain
 from nas.base import plugins
 from nas.base.text import Row
 from nas.base.text import heading
+from nas.base.text import inline
 from nas.base.text import plain_table
 from nas.base.text import stacked
+from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.report import bits_of
+from nas.runs.front_and_knee import Choice
+from nas.runs.front_and_knee import exceeded_by
 from nas.runs.front_and_knee import is_metric
-from nas.search.config import parse_config
+from nas.runs.front_and_knee import told
+from nas.search import steps
+from nas.search.config import stored_config
 from nas.search.plan import DEFENCE_PARAMETERS
+from nas.search.schema import baselines_of
+from nas.search.schema import limits_of
+from nas.search.schema import memory_of
 from nas.search.storage import CONFIG
+from nas.search.storage import DATA
 from nas.search.storage import TASK
 from nas.spaces import space_named
+from nas.split_overview import overview_in
 from nas.training.assess import MEASURED
+from nas.training.baselines import Baseline
 from nas.training.defence import described
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import ParamValue
@@ -62,7 +75,7 @@ def parameters_of(trial: FrozenTrial) -> dict[str, ParamValue]:
 def row(study: optuna.Study, trial: FrozenTrial) -> Row:
     """Describe a trained candidate: its number, architecture, bits, and every measured number with its interval."""
     architecture = architecture_of(study, trial)
-    recipe = parse_config(study.user_attrs[CONFIG]).recipe.recipe(trial.params)
+    recipe = stored_config(study.user_attrs[CONFIG]).recipe.recipe(trial.params)
     return {
         "number": trial.number,
         "key": trial.user_attrs["key"],
@@ -71,8 +84,66 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "recipe": asdict(recipe),
         "defence": defence_of(study, trial),
         "defence_parameters": parameters_of(trial),
+        "fits": fits(study, trial),
         **{name: plain(value) for name, value in trial.user_attrs.items() if _is_number(value)},
     }
+
+
+def settings_lines(study: optuna.Study) -> list[str]:
+    """Say what became of the records, for how long candidates are trained, and which limits hold for them.
+
+    A study of an earlier version knows less.
+    """
+    members = study.user_attrs[TASK].get("members")
+    config = stored_config(study.user_attrs[CONFIG])
+    trained = [] if members is None else [steps.described(config, members)]
+    data = overview_in(study.user_attrs[DATA]).sentences if DATA in study.user_attrs else ()
+    return [*data, *trained, *(limit.line for limit in limits_of(study.user_attrs))]
+
+
+def fits(study: optuna.Study, trial: FrozenTrial) -> bool | None:
+    """Tell whether a candidate fits into its device's memory; None where the study does not say what the device has."""
+    memory = memory_of(study.user_attrs)
+    return None if memory is None else not exceeded_by(trial, memory)
+
+
+def misfit_lines(study: optuna.Study, trials: Iterable[FrozenTrial]) -> list[str]:
+    """Name the candidates that do not fit into their device's memory."""
+    memory = memory_of(study.user_attrs) or ()
+    return [
+        f"candidate {trial.number} does not fit: {', '.join(told(trial, memory))}"
+        for trial in trials
+        if exceeded_by(trial, memory)
+    ]
+
+
+def nothing_within(study: optuna.Study, ordered: Sequence[FrozenTrial]) -> str:
+    """Say that no trained candidate meets a study's limits, which ones all exceed, and what can be done.
+
+    Args:
+        study: Where candidates were trained and none is within the limits.
+        ordered: All of them, the nearest first.
+    """
+    limits = limits_of(study.user_attrs)
+    by_all = [limit for limit in limits if all(limit in exceeded_by(trial, limits) for trial in ordered)]
+    flags = dict.fromkeys(flag for limit in limits if (flag := LOOK_BEYOND.get(limit.kind)))
+    what = f"all exceed {' and '.join(limit.bare for limit in by_all)}" if by_all else "each exceeds one or more"
+    return (
+        f"none of the {len(ordered)} trained candidates meets the limits: {what}; nearest is candidate "
+        f"{ordered[0].number}: {', '.join(told(ordered[0], limits))}. More trials, epochs or another space may help; "
+        f"in a search of another --name, {' or '.join(['a higher budget', *flags])} looks beyond"
+    )
+
+
+def baseline_table(baselines: Sequence[Baseline]) -> Table:
+    """Lay out what quick models reach on a search's members, as the front's table shows candidates."""
+    table = plain_table("baseline", "error", "loss AUC", "members", title="scikit-learn on the same members")
+    for column in table.columns[1:]:
+        column.justify = "right"
+        column.no_wrap = True
+    for baseline in baselines:
+        table.add_row(baseline.name, inline(baseline.error), inline(baseline.loss_auc), f"{baseline.members:,}")
+    return table
 
 
 def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
@@ -97,19 +168,22 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     return table
 
 
-def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> str:
+def card(study: optuna.Study, choice: Choice, device: str) -> str:
     """Write the card of a picked network, in Markdown."""
+    trial = choice.trial
     config = study.user_attrs[CONFIG]
     facts = row(study, trial)
     defence = described(facts["defence"], facts["defence_parameters"])
     lines = [
         f"# Candidate {trial.number} of {study.study_name}",
         "",
-        f"Reason for the choice: {reason}.",
+        f"Reason for the choice: {choice.reason}.",
         "",
         f"- candidate `{facts['key']}` of the space `{config['space']}`, bits {facts['bits']}",
         f"- trained on `{config['dataset']}` with the defence `{defence}`, seed {config['seed']}",
         f"- costs are estimates for the device `{device}`",
+        *_memory_lines(study, trial),
+        *(f"- {limit.line}" for limit in choice.limits),
         "",
         "| metric | value | interval |",
         "|---|---|---|",
@@ -126,8 +200,25 @@ def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> s
         "`nas audit` before you quote the leakage of a release. `error` is measured on validation records;",
         "the test records were not used.",
         "",
+        *_baseline_lines(baselines_of(study.user_attrs)),
     ]
     return "\n".join(lines)
+
+
+def _memory_lines(study: optuna.Study, trial: FrozenTrial) -> list[str]:
+    memory = memory_of(study.user_attrs)
+    if not memory:  # not known, or no limit
+        return []
+    over = told(trial, memory)
+    return [f"- **does not fit the device**: {', '.join(over)}" if over else "- fits into the device's memory"]
+
+
+def _baseline_lines(baselines: Sequence[Baseline]) -> list[str]:
+    if not baselines:
+        return []
+    rows = [f"| {one.name} | {inline(one.error)} | {inline(one.loss_auc)} |" for one in baselines]
+    about = "For comparison, scikit-learn's quick models on the same members (`loss_auc` of the network is above):"
+    return [about, "", "| baseline | error | loss AUC |", "|---|---|---|", *rows, ""]
 
 
 def _is_number(value: object) -> bool:

@@ -47,6 +47,8 @@ ENGINES = ("optuna", "nni", "nni-service")
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
 # (the data themselves are compared by their fingerprint).
 MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path", "test_path"})
+# What settings were, of studies that a version without them started.
+BEFORE: Mapping[str, Any] = {"device_limits": False, "error_ceiling": False}
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
 # A process and a network for each would be started at once.
@@ -114,7 +116,10 @@ Setting: TypeAlias = Annotated[
 
 
 class RecipeSettings(BaseModel):
-    """Each part of the recipe: one value, a list to choose from, or a range to search."""
+    """Each part of the recipe: one value, a list to choose from, or a range to search.
+
+    The range of epochs that is not set is widened where the members are few (`nas.search.steps`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     epochs: Setting = Range(low=10, high=40)
@@ -176,6 +181,9 @@ class SearchConfig(BaseModel):
         device: A file of `estimators/devices`, or the path of your own.
         objectives: Metrics to minimise.
         budgets: Upper limits by metric; cost limits are checked before training.
+        device_limits: Whether the memory that the device's file says it has is a limit; no budget lifts it.
+        error_ceiling: Whether a candidate that errs more often than the majority class, or twice as often as logistic
+            regression, counts as over a limit; a budget on `error` takes its place.
         attack: A file of `estimators/leakage/attacks`.
         defences: Files of `nas/defences`; with several, the search chooses for each candidate.
         defence_parameters: By defence, its parameters: one value, a list to choose from, or a range to search, as in
@@ -211,6 +219,8 @@ class SearchConfig(BaseModel):
     device: str = "stm32h747"
     objectives: tuple[str, ...] = ("error", "leakage", "latency_ms")
     budgets: dict[str, Annotated[float, Strict(), AllowInfNan(False)]] = {}
+    device_limits: Annotated[bool, Strict()] = True
+    error_ceiling: Annotated[bool, Strict()] = True
     attack: str = "lira_fitted"
     defences: tuple[str, ...] = ("none", "gecko")
     defence_parameters: dict[str, dict[str, Setting]] = {}
@@ -312,6 +322,15 @@ def parse_config(values: Mapping[str, Any]) -> SearchConfig:
         raise ValueError("; ".join(_problem(SearchConfig, dict(item)) for item in error.errors())) from None
 
 
+def stored_config(values: Mapping[str, Any]) -> SearchConfig:
+    """Check the settings of a study; those that its version did not have are what they were then.
+
+    Raises:
+        ValueError: As `parse_config`.
+    """
+    return parse_config({**BEFORE, **values})
+
+
 def to_toml(config: SearchConfig) -> str:
     """Write a configuration as TOML that `load_config` reads back; None and the secrets of a URL are left out."""
     values = config.model_dump(mode="json", exclude_none=True)
@@ -322,7 +341,7 @@ def to_toml(config: SearchConfig) -> str:
 
 def differences(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
     """List the settings that a study was started with and that differ now, as `name: was X, now Y`."""
-    now, then = _flat(ours.model_dump(mode="json")), _flat(stored)
+    now, then = _flat(ours.model_dump(mode="json")), _flat({**BEFORE, **stored})
     return [
         f"{name}: was {then.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(now.keys() | then.keys())

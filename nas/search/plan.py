@@ -16,9 +16,15 @@ from estimators.devices.fields import CannotRun
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from nas.base import plugins
+from nas.pricing.limits import BUDGET
+from nas.pricing.limits import LOOK_BEYOND
+from nas.pricing.limits import Limit
+from nas.pricing.limits import budget_limits
+from nas.pricing.limits import device_limits
+from nas.pricing.limits import exceeded
+from nas.pricing.limits import merged
 from nas.pricing.price import CostMetric
 from nas.pricing.price import cost_metrics
-from nas.pricing.price import over_budget
 from nas.pricing.price import screen
 from nas.records import Splits
 from nas.records import load_records
@@ -26,6 +32,7 @@ from nas.records import split
 from nas.search.config import SearchConfig
 from nas.search.defence_settings import DefenceSettings
 from nas.search.defence_settings import settings_of
+from nas.search.steps import with_epochs
 from nas.spaces import sample
 from nas.training.assess import MEASURED
 from nas.training.assess import Attack
@@ -78,6 +85,15 @@ class Plan:
     defence_settings: Mapping[str, DefenceSettings]
     distributions: Distributions
     teacher: Candidate | None
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits known before any training: the user's budgets and the device's memory.
+
+        The error's ceiling comes to them when the study is made (`nas.search.schema.limits_of`).
+        """
+        device = device_limits(self.device) if self.config.device_limits else ()
+        return merged(budget_limits(self.config.budgets), device)
 
     @property
     def timings(self) -> Path:
@@ -150,6 +166,8 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     is_image = len(records.input_shape) == 3 and records.input_shape[1] > 1
     if any(name == "flip-crop" for name in _values(config.recipe.augment)) and not is_image:
         raise ValueError(f"expected images for augment='flip-crop'; {config.dataset} has shape {records.input_shape}")
+    data = split(records, seed=config.seed, members=config.members, transform=config.transform)
+    config = with_epochs(config, len(data.members))
     teacher = None
     if config.teacher is not None:
         network = space.decode({**space.reference, **config.teacher}).as_float()
@@ -157,7 +175,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     plan = Plan(
         config=config,
         folder=runs / config.name,
-        data=split(records, seed=config.seed, members=config.members, transform=config.transform),
+        data=data,
         space=space,
         device=device,
         metrics=metrics,
@@ -193,27 +211,33 @@ def _check_runs(plan: Plan) -> None:
 
 
 def _check_budgets(plan: Plan) -> None:
-    """Refuse cost budgets that none of many random points meets.
+    """Refuse cost limits that none of many random points meets.
 
     Raises:
         ValueError: With the number screened and the smallest value seen of each limited metric.
     """
-    limits = {name: limit for name, limit in plan.config.budgets.items() if name in plan.metrics}
+    limits = [limit for limit in plan.limits if limit.metric in plan.metrics]
     if not limits:
         return
     rng = np.random.default_rng(plan.config.seed)
-    smallest = dict.fromkeys(limits, float("inf"))
+    smallest = dict.fromkeys((limit.metric for limit in limits), float("inf"))
     for _ in range(POINTS_PRICED):
         architecture = plan.space.describe(sample(plan.space.distributions, rng))
         try:
-            estimates = {name: plan.metrics[name](architecture, plan.device) for name in limits}
+            estimates = {name: plan.metrics[name](architecture, plan.device) for name in smallest}
         except CannotRun:
             continue
-        if not over_budget(estimates, limits):
+        if not exceeded(estimates, limits):
             return
         smallest = {name: min(value, estimates[name].value) for name, value in smallest.items()}
-    seen = ", ".join(f"smallest {name} {value:.4g} (limit {limits[name]:.4g})" for name, value in smallest.items())
+    shown = [limit for limit in limits if limit.kind == BUDGET or smallest[limit.metric] > limit.value] or limits
+    seen = ", ".join(f"smallest {limit.metric} {smallest[limit.metric]:.4g} ({_why(limit)})" for limit in shown)
     raise ValueError(f"no candidate meets the budget: {POINTS_PRICED} screened on {plan.device.name}, {seen}")
+
+
+def _why(limit: Limit) -> str:
+    flag = LOOK_BEYOND.get(limit.kind)
+    return f"limit {limit.value:.4g}" + (f": {limit.reason}; {flag} looks beyond" if flag else "")
 
 
 def _distributions(

@@ -24,12 +24,17 @@ from optuna.trial import TrialState
 from pydantic import BaseModel
 from pydantic import ConfigDict
 from pydantic import FiniteFloat
+from pydantic import TypeAdapter
 from pydantic import ValidationError
 
 from nas.base import sizes
+from nas.pricing.limits import Limit
+from nas.pricing.limits import budget_limits
 from nas.search.config import SearchConfig
-from nas.search.config import parse_config
+from nas.search.config import stored_config
 from nas.training.assess import MEASURED
+from nas.training.baselines import Baseline
+from nas.training.baselines import baseline_of
 from search_spaces.space import contains
 from search_spaces.space import describe_distribution
 
@@ -37,6 +42,15 @@ CONFIG = "config"
 TASK = "task"
 ORIGIN = "origin"
 DATA = "data"
+LIMITS = "limits"
+"""Attribute of a study: the limits that hold for its candidates, one for each metric (`nas.pricing.limits.Limit`)."""
+MEMORY = "device_memory"
+"""Attribute of a study: the limits that its device sets, whether or not the search was to keep them."""
+BASELINES = "baselines"
+"""Attribute of a study: what quick models reach on its records (`nas.training.baselines.Baseline`)."""
+LISTS = TypeAdapter(list[Limit])
+MOST_LISTED = 1000
+"""Limits or baselines of one study."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
 """Settings that are read of a study as they stand, without the defaults of the program that reads them."""
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
@@ -54,12 +68,14 @@ class Task(BaseModel):
         input_shape: Shape of one record.
         num_classes: Length of the logits.
         id: Names the study.
+        members: How many records candidates are trained on; None in studies of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     input_shape: Annotated[list[Length], MinLen(1), MaxLen(3)]
     num_classes: Annotated[int, Ge(2), Le(sizes.MOST_CLASSES)]
     id: Annotated[str, MinLen(1), MaxLen(200)]
+    members: Annotated[int, Ge(1)] | None = None
 
 
 class Origin(BaseModel):
@@ -132,12 +148,55 @@ def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence
     if DATA in attrs:
         _check_part(Data, attrs[DATA], "wrong data", where)
     config = _config(attrs[CONFIG], where)
+    _check_lists(attrs, where)
     if config.name != name:  # it names the run's folder
         raise ValueError(f"expected {where} to have the settings of a run of this name; they are of {config.name!r}")
     if len(config.objectives) != objectives:
         raise ValueError(f"expected {len(config.objectives)} objectives of {where}; got {objectives}")
+    needed = tuple(dict.fromkeys([*config.objectives, *(limit.metric for limit in limits_of(attrs))]))
     for number, trial in enumerate(trials):
-        _check_trial(trial, number, config, where)
+        _check_trial(trial, number, config, needed, where)
+
+
+def limits_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...]:
+    """Return the limits that hold for a study's candidates; those of an earlier version have their budgets alone."""
+    if LIMITS not in attrs:
+        return budget_limits(attrs.get(CONFIG, {}).get("budgets", {}))
+    return _limits(attrs[LIMITS])
+
+
+def memory_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...] | None:
+    """Return the limits that a study's device sets; None where an earlier version did not write them down."""
+    return _limits(attrs[MEMORY]) if MEMORY in attrs else None
+
+
+def baselines_of(attrs: Mapping[str, Any]) -> tuple[Baseline, ...]:
+    """Return what quick models reach on a study's records; none where an earlier version did not train them."""
+    return tuple(map(baseline_of, attrs.get(BASELINES, ())))
+
+
+def _limits(rows: Sequence[Mapping[str, Any]]) -> tuple[Limit, ...]:
+    return tuple(LISTS.validate_python(rows))
+
+
+def _check_lists(attrs: Mapping[str, Any], where: str) -> None:
+    """Check limits and baselines, which are lists of tables."""
+    for name, read in ((LIMITS, limits_of), (MEMORY, memory_of), (BASELINES, baselines_of)):
+        rows = attrs.get(name, [])
+        try:
+            if not isinstance(rows, list) or len(rows) > MOST_LISTED:
+                raise ValueError(f"expected a list of at most {MOST_LISTED}; got {str(rows)[:80]!r}")  # noqa: TRY301
+            found = read(attrs)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            part = ".".join(map(str, problem["loc"]))
+            message = f"{part}: {problem['msg']}; got {str(problem['input'])[:80]!r}"
+            raise ValueError(f"{where} has wrong {name}: {message}") from None
+        except ValueError as error:
+            raise ValueError(f"{where} has wrong {name}: {error}") from None
+        metrics = [limit.metric for limit in found or () if isinstance(limit, Limit)]
+        if len(set(metrics)) < len(metrics):
+            raise ValueError(f"{where} has wrong {name}: expected one limit for each metric; got {metrics}")
 
 
 def _check_task(task: Mapping[str, Any], where: str) -> None:
@@ -165,12 +224,12 @@ def _config(config: Mapping[str, Any], where: str) -> SearchConfig:
         sizes.check_depth(config)
         if missing := [name for name in NEEDED if name not in config]:
             raise ValueError(f"missing {missing}")  # noqa: TRY301 - all that is wrong with the settings is said at once
-        return parse_config(config)
+        return stored_config(config)
     except ValueError as error:
         raise ValueError(f"{where} has wrong settings: {error}") from None
 
 
-def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, where: str) -> None:
+def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, needed: Sequence[str], where: str) -> None:
     where = f"trial {number} of {where}"
     attrs = trial.user_attrs
     if trial.number != number:
@@ -186,12 +245,12 @@ def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, where: s
     if "defence" in trial.params and trial.params["defence"] not in config.defences:
         raise ValueError(f"no defence {trial.params['defence']!r}, of {where}; there are {list(config.defences)}")
     if trial.state == TrialState.COMPLETE:
-        _check_complete(trial, config, where)
+        _check_complete(trial, config, needed, where)
 
 
-def _check_complete(trial: FrozenTrial, config: SearchConfig, where: str) -> None:
+def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[str], where: str) -> None:
     attrs = trial.user_attrs
-    wanted = dict.fromkeys(["key", *config.objectives, *config.budgets])
+    wanted = dict.fromkeys(["key", *needed, *config.budgets])
     if missing := [name for name in wanted if name not in attrs]:
         raise ValueError(f"expected all measures of {where}; missing: {missing}")
     # What is measured has grown with the versions: what a study has must be numbers, and an earlier one has less.

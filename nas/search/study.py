@@ -37,7 +37,7 @@ from nas.base import memory
 from nas.base.clock import Clock
 from nas.base.clock import since_start
 from nas.base.locks import Lock
-from nas.pricing.price import over_budget
+from nas.pricing.limits import exceeded
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
@@ -47,6 +47,7 @@ from nas.search.claims import release
 from nas.search.plan import DEFENCE_PARAMETERS
 from nas.search.plan import Plan
 from nas.search.samplers import suggest
+from nas.search.schema import limits_of
 from nas.training.assess import Candidate
 from nas.training.loop import Diverged
 
@@ -99,7 +100,7 @@ def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
 def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evaluated) -> None:
     """Tell the study what a candidate's training and attack gave, and which weights were measured."""
     measures = evaluated.measures
-    _note(plan, proposal.trial, measures)
+    _note(study, proposal.trial, measures)
     proposal.trial.set_user_attr(WEIGHTS, evaluated.weights)
     costs = plan.prices(proposal.candidate.architecture)
     study.tell(proposal.trial, [{**costs, **measures}[name].value for name in plan.config.objectives])
@@ -192,18 +193,22 @@ def _refusal(plan: Plan, study: optuna.Study, trial: Trial, candidate: Candidate
         # Nothing was priced; without a violated constraint samplers would take the trial for feasible.
         trial.set_constraint(CAN_RUN, 1.0)
         return f"cannot run on {plan.device.name}: {error}"
-    _note(plan, trial, costs)
-    if excess := over_budget(costs, plan.config.budgets):
-        return f"over budget: {', '.join(excess)}"
+    _note(study, trial, costs)
+    if over := exceeded(costs, limits_of(study.user_attrs)):
+        return f"over budget: {', '.join(limit.told(costs[limit.metric].value) for limit in over)}"
     first = first_with_key(study, trial.number, candidate.key)
     return None if first is None else f"duplicate of trial {first}"
 
 
-def _note(plan: Plan, trial: Trial, estimates: Mapping[str, Estimate]) -> None:
-    """Write numbers with their intervals to a trial and set the constraint of each that has a budget."""
-    already = trial.constraints
+def _note(study: optuna.Study, trial: Trial, estimates: Mapping[str, Estimate]) -> None:
+    """Write numbers with their intervals to a trial and set the constraint of each that has a limit.
+
+    A constraint is the excess as a share of the limit: samplers add up what a trial violates, and a tenth of an error
+    would be nothing beside a hundred KiB.
+    """
+    already, limits = trial.constraints, {limit.metric: limit for limit in limits_of(study.user_attrs)}
     for name, estimate in estimates.items():
         for key, number in flat({name: estimate}).items():
             trial.set_user_attr(key, number)
-        if name in plan.config.budgets and name not in already:
-            trial.set_constraint(name, estimate.value - plan.config.budgets[name])
+        if name in limits and name not in already:
+            trial.set_constraint(name, limits[name].excess(estimate.value))

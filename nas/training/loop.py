@@ -198,6 +198,15 @@ def seed_from(*parts: object) -> int:
     return int.from_bytes(digest[:4], "little")
 
 
+def steps_per_epoch(records: int, batch_size: int) -> int:
+    """Return into how many batches an epoch is cut: of equal size, at most `batch_size`, none of a single record.
+
+    >>> steps_per_epoch(180, 64), steps_per_epoch(3, 2), steps_per_epoch(1, 64)
+    (3, 1, 1)
+    """
+    return max(1, min(-(-records // batch_size), records // 2))
+
+
 def train(setup: TrainSetup) -> nn.Module:
     """Train a network and return it in eval mode, on the device of the features, with its answers as deployed.
 
@@ -211,7 +220,7 @@ def train(setup: TrainSetup) -> nn.Module:
     network, features = _built(setup), setup.features
     if features.ndim == 4:
         features = features.contiguous(memory_format=torch.channels_last)
-    steps = max(1, min(-(-len(features) // recipe.batch_size), len(features) // 2))
+    steps = steps_per_epoch(len(features), recipe.batch_size)
     optimizer = _optimizer(network, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.learning_rate, total_steps=steps * recipe.epochs

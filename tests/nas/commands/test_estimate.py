@@ -98,6 +98,55 @@ def test_what_was_searched_what_was_picked_and_what_is_written_by_hand_cost_the_
     }
 
 
+# What a device has.
+
+WIDE = ('{"layer1_width": 256, "depth": 4}', "--space", "mlp", "--input-shape", "3,64,64")
+
+
+def test_a_network_that_does_not_fit_is_marked(nas):
+    fits = told(nas, "estimate", '{"layer1_width": 16}', "--space", "mlp", "--device", "stm32g0b1")
+    assert fits["fits"] is True
+    assert [(limit["metric"], limit["value"]) for limit in fits["limits"]] == [
+        ("peak_ram_kib", 144),
+        ("flash_kib", 512),
+    ]
+    over = told(nas, "estimate", *WIDE, "--device", "stm32g0b1")
+    assert over["fits"] is False
+    assert over["flash_kib"] > 512
+    line = f"does not fit: needs {over['flash_kib']:,.1f} KiB of flash, stm32g0b1 has 512\n"
+    printed = nas("estimate", *WIDE, "--device", "stm32g0b1")
+    assert (printed.code, printed.out.count("does not fit")) == (0, 1)
+    assert f"\n{line}" in printed.out
+    assert line in nas("estimate", *WIDE, "--device", "stm32g0b1", "--by-layer").out
+    assert "does not fit" not in nas("estimate", *WIDE, "--device", "cortex_a53").out
+
+
+def test_of_all_devices_those_that_it_does_not_fit_are_named(nas):
+    by_device = told(nas, "estimate", *WIDE, "--device", "all")["devices"]
+    fits = {name: costs["fits"] for name, costs in by_device.items()}
+    assert fits["host"] is True
+    assert fits["stm32g0b1"] is False
+    printed = nas("estimate", *WIDE, "--device", "all").out
+    for name, costs in by_device.items():
+        line = f"\n{name}: does not fit: needs {costs['flash_kib']:,.1f} KiB of flash, {name} has "
+        assert (line in printed) == (not costs["fits"])
+
+
+def test_rows_of_a_table_that_do_not_fit_are_noted(nas, here):
+    source = written(
+        here / "in.csv",
+        "space,architecture",
+        'mlp,"{""layer1_width"": 16}"',
+        'mlp,"{""layer1_width"": 256}"',
+    )
+    flags = ("--from", source, "--output", "out.csv", "--device", "stm32g0b1", "--input-shape", "3,64,64")
+    assert nas("estimate", *flags).code == 0
+    first, second = rows_of(here / "out.csv")
+    assert float(first["flash_kib"]) > 512
+    assert "does not fit: needs " in first["note"]
+    assert f"needs {float(second['flash_kib']):,.1f} KiB of flash, stm32g0b1 has 512" in second["note"]
+
+
 # Layers.
 
 

@@ -71,6 +71,41 @@ def test_a_csv_that_cannot_be_used(refused, tmp_path, case):
     assert refused("search", "--dataset", "csv", "--space", "mlp", "--data-path", path) == message.format(path=path)
 
 
+SMALL_CHIP = 'base = "stm32g0b1"\ndescription = "a chip with next to nothing"\nram_kib = {ram}\n'
+
+
+def small_chip(folder, ram):
+    path = folder / "tiny.toml"
+    path.write_text(SMALL_CHIP.format(ram=ram))
+    return path
+
+
+def test_a_device_that_no_network_fits_is_named_with_the_flag(refused, nas, tmp_path, interrupted):
+    chip = small_chip(tmp_path, 0.5)
+    line = refused("search", "--device", chip)
+    assert re.fullmatch(
+        r"no candidate meets the budget: 1000 screened on tiny, smallest peak_ram_kib \S+ "
+        r"\(limit 0\.5: tiny has 0\.5 KiB of RAM; --no-device-limits looks beyond\)",
+        line,
+    )
+    beyond = ("--device", chip, "--no-device-limits", "--runs", tmp_path / "runs")
+    assert nas("search", *beyond).code == 130
+
+
+def test_a_search_says_what_it_keeps_to_before_it_starts(nas, tmp_path, interrupted):
+    settings = ("--space", "mlp", "--members", "180", "--budget", "flash_kib=300", "--runs", tmp_path)
+    said = nas("search", "--device", "stm32g0b1", *settings).out.splitlines()[:-1]
+    assert said[0] == "epochs 40 to 160: 120 to 480 steps of 60 records"
+    assert said[1].startswith("limit error=0.1393: twice the error of logistic regression, 0.0696; --no-error-ceiling")
+    assert said[2:] == [
+        "limit peak_ram_kib=144: stm32g0b1 has 144 KiB of RAM; --no-device-limits looks beyond",
+        "limit flash_kib=300: your budget",
+    ]
+    beyond = ("--no-device-limits", "--no-error-ceiling", "--name", "beyond")
+    said = nas("search", "--device", "stm32g0b1", *settings, *beyond).out.splitlines()[:-1]
+    assert said[1:] == ["limit flash_kib=300: your budget"]
+
+
 def test_too_few_records_for_five_sets(refused, tmp_path):
     path = csv_of(tmp_path / "people.csv", rows(12))
     line = refused("search", "--dataset", "csv", "--space", "mlp", "--data-path", path)
@@ -118,7 +153,7 @@ def test_a_changed_setting_is_refused_and_named(nas, own_run, no_training):
 def test_how_much_and_how_may_change(nas, own_run, interrupted, flags):
     result = nas("search", *SMALL, *flags, "--name", "small", "--runs", own_run.runs)
     assert result.code == 130
-    assert "\nstopped; 5 trained candidates are kept. To continue: nas search " in result.out
+    assert result.out.splitlines()[-1].startswith("stopped; 5 trained candidates are kept. To continue: nas search ")
 
 
 def test_other_data_under_the_same_name_are_refused(nas, tmp_path, interrupted):
@@ -184,6 +219,8 @@ def test_every_flag_reaches_the_settings(nas, tmp_path, interrupted):
         "device": "host",
         "objectives": ("error", "macs"),
         "budgets": {"macs": 1e6, "flash_kib": 900.5},
+        "device_limits": False,
+        "error_ceiling": False,
         "attack": "loss",
         "defences": ("gecko",),
         "references": 6,
@@ -201,7 +238,8 @@ def test_every_flag_reaches_the_settings(nas, tmp_path, interrupted):
         part
         for name, value in settings.items()
         for part in (names.get(name, f"--{name.replace('_', '-')}"), flags.get(name, value))
-    ]
+        if value is not False
+    ] + [f"--no-{name.replace('_', '-')}" for name, value in settings.items() if value is False]
     result = nas("search", *arguments, "--budget", "flash_kib=900.5", "--runs", tmp_path / "runs")
     assert (result.code, result.err) == (130, "")
     assert interrupted == [parse_config(settings)]
@@ -273,8 +311,12 @@ def test_a_search_prints_json_on_one_stream_and_progress_on_the_other(nas, own_r
     assert "trained 5 of 5" in result.err
     plain = nas("search", *SMALL, "--name", "small", "--runs", own_run.runs)
     assert plain.err == ""
+    begun = plain.out.splitlines()
+    assert begun[0].startswith("1,797 records: 120 members, 120 non-members, 389 validation, 389 reserve, 778 test")
+    assert begun[1].startswith(
+        "epochs 3: 6 steps of 60 records; with fewer than 120 steps networks are often half trained"
+    )
     assert "\ntrained 5 of 5  |  5 screened, 0 rejected, 0 duplicate\nsmall: 5 trained, " in plain.out
-    assert plain.out.startswith("1,797 records: 120 members, 120 non-members, 389 validation, 389 reserve, 778 test")
 
 
 def test_a_space_that_runs_out_says_so_and_shows_what_there_is(nas, own_run, monkeypatch):
@@ -291,6 +333,42 @@ def test_a_search_that_trained_nothing_fails(nas, tmp_path, monkeypatch):
     assert result.code == 2
     assert result.err == "nas: no candidate finished training: 0 screened, 0 rejected, 0 duplicate\n"
     assert not list(tmp_path.rglob("front.json"))
+
+
+def test_a_search_whose_candidates_all_exceed_a_limit_shows_the_nearest(nas, tmp_path, in_process):
+    command = ("search", *SMALL, "--name", "small", "--budget", "error=0.001", "--runs", tmp_path)
+    result = nas(*command)
+    assert result.code == 0  # the search did what it was asked to; `nas pick` has nothing to pick
+    study = load_study("small", tmp_path / "small", None)
+    first, *others = sorted(study.trials, key=lambda trial: trial.user_attrs["error"])
+    line = (
+        "none of the 5 trained candidates meets the limits: all exceed error=0.001; nearest is candidate "
+        f"{first.number}: error {first.user_attrs['error']:.4g} > 0.001. More trials, epochs or another space "
+        "may help; in a search of another --name, a higher budget or --no-device-limits looks beyond\n"
+    )
+    assert line in result.out
+    assert "no candidate has finished training" not in result.out
+    told = json.loads(nas(*command, "--json").out)
+    assert told["front"] == []
+    assert [row["number"] for row in told["nearest"]] == [first.number, *(trial.number for trial in others[:2])]
+    assert files.read_json(tmp_path / "small" / "front.json") == {"front": []}
+    picked = nas("pick", "small", "--runs", tmp_path)
+    assert (picked.code, picked.out) == (2, "")
+    assert f"candidate {first.number} is nearest: error {first.user_attrs['error']:.4g} > 0.001" in picked.err
+
+
+def test_a_ceiling_that_no_candidate_meets_is_said_with_the_flag(nas, tmp_path, in_process):
+    assert SMALL[-1] == "--no-error-ceiling"
+    result = nas("search", *SMALL[:-1], "--name", "small", "--runs", tmp_path)
+    assert result.code == 0
+    assert "all exceed error=0.1" in result.out
+    assert "--no-error-ceiling looks beyond" in result.out.split("all exceed")[1]
+    picked = nas("pick", "small", "--runs", tmp_path)
+    assert picked.code == 2
+    reason = r"> 0\.1\S+ \(twice the error of logistic regression, \S+\); --no-error-ceiling looks beyond"
+    assert re.search(reason, picked.err)
+    assert nas("pick", "small", "--no-error-ceiling", "--runs", tmp_path).code == 0
+    assert nas("pick", "small", "--max", "error=1", "--runs", tmp_path).code == 0
 
 
 def test_a_run_leaves_its_settings_and_what_it_ran_on(trained_run):

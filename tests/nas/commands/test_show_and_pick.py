@@ -41,8 +41,9 @@ def test_nothing_trained_yet(nas, tmp_path, interrupted):
     runs = ("--runs", tmp_path)
     nas("search", *SMALL, "--name", "small", *runs)
     shown = nas("show", "small", *runs)
-    assert (shown.code, shown.out.splitlines()[-1]) == (0, "no candidate has finished training yet")
-    assert json.loads(nas("show", "small", "--json", *runs).out)["front"] == []
+    assert (shown.code, shown.out.splitlines()[5]) == (0, "no candidate has finished training yet")
+    told = json.loads(nas("show", "small", "--json", *runs).out)
+    assert (told["front"], told["nearest"]) == ([], [])
     picked = nas("pick", "small", *runs)
     assert (picked.code, picked.out) == (2, "")
     assert picked.err == "nas: expected a trained candidate to pick; no candidate has finished training yet\n"
@@ -87,16 +88,82 @@ def test_show_gives_json_with_every_number_and_its_interval(nas, trained_run):
             assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
 
 
+def test_show_says_what_holds_and_what_quick_models_reach(nas, trained_run):
+    told = json.loads(nas("show", "small", "--json", "--runs", trained_run.runs).out)
+    ram, flash = (1024.0, "1,024 KiB of RAM"), (2048.0, "2,048 KiB of flash")
+    assert told["limits"] == [
+        {"metric": metric, "value": value, "reason": f"stm32h747 has {what}", "kind": "device"}
+        for metric, (value, what) in (("peak_ram_kib", ram), ("flash_kib", flash))
+    ]
+    assert [row["name"] for row in told["baselines"]] == ["majority class", "logistic regression", "random forest"]
+    for row in told["baselines"]:
+        assert row["error_low"] < row["error"] < row["error_high"]
+        assert row["loss_auc_low"] < row["loss_auc"] < row["loss_auc_high"]
+        assert row["members"] == 120
+    assert told["nearest"] == []
+    assert all(row["fits"] is True for row in told["front"])
+    printed = nas("show", "small", "--runs", trained_run.runs).out
+    assert "\nlimit flash_kib=2048: stm32h747 has 2,048 KiB of flash; --no-device-limits looks beyond\n" in printed
+    assert re.search(r"\nscikit-learn on the same members *\n", printed)
+    number = r"0\.\d+ \(0\.\d+ to 0\.\d+\)"
+    assert re.search(rf"\nrandom forest +{number} +{number} +120 *\n", printed)
+
+
 # Picking.
+
+
+def shrunk(run, flash_kib):
+    """Let the study of a run say that its device has less flash than the search kept to."""
+    study = load_study("small", run.folder, None)
+    memory = [{"metric": "flash_kib", "value": flash_kib, "reason": "it has little", "kind": "device"}]
+    study.set_user_attr("device_memory", memory)
+    study.set_user_attr("limits", [])
+    return sorted(study.trials, key=lambda trial: trial.user_attrs["flash_kib"])
+
+
+def test_a_pick_keeps_to_the_device_even_where_the_search_did_not(nas, own_run, picked):
+    by_flash = shrunk(own_run, 1.0)
+    second = by_flash[1].user_attrs["flash_kib"]
+    shrunk(own_run, second)
+    chosen = picked("--prefer", "error", "--max", "flash_kib=9999")
+    assert chosen["picked"]["number"] in {trial.number for trial in by_flash[:2]}
+    assert chosen["picked"]["fits"] is True
+    assert chosen["limits"] == [{"metric": "flash_kib", "value": second, "reason": "it has little", "kind": "device"}]
+    wanted = ("--prefer", "error", "--no-device-limits")
+    best = min(by_flash, key=lambda trial: trial.user_attrs["error"])
+    assert picked(*wanted)["picked"]["number"] == best.number
+    shown = nas("show", "small", "--runs", own_run.runs).out
+    for trial in load_study("small", own_run.folder, None).best_trials:
+        flash = trial.user_attrs["flash_kib"]
+        line = f"candidate {trial.number} does not fit: flash_kib {flash:.4g} > {second:.4g} (it has little)\n"
+        assert (line in shown) == (flash > second)
+
+
+def test_a_pick_that_does_not_fit_is_marked(nas, own_run):
+    smallest = shrunk(own_run, 0.001)[0]
+    result = nas("pick", "small", "--runs", own_run.runs)
+    assert (result.code, result.out) == (2, "")
+    what = f"flash_kib {smallest.user_attrs['flash_kib']:.4g} > 0.001 (it has little)"
+    assert result.err.endswith(f"candidate {smallest.number} is nearest: {what}; --no-device-limits looks beyond\n")
+    result = nas("pick", "small", "--no-device-limits", "--json", "--runs", own_run.runs)
+    assert result.code == 0
+    told = json.loads(result.out)
+    assert (told["picked"]["fits"], told["limits"]) == (False, [])
+    assert "\n- **does not fit the device**: flash_kib " in (Path(told["folder"]) / "card.md").read_text()
+    printed = nas("pick", "small", "--no-device-limits", "--runs", own_run.runs).out
+    assert f"\ncandidate {told['picked']['number']} does not fit: flash_kib " in printed
+
+
+# Picking within limits.
 
 
 def test_pick_takes_the_knee_and_says_so(nas, own_run, picked):
     chosen = picked()
-    assert chosen["reason"].startswith("knee of the front: ")
+    assert chosen["reason"].startswith("knee of the front within the limits: ")
     front = json.loads(own_run.printed)["front"]
     assert chosen["picked"] in front
     printed = nas("pick", "small", "--runs", own_run.runs)
-    assert printed.out.startswith(f"candidate {chosen['picked']['number']}: knee of the front: ")
+    assert printed.out.startswith(f"candidate {chosen['picked']['number']}: knee of the front within the limits: ")
     assert printed.out.endswith(f"written to {chosen['folder']}\n")
 
 

@@ -49,6 +49,7 @@ TASKS = {
     "input_shape": [None, 7, [], ["7"], [0], [-1, 8, 8], [10**12], [4096, 4097], [1, 1, 1, 1, 1], [True], [8.0], {}],
     "num_classes": [None, "10", 1, -1, 10**9, True, 2.5, []],
     "id": [None, 5, ""],
+    "members": ["5", 0, -1, True, 2.5],
 }
 
 
@@ -67,6 +68,43 @@ def test_an_origin_of_another_kind_is_refused(rewritten, name, value):
     run = rewritten(lambda lines: of_study(lines, "origin")["origin"].update({name: value}))
     with pytest.raises(ValueError, match=r"^the study 'small' has a wrong origin: "):
         load_study("small", run.folder, None)
+
+
+GOOD = {"metric": "error", "value": 0.5, "reason": "a line does as well", "kind": "ceiling"}
+BASELINE = {"name": "forest", "members": 9, "error": 0.5, "error_low": 0.4, "error_high": 0.6, "loss_auc": 0.5}
+LISTS = {
+    "limits": [
+        None, 5, {}, [5], [{}], [GOOD, GOOD], [{**GOOD, "more": 1}], [{**GOOD, "metric": "speed"}], [GOOD] * 1001,
+        *([{**GOOD, name: value}] for name in GOOD for value in (None, [], "", 10**400)),
+        *([{**GOOD, "value": value}] for value in ("0.5", True, math.nan, math.inf)),
+    ],
+    "device_memory": [None, [5], [{**GOOD, "kind": "wish"}], [GOOD, GOOD]],
+    "baselines": [
+        None, 5, {}, [5], [{}], [{**BASELINE, "error_low": 0.55}], [BASELINE] * 1001,
+        *([{**BASELINE, name: value}] for name in ("name", "members") for value in (None, [], "", -1, True)),
+        *([{**BASELINE, "error": value}] for value in (None, [], "x", math.nan, math.inf, 10**400)),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in LISTS.items() for value in values])
+def test_limits_and_baselines_of_another_kind_are_refused(rewritten, name, value):
+    run = rewritten(lambda lines: of_study(lines, name).update({name: value}))
+    with pytest.raises(ValueError, match=rf"^(the study 'small' has wrong {name}: |expected all measures of trial 0)"):
+        load_study("small", run.folder, None)
+
+
+def test_a_study_without_limits_has_its_budgets_alone(nas, rewritten):
+    def without(lines):
+        return [line for line in lines if not {"limits", "device_memory", "baselines"} & set(line.get("user_attr", {}))]
+
+    run = rewritten(without)
+    attrs = load_study("small", run.folder, None).user_attrs
+    assert (schema.limits_of(attrs), schema.memory_of(attrs), schema.baselines_of(attrs)) == ((), None, ())
+    shown = nas("show", "small", "--runs", run.runs)
+    assert shown.code == 0
+    assert "limit " not in shown.out
+    assert "baseline" not in shown.out
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TASKS.items() for value in values])
