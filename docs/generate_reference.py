@@ -43,6 +43,7 @@ from nas.search.config import SAMPLERS
 from nas.search.config import Range
 from nas.search.config import RecipeSettings
 from nas.search.config import SearchConfig
+from nas.split_overview import Overview
 from nas.training.assess import MEASURES
 from nas.training.recipe import AUGMENTATIONS
 from nas.training.recipe import OPTIMIZERS
@@ -80,6 +81,7 @@ KINDS = {
 }
 DESCRIBED: dict[str, type] = {
     "Counts": Counts,
+    "Overview": Overview,
     "Timing": Timing,
     "Layer": Layer,
     "CalibrationReport": CalibrationReport,

@@ -59,6 +59,9 @@ def search(
     image_size: Annotated[
         str | None, typer.Option(help="HEIGHT,WIDTH that the images of a folder are brought to.")
     ] = None,
+    transform: Annotated[
+        str | None, typer.Option(help="Scale of a table's skewed numbers: none, log or quantile.")
+    ] = None,
     members: Annotated[
         int | None, typer.Option(help="Number of training records; as many non-members are attacked.")
     ] = None,
@@ -112,6 +115,7 @@ def search(
         "layout": layout,
         "record_shape": shape(record_shape, "--record-shape"),
         "image_size": shape(image_size, "--image-size"),
+        "transform": transform,
         "members": members,
         "device": device,
         "objectives": names(objectives),
@@ -179,6 +183,8 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
 
     plan = resolve(config, runs)
     study = open_study(plan)
+    for sentence in plan.data.overview.sentences:
+        screen.print(sentence, highlight=False, soft_wrap=True)
     files.write_text(plan.folder / "config.toml", to_toml(config), files.OWNER)
     environment.write(plan.folder)
     display = Display(plan, study, screen)

@@ -33,23 +33,35 @@ def show(
     from nas.runs.run import open_run
 
     trust(plugin)
-    print_front(open_run(run, runs, storage).study, as_json=as_json)
+    print_front(open_run(run, runs, storage).study, as_json=as_json, with_data=True)
 
 
-def print_front(study: optuna.Study, *, as_json: bool) -> None:
-    """Print a study's counts and its Pareto front, as text or as JSON."""
+def print_front(study: optuna.Study, *, as_json: bool, with_data: bool = False) -> None:
+    """Print a study's counts and its Pareto front, as text or as JSON.
+
+    Args:
+        study: The study.
+        as_json: Whether to print JSON, which always holds all.
+        with_data: Whether to say what became of the records.
+    """
     from nas.runs import report
     from nas.runs.front_and_knee import front
     from nas.runs.progress import count
+    from nas.search.storage import DATA
+    from nas.split_overview import overview_in
 
     counts = count(study.get_trials(deepcopy=False))
     best = front(study)
     if as_json:
         rows = [report.row(study, trial) for trial in best]
-        typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), "front": rows}))
+        data = study.user_attrs.get(DATA)
+        typer.echo(json.dumps({"name": study.study_name, "data": data, "counts": asdict(counts), "front": rows}))
         return
     table = report.front_table(study, best) if best else None
     say(f"{study.study_name}: {counts.trained} trained, {counts}")
+    if with_data and DATA in study.user_attrs:
+        for sentence in overview_in(study.user_attrs[DATA]).sentences:
+            say(sentence)
     if table is None:
         say("no candidate has finished training yet")
     else:

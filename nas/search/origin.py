@@ -33,6 +33,7 @@ from nas.preprocessing.preprocessing import unchanged
 from nas.records import Records
 from nas.records import Splits
 from nas.search.plan import Plan
+from nas.split_overview import Overview
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
@@ -168,7 +169,12 @@ def _bench(plan: Plan) -> Bench:
     rng = np.random.default_rng(0)
     sets = {name: _records(count, 2.0 if name == "members" else 0.7, rng) for name, count in RECORDS.items()}
     members = sets["members"]
-    data = Splits(**sets, fingerprint="made up", preprocessing=unchanged(members.input_shape, members.classes))
+    data = Splits(
+        **sets,
+        fingerprint="made up",
+        preprocessing=unchanged(members.input_shape, members.classes),
+        overview=Overview(sum(RECORDS.values()), RECORDS, 0, 0, None, sum(RECORDS.values()), 1),
+    )
     return Bench(
         data=data,
         attack=plan.attack,

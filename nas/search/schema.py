@@ -36,12 +36,14 @@ from search_spaces.space import describe_distribution
 CONFIG = "config"
 TASK = "task"
 ORIGIN = "origin"
+DATA = "data"
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
 """Settings that are read of a study as they stand, without the defaults of the program that reads them."""
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
 KEY = re.compile(r"[0-9a-f]{16}")
 TEXTS = ("rejected", "host", "failed", "weights_sha256")
 ENDS = ("_low", "_high")
+Count: TypeAlias = Annotated[int, Ge(0)]
 Length: TypeAlias = Annotated[int, Ge(1), Le(sizes.MOST_INPUTS)]
 
 
@@ -81,6 +83,31 @@ class Origin(BaseModel):
     defences: dict[str, list[FiniteFloat]]
 
 
+class Data(BaseModel):
+    """What became of a study's records (`nas.split_overview.Overview`); a later version may say more.
+
+    Attributes:
+        records: Records of the data set.
+        sets: Records of each of the five sets.
+        unused: Records without a role.
+        duplicates: Records equal to an earlier one.
+        groups: Different groups; None where the data have none.
+        clusters: Sets of records that may not be divided.
+        largest_cluster: Records of the largest of them.
+        notes: Sentences for people.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    records: Count
+    sets: dict[str, Count]
+    unused: Count
+    duplicates: Count
+    groups: Count | None
+    clusters: Count
+    largest_cluster: Count
+    notes: list[Annotated[str, MaxLen(2000)]]
+
+
 def is_signed(attrs: Mapping[str, Any]) -> bool:
     """Tell whether a study was made by this program: it says so in its attributes."""
     return isinstance(attrs.get(CONFIG), dict) and isinstance(attrs.get(TASK), dict)
@@ -101,7 +128,9 @@ def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence
     where = f"the study {name!r}"
     _check_task(attrs[TASK], where)
     if ORIGIN in attrs:  # not in studies from before there were training versions
-        _check_origin(attrs[ORIGIN], where)
+        _check_part(Origin, attrs[ORIGIN], "a wrong origin", where)
+    if DATA in attrs:
+        _check_part(Data, attrs[DATA], "wrong data", where)
     config = _config(attrs[CONFIG], where)
     if config.name != name:  # it names the run's folder
         raise ValueError(f"expected {where} to have the settings of a run of this name; they are of {config.name!r}")
@@ -112,28 +141,23 @@ def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence
 
 
 def _check_task(task: Mapping[str, Any], where: str) -> None:
+    _check_part(Task, task, "a wrong task", where)
     try:
-        sizes.check_depth(task)
-        found = Task.model_validate(task)
-        sizes.check_task(found.input_shape, found.num_classes)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        part = ".".join(map(str, problem["loc"]))
-        raise ValueError(f"{where} has a wrong task: {part}: {problem['msg']}; got {problem['input']!r}") from None
+        sizes.check_task(task["input_shape"], task["num_classes"])
     except ValueError as error:
         raise ValueError(f"{where} has a wrong task: {error}") from None
 
 
-def _check_origin(origin: object, where: str) -> None:
+def _check_part(model: type[BaseModel], found: object, what: str, where: str) -> None:
     try:
-        sizes.check_depth(origin)
-        Origin.model_validate(origin)
+        sizes.check_depth(found)
+        model.model_validate(found)
     except ValidationError as error:
         problem = error.errors()[0]
         part = ".".join(map(str, problem["loc"]))
-        raise ValueError(f"{where} has a wrong origin: {part}: {problem['msg']}; got {problem['input']!r}") from None
+        raise ValueError(f"{where} has {what}: {part}: {problem['msg']}; got {problem['input']!r}") from None
     except ValueError as error:
-        raise ValueError(f"{where} has a wrong origin: {error}") from None
+        raise ValueError(f"{where} has {what}: {error}") from None
 
 
 def _config(config: Mapping[str, Any], where: str) -> SearchConfig:

@@ -61,6 +61,7 @@ def sizes_of(splits):
         ({"features": np.zeros((4, 2), np.uint8)}, "or a float64 table; got uint8"),
         ({"features": np.array([[np.inf, 0]] * 4), "columns": (Column("a"), Column("b"))}, "finite"),
         ({"columns": (Column("a"),)}, "expected 1 features of 1 columns; got 2"),
+        ({"copies": np.arange(3)}, r"expected copies \(4,\)"),
         ({"rows": np.arange(3)}, r"expected rows \(4,\)"),
         ({"names": np.array(["a.png"])}, r"expected names \(4,\)"),
         ({"arrangement": plain((3,))}, r"expected an arrangement to \(2,\); got \(3,\)"),
@@ -497,3 +498,36 @@ def test_a_missing_number_counts_as_the_mean_of_the_members():
     assert (splits.members.features[np.isnan(members[:, 0]), 0] == 0).all()
     known = splits.members.features[~np.isnan(members[:, 0]), 0]
     assert (known.mean(), known.std()) == pytest.approx((0, 1), abs=1e-5)
+
+
+def test_copies_stay_on_one_side_and_go_along():
+    copies = np.random.default_rng(0).permutation(np.repeat(np.arange(100), 2))
+    records = records_of([100, 100], copies=copies)
+    seen = [set(copies[part.groups]) for part in sets_of(split(records, seed=0))]
+    assert sum(map(len, seen)) == len(set().union(*seen))
+    rows = np.array([3, 199, 0])
+    assert records.select(rows).copies.tolist() == copies[rows].tolist()
+
+
+def test_a_transform_is_of_the_members_alone():
+    values = np.random.default_rng(0).lognormal(0, 2, (200, 2))
+    records = Records(values, np.arange(200) % 2, ("a", "b"), columns=(Column("pay"), Column("size")))
+    plain_sets, bent = split(records, seed=0), split(records, seed=0, transform="log")
+    members = values[bent.members.rows - 1]
+    assert [column.transform.scale for column in bent.preprocessing.columns] == pytest.approx(
+        np.median(members, axis=0)
+    )
+    bent_members = np.log1p(members / np.median(members, axis=0))
+    expected = (bent_members - bent_members.mean(axis=0)) / bent_members.std(axis=0)
+    assert bent.members.features == pytest.approx(expected, abs=1e-5)
+    assert bent.fingerprint == plain_sets.fingerprint
+    assert np.array_equal(bent.test.rows, plain_sets.test.rows)
+    assert any("strongly skewed ('pay', 'size')" in note for note in plain_sets.overview.notes)
+    assert bent.overview.notes == ()
+
+
+def test_a_transform_needs_columns_of_a_table():
+    with pytest.raises(
+        ValueError, match="expected columns of a table for the transform 'log'; these records have none"
+    ):
+        split(records_of([50, 50]), seed=0, transform="log")

@@ -48,17 +48,19 @@ def test_a_budget_nobody_can_meet_says_how_many_were_screened_and_the_smallest_s
 
 
 CSVS = {
-    "text": (["1,x,y", *rows(100)], "expected a finite number in column 'b' in row 1 (line 2) of {path}; got 'x'"),
-    "missing": (
-        [*rows(100), "1,,y"],
-        "expected a finite number in column 'b' in row 101 (line 102) of {path}; got a missing value",
+    "text": (
+        ["1,x,y", *rows(100)],
+        (
+            "expected a number in column 'b' in row 1 (line 2) of {path}; got 'x' "
+            "(leave the cell empty if it is missing, or --drop-column b)"
+        ),
     ),
     "one class": (
         rows(100, lambda _: "y"),
         "expected records of at least two classes; all 100 are of class 'y' (column 'label' of {path})",
     ),
     "short row": (["1,2", *rows(100)], "expected 3 values in row 1 (line 2) of {path}; got 2"),
-    "nothing": ([], "expected records with numeric columns in {path}; got (0, 2)"),
+    "nothing": ([], "expected records with columns beside the label in {path}; got 0 records and 2 such columns"),
 }
 
 
@@ -116,7 +118,7 @@ def test_a_changed_setting_is_refused_and_named(nas, own_run, no_training):
 def test_how_much_and_how_may_change(nas, own_run, interrupted, flags):
     result = nas("search", *SMALL, *flags, "--name", "small", "--runs", own_run.runs)
     assert result.code == 130
-    assert result.out.startswith("stopped; 5 trained candidates are kept. To continue: nas search ")
+    assert "\nstopped; 5 trained candidates are kept. To continue: nas search " in result.out
 
 
 def test_other_data_under_the_same_name_are_refused(nas, tmp_path, interrupted):
@@ -231,7 +233,7 @@ def test_a_disk_that_fills_up_in_a_worker_ends_in_one_line(nas, own_run, monkeyp
 
     monkeypatch.setattr(files, "write_weights", write)
     result = nas("search", *SMALL, "--trials", "6", "--name", "small", "--runs", own_run.runs)
-    assert (result.code, result.out) == (2, "")
+    assert result.code == 2
     assert re.fullmatch(r"nas: No space left on device: \S+/models/[0-9a-f]{16}\.safetensors\n", result.err)
     assert len(list((own_run.folder / "models").iterdir())) == 5
 
@@ -271,7 +273,8 @@ def test_a_search_prints_json_on_one_stream_and_progress_on_the_other(nas, own_r
     assert "trained 5 of 5" in result.err
     plain = nas("search", *SMALL, "--name", "small", "--runs", own_run.runs)
     assert plain.err == ""
-    assert plain.out.startswith("trained 5 of 5  |  5 screened, 0 rejected, 0 duplicate\nsmall: 5 trained, ")
+    assert "\ntrained 5 of 5  |  5 screened, 0 rejected, 0 duplicate\nsmall: 5 trained, " in plain.out
+    assert plain.out.startswith("1,797 records: 120 members, 120 non-members, 389 validation, 389 reserve, 778 test")
 
 
 def test_a_space_that_runs_out_says_so_and_shows_what_there_is(nas, own_run, monkeypatch):

@@ -16,8 +16,10 @@ from nas.runs.run import open_run
 from nas.search import bench
 from nas.search.config import load_config
 from nas.search.plan import resolve
+from nas.search.storage import DATA
 from nas.search.storage import ORIGIN
 from nas.search.storage import load_study
+from nas.split_overview import overview_in
 from nas.training.assess import MEASURED
 from nas.training.assess import assess
 from nas.training.assess import measure
@@ -39,7 +41,7 @@ def test_nothing_trained_yet(nas, tmp_path, interrupted):
     runs = ("--runs", tmp_path)
     nas("search", *SMALL, "--name", "small", *runs)
     shown = nas("show", "small", *runs)
-    assert (shown.code, shown.out.splitlines()[1]) == (0, "no candidate has finished training yet")
+    assert (shown.code, shown.out.splitlines()[-1]) == (0, "no candidate has finished training yet")
     assert json.loads(nas("show", "small", "--json", *runs).out)["front"] == []
     picked = nas("pick", "small", *runs)
     assert (picked.code, picked.out) == (2, "")
@@ -250,3 +252,13 @@ def test_a_changed_pick_is_not_exported(nas, own_run, picked):
     described = files.read_json(folder / "architecture.json")
     files.write_json(folder / "architecture.json", {k: v for k, v in described.items() if k != "weights_sha256"})
     assert "expected the digest of the weights as 'weights_sha256'" in nas("export", folder).err
+
+
+def test_show_says_what_became_of_the_records(nas, trained_run):
+    shown = nas("show", "small", "--runs", trained_run.runs)
+    study = load_study("small", trained_run.folder, None)
+    for sentence in overview_in(study.user_attrs[DATA]).sentences:
+        assert sentence in shown.out
+    told = json.loads(nas("show", "small", "--runs", trained_run.runs, "--json").out)["data"]
+    assert told == study.user_attrs[DATA]
+    assert told["sets"]["members"] == 120

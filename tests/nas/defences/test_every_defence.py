@@ -13,6 +13,7 @@ from nas.records import Records
 from nas.records import Splits
 from nas.search.bench import make_bench
 from nas.spaces import sample
+from nas.split_overview import Overview
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
@@ -245,7 +246,8 @@ def by_heart():
     for name, size in {"members": 150, "non_members": 150, "validation": 60, "reserve": 60}.items():
         sets[name] = Records(rng.normal(size=(size, 12)).astype(np.float32), np.arange(size) % 10, tuple("0123456789"))
     preprocessing = unchanged((12,), tuple("0123456789"))
-    return Splits(**sets, test=sets["validation"], fingerprint="noise", preprocessing=preprocessing)
+    overview = Overview(480, {}, 0, 0, None, 480, 1)
+    return Splits(**sets, test=sets["validation"], fingerprint="noise", preprocessing=preprocessing, overview=overview)
 
 
 def trained_by_heart(data, defence):

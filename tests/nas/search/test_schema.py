@@ -76,6 +76,21 @@ def test_a_task_of_another_kind_is_refused(rewritten, name, value):
         load_study("small", run.folder, None)
 
 
+DATA = {
+    "records": [None, -1, 1.5, "many"],
+    "sets": [None, [], {"members": "many"}, {"members": -1}],
+    "groups": ["few", -1],
+    "notes": [None, "one", [1], ["x" * 3000]],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in DATA.items() for value in values])
+def test_data_of_another_kind_are_refused(rewritten, name, value):
+    run = rewritten(lambda lines: of_study(lines, "data")["data"].update({name: value}))
+    with pytest.raises(ValueError, match=r"^the study 'small' has wrong data: "):
+        load_study("small", run.folder, None)
+
+
 SETTINGS = {
     "space": [None, 5, [], {}],
     "objectives": [None, "error", [], ["error", "error"], [5], ["error"]],

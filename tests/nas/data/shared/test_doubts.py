@@ -1,0 +1,161 @@
+"""What is asked of every column, on columns that are made for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nas.data.shared.doubts import Values
+from nas.data.shared.doubts import doubts
+
+COUNT = 300
+RNG = np.random.default_rng(0)
+CLASSES = ("a", "b", "c")
+LABELS = RNG.integers(0, 3, COUNT)
+NOISE = RNG.normal(size=COUNT)
+NAN = np.nan
+
+
+def asked(labels=LABELS, classes=CLASSES, label_column="label", **columns):
+    values = {
+        name: found if isinstance(found, Values) else Values(np.asarray(found, dtype=np.float64), ordered=True)
+        for name, found in columns.items()
+    }
+    return doubts(values, labels, classes, label_column)
+
+
+def named(found, word):
+    return [note for note in found.notes if word in note]
+
+
+def test_a_sound_column_is_left_in_peace():
+    found = asked(size=NOISE, grade=RNG.integers(0, 5, COUNT), truth=RNG.integers(0, 2, COUNT))
+    assert (found.left_out, found.telling, found.notes) == ((), (), ())
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_column_that_counts_the_rows_is_left_out(start):
+    found = asked(number=start + np.arange(COUNT), size=NOISE)
+    assert found.left_out == ("number",)
+    assert named(found, "numbers of the records: 'number'")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "left_out"),
+    [
+        ("Unnamed: 0", RNG.permutation(COUNT), True),
+        ("Unnamed: 0", np.arange(COUNT) // 2, True),  # of two tables under each other, or of records drawn again
+        ("number", RNG.permutation(COUNT), False),
+        ("Unnamed: 0", NOISE, False),
+        ("number", 2 + np.arange(COUNT), False),
+    ],
+)
+def test_row_numbers_in_another_order_are_known_by_their_name(name, values, left_out):
+    assert (asked(**{name: values, "size": NOISE}).left_out == (name,)) == left_out
+
+
+def test_a_few_rows_that_happen_to_count_are_kept():
+    assert asked(labels=np.array([0, 1, 0]), classes=("a", "b"), size=[1, 2, 3]).left_out == ()
+
+
+def test_numbers_that_are_all_different_or_follow_the_rows_tell_records_apart():
+    identity, time = RNG.permutation(COUNT) + 1000, np.sort(NOISE)
+    found = asked(identity=identity, time=time, back=-time, flat=np.arange(COUNT) // 100, size=NOISE)
+    assert found.telling == ("identity", "time", "back")
+    assert found.left_out == ()
+    assert named(found, "--drop-column identity")
+    assert named(found, "--drop-column time --drop-column back")
+
+
+@pytest.mark.parametrize("codes", [[0, 1, 2], [2, 0, 1], [7, -3, 2.5]])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_label_in_another_form_is_left_out(codes, ordered):
+    copy = np.array(codes)[LABELS].astype(float)
+    copy[:20] = NAN
+    assert asked(copy=Values(copy, ordered), size=NOISE).left_out == ("copy",)
+    copy[50] = codes[(LABELS[50] + 1) % 3]
+    assert asked(copy=Values(copy, ordered), size=NOISE).left_out == ()
+
+
+@pytest.mark.parametrize("kept", [[0, 1, 2], [0, 2]])
+def test_a_column_for_each_class_but_one_is_the_label(kept):
+    columns = {f"is_{CLASSES[index]}": index == LABELS for index in kept}
+    found = asked(**columns, size=NOISE)
+    assert found.left_out == tuple(columns)
+    assert named(found, "other forms of the label 'label'")
+
+
+def test_a_column_for_one_class_of_many_may_be_a_feature_and_is_kept():
+    # Of the animals of a zoo, those that give milk are the mammals.
+    labels = RNG.integers(0, 5, COUNT)
+    assert asked(labels, tuple("abcde"), milk=labels == 2, size=NOISE).left_out == ()
+
+
+@pytest.mark.parametrize(("prefix", "label"), [("species_", "species_a"), ("", "a")])
+def test_the_other_columns_of_a_label_that_is_one_of_several(prefix, label):
+    columns = {f"{prefix}{name}": index == LABELS for index, name in enumerate(CLASSES) if index}
+    found = asked((LABELS == 0).astype(int), ("0", "1"), label, **columns, size=NOISE)
+    assert found.left_out == tuple(columns)
+
+
+def test_columns_of_the_same_name_are_found_beside_others_that_exclude_the_label():
+    never = (LABELS == 1) & (np.arange(COUNT) % 2 == 0)
+    columns = {"y_b": LABELS == 1, "y_c": LABELS == 2}
+    found = asked((LABELS == 0).astype(int), ("0", "1"), "y_a", **columns, never=never, size=NOISE)
+    assert found.left_out == ("y_b", "y_c")
+
+
+def test_a_column_that_determines_the_label_is_warned_of_and_kept():
+    grades = LABELS + 3 * RNG.integers(0, 4, COUNT)
+    found = asked(grades=grades, size=NOISE)
+    assert found.left_out == ()
+    assert named(found, "WARNING")
+    assert named(found, "--drop-column grades")
+    grades[5] = grades[np.flatnonzero(LABELS[5] != LABELS)[0]]
+    assert not named(asked(grades=grades, size=NOISE), "WARNING")
+
+
+def test_a_measure_behind_the_label_is_warned_of():
+    assert named(asked((NOISE > 0.5).astype(int), ("a", "b"), score=NOISE), "'score' alone")
+    assert not named(asked((NOISE + 0.1 * RNG.normal(size=COUNT) > 0.5).astype(int), ("a", "b"), score=NOISE), "alone")
+
+
+def test_a_column_that_only_one_class_has_is_warned_of():
+    labels = (LABELS > 0).astype(int)
+    death = np.where(labels == 1, NOISE, NAN)
+    assert named(asked(labels, ("lives", "died"), death=death), "'death' alone")
+
+
+def test_few_records_determine_nothing():
+    # Ten records of two classes: a column of eight values is pure by chance in one case of four.
+    labels = np.array([0, 1] * 5)
+    values = [0, 1, 0, 1, 2, 3, 4, 5, 6, 7]
+    assert asked(labels, ("a", "b"), size=np.array(values)[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("mark", "others", "seen"),
+    [
+        (-9999, np.abs(NOISE), True),
+        (-999, np.abs(NOISE) * 100, True),
+        (-99, np.abs(NOISE), True),
+        (-1, RNG.integers(0, 20, COUNT), True),
+        (9999, np.abs(NOISE), True),
+        (99999, RNG.integers(0, 41_310, COUNT), True),
+        (99, RNG.integers(1, 40, COUNT), True),
+        (99, RNG.integers(1, 99, COUNT), False),  # an age
+        (-1, NOISE, False),
+        (-1, RNG.integers(0, 2, COUNT), False),  # a vote: against, none, for
+        (-5, np.abs(NOISE), False),
+        (1000, np.abs(NOISE), False),
+    ],
+)
+def test_marks_of_missing_values_are_warned_of(mark, others, seen):
+    values = np.where(np.arange(COUNT) % 10 == 0, mark, others)
+    found = asked(size=values)
+    assert bool(named(found, f"'size' holds {mark} in 30 records")) == seen
+    assert found.left_out == ()
+
+
+def test_one_extreme_number_is_no_mark():
+    assert asked(size=np.where(np.arange(COUNT) == 7, 9999, np.abs(NOISE))).notes == ()
