@@ -83,8 +83,8 @@ def _reversed(findings: Sequence[Finding], is_member: Mask) -> tuple[str, ...]:
     return (
         (
             f"{told}. This is no sign of safety. Most likely 'is_member' is inverted; else the labels are not in the "
-            "order of the logits' columns, the answers belong to other records, or the non-members are of an easier"
-            " kind"
+            "order of the logits' columns, the answers belong to other records, the non-members are of an easier kind, "
+            "or a defence turns confidences round, which an attacker can turn back"
         ),
     )
 

@@ -88,7 +88,7 @@ def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> Giv
     """
     arrays = read_npz(existing(records, "an .npz that describes an audit"), REQUIRED, OPTIONAL)
     is_member = _mask(arrays["is_member"], "is_member")
-    if is_member.ndim != 1 or len(arrays["labels"]) != len(is_member):
+    if is_member.ndim != 1 or arrays["labels"].shape[:1] != is_member.shape:
         raise ValueError(
             f"expected labels (records,) and is_member (records,); got {arrays['labels'].shape} and {is_member.shape}"
         )
@@ -266,7 +266,8 @@ def _given(arrays: Arrays, name: str, notes: list[str]) -> NDArray[Any]:
     """Return an array of answers as logits, each network's judged by itself. What is no number is refused later."""
     values = arrays[name]
     usual = REFERENCE_AXES if name == "reference_logits" else REFERENCE_AXES - 1
-    if values.dtype.kind != "f" or not values.size or not np.isfinite(values).all():
+    is_readable = values.dtype.kind == "f" and values.size and values.ndim in (usual - 1, usual)
+    if not is_readable or not np.isfinite(values).all():
         return values
     if values.ndim == usual - 1:  # one column is often written without its axis
         values = values[..., None]

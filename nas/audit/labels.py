@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHOWN = 8
+MOST = 2**53
+"""The largest number of a class that every type of numbers holds exactly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +75,12 @@ def numbered(given: Mapping[str, NDArray[Any]], columns: int, names: Sequence[st
 def _columns(found: NDArray[Any], columns: int, names: tuple[str, ...]) -> tuple[list[Any], tuple[str, ...], str]:
     """Return the label of each column, the columns' names, and what has to be said of it."""
     values, texts = found.tolist(), [str(value) for value in found.tolist()]
-    if names and all(text in names for text in texts):
+    if names and set(texts) <= set(names):
         by_name = dict(zip(texts, values, strict=True))
         return [by_name.get(name, object()) for name in names], names, ""
     if found.dtype.kind == "U":
         if names:
-            unknown = [text for text in texts if text not in names]
+            unknown = [text for text in texts if text not in set(names)]
             raise ValueError(f"expected labels among the classes {_some(names)}; got {unknown[0]!r}")
         return _texts(texts, columns)
     least, most = values[0], values[-1]
@@ -127,10 +129,14 @@ def _flat(values: NDArray[Any], name: str, columns: int) -> NDArray[Any]:
         )
     if values.dtype.kind == "U":
         return np.char.strip(values)
-    if values.dtype.kind == "f" and not (np.isfinite(values).all() and np.array_equal(values, values.round())):
+    if values.dtype.kind == "f":
+        values = values.astype(np.float64)
+    if values.dtype.kind == "f" and not np.array_equal(values, values.round()):  # which NaN is never
         raise ValueError(
             f"expected classes as {name!r}; got fractions or NaN: a network that predicts quantities cannot be audited"
         )
+    if values.min() < -MOST or values.max() > MOST:
+        raise ValueError(f"expected classes as {name!r}; got {values.min()} to {values.max()}")
     return values.astype(np.int64)
 
 

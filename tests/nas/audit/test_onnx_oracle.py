@@ -173,6 +173,14 @@ def test_weights_that_are_not_where_the_model_says_are_refused(location, entries
     assert "\n" not in str(refusal.value)
 
 
+def test_more_weights_elsewhere_than_onnx_runtime_takes_are_refused_unread(tmp_path):
+    path, _ = with_weights_at(tmp_path / "model.onnx", "w.bin", offset=0, length=3 * 2**30)
+    with (tmp_path / "w.bin").open("wb") as stream:
+        stream.truncate(3 * 2**30)  # a file that takes no room
+    with pytest.raises(ValueError, match=r"expected at most 2 GiB of weights beside .*; got 3,221,225,472 bytes"):
+        of_onnx(path)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe of POSIX")
 def test_weights_in_a_pipe_are_not_waited_for(tmp_path):
     path, _ = with_weights_at(tmp_path / "model.onnx", "pipe.bin")
