@@ -238,7 +238,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
 def test_a_parquet_file_that_claims_more_than_memory_is_refused(tmp_path, monkeypatch):
     frame_of(500).to_parquet(tmp_path / "x.parquet")
     monkeypatch.setattr("nas.base.sizes.ALWAYS", 1000)
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 100_000})())
+    monkeypatch.setattr("psutil.virtual_memory", type("Memory", (), {"available": 100_000}))
     with pytest.raises(ValueError, match=r"x.parquet.* takes .*are free"):
         load_records(Source("parquet", tmp_path / "x.parquet"))
 

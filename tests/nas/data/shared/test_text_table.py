@@ -112,7 +112,7 @@ def test_columns_without_a_header_are_called_by_their_place(read):
 def test_a_name_that_is_there_twice_is_numbered(read):
     table = read("a,a,label\n1,2,x\n")
     assert list(table.frame.columns) == ["a", "a.1", "label"]
-    with pytest.raises(ValueError, match="one column 'a' in .*there are several"):
+    with pytest.raises(ValueError, match=r"one column 'a' in .*there are several"):
         table.check_column("a")
     assert unique_names(["a", "a.1", "a", "a"])[0] == ["a", "a.1", "a.2", "a.3"]
     assert len(set(unique_names(["a"] * 3000)[0])) == 3000
