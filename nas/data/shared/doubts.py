@@ -20,8 +20,8 @@ SAMPLE = 2000
 """Records by which most columns are told to be none of a suspicious kind."""
 FEWEST = 10
 """Records from which on it is no accident that a column numbers them."""
-SURE = math.log(1e6)
-"""A column that says the class of records by chance once in a million is worth a warning."""
+SURE = math.log(1e5)
+"""A column that says the class of all records would do so by chance less than once in a hundred thousand."""
 POSITIVE = frozenset({"1", "1.0", "true", "yes", "t", "y"})
 SENTINELS = re.compile(r"-?9{2,}|-1|-9")
 UNNAMED = re.compile(r"Unnamed: 0|__index_level_\d+__|index|level_0")
@@ -139,7 +139,11 @@ def _is_copy(found: NDArray[np.float64], labels: Ints) -> bool:
         known, values, classes, pairs = _pairs(found[rows], labels[rows])
         if not values == classes == pairs:
             return False
-    return known >= found.size / 2 and classes == np.unique(labels).size
+    return (
+        known >= found.size / 2
+        and classes == np.unique(labels).size
+        and _surprise(found, labels, known - values) > SURE
+    )
 
 
 def _determines(values: Values, labels: Ints) -> bool:
@@ -152,16 +156,20 @@ def _determines(values: Values, labels: Ints) -> bool:
         known, count, classes, pairs = _pairs(found[rows], labels[rows])
         if pairs > count or classes < 2:
             return False
-    shares = np.bincount(labels[~np.isnan(found)]) / known
-    surprise = -math.log(float((shares**2).sum()))
-    if (known - count) * surprise > SURE and count <= known / 2:
+    if _surprise(found, labels, known - count) > SURE and count <= known / 2:
         return True
     if not values.ordered:
         return False
     kept = ~np.isnan(found)
     order = np.argsort(found[kept], kind="stable")
     changes = int(np.count_nonzero(np.diff(labels[kept][order])))
-    return changes == classes - 1 and known * surprise > SURE
+    return changes == classes - 1 and _surprise(found, labels, known) > SURE
+
+
+def _surprise(found: NDArray[np.float64], labels: Ints, agreeing: int) -> float:
+    """Return how unlikely it is that so many records by chance have the class of another: minus its logarithm."""
+    known = labels[~np.isnan(found)]
+    return -agreeing * math.log(float(((np.bincount(known) / known.size) ** 2).sum()))
 
 
 def _one_hot(columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], label_column: str) -> list[str]:
