@@ -168,7 +168,9 @@ def _bench(plan: Plan) -> Bench:
     rng = np.random.default_rng(0)
     sets = {name: _records(count, 2.0 if name == "members" else 0.7, rng) for name, count in RECORDS.items()}
     members = sets["members"]
-    data = Splits(**sets, fingerprint="made up", preprocessing=unchanged(members.input_shape, members.classes))
+    data = Splits(
+        **sets, fingerprint="made up", preprocessing=unchanged(members.input_shape, members.classes), notes=()
+    )
     return Bench(
         data=data,
         attack=plan.attack,
