@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ def doubts(columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], 
     determining = [name for name, values in rest.items() if _determines(values, labels)]
     unique = [name for name, values in rest.items() if _is_unique(values)]
     monotone = [name for name, values in rest.items() if name not in unique and _is_monotone(values)]
+    blocks = [name for name, values in rest.items() if name not in monotone and _is_in_blocks(values)]
     if counting:
         notes.append(f"left out as numbers of the records: {listed(counting)}")
     if copies:
@@ -88,6 +90,11 @@ def doubts(columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], 
         notes.append(f"another whole number in every record: {listed(unique)}; if that is a name, {drop(unique)}")
     if monotone:
         notes.append(f"rising or falling with the rows: {listed(monotone)}; if that only says when, {drop(monotone)}")
+    if blocks:
+        notes.append(
+            f"each value in rows that follow each other: {listed(blocks)}; if one says whom a record is of, give "
+            f"--group-column {shlex.quote(blocks[0])}"
+        )
     notes += [
         f"column {name!r} holds {value:.0f} in {count} records, which looks like a mark for a missing value: leave "
         f"such cells empty, or {drop([name])}"
@@ -123,6 +130,13 @@ def _is_monotone(values: Values) -> bool:
     if not values.ordered or not ((steps >= 0).all() or (steps <= 0).all()):
         return False
     return int(np.count_nonzero(steps)) >= values.numbers.size / 2
+
+
+def _is_in_blocks(values: Values) -> bool:
+    """Tell whether equal values stand together, as the records of a person do."""
+    found = np.where(np.isnan(values.numbers), -np.inf, values.numbers)
+    distinct = int(np.count_nonzero(found[1:] != found[:-1])) + 1
+    return FEWEST <= distinct <= found.size / 2 and np.unique(found).size == distinct
 
 
 def _pairs(found: NDArray[np.float64], labels: Ints) -> tuple[int, int, int, int]:
