@@ -64,10 +64,7 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
     within = [trial for trial in trained if not _excess(trial, limits)]
     if not within:
         nearest = min(trained, key=lambda trial: (max(_excess(trial, limits).values()), trial.number))
-        failed = tuple(
-            f"{name} {nearest.user_attrs[name]:.4g} > {limits[name]:.4g}" for name in _excess(nearest, limits)
-        )
-        return Choice(nearest, "nearest to the limits; no candidate meets them", failed)
+        return Choice(nearest, "nearest to the limits; no candidate meets them", _failed(nearest, limits))
     if prefer:
         best = min(within, key=lambda trial: (trial.user_attrs[prefer], *trial.values, trial.number))
         others = f" of the {len(within)} candidates within the limits" if limits else f" of {len(within)} candidates"
@@ -77,6 +74,11 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
     knee = eligible[knee_index([trial.values for trial in eligible])]
     where = "the front within the limits" if limits else "the front"
     return Choice(knee, f"knee of {where}: nearest to the best value of every objective, each scaled to its range")
+
+
+def chosen(study: optuna.Study, trial: FrozenTrial) -> Choice:
+    """Take a candidate that somebody chose by its number, and say which budgets of the search it exceeds."""
+    return Choice(trial, "chosen by its number", _failed(trial, study.user_attrs.get(CONFIG, {}).get("budgets", {})))
 
 
 def non_dominated(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> NDArray[np.bool_]:
@@ -117,6 +119,10 @@ def is_metric(trial: FrozenTrial, name: str) -> bool:
     value = trial.user_attrs[name]
     is_end = any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ENDS)
     return isinstance(value, int | float) and not isinstance(value, bool) and not is_end
+
+
+def _failed(trial: FrozenTrial, limits: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(f"{name} {trial.user_attrs[name]:.4g} > {limits[name]:.4g}" for name in _excess(trial, limits))
 
 
 def _excess(trial: FrozenTrial, limits: Mapping[str, float]) -> dict[str, float]:

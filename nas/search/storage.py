@@ -29,6 +29,7 @@ from nas.search import journal
 from nas.search import schema
 from nas.search import storage_url
 from nas.search.config import differences
+from nas.search.config import widened
 from nas.search.origin import changes
 from nas.search.origin import origin_of
 from nas.search.plan import Plan
@@ -194,8 +195,11 @@ def _check_same(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial]) 
         raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
     schema.check(config.name, attrs, len(study.directions), trials)
     if changed := differences(config, attrs[CONFIG]):
+        wider = widened(config, attrs[CONFIG])
+        # Candidates of the narrower choice would count as if they had been sampled from the wider one.
+        how = f"a wider choice of {', '.join(wider)} needs a study of its own: " if wider else ""
         raise ValueError(
-            f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "
+            f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); {how}"
             "go on with the old ones, or choose another --name"
         )
     check_origin(plan, attrs)
