@@ -212,8 +212,8 @@ def check_allowed(where: str, *names: str) -> None:
     for name in names:
         if not is_allowed(name):
             raise ValueError(
-                f"{where} names the module {name!r}, whose code would run here: give --plugin {shlex.quote(name)} if you "
-                "trust it"
+                f"{where} names the module {name!r}, whose code would run here: give --plugin {shlex.quote(name)} if "
+                "you trust it"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 import time
@@ -16,10 +17,12 @@ from typing import Any
 
 import optuna
 import psutil
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,8 +40,12 @@ from nas.search.storage_url import is_database
 
 CONFIG, TASK, ORIGIN = schema.CONFIG, schema.TASK, schema.ORIGIN
 JOURNAL = "journal.log"
-# Processes that open a new database at once all try to make its tables, and one of them succeeds.
-SECONDS_TO_MAKE_TABLES = 10
+# Processes that open a new database at once all try to make its tables, and one of them succeeds. The others wait for
+# it, and on a busy server that takes a while.
+SECONDS_TO_MAKE_TABLES = 60
+# What PostgreSQL (a unique violation in its catalogue, too), MySQL and SQLite say to those others, beside SQLAlchemy's
+# kinds of errors: MySQL and SQLite call an existing table an operational error, like a server that is not there.
+MADE_AT_ONCE = re.compile(r"already exists|concurrently|deadlock|database is locked|Duplicate entry", re.IGNORECASE)
 # What SQLAlchemy and Optuna raise on a database or journal that is not theirs; Optuna asserts that it knows a record.
 UNREADABLE = (
     SQLAlchemyError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError, OverflowError,
@@ -182,10 +189,16 @@ def _connect(url: str) -> BaseStorage:
     while True:
         try:
             return optuna.storages.get_storage(url)
-        except (IntegrityError, ProgrammingError):
-            if time.monotonic() > give_up:
+        except (DBAPIError, StorageInternalError) as error:
+            if not _is_made_at_once(error) or time.monotonic() > give_up:
                 raise
-        time.sleep(0.1)
+        time.sleep(random.uniform(0.05, 0.3))  # noqa: S311 - processes that met once should not meet again
+
+
+def _is_made_at_once(error: Exception) -> bool:
+    """Tell whether a database failed to open because another process makes its tables at the same time."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return isinstance(cause, IntegrityError | ProgrammingError) or MADE_AT_ONCE.search(str(cause)) is not None
 
 
 def _check_same(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:

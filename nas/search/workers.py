@@ -35,6 +35,8 @@ from nas.search.study import note_death
 
 Work: TypeAlias = Callable[[Plan, optuna.Study], None]
 SECONDS_BETWEEN_LOOKS = 0.25
+ENDED = (0, 2)
+"""Exit codes of workers that found nothing left to do, or that said what was wrong."""
 log = logging.getLogger("nas")
 
 
@@ -106,8 +108,8 @@ class _Crew:
                 self._processes[-1].start()
 
     def is_at_work(self) -> bool:
-        """Tell whether a worker is still there, or died and is to be replaced."""
-        return any(process.exitcode is None or process.exitcode < 0 for process in self._processes)
+        """Tell whether a worker is still there, or ended badly, which `replace_the_dead` has to see."""
+        return any(process.exitcode not in ENDED for process in self._processes)
 
     def hear(self) -> None:
         """Log what the workers say, once if several say the same, and raise what they failed of.
@@ -131,7 +133,7 @@ class _Crew:
         Raises:
             RuntimeError: If one ended otherwise than by such a death, or too many died with nothing trained in between.
         """
-        ended = [process for process in self._processes if process.exitcode not in (None, 0, 2)]
+        ended = [process for process in self._processes if process.exitcode not in (None, *ENDED)]
         if ended:
             self.hear()  # what they took last may have been said after the last look
         for process in ended:

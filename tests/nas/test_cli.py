@@ -230,7 +230,8 @@ def test_a_list_of_something_else(nas):
     result = nas("list", "engines")
     assert (result.code, result.out) == (2, "")
     assert result.err == (
-        "nas: no list of 'engines'; there are ['spaces', 'datasets', 'attacks', 'defences', 'metrics', 'devices', 'runs']\n"
+        "nas: no list of 'engines'; there are ['spaces', 'datasets', 'attacks', 'defences', 'metrics', 'devices', "
+        "'runs']\n"
     )
 
 

@@ -117,9 +117,9 @@ def own_file(tmp_path, monkeypatch):
     path.write_text("COUNT = []\ndef make_space(shape, classes):\n    return (shape, classes)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(plugins.TRUSTED, "")
-    yield path
     for name in [name for name in sys.modules if name.startswith(plugins.BY_PATH)]:
-        del sys.modules[name]
+        monkeypatch.delitem(sys.modules, name)
+    return path
 
 
 def test_a_file_is_loaded_by_its_path_once_it_is_trusted(own_file):

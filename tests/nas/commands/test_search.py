@@ -365,9 +365,7 @@ def test_plugins_by_path_are_searched_with_continued_and_picked(nas, files_of_on
     # The run is data: it imports nothing unless the files are named here, by whatever path.
     refused = nas("search", settings, "--trials", "2")
     assert refused.code == 2
-    assert (
-        f"names the module '{space}', whose code would run here: give --plugin {space} if you trust it" in refused.err
-    )
+    assert f"names the module '{space}', whose code would run here: give --plugin '{space}' if you" in refused.err
     assert nas("show", "digits-three").code == 2
     plugins = ("--plugin", "../plug ins/three.py", "--plugin", defence)
     assert nas("search", settings, "--trials", "2", *plugins).code == 0

@@ -143,6 +143,15 @@ def test_a_worker_that_dies_after_its_trial_has_ended_counts_for_nothing(plan):
     assert "broken_off" not in study.get_trials()[0].user_attrs
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "goes_on"), [(None, True), (-11, True), (3, True), (1, True), (0, False), (2, False)]
+)
+def test_a_crew_is_looked_at_until_every_worker_has_ended_well_or_said_why(plan, exit_code, goes_on):
+    crew = crew_of(plan)
+    crew._processes = [SimpleNamespace(pid=7, exitcode=0), SimpleNamespace(pid=8, exitcode=exit_code)]
+    assert crew.is_at_work() == goes_on
+
+
 def test_what_a_worker_took_just_before_it_died_is_heard(plan, monkeypatch):
     study = open_study(plan)
     search.propose(plan, study).lock.release()
