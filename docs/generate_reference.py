@@ -35,9 +35,12 @@ from nas.calibration.measurements import CalibrationReport
 from nas.calibration.this_machine import Hosted
 from nas.cli import app
 from nas.commands import list as listing
+from nas.commands.examples import EXAMPLES
 from nas.deploy.timing import Timing
 from nas.pricing.limits import Limit
+from nas.runs.listing import Listed
 from nas.runs.progress import Counts
+from nas.runs.retrained import Retrained
 from nas.search.config import ENGINES
 from nas.search.config import MAY_CHANGE
 from nas.search.config import SAMPLERS
@@ -94,6 +97,8 @@ DESCRIBED: dict[str, type] = {
     "Layer": Layer,
     "CalibrationReport": CalibrationReport,
     "Hosted": Hosted,
+    "Retrained": Retrained,
+    "Listed": Listed,
 }
 # Constants that docstrings name, with what they hold.
 CONSTANTS: dict[str, Iterable[str]] = {
@@ -162,7 +167,8 @@ def commands() -> str:
     """Write all commands with their arguments and options."""
     lines = [
         "A mistake of the user ends in one line and exit code 2. Ctrl-C ends a command with exit code 130.",
-        "`nas COMMAND --help` prints what stands here.",
+        "`nas COMMAND --help` prints what stands here. `nas --version` prints the version.",
+        "`nas --install-completion` lets the shell complete commands, options, names and runs.",
         "",
     ]
     for info in app.registered_commands:
@@ -187,7 +193,8 @@ def command(name: str, run: Callable[..., Any]) -> list[str]:
     lines = [f"## nas {name}", "", f"    nas {name} {usage}".rstrip() + " [OPTIONS]", ""]
     lines += [(inspect.getdoc(run) or "").strip(), ""]
     lines += table(("argument", "", "meaning"), arguments) if arguments else []
-    return lines + table(("option", "value", "default", "meaning"), options)
+    lines += table(("option", "value", "default", "meaning"), options)
+    return [*lines, "Examples:", "", *(f"    {example}" for example in EXAMPLES[name]), ""]
 
 
 def unwrapped(hint: Any) -> tuple[Any, ArgumentInfo | OptionInfo | None]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from nas.commands import completion
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
@@ -34,14 +35,23 @@ def estimate(
     architecture: Annotated[
         str | None,
         typer.Argument(
-            help="JSON of parameters, a JSON file, RUN:NUMBER, or an nb201 cell (default: the space's reference)."
+            help="JSON of parameters, a JSON file, RUN:NUMBER, or an nb201 cell (default: the space's reference).",
         ),
     ] = None,
     *,
-    space: Annotated[str | None, typer.Option(help="Search space of the parameters (default: conv).")] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="Search space of the parameters (default: conv).", autocompletion=completion.spaces),
+    ] = None,
     input_shape: InputShape = None,
     classes: Classes = None,
-    device: Annotated[str, typer.Option(help="Device, a device file of your own, or all.")] = "stm32h747",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Device, a device file of your own, or all (default: the run's own for RUN:NUMBER, else stm32h747).",
+            autocompletion=completion.devices,
+        ),
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="Refuse if the device was measured with another inference engine.")
     ] = None,
@@ -61,8 +71,10 @@ def estimate(
     from nas.pricing import crosscheck
     from nas.runs import networks
     from nas.runs import tables
+    from nas.search.config import SearchConfig
 
     trust(plugin, space)
+    device = device or networks.device_of(architecture, runs) or SearchConfig.model_fields["device"].default
     _check_flags(device, engine, one={"--by-layer": by_layer, "--plot": plot, "--from": table})
     if table or output:
         others = {"ARCHITECTURE": architecture, "--by-layer": by_layer, "--plot": plot, "--check": check}
@@ -185,7 +197,7 @@ def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, A
     told = advice(layers, network, chip)
     if as_json:
         return {"basis": _basis(chip), "layers": [asdict(layer) for layer in layers], "advice": told}
-    show_table(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"))
+    show_table(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"), keys=2)
     _say_basis(device, sum(layer.latency_ms for layer in layers))
     for line in told:
         say(line)

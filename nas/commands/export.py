@@ -50,6 +50,7 @@ def export(
     """Write float32.onnx and int8.onnx. A file that does not agree with PyTorch is not written."""
     from nas.deploy.deployed import write
     from nas.runs.networks import find_network
+    from nas.runs.retrained import VOID
 
     trust(plugin, space)
     chosen = precisions(precision)
@@ -63,6 +64,9 @@ def export(
             agrees = f"{exported.agreement:.1%} of {len(found.check)} records get PyTorch's class"
             weights = "" if found.trained else "; random weights, for timing only"
             say(f"written to {exported.path}: {exported.size_kib:,.1f} KiB, {agrees}{weights}")
+    if found.is_retrained and not as_json:
+        say(VOID)
     if as_json:
         about = {"key": found.architecture.key, "trained": found.trained, "records": len(found.check)}
+        about |= {"void": VOID} if found.is_retrained else {}
         typer.echo(json.dumps({**about, "files": written}))

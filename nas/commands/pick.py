@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from nas.commands.options import Json
 from nas.commands.options import Plugins
+from nas.commands.options import Run
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import limits
@@ -19,7 +21,7 @@ from nas.commands.options import trust
 
 
 def pick(
-    run: str,
+    run: Run,
     *,
     maximum: Annotated[
         list[str] | None, typer.Option("--max", help="Upper limit of a metric, METRIC=NUMBER; may be repeated.")
@@ -33,30 +35,43 @@ def pick(
     no_error_ceiling: Annotated[
         bool, typer.Option("--no-error-ceiling", help="Choose also what errs more than quick baselines allow.")
     ] = False,
+    number: Annotated[
+        int | None, typer.Option(help="Number of the candidate to pick, instead of a choice by --max and --prefer.")
+    ] = None,
+    retrain_on_all: Annotated[
+        bool,
+        typer.Option(
+            "--retrain-on-all",
+            help="Also train the candidate anew on members, non-members and validation records, beside the pick. "
+            "Error, leakage and audits are not those of that network.",
+        ),
+    ] = False,
     storage: Storage = None,
     runs: Runs = Path("runs"),
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Choose one candidate, print the reason, and write its architecture, weights and card."""
-    from dataclasses import asdict
-
     from nas.pricing.limits import LOOK_BEYOND
     from nas.runs import picks
     from nas.runs import report
+    from nas.runs import retrained
     from nas.runs.front_and_knee import choose
+    from nas.runs.front_and_knee import chosen
     from nas.runs.front_and_knee import exceeded_by
     from nas.runs.front_and_knee import limits_to_pick_by
     from nas.runs.run import open_run
 
     trust(plugin)
+    if number is not None and (given := [flag for flag, value in (("--max", maximum), ("--prefer", prefer)) if value]):
+        raise ValueError(f"expected --number without {' and '.join(given)}: it names the candidate")
     opened = open_run(run, runs, storage)
     study = opened.study
     wanted = limits(maximum, "--max")
     within = limits_to_pick_by(study, wanted, device_limits=not no_device_limits, error_ceiling=not no_error_ceiling)
-    choice = choose(study, within, prefer)
+    choice = choose(study, within, prefer) if number is None else chosen(opened.trained(number), within)
     told = {"limits": [asdict(limit) for limit in choice.limits]}
-    if choice.failed:
+    if choice.failed and number is None:
         nearest = f"candidate {choice.trial.number} is nearest"
         if as_json:
             row = report.row(study, choice.trial)
@@ -65,14 +80,21 @@ def pick(
         beyond = "".join(f"; {LOOK_BEYOND[kind]} looks beyond" for kind in kinds if kind in LOOK_BEYOND)
         raise ValueError(f"no candidate meets the limits; {nearest}: {', '.join(choice.failed)}{beyond}")
     written = picks.write(opened, choice)
+    anew = retrained.write(opened, choice.trial, written) if retrain_on_all else None
     if as_json:
         picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
-        typer.echo(json.dumps({**picked, **told}))
+        over = {"failed": choice.failed} if choice.failed else {}
+        more = {} if anew is None else {"retrained": {**asdict(anew), "folder": str(anew.folder)}}
+        typer.echo(json.dumps({**picked, **told, **over, **more}))
         return
     say(f"candidate {choice.trial.number}: {choice.reason}")
+    if choice.failed:
+        say(f"warning: it is over a limit of the search: {', '.join(choice.failed)}")
     for limit in choice.limits:
         say(limit.line)
     show_table(report.front_table(study, [choice.trial]))
     for line in report.misfit_lines(study, [choice.trial]):
         say(line)
     say(f"written to {written}")
+    if anew is not None:
+        say(f"trained anew on {anew.records:,} records, written to {anew.folder}: {anew.void}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nas.commands import completion
 from nas.commands.options import INTERRUPTED
 from nas.commands.options import Json
 from nas.commands.options import Plugins
@@ -36,8 +38,12 @@ def search(
     name: Annotated[
         str | None, typer.Option(help="Name of the run. An existing run of this name is continued.")
     ] = None,
-    space: Annotated[str | None, typer.Option(help="Search space (see nas list spaces).")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Data set (see nas list datasets).")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Search space (see nas list spaces).", autocompletion=completion.spaces)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set (see nas list datasets).", autocompletion=completion.datasets)
+    ] = None,
     data_path: Annotated[Path | None, typer.Option(help="Folder or file with the data.")] = None,
     test_path: Annotated[
         Path | None, typer.Option(help="File or folder with the test part, if it is not in the same one.")
@@ -66,7 +72,11 @@ def search(
         int | None, typer.Option(help="Number of training records; as many non-members are attacked.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Target device (see nas list devices), or a device file of your own.")
+        str | None,
+        typer.Option(
+            help="Target device (see nas list devices), or a device file of your own.",
+            autocompletion=completion.devices,
+        ),
     ] = None,
     objectives: Annotated[
         str | None, typer.Option(help="Metrics to minimise, comma-separated (see nas list metrics).")
@@ -82,10 +92,16 @@ def search(
         typer.Option("--no-error-ceiling", help="Put also what errs more than quick baselines allow on the front."),
     ] = False,
     attack: Annotated[
-        str | None, typer.Option(help="Membership attack that measures leakage (see nas list attacks).")
+        str | None,
+        typer.Option(
+            help="Membership attack that measures leakage (see nas list attacks).", autocompletion=completion.attacks
+        ),
     ] = None,
     defences: Annotated[
-        str | None, typer.Option(help="Defences to sample from, comma-separated (see nas list defences).")
+        str | None,
+        typer.Option(
+            help="Defences to sample from, comma-separated (see nas list defences).", autocompletion=completion.defences
+        ),
     ] = None,
     references: Annotated[
         int | None, typer.Option(help="Number of reference networks that the attack compares with.")
@@ -214,10 +230,11 @@ def _how_to_continue(config: SearchConfig, runs: Path) -> str:
     """Say how to continue a stopped search."""
     from nas.search.config import modules_in
 
-    where = "" if runs == Path("runs") else f" --runs {runs}"
-    trusted = "".join(f" --plugin {name}" for name in modules_in(config.model_dump()))
-    trusted += f" --nni-config {config.nni_config}" if config.nni_config else ""
-    return f"To continue: nas search {runs / config.name / 'config.toml'}{where}{trusted}"
+    command = ["nas", "search", str(runs / config.name / "config.toml")]
+    command += [] if runs == Path("runs") else ["--runs", str(runs)]
+    command += [part for name in modules_in(config.model_dump()) for part in ("--plugin", name)]
+    command += ["--nni-config", str(config.nni_config)] if config.nni_config else []
+    return f"To continue: {shlex.join(command)}"
 
 
 def _check_engine(config: SearchConfig, *, yes: bool) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from nas.commands.options import Json
 from nas.commands.options import Plugins
+from nas.commands.options import Run
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import say
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def show(
-    run: str,
+    run: Run,
     *,
     storage: Storage = None,
     runs: Runs = Path("runs"),

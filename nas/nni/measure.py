@@ -21,6 +21,7 @@ SECONDS = "seconds_"
 # Stand in a result for the reason, where a training gave no numbers: an outcome, the machine's fault, or a bug.
 DIVERGED = "diverged"
 OUT_OF_MEMORY = "out_of_memory"
+DIED = "died"
 FAILED = "failed"
 # Starts the names of what a defence states beside the measures that every candidate has.
 GUARANTEE = "guarantee_"

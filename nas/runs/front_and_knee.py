@@ -126,6 +126,11 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
     return Choice(knee, reason, limits)
 
 
+def chosen(trial: FrozenTrial, limits: Sequence[Limit]) -> Choice:
+    """Take a candidate that somebody chose by its number, and say which limits it exceeds."""
+    return Choice(trial, "chosen by its number", tuple(limits), told(trial, limits))
+
+
 def non_dominated(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> NDArray[np.bool_]:
     """Tell which rows are not dominated: no other row is as low in every column and lower in one.
 

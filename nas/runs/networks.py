@@ -14,7 +14,9 @@ from nas.base import files
 from nas.base import plugins
 from nas.base import sizes
 from nas.base.reading import parse_json
+from nas.runs.retrained import RETRAINED_ON
 from nas.runs.run import open_run
+from nas.search.config import load_config
 from nas.search.study import WEIGHTS
 from nas.training.defence import deployed_network
 from search_spaces.graph.architecture import Architecture
@@ -81,8 +83,28 @@ def _decoded(found: Any, where: str, space: str, input_shape: Shape | None, clas
     return made.decode({**made.reference, **found})
 
 
+def device_of(text: str | None, runs: Path) -> str | None:
+    """Return the device of the run that a text names a candidate or a pick of, None where it names no run.
+
+    Args:
+        text: What `read_architecture` or `find_network` takes.
+        runs: Folder of all runs.
+
+    Raises:
+        ValueError: If the run cannot be opened.
+    """
+    if not text or text.lstrip().startswith("{"):
+        return None
+    if (path := Path(text)).exists():
+        folder = path.resolve() if path.is_dir() else path.resolve().parent
+        settings = folder.parent.parent / "config.toml"
+        return load_config(settings, {}).device if folder.parent.name == "picks" and settings.is_file() else None
+    name, _, number = text.rpartition(":")
+    return open_run(name, runs).config.device if name and number.isdigit() else None
+
+
 def _from_run(text: str, runs: Path) -> Architecture:
-    name, _, number = text.partition(":")
+    name, _, number = text.rpartition(":")
     if not number.isdigit():
         raise ValueError(f"expected JSON, a file or RUN:NUMBER; got {text!r}, and there is no such file")
     run = open_run(name, runs)
@@ -116,6 +138,7 @@ class UserNetwork:
         trained: Whether its weights are trained; if not, they are random, for timing only.
         calibration: `(records, *input_shape)`, to set the 8-bit ranges.
         check: `(records, *input_shape)`, to compare with PyTorch.
+        is_retrained: Whether the weights are those of a pick that was trained anew on all records.
     """
 
     architecture: Architecture
@@ -123,6 +146,7 @@ class UserNetwork:
     trained: bool
     calibration: Tensor
     check: Tensor
+    is_retrained: bool = False
 
 
 def find_network(
@@ -145,14 +169,16 @@ def find_network(
     if text and Path(text).is_dir():
         folder = Path(text)
         architecture, network = read_pick(folder)
-        return UserNetwork(architecture, network, True, *_records_of_run(folder.resolve().parent.parent))
+        records = _records_of_run(folder.resolve().parent.parent)
+        is_retrained = RETRAINED_ON in files.read_json(folder / "architecture.json")
+        return UserNetwork(architecture, network, True, *records, is_retrained)
     architecture = read_architecture(text, space, input_shape, classes, runs)
     check_buildable(architecture)
     largest = max(op.size for op in architecture.ops)
     count = max(1, min(RANDOM_RECORDS, VALUES_AT_ONCE // largest))
     shape = (2, count, *architecture.input_shape)
-    records = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return UserNetwork(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
+    made_up = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return UserNetwork(architecture, build(architecture, seed=seed).eval(), False, made_up[0], made_up[1])
 
 
 def check_buildable(architecture: Architecture) -> None:

@@ -163,7 +163,8 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
         cells = [_cell(trial, name) for name in names]
         bits = bits_of(architecture_of(study, trial)).replace(" A ", "\nA ")
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
-        defence = described(defence_of(study, trial), parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
+        name = plugins.short_name(defence_of(study, trial))
+        defence = described(name, parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
         table.add_row(str(trial.number), *cells, bits, defence)
     return table
 

@@ -32,6 +32,7 @@ from pydantic import Tag
 from pydantic import ValidationError
 from pydantic import model_validator
 
+from nas.base import plugins
 from nas.base import sizes
 from nas.base.reading import read_toml
 from nas.preprocessing.transforms import TRANSFORMS
@@ -44,6 +45,8 @@ from search_spaces.graph.architecture import ParamValue
 
 SAMPLERS = ("tpe", "nsga2", "random")
 ENGINES = ("optuna", "nni", "nni-service")
+PLUGINS = ("space", "dataset", "attack")
+"""Settings that name one plug-in each; `defences` names several, and `defence_parameters` sets theirs by name."""
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
 # (the data themselves are compared by their fingerprint).
 MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path", "test_path"})
@@ -166,7 +169,8 @@ class SearchConfig(BaseModel):
 
     Attributes:
         name: Names the run's folder and the Optuna study; made of data set and space when not given.
-        space: A file of `search_spaces`.
+        space: A file of `search_spaces`. Like a data set, an attack and a defence, it may also be a module of your own,
+            by its dotted name or by the path of its file.
         dataset: A file of `nas/data`.
         data_path: Folder or file of the data, for data sets that do not come with a dependency.
         test_path: File or folder of the official test part, where it is apart from the rest.
@@ -240,6 +244,7 @@ class SearchConfig(BaseModel):
     def _named(cls, values: dict[str, Any]) -> dict[str, Any]:
         dataset, space = values.get("dataset", "digits"), values.get("space", "conv")
         # Not every name of a module is a good name of a folder.
+        dataset, space = (plugins.short_name(str(name)) for name in (dataset, space))
         return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"{dataset}-{space}").lstrip("._-") or "run", **values}
 
     @model_validator(mode="after")
@@ -301,12 +306,12 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
 
 
 def modules_in(values: Mapping[str, Any]) -> list[str]:
-    """List the modules of a user's own that settings name as plug-ins, by their dotted names.
+    """List the modules of a user's own that settings name as plug-ins, by their dotted names or their paths.
 
-    >>> modules_in({"space": "mlp", "attack": "my_company.attacks", "defences": ["none", "my_company.noise"]})
-    ['my_company.attacks', 'my_company.noise']
+    >>> modules_in({"space": "mlp", "attack": "my_company.attacks", "defences": ["none", "/my/noise.py"]})
+    ['my_company.attacks', '/my/noise.py']
     """
-    named = [*(values.get(name) for name in ("space", "dataset", "attack")), *(values.get("defences") or ())]
+    named = [*(values.get(name) for name in PLUGINS), *(values.get("defences") or ())]
     return [name for name in named if isinstance(name, str) and "." in name]
 
 
@@ -349,6 +354,29 @@ def differences(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def widened(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
+    """List the settings that now allow all that a study was started with, and more: a longer list, a wider range."""
+    now, then = _flat(ours.model_dump(mode="json")), _flat(stored)
+    choices = [name for name in now if name.startswith(("recipe.", "defence_parameters.")) or name == "defences"]
+    return sorted(name for name in choices if name in then and _is_wider(now[name], then[name]))
+
+
+def _is_wider(now: Any, then: Any) -> bool:
+    """Tell whether one setting (a value, a list, a range) holds all of another one, and is not the same.
+
+    >>> _is_wider({"low": 5, "high": 40, "log": False}, {"low": 10, "high": 40, "log": False}), _is_wider([1, 2], 1)
+    (True, True)
+    >>> _is_wider([1, 2], [2, 3]), _is_wider(3, 3), _is_wider({"low": 5, "high": 9, "log": False}, 4)
+    (False, False, False)
+    """
+    if now == then:
+        return False
+    if isinstance(now, Mapping):
+        ends = extremes_of(Range(**then) if isinstance(then, Mapping) else then)
+        return all(isinstance(end, int | float) and now["low"] <= end <= now["high"] for end in ends)
+    return isinstance(now, list) and not isinstance(then, Mapping) and set(extremes_of(then)) <= set(now)
+
+
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Name the settings of a table (recipe, budgets, teacher, one defence's parameters) one by one."""
     flat = {}
@@ -369,6 +397,17 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             return not storage_url.is_database(storage_url.checked(text))
         return name in ("data_path", "test_path", "nni_config") or (name == "device" and text.endswith(".toml"))
 
+    def full(value: Any) -> Any:
+        return plugins.full_name(value, folder) if isinstance(value, str) else value
+
+    values = dict(values)
+    for name in PLUGINS:
+        if name in values:
+            values[name] = full(values[name])
+    if isinstance(defences := values.get("defences"), list | tuple):
+        values["defences"] = [full(value) for value in defences]
+    if isinstance(parameters := values.get("defence_parameters"), Mapping):
+        values["defence_parameters"] = {full(name): value for name, value in parameters.items()}
     return {
         # os.path leaves a user that does not exist as it is; pathlib raises a RuntimeError.
         name: str((folder / os.path.expanduser(value)).resolve()) if is_path(name, value) else value  # noqa: PTH111

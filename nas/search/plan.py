@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,6 +54,10 @@ DEFENCE_PARAMETERS = "defence_parameters"
 POINTS_PRICED = 1000
 
 
+def _to_nobody(_trial: int) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A configuration with every name replaced by what it names.
@@ -71,6 +76,8 @@ class Plan:
         distributions: All that is sampled: the space's parameters, the searched parts of the recipe, the defence, and
             the parameters of every defence as `defence.parameter`. Those of a defence that was not chosen are ignored.
         teacher: The network that distilled candidates learn from; None for each one's own float twin.
+        notice: Called with the number of each trial that this process begins to work on: who started the process then
+            knows what it died of.
     """
 
     config: SearchConfig
@@ -85,6 +92,7 @@ class Plan:
     defence_settings: Mapping[str, DefenceSettings]
     distributions: Distributions
     teacher: Candidate | None
+    notice: Callable[[int], None] = _to_nobody
 
     @property
     def limits(self) -> tuple[Limit, ...]:

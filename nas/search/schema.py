@@ -51,6 +51,8 @@ BASELINES = "baselines"
 LISTS = TypeAdapter(list[Limit])
 MOST_LISTED = 1000
 """Limits or baselines of one study."""
+BROKEN_OFF = "broken_off"
+"""Attribute of a trial: a list with the reason of each training that broke off without a result."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
 """Settings that are read of a study as they stand, without the defaults of the program that reads them."""
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
@@ -240,6 +242,9 @@ def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, needed: 
     for name in TEXTS:
         if not isinstance(attrs.get(name, ""), str):
             raise ValueError(f"expected a text as {name!r} of {where}; got {attrs[name]!r}")
+    broken_off = attrs.get(BROKEN_OFF, [])
+    if not (isinstance(broken_off, list) and all(isinstance(reason, str) for reason in broken_off)):
+        raise ValueError(f"expected a list of texts as {BROKEN_OFF!r} of {where}; got {broken_off!r}")
     if "key" in attrs and not (isinstance(attrs["key"], str) and KEY.fullmatch(attrs["key"])):  # it names a file
         raise ValueError(f"expected sixteen hex digits as 'key' of {where}; got {attrs['key']!r}")
     if "defence" in trial.params and trial.params["defence"] not in config.defences:

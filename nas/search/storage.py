@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 import time
@@ -17,10 +18,12 @@ from typing import Any
 
 import optuna
 import psutil
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,6 +36,7 @@ from nas.search import journal
 from nas.search import schema
 from nas.search import storage_url
 from nas.search.config import differences
+from nas.search.config import widened
 from nas.search.origin import changes
 from nas.search.origin import origin_of
 from nas.search.plan import Plan
@@ -42,8 +46,12 @@ from nas.training.baselines import train_baselines
 
 CONFIG, TASK, ORIGIN, DATA = schema.CONFIG, schema.TASK, schema.ORIGIN, schema.DATA
 JOURNAL = "journal.log"
-# Processes that open a new database at once all try to make its tables, and one of them succeeds.
-SECONDS_TO_MAKE_TABLES = 10
+# Processes that open a new database at once all try to make its tables, and one of them succeeds. The others wait for
+# it, and on a busy server that takes a while.
+SECONDS_TO_MAKE_TABLES = 60
+# What PostgreSQL (a unique violation in its catalogue, too), MySQL and SQLite say to those others, beside SQLAlchemy's
+# kinds of errors: MySQL and SQLite call an existing table an operational error, like a server that is not there.
+MADE_AT_ONCE = re.compile(r"already exists|concurrently|deadlock|database is locked|Duplicate entry", re.IGNORECASE)
 # What SQLAlchemy and Optuna raise on a database or journal that is not theirs; Optuna asserts that it knows a record.
 UNREADABLE = (
     SQLAlchemyError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError, OverflowError,
@@ -187,10 +195,16 @@ def _connect(url: str) -> BaseStorage:
     while True:
         try:
             return optuna.storages.get_storage(url)
-        except (IntegrityError, ProgrammingError):
-            if time.monotonic() > give_up:
+        except (DBAPIError, StorageInternalError) as error:
+            if not _is_made_at_once(error) or time.monotonic() > give_up:
                 raise
-        time.sleep(0.1)
+        time.sleep(random.uniform(0.05, 0.3))  # noqa: S311 - processes that met once should not meet again
+
+
+def _is_made_at_once(error: Exception) -> bool:
+    """Tell whether a database failed to open because another process makes its tables at the same time."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return isinstance(cause, IntegrityError | ProgrammingError) or MADE_AT_ONCE.search(str(cause)) is not None
 
 
 def _check_same(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
@@ -200,8 +214,11 @@ def _check_same(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial]) 
         raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
     schema.check(config.name, attrs, len(study.directions), trials)
     if ORIGIN in attrs and (changed := differences(config, attrs[CONFIG])):
+        wider = widened(config, attrs[CONFIG])
+        # Candidates of the narrower choice would count as if they had been sampled from the wider one.
+        how = f"a wider choice of {', '.join(wider)} needs a study of its own: " if wider else ""
         raise ValueError(
-            f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "
+            f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); {how}"
             "go on with the old ones, or choose another --name"
         )
     check_origin(plan, attrs)

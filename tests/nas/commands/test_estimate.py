@@ -11,6 +11,7 @@ import pytest
 
 from estimators.devices.files import available_devices
 from estimators.devices.files import load_device
+from nas.search.storage import load_study
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
 IMAGES = ("--input-shape", "3,16,16")
@@ -400,3 +401,21 @@ def test_json_nested_beyond_all_measure_is_refused(refused, tmp_path):
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert refused("estimate", tmp_path / "deep.json").endswith("it is nested too deeply")
     assert "nested deeper than 50 levels" in refused("estimate", '{"depth": ' + "[" * 90 + "]" * 90 + "}")
+
+
+def test_a_candidate_of_a_run_is_priced_on_the_runs_own_device(nas, own_run):
+    config = own_run.folder / "config.toml"
+    other = "stm32l4r5"
+    study = load_study("small", own_run.folder, None)
+    study.set_user_attr("config", {**study.user_attrs["config"], "device": other})
+    runs = ("--json", "--runs", own_run.runs)
+    told = json.loads(nas("estimate", "small:0", *runs).out)
+    assert told["device"] == other
+    assert told["latency_ms"] == json.loads(nas("estimate", "small:0", "--device", other, *runs).out)["latency_ms"]
+    assert json.loads(nas("estimate", "small:0", "--device", "stm32h747", *runs).out)["device"] == "stm32h747"
+    assert json.loads(nas("estimate", "{}", *runs).out)["device"] == "stm32h747"
+    config.write_text(config.read_text().replace("stm32h747", other))
+    nas("pick", "small", "--number", "0", *runs)
+    pick = own_run.folder / "picks" / "0" / "architecture.json"
+    if pick.exists():
+        assert json.loads(nas("estimate", pick, *runs).out)["device"] == other

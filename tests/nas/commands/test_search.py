@@ -15,10 +15,16 @@ import pytest
 import torch
 
 from nas.base import files
+from nas.base.plugins import trust
+from nas.search import workers
 from nas.search.config import load_config
 from nas.search.config import parse_config
+from nas.search.plan import resolve
 from nas.search.storage import load_study
+from nas.search.storage import open_study
 from tests.small_search import SMALL
+from tests.small_search import TINY_SPACE
+from tests.small_search import settings
 from tests.small_search import snapshot
 
 
@@ -147,6 +153,28 @@ def test_a_changed_setting_is_refused_and_named(nas, own_run, no_training):
     result = nas("search", *SMALL, *runs, "--objectives", "error")
     assert "objectives: was ['error', 'leakage', 'latency_ms'], now ['error']" in result.err
     assert before.items() <= snapshot(own_run.runs).items()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ("--epochs", "2:9"),
+            "); a wider choice of recipe.epochs needs a study of its own: go on with the old ones, or",
+        ),
+        (("--defences", "none,gecko,early_stopping"), "); a wider choice of defences needs a study of its own: go on"),
+        (("--epochs", "4:9"), "now {'low': 4, 'high': 9, 'log': False}); go on with the old ones, or"),
+        (("--defences", "none"), "now ['none']); go on with the old ones, or"),
+    ],
+)
+def test_a_wider_choice_of_a_running_study_is_refused_and_says_how(refused, own_run, flags, said):
+    arguments = list(SMALL)
+    if flags[0] == "--epochs":
+        del arguments[arguments.index("--epochs") : arguments.index("--epochs") + 2]
+    line = refused("search", *arguments, *flags, "--name", "small", runs=own_run.runs)
+    assert line.startswith("the run 'small' was started with other settings (")
+    assert said in line
+    assert line.endswith("choose another --name")
 
 
 @pytest.mark.parametrize("flags", [("--trials", "9"), ("--workers", "2"), ("--trials", "3", "--workers", "1")])
@@ -380,3 +408,83 @@ def test_a_run_leaves_its_settings_and_what_it_ran_on(trained_run):
     assert environment["cores"] >= 1
     names = {path.name for path in trained_run.folder.iterdir() if not path.name.startswith(".")}
     assert names == {"config.toml", "environment.json", "front.json", "journal.log", "models", "timings.jsonl"}
+
+
+# Plug-ins by the paths of their files.
+
+
+SHIFTED = """
+from dataclasses import replace
+
+PARAMETERS = {"by": {"low": 0.1, "high": 0.5}}
+
+def defend(setup, teach, by):
+    return replace(setup, features=setup.features + by)
+"""
+
+
+@pytest.fixture
+def files_of_ones_own(tmp_path, monkeypatch):
+    """A space and a defence as files in a folder beside the current one, which is not on the path."""
+    monkeypatch.setenv("GECKO_NAS_PLUGINS", "")
+    (tmp_path / "plug ins").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "plug ins" / "three.py").write_text(TINY_SPACE)
+    (tmp_path / "plug ins" / "shifted.py").write_text(SHIFTED)
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "plug ins"
+
+
+def test_plugins_by_path_are_searched_with_continued_and_picked(nas, files_of_ones_own, in_process):
+    space, defence = files_of_ones_own / "three.py", files_of_ones_own / "shifted.py"
+    flags = ("--members", "120", "--references", "2", "--trials", "1", "--epochs", "2", "--workers", "1")
+    first = nas("search", "--space", "../plug ins/three.py", "--defences", "../plug ins/shifted.py", *flags)
+    assert (first.code, first.err) == (0, "")
+    settings = Path("runs/digits-three/config.toml")
+    config = load_config(settings, {})
+    assert (config.space, config.defences) == (str(space), (str(defence),))
+    # The run is data: it imports nothing unless the files are named here, by whatever path.
+    refused = nas("search", settings, "--trials", "2")
+    assert refused.code == 2
+    assert f"names the module '{space}', whose code would run here: give --plugin '{space}' if you" in refused.err
+    assert nas("show", "digits-three").code == 2
+    plugins = ("--plugin", "../plug ins/three.py", "--plugin", defence)
+    assert nas("search", settings, "--trials", "2", *plugins).code == 0
+    picked = json.loads(nas("pick", "digits-three", "--json", *plugins).out)["picked"]
+    assert picked["defence"] == str(defence)
+    assert 0.1 <= picked["defence_parameters"]["by"] <= 0.5
+    shown = nas("show", "digits-three", *plugins).out
+    assert "shifted" in shown
+    assert str(files_of_ones_own) not in shown
+    assert nas("estimate", "--space", "../plug ins/three.py", '{"width": 16}').code == 0
+
+
+def test_paths_in_a_search_file_are_below_its_folder(nas, files_of_ones_own, interrupted):
+    toml = files_of_ones_own / "search.toml"
+    toml.write_text(
+        'space = "three.py"\ndefences = ["none", "./shifted.py"]\nmembers = 120\n'
+        '[defence_parameters."shifted.py"]\nby = 0.2\n'
+    )
+    assert nas("search", toml).code == 130
+    (config,) = interrupted
+    defence = str(files_of_ones_own / "shifted.py")
+    assert (config.space, config.defences) == (str(files_of_ones_own / "three.py"), ("none", defence))
+    assert config.defence_parameters == {defence: {"by": 0.2}}
+    assert config.name == "digits-three"
+
+
+def test_a_file_that_is_not_there_is_named_by_its_full_path(refused, files_of_ones_own):
+    line = refused("search", "--space", "../plug ins/none.py")
+    assert line == f"no '{files_of_ones_own / 'none.py'}' for search_spaces: there is no file " + str(
+        files_of_ones_own / "none.py"
+    )
+
+
+def test_workers_import_the_same_file(files_of_ones_own, tmp_path):
+    space = str(files_of_ones_own / "three.py")
+    trust(space)
+    config = parse_config({**settings().model_dump(mode="json"), "space": space, "defences": ["none"], "trials": 1})
+    open_study(resolve(config, tmp_path / "runs"))
+    workers.run(config, tmp_path / "runs", look=lambda: None)
+    study = load_study("small", tmp_path / "runs" / "small", None)
+    assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -16,6 +18,7 @@ from nas.runs.run import open_run
 from nas.search import bench
 from nas.search.config import load_config
 from nas.search.plan import resolve
+from nas.search.storage import CONFIG
 from nas.search.storage import DATA
 from nas.search.storage import ORIGIN
 from nas.search.storage import load_study
@@ -23,6 +26,9 @@ from nas.split_overview import overview_in
 from nas.training.assess import MEASURED
 from nas.training.assess import assess
 from nas.training.assess import measure
+from nas.training.assess import set_up
+from nas.training.loop import seed_from
+from nas.training.loop import train
 from search_spaces.network import build
 from tests.small_search import SMALL
 
@@ -67,7 +73,8 @@ def test_show_gives_json_with_every_number_and_its_interval(nas, trained_run):
     shown = json.loads(result.out)
     assert shown["name"] == "small"
     assert shown["counts"] == {
-        "screened": 5, "trained": 5, "rejected": 0, "duplicates": 0, "diverged": 0, "out_of_memory": 0, "running": 0
+        "screened": 5, "trained": 5, "rejected": 0, "duplicates": 0, "diverged": 0, "out_of_memory": 0, "died": 0,
+        "running": 0,
     }  # fmt: skip
     best = {trial.number: trial for trial in load_study("small", trained_run.folder, None).best_trials}
     assert {row["number"] for row in shown["front"]} == best.keys()
@@ -329,3 +336,91 @@ def test_show_says_what_became_of_the_records(nas, trained_run):
     told = json.loads(nas("show", "small", "--runs", trained_run.runs, "--json").out)["data"]
     assert told == study.user_attrs[DATA]
     assert told["sets"]["members"] == 120
+
+
+# One candidate by its number, and trained anew on all records.
+
+
+def test_a_candidate_is_picked_by_its_number(own_run, picked):
+    for trial in load_study("small", own_run.folder, None).trials:
+        chosen = picked("--number", trial.number)
+        assert chosen["picked"]["number"] == trial.number
+        assert chosen["reason"] == "chosen by its number"
+        assert "failed" not in chosen
+        assert Path(chosen["folder"]) == own_run.folder / "picks" / str(trial.number)
+
+
+def test_a_number_that_is_no_trained_candidate_is_refused(refused, own_run):
+    line = refused("pick", "small", "--number", "77", runs=own_run.runs)
+    assert line == "no trained candidate 77 in 'small'; there are [0, 1, 2, 3, 4]"
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--max", "error=1"), "--max"),
+        (("--prefer", "error"), "--prefer"),
+        (("--max", "error=1", "--prefer", "error"), "--max and --prefer"),
+    ],
+)
+def test_a_number_leaves_nothing_to_choose(refused, own_run, flags, named):
+    line = refused("pick", "small", "--number", "1", *flags, runs=own_run.runs)
+    assert line == f"expected --number without {named}: it names the candidate"
+
+
+def test_a_candidate_over_a_budget_is_picked_with_a_warning(nas, own_run):
+    study = load_study("small", own_run.folder, None)
+    error = study.trials[2].user_attrs["error"]
+    study.set_user_attr(CONFIG, {**study.user_attrs[CONFIG], "budgets": {"error": error / 2}})
+    over = f"error {error:.4g} > {error / 2:.4g}"
+    told = nas("pick", "small", "--number", 2, "--runs", own_run.runs)
+    assert (told.code, told.err) == (0, "")
+    assert f"warning: it is over a limit of the search: {over}\n" in told.out
+    chosen = json.loads(nas("pick", "small", "--number", 2, "--json", "--runs", own_run.runs).out)
+    assert chosen["failed"] == [over]
+
+
+def test_a_pick_is_trained_anew_on_all_records_beside_it(nas, own_run, picked):
+    chosen = picked("--number", 1, "--retrain-on-all")
+    pick, anew = Path(chosen["folder"]), chosen["retrained"]
+    plan = resolve(load_config(own_run.folder / "config.toml", {}), own_run.runs)
+    parts = [plan.data.members, plan.data.non_members, plan.data.validation]
+    folder = Path(anew["folder"])
+    assert folder == own_run.folder / "picks" / "1-all"
+    assert anew["records"] == sum(len(part) for part in parts)
+    assert anew["guarantee"] == {}
+    assert anew["weights_sha256"] == files.digest_of(folder / "weights.safetensors")
+    assert anew["weights_sha256"] != files.digest_of(pick / "weights.safetensors")
+    # The same candidate, by the same recipe, on these records and no others.
+    trial = load_study("small", own_run.folder, None).trials[1]
+    candidate = plan.candidate(trial.params)
+    features, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "labels"))
+    seed = seed_from(plan.config.seed, candidate.key, "members", "non_members", "validation")
+    setup = set_up(candidate, features, labels, seed)
+    setup = plan.defences[candidate.defence].set_up(
+        setup, partial(bench.cached_teacher, plan), candidate.defence_parameters
+    )
+    ours, theirs = train(setup).state_dict(), files.read_weights(folder / "weights.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    # What does not hold for it is said everywhere.
+    void = anew["void"]
+    assert all(word in void for word in ("error", "leakage", "audit", "belong to the other network", "test records"))
+    assert void[1:] in (folder / "card.md").read_text()
+    told = nas("pick", "small", "--number", 1, "--retrain-on-all", "--runs", own_run.runs)
+    assert void in told.out
+    assert files.read_json(folder / "architecture.json")["retrained_on"]["records"] == anew["records"]
+    # And of the pick nothing has changed.
+    assert "retrained_on" not in files.read_json(pick / "architecture.json")
+    assert files.digest_of(pick / "weights.safetensors") == trial.user_attrs["weights_sha256"]
+
+
+def test_a_pick_that_was_trained_anew_is_exported_and_says_so(nas, own_run, picked):
+    chosen = picked("--number", 1, "--retrain-on-all")
+    folder, void = chosen["retrained"]["folder"], chosen["retrained"]["void"]
+    told = nas("export", folder, "--precision", "float32", "--runs", own_run.runs)
+    assert (told.code, told.err) == (0, "")
+    assert void in told.out
+    assert (Path(folder) / "float32.onnx").exists()
+    asked = ("--precision", "float32", "--json", "--runs", own_run.runs)
+    assert json.loads(nas("export", folder, *asked).out)["void"] == void
+    assert "void" not in json.loads(nas("export", chosen["folder"], *asked).out)

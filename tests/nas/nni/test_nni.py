@@ -34,6 +34,7 @@ from nas.nni import job
 from nas.nni import service
 from nas.nni.exchange import LOST_IN_A_ROW
 from nas.nni.exchange import Exchange
+from nas.nni.measure import DIED
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
 from nas.nni.measure import OUT_OF_MEMORY
@@ -371,6 +372,52 @@ def test_a_shortage_of_memory_is_tried_once_more_and_then_rejected(exchange):
     (trial, _) = trials_of(exchange)
     assert trial.state == TrialState.PRUNED
     assert trial.user_attrs["rejected"] == f"out of memory twice: {short[OUT_OF_MEMORY]}"
+
+
+def test_a_death_is_tried_once_more_and_then_rejected(exchange):
+    first = exchange.propose(0)
+    exchange.receive(0, {DIED: "SIGSEGV"})
+    assert exchange.propose(1) == first
+    exchange.receive(1, {DIED: "SIGBUS"})
+    assert ended(exchange) is None
+    assert exchange.propose(2) not in (None, first)
+    assert trials_of(exchange)[0].user_attrs["rejected"] == "died twice: SIGSEGV, SIGBUS"
+
+
+def test_the_search_is_given_up_when_training_after_training_dies(exchange, monkeypatch):
+    monkeypatch.setattr("nas.nni.exchange.DEATHS_IN_A_ROW", 3)
+    for number in range(3):
+        assert exchange.propose(number) is not None
+        exchange.receive(number, {DIED: "SIGSEGV"})
+    assert exchange.propose(3) is None
+    exchange.take_back_lost()
+    exchange.end_if_idle()
+    assert ended(exchange) == "3 trainings in a row ended without a result; trial.stderr of each says why"
+
+
+DYING = """
+import json, os, signal, sys
+import nas.nni.trial as trial
+
+def died():
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+
+def report(numbers):
+    print(json.dumps(numbers), flush=True)
+
+trial.main = died
+trial.nni.get_next_parameter = dict
+trial.nni.report_final_result = report
+trial.watch()
+"""
+
+
+@needs_nni
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+@pytest.mark.parametrize(("name", "out", "code"), [("SIGSEGV", '{"died": "SIGSEGV"}\n', 0), ("SIGTERM", "", 1)])
+def test_a_trial_that_dies_of_a_signal_is_reported_by_who_watches_it(name, out, code):
+    ended = subprocess.run([sys.executable, "-c", DYING, name], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.returncode) == (out, code)
 
 
 def test_an_error_that_speaks_of_memory_is_still_an_error(exchange):

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import chain
 
@@ -271,6 +273,32 @@ def test_images_are_trained_channels_last(monkeypatch):
     kernels = [parameter for parameter in network.parameters() if parameter.ndim == 4 and parameter.shape[1] > 1]
     assert kernels
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+SHORTCUT = """
+import sys
+import torch
+from nas.training.loop import plain_setup, train
+from nas.training.recipe import Recipe
+from search_spaces.graph.builder import GraphBuilder
+
+torch.set_num_threads(1)
+bits, augment = int(sys.argv[1]), sys.argv[2]
+graph = GraphBuilder((3, 96, 96))
+x = graph.conv(0, 8, kernel=(3, 3), padding=(1, 1))
+x = graph.conv(x, 8, kernel=(1, 1), stride=(2, 2), weight_bits=bits)
+graph.linear(graph.flatten(graph.pool(x, "avg", kernel=(48, 48), stride=(48, 48))), 3)
+features = torch.randn(128, 3, 96, 96)
+recipe = Recipe(epochs=2, batch_size=64, augment=augment)
+train(plain_setup(graph.architecture("example", {}), features, torch.arange(128) % 3, recipe, seed=0))
+"""
+
+
+@pytest.mark.parametrize(("bits", "augment"), [(32, "none"), (4, "none"), (32, "flip-crop")])
+def test_a_strided_shortcut_does_not_kill_the_process(bits, augment):
+    """Which it did on CPUs with AVX-512, in the backward pass; a mirrored batch brings its own layout."""
+    ended = subprocess.run([sys.executable, "-c", SHORTCUT, str(bits), augment], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def test_flip_crop_mirrors_and_shifts_by_an_eighth_at_most():
