@@ -5,12 +5,14 @@ The same searches, with the same seeds, with and without the ceiling. `median_er
 *Pick alone* takes the pick of the search without the ceiling within the ceiling: what is gained after it is the search.
 Numbers are medians over the seeds. `--short` shows the direction in a minute (one seed, 12 candidates).
 
-    python benchmarks/error_ceiling.py [--short]
+With `--runs FOLDER` the searches are kept there, and one that was stopped goes on.
+
+    python benchmarks/error_ceiling.py [--short] [--runs FOLDER]
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -40,17 +42,18 @@ SEEDS, TRIALS = 3, 24
 WITHOUT, ALONE, WITH = "without", "pick alone", "with"
 
 
-def main(*, short: bool) -> None:
+def main(*, short: bool, runs: Path | None = None) -> None:
     """Search both data sets and report."""
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     seeds, trials = (1, 12) if short else (SEEDS, TRIALS)
     rows = []
-    with tempfile.TemporaryDirectory() as place:
-        for data, settings in tasks(Path(place)).items():
+    with tempfile.TemporaryDirectory() as temporary:
+        place = runs or Path(temporary)
+        for data, settings in tasks(place).items():
             found: dict[str, list[dict[str, float]]] = {WITHOUT: [], ALONE: [], WITH: []}
             for seed in range(seeds):
-                for way, numbers in both(data, {**settings, "seed": seed, "trials": trials}, Path(place)).items():
+                for way, numbers in both(data, {**settings, "seed": seed, "trials": trials}, place).items():
                     found[way].append(numbers)
             for way, many in found.items():
                 medians = {name: float(np.median([one[name] for one in many])) for name in many[0]}
@@ -105,4 +108,7 @@ def numbers(study: optuna.Study, limits: Sequence[Limit]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(short="--short" in sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--runs", type=Path)
+    main(**vars(parser.parse_args()))

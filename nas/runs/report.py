@@ -126,12 +126,13 @@ def nothing_within(study: optuna.Study, ordered: Sequence[FrozenTrial]) -> str:
     """
     limits = limits_of(study.user_attrs)
     by_all = [limit for limit in limits if all(limit in exceeded_by(trial, limits) for trial in ordered)]
-    flags = dict.fromkeys(flag for limit in limits if (flag := LOOK_BEYOND.get(limit.kind)))
+    over = exceeded_by(ordered[0], limits)
+    ways = dict.fromkeys(LOOK_BEYOND.get(limit.kind, f"--max {limit.metric}=NUMBER") for limit in over)
     what = f"all exceed {' and '.join(limit.bare for limit in by_all)}" if by_all else "each exceeds one or more"
     return (
         f"none of the {len(ordered)} trained candidates meets the limits: {what}; nearest is candidate "
         f"{ordered[0].number}: {', '.join(told(ordered[0], limits))}. More trials, epochs or another space may help; "
-        f"in a search of another --name, {' or '.join(['a higher budget', *flags])} looks beyond"
+        f"nas pick takes one all the same with {' and '.join(ways)}"
     )
 
 
