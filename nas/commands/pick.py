@@ -33,6 +33,7 @@ def pick(
     as_json: Json = False,
 ) -> None:
     """Choose one candidate, print the reason, and write its architecture, weights and card."""
+    from nas.runs import by_class
     from nas.runs import picks
     from nas.runs import report
     from nas.runs.front_and_knee import choose
@@ -52,8 +53,12 @@ def pick(
     written = picks.write(opened, choice)
     if as_json:
         picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
-        typer.echo(json.dumps(picked))
+        typer.echo(json.dumps({**picked, "warnings": by_class.cautions(study)}))
         return
     say(f"candidate {choice.trial.number}: {choice.reason}")
     show_table(report.front_table(study, [choice.trial]))
+    if never := by_class.never_predicted(study, choice.trial):
+        say(f"never predicts: {', '.join(never)}")
+    for caution in by_class.cautions(study):
+        say(f"warning: {caution}")
     say(f"written to {written}")

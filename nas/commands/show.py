@@ -38,15 +38,18 @@ def show(
 
 def print_front(study: optuna.Study, *, as_json: bool) -> None:
     """Print a study's counts and its Pareto front, as text or as JSON."""
+    from nas.runs import by_class
     from nas.runs import report
     from nas.runs.front_and_knee import front
+    from nas.runs.front_and_knee import knee_of
     from nas.runs.progress import count
 
     counts = count(study.get_trials(deepcopy=False))
     best = front(study)
     if as_json:
         rows = [report.row(study, trial) for trial in best]
-        typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), "front": rows}))
+        told = {"name": study.study_name, "counts": asdict(counts), "warnings": by_class.cautions(study)}
+        typer.echo(json.dumps({**told, "classes": by_class.told_by_class(study), "front": rows}))
         return
     table = report.front_table(study, best) if best else None
     say(f"{study.study_name}: {counts.trained} trained, {counts}")
@@ -54,3 +57,8 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
         say("no candidate has finished training yet")
     else:
         show_table(table)
+        knee = knee_of(best)
+        if never := by_class.never_predicted(study, knee):
+            say(f"candidate {knee.number}, the knee of the front, never predicts: {', '.join(never)}")
+    for caution in by_class.cautions(study):
+        say(f"warning: {caution}")

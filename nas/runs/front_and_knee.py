@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from estimators.estimate import ENDS
 from nas.search.storage import CONFIG
+from nas.training.by_class import CLASS_ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,14 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
         return Choice(best, f"lowest {prefer} ({best.user_attrs[prefer]:.4g}){others}")
     is_best = non_dominated([trial.values for trial in within])
     eligible = [trial for trial, best in zip(within, is_best, strict=True) if best]
-    knee = eligible[knee_index([trial.values for trial in eligible])]
+    knee = knee_of(eligible)
     where = "the front within the limits" if limits else "the front"
     return Choice(knee, f"knee of {where}: nearest to the best value of every objective, each scaled to its range")
+
+
+def knee_of(trials: Sequence[FrozenTrial]) -> FrozenTrial:
+    """Return the trained candidate at the knee of a front; at least one."""
+    return trials[knee_index([trial.values for trial in trials])]
 
 
 def non_dominated(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> NDArray[np.bool_]:
@@ -115,7 +121,9 @@ def knee_index(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> int:
 def is_metric(trial: FrozenTrial, name: str) -> bool:
     """Tell whether a user attribute is a measured number (not one end of an interval)."""
     value = trial.user_attrs[name]
-    is_end = any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ENDS)
+    # Two classes may be called X and X_low: their errors have no ends.
+    has_ends = not name.startswith(CLASS_ERROR)
+    is_end = has_ends and any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ENDS)
     return isinstance(value, int | float) and not isinstance(value, bool) and not is_end
 
 

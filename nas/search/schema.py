@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Annotated
@@ -27,15 +28,20 @@ from pydantic import FiniteFloat
 from pydantic import ValidationError
 
 from nas.base import sizes
+from nas.search.config import MOST_WHOLE
 from nas.search.config import SearchConfig
 from nas.search.config import parse_config
 from nas.training.assess import MEASURED
+from nas.training.by_class import CLASS_ERROR
 from search_spaces.space import contains
 from search_spaces.space import describe_distribution
 
 CONFIG = "config"
 TASK = "task"
 ORIGIN = "origin"
+CLASSES = "classes"
+NEVER_PREDICTED = "never_predicted"
+"""Attribute of a trained trial: the classes of validation records that its network names for none; absent if none."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
 """Settings that are read of a study as they stand, without the defaults of the program that reads them."""
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
@@ -81,6 +87,21 @@ class Origin(BaseModel):
     defences: dict[str, list[FiniteFloat]]
 
 
+class Classes(BaseModel):
+    """The classes of a study's data, in the order of the logits; a later version may say more.
+
+    Attributes:
+        names: As in the data.
+        members: Members of each.
+        validation: Validation records of each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    names: list[str]
+    members: list[Annotated[int, Ge(0), Le(MOST_WHOLE)]]
+    validation: list[Annotated[int, Ge(0), Le(MOST_WHOLE)]]
+
+
 def is_signed(attrs: Mapping[str, Any]) -> bool:
     """Tell whether a study was made by this program: it says so in its attributes."""
     return isinstance(attrs.get(CONFIG), dict) and isinstance(attrs.get(TASK), dict)
@@ -102,6 +123,8 @@ def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence
     _check_task(attrs[TASK], where)
     if ORIGIN in attrs:  # not in studies from before there were training versions
         _check_origin(attrs[ORIGIN], where)
+    if CLASSES in attrs:  # not in studies from before errors were measured by class
+        _check_classes(attrs[CLASSES], attrs[TASK]["num_classes"], where)
     config = _config(attrs[CONFIG], where)
     if config.name != name:  # it names the run's folder
         raise ValueError(f"expected {where} to have the settings of a run of this name; they are of {config.name!r}")
@@ -134,6 +157,24 @@ def _check_origin(origin: object, where: str) -> None:
         raise ValueError(f"{where} has a wrong origin: {part}: {problem['msg']}; got {problem['input']!r}") from None
     except ValueError as error:
         raise ValueError(f"{where} has a wrong origin: {error}") from None
+
+
+def _check_classes(classes: object, expected: int, where: str) -> None:
+    try:
+        sizes.check_depth(classes)
+        found = Classes.model_validate(classes)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        part = ".".join(map(str, problem["loc"]))
+        raise ValueError(f"{where} has wrong classes: {part}: {problem['msg']}; got {problem['input']!r}") from None
+    except ValueError as error:
+        raise ValueError(f"{where} has wrong classes: {error}") from None
+    counts = [len(set(found.names)), len(found.names), len(found.members), len(found.validation)]
+    if set(counts) != {expected}:
+        raise ValueError(
+            f"{where} has wrong classes: expected {expected} different names and as many counts; got {counts[0]} "
+            f"different of {counts[1]} names, {counts[2]} and {counts[3]} counts"
+        )
 
 
 def _config(config: Mapping[str, Any], where: str) -> SearchConfig:
@@ -171,19 +212,30 @@ def _check_complete(trial: FrozenTrial, config: SearchConfig, where: str) -> Non
     if missing := [name for name in wanted if name not in attrs]:
         raise ValueError(f"expected all measures of {where}; missing: {missing}")
     # What is measured has grown with the versions: what a study has must be numbers, and an earlier one has less.
-    for name in (wanted.keys() | attrs.keys() & set(MEASURED)) - {"key"}:
+    by_class = {name for name in attrs if name.startswith(CLASS_ERROR)}
+    for name in (wanted.keys() | attrs.keys() & set(MEASURED) | by_class) - {"key"}:
         if not _is_number(attrs[name]):
             raise ValueError(f"expected a number as {name!r} of {where}; got {attrs[name]!r}")
-    for name in attrs:
+    for name in attrs.keys() - by_class:  # which have no ends: two classes may be called X and X_low
         low, high = (attrs.get(f"{name}{end}") for end in ENDS)
         if (low, high) == (None, None):
             continue
         if not (all(map(_is_number, (low, attrs[name], high))) and low <= attrs[name] <= high):
             raise ValueError(f"expected {name!r} of {where} within its interval; got {low!r} to {high!r}")
+    _check_by_class(attrs, by_class, where)
     values = trial.values or ()
     if len(values) != len(config.objectives) or not all(_is_number(value) and _is_finite(value) for value in values):
         raise ValueError(f"expected {len(config.objectives)} finite values of {where}; got {values}")
     _check_params(trial, config, where)
+
+
+def _check_by_class(attrs: Mapping[str, Any], by_class: Iterable[str], where: str) -> None:
+    for name in by_class:
+        if not 0 <= attrs[name] <= 1:
+            raise ValueError(f"expected a share as {name!r} of {where}; got {attrs[name]!r}")
+    never = attrs.get(NEVER_PREDICTED, [])
+    if not (isinstance(never, list) and all(type(label) is int and label >= 0 for label in never)):
+        raise ValueError(f"expected a list of classes as {NEVER_PREDICTED!r} of {where}; got {never!r}")
 
 
 def _check_params(trial: FrozenTrial, config: SearchConfig, where: str) -> None:

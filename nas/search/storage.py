@@ -34,7 +34,7 @@ from nas.search.origin import origin_of
 from nas.search.plan import Plan
 from nas.search.storage_url import is_database
 
-CONFIG, TASK, ORIGIN = schema.CONFIG, schema.TASK, schema.ORIGIN
+CONFIG, TASK, ORIGIN, CLASSES = schema.CONFIG, schema.TASK, schema.ORIGIN, schema.CLASSES
 JOURNAL = "journal.log"
 # Processes that open a new database at once all try to make its tables, and one of them succeeds.
 SECONDS_TO_MAKE_TABLES = 10
@@ -233,6 +233,15 @@ def _sign(study: optuna.Study, plan: Plan, origin: Mapping[str, Any]) -> None:
     # The storage's URL may hold a password and does not belong to the settings that decide the numbers.
     task = {"input_shape": list(plan.space.input_shape), "num_classes": plan.space.num_classes}
     study.set_user_attr(ORIGIN, origin)
+    data = plan.data
+    study.set_user_attr(
+        CLASSES,
+        {
+            "names": list(data.members.classes),
+            "members": data.members.class_counts.tolist(),
+            "validation": data.validation.class_counts.tolist(),
+        },
+    )
     study.set_user_attr(TASK, {**task, "id": uuid.uuid4().hex})
     study.set_user_attr(CONFIG, config.model_dump(mode="json", exclude={"storage"}))
 

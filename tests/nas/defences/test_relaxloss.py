@@ -75,7 +75,8 @@ def test_the_members_loss_is_held_near_the_level():
 def test_the_epochs_parity_decides_whether_it_flattens(monkeypatch):
     seen = []
 
-    def watched(logits, labels, alpha, *, flatten):
+    def watched(logits, labels, alpha, *, flatten, weights):
+        assert weights is None
         seen.append((alpha, flatten))
         return functional.cross_entropy(logits, labels)
 
