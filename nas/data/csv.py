@@ -11,6 +11,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.base.labels import classes_of
 from nas.base.reading import FLOAT32_MAX
 from nas.base.reading import check_commas
 from nas.base.reading import existing
@@ -24,12 +25,12 @@ NEEDS_PATH = True
 def load(source: Source) -> Records:
     """Load a CSV: features `(records, columns)`, every column but the label and the group.
 
-    The label may be text; the classes are those that occur, sorted, whole numbers by value. Text and missing values in
-    other columns are refused: what they should count as is not for a loader to guess.
+    The label may be text; the classes are those that occur (`nas.base.labels`). Text and missing values in other
+    columns are refused: what they should count as is not for a loader to guess.
 
     Raises:
-        ValueError: If the file is missing or no CSV, has no such column, or a value is no finite number; the message
-            names the column, the row (the first record is row 1) and the value.
+        ValueError: If the file is missing or no CSV, has no such column, its labels are no classes, or a value is no
+            finite number; the message names the column, the row (the first record is row 1) and the value.
     """
     path = existing(source.path, "a CSV file")
     try:
@@ -39,12 +40,12 @@ def load(source: Source) -> Records:
         raise unreadable(path, "a CSV file", error) from None
     if not labels or not features.shape[1]:
         raise ValueError(f"expected records with numeric columns in {path}; got {features.shape}")
-    classes = sorted(set(labels), key=_by_value)
     try:
+        numbered, classes = classes_of(labels, "labels")
         return Records(
             features=features.astype(np.float32),
-            labels=_numbered(labels, classes),
-            classes=tuple(classes),
+            labels=numbered,
+            classes=classes,
             groups=_numbered(groups, sorted(set(groups))) if source.group_column is not None else None,
         )
     except ValueError as error:
@@ -111,9 +112,3 @@ def _number(value: str, column: str, where: str) -> float:
 def _numbered(values: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:
     number = {name: index for index, name in enumerate(names)}
     return np.array([number[value] for value in values], dtype=np.int64)
-
-
-def _by_value(name: str) -> tuple[bool, int, str]:
-    """Sort key: whole numbers by value, then text."""
-    whole = name.removeprefix("-").isdecimal() and len(name) < 20
-    return (not whole, int(name) if whole else 0, name)

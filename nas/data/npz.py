@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.base.labels import classes_of
 from nas.base.reading import as_classes
 from nas.base.reading import as_float32
 from nas.base.reading import existing
@@ -22,7 +23,7 @@ def load(source: Source) -> Records:
 
     - `features`: `(records, features)` or `(records, channels, height, width)`, numbers. Images in uint8 stand for 0 to
       1.
-    - `labels`: `(records,)`, integers or strings; the classes are those that occur, sorted.
+    - `labels`: `(records,)`, integers or strings, or one-hot; the classes are those that occur (`nas.base.labels`).
     - `groups`, or the array that `source.group_column` names: `(records,)`, integers or strings.
     - `held_out`: `(records,)` bool, the official test part.
 
@@ -34,7 +35,7 @@ def load(source: Source) -> Records:
     required = ["features", "labels", *([group_name] if source.group_column else [])]
     arrays = read_npz(path, required, [name for name in (group_name, "held_out") if name not in required])
     try:
-        labels, classes = as_classes(arrays["labels"], "labels")
+        labels, classes = classes_of(arrays["labels"], "labels")
         groups = arrays.get(group_name)
         return Records(
             features=_features(arrays["features"]),

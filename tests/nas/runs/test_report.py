@@ -149,6 +149,6 @@ def test_the_card_says_what_was_measured_and_what_it_is_not(study):
     assert f"| error | {attrs['error']:.6g} | {attrs['error_low']:.4g} to {attrs['error_high']:.4g} |" in card
     assert f"| macs | {attrs['macs']:.6g} | counted |" in card
     rows = [line.split(" | ")[0].removeprefix("| ") for line in card.splitlines() if line.startswith("| ")]
-    assert rows == ["metric", *MEASURED, *cost_metrics(load_device("stm32h747"))]
+    assert rows == ["metric", *MEASURED, *cost_metrics(load_device("stm32h747")), "class", *"0123456789"]
     assert "It is not an audit" in card
     assert "the test records were not used" in card
