@@ -49,6 +49,7 @@ from nas.audit.findings import RecordFindings
 from nas.audit.findings import RecordRisk
 from nas.audit.findings import Released
 from nas.audit.findings import Scores
+from nas.audit.findings import errors_by_class
 from nas.base import plugins
 
 ATTACKS = "estimators.leakage.attacks"
@@ -114,6 +115,7 @@ def audit(
         skipped=skipped,
         warnings=cautions.all_of(findings, released, is_member),
         is_member=is_member,
+        class_errors=errors_by_class(evidence.logits[~is_member].argmax(axis=1), evidence.labels[~is_member]),
     )
 
 

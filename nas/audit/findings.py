@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,9 +14,11 @@ from estimators.estimate import Estimate
 from estimators.leakage.evidence import Mask
 from estimators.leakage.statistics.auc_and_rates import Difference
 from estimators.leakage.statistics.auc_and_rates import auc_interval
+from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.epsilon import EpsilonBound
 
 Scores: TypeAlias = NDArray[np.float64]
+Labels: TypeAlias = NDArray[np.integer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,37 @@ class ClassRisk:
     label: int
     members: int
     auc: Estimate
+
+
+@dataclass(frozen=True)
+class ClassError:
+    """What the network gets wrong of one class, on records that it was not trained on.
+
+    Attributes:
+        name: Of the class.
+        records: How many of the class.
+        error: Share of them that it misclassifies.
+    """
+
+    name: str
+    records: int
+    error: Estimate
+
+
+def errors_by_class(predicted: Labels, labels: Labels, names: Sequence[str] | None = None) -> tuple[ClassError, ...]:
+    """Count the errors of each class that occurs.
+
+    Args:
+        predicted: `(records,)`.
+        labels: `(records,)`.
+        names: Of the classes; None: their numbers.
+    """
+    found = []
+    for label in np.unique(labels):
+        wrong = predicted[labels == label] != label
+        name = str(label) if names is None else names[label]
+        found.append(ClassError(name, len(wrong), proportion_interval(int(wrong.sum()), len(wrong))))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -134,6 +168,7 @@ class Audit:
         skipped: Reason why an attack did not run, by its name.
         warnings: Warnings, a line each.
         is_member: `(records,)`: which of the audited records are members.
+        class_errors: The network's error on each class, on the non-members; of a run's candidate on all test records.
     """
 
     members: int
@@ -148,6 +183,7 @@ class Audit:
     skipped: Mapping[str, str]
     warnings: tuple[str, ...]
     is_member: Mask
+    class_errors: tuple[ClassError, ...]
 
     @property
     def strongest(self) -> Finding:

@@ -66,7 +66,7 @@ def _from_one_hot(values: NDArray[Any], where: str) -> NDArray[Any]:
         raise ValueError(f"expected {where} (records,), a class for each record; got {values.shape} of {values.dtype}")
     is_binary, sums = bool(np.isin(values, (0, 1)).all()), values.sum(axis=1)
     if is_binary and (sums == 1).all():
-        return values.argmax(axis=1)
+        return np.asarray(values.argmax(axis=1))
     if is_binary:
         several, none = int((sums > 1).sum()), int((sums == 0).sum())
         raise ValueError(
