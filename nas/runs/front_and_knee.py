@@ -60,7 +60,7 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
     known = sorted(set.intersection(*measured))
     for name in [*limits, *([prefer] if prefer else [])]:
         if name not in known:
-            raise ValueError(f"no metric {name!r} in this run; there are {known}")
+            raise ValueError(f"no metric {name!r} in this run; there are {_listed(known, name)}")
     limits = {**study.user_attrs.get(CONFIG, {}).get("budgets", {}), **limits}
     within = [trial for trial in trained if not _excess(trial, limits)]
     if not within:
@@ -125,6 +125,14 @@ def is_metric(trial: FrozenTrial, name: str) -> bool:
     has_ends = not name.startswith(CLASS_ERROR)
     is_end = has_ends and any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ENDS)
     return isinstance(value, int | float) and not isinstance(value, bool) and not is_end
+
+
+def _listed(known: Sequence[str], name: str) -> list[str]:
+    """List the metrics there are, those of single classes as one unless one of them was asked for."""
+    of_classes = [one for one in known if one.startswith(CLASS_ERROR)]
+    if name.startswith(CLASS_ERROR) and of_classes:
+        return of_classes
+    return [one for one in known if one not in of_classes] + ([f"{CLASS_ERROR}NAME"] if of_classes else [])
 
 
 def _excess(trial: FrozenTrial, limits: Mapping[str, float]) -> dict[str, float]:

@@ -36,12 +36,6 @@ def of_trial(lines, name, number=0):
     return [line for line in trials if line][number]
 
 
-def in_place_of(attr, name, value):
-    """Write another attribute in one's place: a line of a journal holds one."""
-    attr.clear()
-    attr[name] = value
-
-
 def tell(nas, run, *command):
     told = nas(*command[:1], run.name, *command[1:], "--runs", run.runs)
     assert (told.code, told.out) == (2, "")
@@ -159,13 +153,13 @@ def test_classes_that_are_no_table_are_refused(nas, rewritten, value):
     ],
 )
 def test_errors_of_classes_of_another_kind_are_refused(nas, rewritten, name, value, said):
-    run = rewritten(lambda lines: in_place_of(of_trial(lines, "class_error_3"), name, value))
+    run = rewritten(lambda lines: of_trial(lines, name).update({name: value}))
     assert said in tell(nas, run, "show")
 
 
 def test_a_class_that_there_is_not_is_not_shown(nas, rewritten):
     """A number beyond the classes is a list of classes all right, of another version perhaps."""
-    run = rewritten(lambda lines: in_place_of(of_trial(lines, "class_error_3"), "never_predicted", [3, 99]))
+    run = rewritten(lambda lines: of_trial(lines, "never_predicted").update(never_predicted=[3, 99]))
     shown = nas("show", run.name, "--runs", run.runs, "--json")
     assert shown.code == 0
     assert all("99" not in row["never_predicted"] for row in json.loads(shown.out)["front"])
