@@ -54,7 +54,10 @@ from nas.search.steps import MOST_STEPS
 from nas.split_overview import Overview
 from nas.training.assess import MEASURES
 from nas.training.baselines import Baseline
+from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import OF_A_CLASS
 from nas.training.recipe import AUGMENTATIONS
+from nas.training.recipe import CLASS_WEIGHTS
 from nas.training.recipe import OPTIMIZERS
 from nas.training.recipe import Recipe
 
@@ -106,6 +109,7 @@ CONSTANTS: dict[str, Iterable[str]] = {
     "ENGINES": ENGINES,
     "OPTIMIZERS": OPTIMIZERS,
     "AUGMENTATIONS": AUGMENTATIONS,
+    "CLASS_WEIGHTS": CLASS_WEIGHTS,
     "estimators.models.accelerator.DATAFLOWS": DATAFLOWS,
 }
 
@@ -382,7 +386,11 @@ def metrics() -> dict[str, str]:
     """Return what each measure means: the first line of each cost metric's module, then what a search measures."""
     package, attribute = listing.PACKAGES["metrics"]
     modules = {name: importlib.import_module(f"{package}.{name}") for name in plugins.available(package, attribute)}
-    return {name: (module.__doc__ or "").splitlines()[0] for name, module in modules.items()} | MEASURES
+    return (
+        {name: (module.__doc__ or "").splitlines()[0] for name, module in modules.items()}
+        | MEASURES
+        | {f"{CLASS_ERROR}NAME": OF_A_CLASS}
+    )
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 import unicodedata
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -47,6 +48,15 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(letter) for letter in text)
+
+
+def in_markdown(text: str) -> str:
+    r"""Write somebody's text so that it is text in Markdown, in a table's cell too: no markup, no tag, one line.
+
+    >>> print(in_markdown("<=50K | *all*"))
+    \<=50K \| \*all\*
+    """
+    return re.sub(r"([\\`*_\[\]<>|~#&])", r"\\\1", printable(text).replace("\n", "\\n"))
 
 
 def _escaped(letter: str) -> str:

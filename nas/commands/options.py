@@ -107,22 +107,22 @@ def names(text: str | None) -> list[str] | None:
 
 
 def limits(texts: list[str] | None, flag: str) -> dict[str, float]:
-    """Read METRIC=NUMBER options.
+    """Read METRIC=NUMBER options, divided at the last `=`: the name of a class may have one, too.
 
     Raises:
         ValueError: If a text is not of this form.
 
-    >>> limits(["latency_ms=5"], "--max")
-    {'latency_ms': 5.0}
+    >>> limits(["latency_ms=5", "class_error_<=50K=0.2"], "--max")
+    {'latency_ms': 5.0, 'class_error_<=50K': 0.2}
     """
     found = {}
     for text in texts or []:
-        name, _, number = text.partition("=")
+        name, _, number = text.rpartition("=")
         try:
             limit = float(number)
         except ValueError:
             limit = math.nan
-        if not math.isfinite(limit):
+        if not (name.strip() and math.isfinite(limit)):
             raise ValueError(f"expected {flag} METRIC=NUMBER; got {text!r}")
         found[name.strip()] = limit
     return found

@@ -53,6 +53,7 @@ def pick(
 ) -> None:
     """Choose one candidate, print the reason, and write its architecture, weights and card."""
     from nas.pricing.limits import LOOK_BEYOND
+    from nas.runs import by_class
     from nas.runs import picks
     from nas.runs import report
     from nas.runs import retrained
@@ -85,7 +86,7 @@ def pick(
         picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
         over = {"failed": choice.failed} if choice.failed else {}
         more = {} if anew is None else {"retrained": {**asdict(anew), "folder": str(anew.folder)}}
-        typer.echo(json.dumps({**picked, **told, **over, **more}))
+        typer.echo(json.dumps({**picked, **told, **over, **more, "warnings": by_class.cautions(study)}))
         return
     say(f"candidate {choice.trial.number}: {choice.reason}")
     if choice.failed:
@@ -95,6 +96,10 @@ def pick(
     show_table(report.front_table(study, [choice.trial]))
     for line in report.misfit_lines(study, [choice.trial]):
         say(line)
+    if never := by_class.never_predicted(study, choice.trial):
+        say(f"never predicts: {', '.join(never)}")
+    for caution in by_class.cautions(study):
+        say(f"warning: {caution}")
     say(f"written to {written}")
     if anew is not None:
         say(f"trained anew on {anew.records:,} records, written to {anew.folder}: {anew.void}")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Annotated
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -108,6 +109,10 @@ def search(
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Number of candidates to train.")] = None,
     epochs: Annotated[str | None, typer.Option(help="Epochs: a number, or LOW:HIGH to search a range.")] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(help="none or balanced: what each class counts in the loss; both, comma-separated, to search."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Number of processes, one thread each (default: one per core).")
     ] = None,
@@ -149,7 +154,7 @@ def search(
         "defences": names(defences),
         "references": references,
         "trials": trials,
-        "recipe": {} if epochs is None else {"epochs": span(epochs)},
+        "recipe": _recipe(epochs, names(class_weights)),
         "workers": workers,
         "seed": seed,
         "sampler": sampler,
@@ -168,6 +173,14 @@ def search(
             f"leakage is a proxy that ranks candidates: nas audit {settings.name}{where} compares it with audits of "
             "ten candidates; add --pick NUMBER to audit one candidate"
         )
+
+
+def _recipe(epochs: str | None, class_weights: list[str] | None) -> dict[str, Any]:
+    """Return the settings of the recipe that flags gave."""
+    found: dict[str, Any] = {} if epochs is None else {"epochs": span(epochs)}
+    if class_weights:
+        found["class_weights"] = class_weights if len(class_weights) > 1 else class_weights[0]
+    return found
 
 
 def _trust(settings: SearchConfig, config: Path | None, named: Sequence[str], nni_config: Path | None) -> None:
@@ -198,6 +211,7 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
     """Run a search in worker processes and display its progress."""
     from nas.base import environment
     from nas.base import files
+    from nas.runs import by_class
     from nas.runs import report
     from nas.runs.front_and_knee import front
     from nas.runs.progress import Display
@@ -213,6 +227,8 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
         screen.print(line, highlight=False, soft_wrap=True)
     files.write_text(plan.folder / "config.toml", to_toml(config), files.OWNER)
     environment.write(plan.folder)
+    for caution in by_class.cautions(study):
+        screen.print(f"warning: {caution}", highlight=False, soft_wrap=True)
     display = Display(plan, study, screen)
     try:
         with display:

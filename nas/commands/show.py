@@ -44,9 +44,11 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
     """
     from optuna.trial import TrialState
 
+    from nas.runs import by_class
     from nas.runs import report
     from nas.runs.front_and_knee import NEAREST
     from nas.runs.front_and_knee import front
+    from nas.runs.front_and_knee import knee_of
     from nas.runs.front_and_knee import nearest
     from nas.runs.progress import count
     from nas.search.schema import DATA
@@ -63,6 +65,7 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
             "baselines": [baseline.row for baseline in baselines],
         }
         rows = [[report.row(study, trial) for trial in trials] for trials in (best, ordered[:NEAREST])]
+        told |= {"warnings": by_class.cautions(study), "classes": by_class.told_by_class(study)}
         told |= {"data": study.user_attrs.get(DATA), "front": rows[0], "nearest": rows[1]}
         typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), **told}))
         return
@@ -78,5 +81,9 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
         show_table(table)
         for line in report.misfit_lines(study, best or ordered[:NEAREST]):
             say(line)
+        if best and (never := by_class.never_predicted(study, knee_of(best))):
+            say(f"candidate {knee_of(best).number}, the knee of the front, never predicts: {', '.join(never)}")
     if baselines:
         show_table(report.baseline_table(baselines))
+    for caution in by_class.cautions(study):
+        say(f"warning: {caution}")

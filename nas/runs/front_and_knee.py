@@ -22,6 +22,7 @@ from nas.pricing.limits import budget_limits
 from nas.pricing.limits import merged
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
+from nas.training.by_class import CLASS_ERROR
 
 NEAREST = 3
 """Candidates that are shown where none meets the limits."""
@@ -108,7 +109,7 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
     known = sorted(set.intersection(*measured))
     for name in [*(limit.metric for limit in limits), *([prefer] if prefer else [])]:
         if name not in known:
-            raise ValueError(f"no metric {name!r} in this run; there are {known}")
+            raise ValueError(f"no metric {name!r} in this run; there are {_listed(known, name)}")
     limits = tuple(limits)
     within = [trial for trial in trained if not exceeded_by(trial, limits)]
     if not within:
@@ -120,7 +121,7 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
         return Choice(best, f"lowest {prefer} ({best.user_attrs[prefer]:.4g}){others}", limits)
     is_best = non_dominated([trial.values for trial in within])
     eligible = [trial for trial, best in zip(within, is_best, strict=True) if best]
-    knee = eligible[knee_index([trial.values for trial in eligible])]
+    knee = knee_of(eligible)
     where = "the front within the limits" if limits else "the front"
     reason = f"knee of {where}: nearest to the best value of every objective, each scaled to its range"
     return Choice(knee, reason, limits)
@@ -129,6 +130,11 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
 def chosen(trial: FrozenTrial, limits: Sequence[Limit]) -> Choice:
     """Take a candidate that somebody chose by its number, and say which limits it exceeds."""
     return Choice(trial, "chosen by its number", tuple(limits), told(trial, limits))
+
+
+def knee_of(trials: Sequence[FrozenTrial]) -> FrozenTrial:
+    """Return the trained candidate at the knee of a front; at least one."""
+    return trials[knee_index([trial.values for trial in trials])]
 
 
 def non_dominated(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> NDArray[np.bool_]:
@@ -167,8 +173,18 @@ def knee_index(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> int:
 def is_metric(trial: FrozenTrial, name: str) -> bool:
     """Tell whether a user attribute is a measured number (not one end of an interval)."""
     value = trial.user_attrs[name]
-    is_end = any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ENDS)
+    # Two classes may be called X and X_low: their errors have no ends.
+    has_ends = not name.startswith(CLASS_ERROR)
+    is_end = has_ends and any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ENDS)
     return isinstance(value, int | float) and not isinstance(value, bool) and not is_end
+
+
+def _listed(known: Sequence[str], name: str) -> list[str]:
+    """List the metrics there are, those of single classes as one unless one of them was asked for."""
+    of_classes = [one for one in known if one.startswith(CLASS_ERROR)]
+    if name.startswith(CLASS_ERROR) and of_classes:
+        return of_classes
+    return [one for one in known if one not in of_classes] + ([f"{CLASS_ERROR}NAME"] if of_classes else [])
 
 
 def _value(trial: FrozenTrial, limit: Limit) -> float:

@@ -14,11 +14,14 @@ from nas.base import files
 from nas.base import plugins
 from nas.base import sizes
 from nas.base.reading import parse_json
+from nas.records import Records
+from nas.records import Splits
 from nas.runs.retrained import RETRAINED_ON
 from nas.runs.run import open_run
 from nas.search.config import load_config
 from nas.search.study import WEIGHTS
 from nas.training.defence import deployed_network
+from nas.training.loop import Labelled
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import Shape
@@ -139,6 +142,9 @@ class UserNetwork:
         calibration: `(records, *input_shape)`, to set the 8-bit ranges.
         check: `(records, *input_shape)`, to compare with PyTorch.
         is_retrained: Whether the weights are those of a pick that was trained anew on all records.
+        labels: `(records,)`, the classes of the check records; None with random weights.
+        members: What the network was trained on; None with random weights.
+        non_members: As many others, for the leakage; None with random weights.
     """
 
     architecture: Architecture
@@ -147,6 +153,9 @@ class UserNetwork:
     calibration: Tensor
     check: Tensor
     is_retrained: bool = False
+    labels: Tensor | None = None
+    members: Labelled | None = None
+    non_members: Labelled | None = None
 
 
 def find_network(
@@ -169,9 +178,19 @@ def find_network(
     if text and Path(text).is_dir():
         folder = Path(text)
         architecture, network = read_pick(folder)
-        records = _records_of_run(folder.resolve().parent.parent)
-        is_retrained = RETRAINED_ON in files.read_json(folder / "architecture.json")
-        return UserNetwork(architecture, network, True, *records, is_retrained)
+        data = _data_of_run(folder.resolve().parent.parent)
+        return UserNetwork(
+            architecture,
+            network,
+            True,
+            # Members would mark the ranges.
+            calibration=torch.from_numpy(data.reserve.features),
+            check=torch.from_numpy(data.validation.features),
+            labels=torch.from_numpy(data.validation.labels),
+            members=_labelled(data.members),
+            non_members=_labelled(data.non_members),
+            is_retrained=RETRAINED_ON in files.read_json(folder / "architecture.json"),
+        )
     architecture = read_architecture(text, space, input_shape, classes, runs)
     check_buildable(architecture)
     largest = max(op.size for op in architecture.ops)
@@ -195,12 +214,15 @@ def check_buildable(architecture: Architecture) -> None:
     sizes.check_memory(4 * 4 * (weights + largest), "the network")
 
 
-def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:
-    """Return the run's reserve, to calibrate, and validation records, to check; members would mark the ranges."""
+def _data_of_run(folder: Path) -> Splits:
+    """Return the run's record sets: the reserve to calibrate on, validation records to check."""
     if not (folder / "config.toml").is_file():
         raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no run in {folder}")
-    data = open_run(str(folder), folder.parent).data
-    return torch.from_numpy(data.reserve.features), torch.from_numpy(data.validation.features)
+    return open_run(str(folder), folder.parent).data
+
+
+def _labelled(records: Records) -> Labelled:
+    return Labelled(torch.from_numpy(records.features), torch.from_numpy(records.labels))
 
 
 def read_pick(folder: Path) -> tuple[Architecture, Network]:

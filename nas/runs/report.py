@@ -16,11 +16,13 @@ from estimators.estimate import plain
 from nas.base import plugins
 from nas.base.text import Row
 from nas.base.text import heading
+from nas.base.text import in_markdown
 from nas.base.text import inline
 from nas.base.text import plain_table
 from nas.base.text import stacked
 from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.report import bits_of
+from nas.runs import by_class
 from nas.runs.front_and_knee import Choice
 from nas.runs.front_and_knee import exceeded_by
 from nas.runs.front_and_knee import is_metric
@@ -38,15 +40,28 @@ from nas.spaces import space_named
 from nas.split_overview import overview_in
 from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
+from nas.training.by_class import CLASS_ERROR
 from nas.training.defence import described
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import ParamValue
 from search_spaces.space import SearchSpace
 
 # Columns of the front's table, in this order, if the study has them. The JSON has all numbers.
-COLUMNS = ("params", "error", "leakage", "latency_ms", "peak_ram_kib", "flash_kib", "macs", "energy_mj")
+COLUMNS = (
+    "params",
+    "error",
+    "balanced_error",
+    "rarest_class_error",
+    "leakage",
+    "latency_ms",
+    "peak_ram_kib",
+    "flash_kib",
+    "macs",
+    "energy_mj",
+)
 # These are estimated from a sample of records, so the table shows their intervals.
-WITH_INTERVAL = ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
+WITH_INTERVAL = ("error", "balanced_error", "rarest_class_error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
+OF_CLASSES = ("balanced_error", "rarest_class_error")
 
 
 def space_of(study: optuna.Study) -> SearchSpace:
@@ -85,7 +100,13 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "defence": defence_of(study, trial),
         "defence_parameters": parameters_of(trial),
         "fits": fits(study, trial),
-        **{name: plain(value) for name, value in trial.user_attrs.items() if _is_number(value)},
+        **{
+            name: plain(value)
+            for name, value in trial.user_attrs.items()
+            if _is_number(value) and not name.startswith(CLASS_ERROR)
+        },
+        "by_class": by_class.errors_by_class(study, trial),
+        "never_predicted": by_class.never_predicted(study, trial),
     }
 
 
@@ -148,9 +169,13 @@ def baseline_table(baselines: Sequence[Baseline]) -> Table:
 
 
 def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
-    """Lay out candidates on two lines each: values with their intervals below, weight bits with tensor bits below."""
+    """Lay out candidates on two lines each: values with their intervals below, weight bits with tensor bits below.
+
+    The errors that count each class the same stand in the table of imbalanced data, and where somebody asked for them.
+    """
     trials = list(trials)
-    measured = [name for name in COLUMNS if trials and name in trials[0].user_attrs]
+    columns = COLUMNS if by_class.is_imbalanced(study) else [name for name in COLUMNS if name not in OF_CLASSES]
+    measured = [name for name in columns if trials and name in trials[0].user_attrs]
     config = study.user_attrs[CONFIG]
     wanted = dict.fromkeys([*config["objectives"], *config["budgets"]])
     extra = [name for name in wanted if name not in measured]
@@ -161,7 +186,7 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
         column.no_wrap = True
     table.columns[-1].no_wrap = True  # the bits may be broken at their spaces, a name may not
     for trial in trials:
-        cells = [_cell(trial, name) for name in names]
+        cells = [_cell(study, trial, name) for name in names]
         bits = bits_of(architecture_of(study, trial)).replace(" A ", "\nA ")
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
         name = plugins.short_name(defence_of(study, trial))
@@ -191,10 +216,11 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
         "|---|---|---|",
     ]
     for name in [*MEASURED, *(name for name in facts if name not in MEASURED)]:
-        if name in trial.user_attrs and is_metric(trial, name):
+        if name in trial.user_attrs and is_metric(trial, name) and not name.startswith(CLASS_ERROR):
             number = from_flat(facts, name)
             interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
             lines.append(f"| {name} | {number.value:.6g} | {interval} |")
+    lines += _classes(study, trial)
     lines += [
         "",
         "`leakage` is the AUC of the membership attack that guided the search, a proxy that ranks candidates. The",
@@ -223,12 +249,28 @@ def _baseline_lines(baselines: Sequence[Baseline]) -> list[str]:
     return [about, "", "| baseline | error | loss AUC |", "|---|---|---|", *rows, ""]
 
 
+def _classes(study: optuna.Study, trial: FrozenTrial) -> list[str]:
+    """Write the part of a card that is about classes, and what limits its numbers."""
+    lines = []
+    if rows := by_class.errors_by_class(study, trial):
+        lines += ["", "| class | members | validation records | error | interval |", "|---|---|---|---|---|"]
+        for row in rows:
+            error = from_flat(row, "error")
+            interval = f"{error.low:.4g} to {error.high:.4g}"
+            name = in_markdown(row["class"])
+            lines.append(f"| {name} | {row['members']} | {row['validation']} | {error.value:.4g} | {interval} |")
+    if never := by_class.never_predicted(study, trial):
+        lines += ["", f"It never predicts: {', '.join(map(in_markdown, never))}."]
+    return lines + [line for caution in by_class.cautions(study) for line in ("", f"Warning: {in_markdown(caution)}.")]
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cell(trial: FrozenTrial, name: str) -> str:
+def _cell(study: optuna.Study, trial: FrozenTrial, name: str) -> str:
     if not _is_number(trial.user_attrs.get(name)):
         return "-"
-    estimate = from_flat(trial.user_attrs, name)
-    return stacked(estimate if name in WITH_INTERVAL else Estimate.exact(estimate.value))
+    estimate = by_class.estimate_of(study, trial, name)
+    with_interval = name in WITH_INTERVAL or name.startswith(CLASS_ERROR)
+    return stacked(estimate if with_interval else Estimate.exact(estimate.value))

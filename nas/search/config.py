@@ -133,6 +133,7 @@ class RecipeSettings(BaseModel):
     batch_size: Setting = 64
     optimizer: Setting = "adamw"
     augment: Setting = "none"
+    class_weights: Setting = "none"
 
     @model_validator(mode="after")
     def _each_value_is_a_recipe(self) -> Self:
@@ -346,7 +347,9 @@ def to_toml(config: SearchConfig) -> str:
 
 def differences(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
     """List the settings that a study was started with and that differ now, as `name: was X, now Y`."""
-    now, then = _flat(ours.model_dump(mode="json")), _flat({**BEFORE, **stored})
+    # A study from before a setting of the recipe was added was trained with its default.
+    defaults = {f"recipe.{field.name}": field.default for field in fields(Recipe)}
+    now, then = _flat(ours.model_dump(mode="json")), {**defaults, **_flat({**BEFORE, **stored})}
     return [
         f"{name}: was {then.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(now.keys() | then.keys())

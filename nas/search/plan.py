@@ -39,6 +39,7 @@ from nas.training.assess import MEASURED
 from nas.training.assess import Attack
 from nas.training.assess import Candidate
 from nas.training.bank import BankSpec
+from nas.training.by_class import CLASS_ERROR
 from nas.training.defence import Defence
 from nas.training.defence import load_defence
 from search_spaces.graph.architecture import Architecture
@@ -151,8 +152,10 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     metrics = cost_metrics(device)
     known = [*MEASURED, *metrics]
     for what, names in (("objective", config.objectives), ("budget", tuple(config.budgets))):
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"no {what} {unknown[0]!r} on {device.name}; there are {sorted(known)}")
+        if unknown := [name for name in names if name not in known and not name.startswith(CLASS_ERROR)]:
+            raise ValueError(
+                f"no {what} {unknown[0]!r} on {device.name}; there are {[*sorted(known), f'{CLASS_ERROR}NAME']}"
+            )
     attack = plugins.load("estimators.leakage.attacks", config.attack, "attack")
     needs = plugins.load("estimators.leakage.attacks", config.attack, "NEEDS")
     needs_bank = "bank" in needs
@@ -194,9 +197,23 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         distributions=_distributions(config, space, defence_settings.values()),
         teacher=teacher,
     )
+    _check_classes(plan)
     _check_runs(plan)
     _check_budgets(plan)
     return plan
+
+
+def _check_classes(plan: Plan) -> None:
+    """Refuse an objective or budget on the error of a class that the validation records do not have.
+
+    Raises:
+        ValueError: With the classes that there are.
+    """
+    validation = plan.data.validation
+    there = [name for name, count in zip(validation.classes, validation.class_counts, strict=True) if count]
+    for name in [*plan.config.objectives, *plan.config.budgets]:
+        if name.startswith(CLASS_ERROR) and (wanted := name.removeprefix(CLASS_ERROR)) not in there:
+            raise ValueError(f"no class {wanted!r} among the validation records, for {name!r}; there are {there[:20]}")
 
 
 def _check_runs(plan: Plan) -> None:

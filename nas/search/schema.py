@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Annotated
@@ -30,11 +31,13 @@ from pydantic import ValidationError
 from nas.base import sizes
 from nas.pricing.limits import Limit
 from nas.pricing.limits import budget_limits
+from nas.search.config import MOST_WHOLE
 from nas.search.config import SearchConfig
 from nas.search.config import stored_config
 from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
 from nas.training.baselines import baseline_of
+from nas.training.by_class import CLASS_ERROR
 from search_spaces.space import contains
 from search_spaces.space import describe_distribution
 
@@ -53,6 +56,9 @@ MOST_LISTED = 1000
 """Limits or baselines of one study."""
 BROKEN_OFF = "broken_off"
 """Attribute of a trial: a list with the reason of each training that broke off without a result."""
+CLASSES = "classes"
+NEVER_PREDICTED = "never_predicted"
+"""Attribute of a trained trial: the classes of validation records that its network names for none; absent if none."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
 """Settings that are read of a study as they stand, without the defaults of the program that reads them."""
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
@@ -126,6 +132,21 @@ class Data(BaseModel):
     notes: list[Annotated[str, MaxLen(2000)]]
 
 
+class Classes(BaseModel):
+    """The classes of a study's data, in the order of the logits; a later version may say more.
+
+    Attributes:
+        names: As in the data.
+        members: Members of each.
+        validation: Validation records of each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    names: list[str]
+    members: list[Annotated[int, Ge(0), Le(MOST_WHOLE)]]
+    validation: list[Annotated[int, Ge(0), Le(MOST_WHOLE)]]
+
+
 def is_signed(attrs: Mapping[str, Any]) -> bool:
     """Tell whether a study was made by this program: it says so in its attributes."""
     return isinstance(attrs.get(CONFIG), dict) and isinstance(attrs.get(TASK), dict)
@@ -149,6 +170,8 @@ def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence
         _check_part(Origin, attrs[ORIGIN], "a wrong origin", where)
     if DATA in attrs:
         _check_part(Data, attrs[DATA], "wrong data", where)
+    if CLASSES in attrs:  # not in studies from before errors were measured by class
+        _check_classes(attrs[CLASSES], attrs[TASK]["num_classes"], where)
     config = _config(attrs[CONFIG], where)
     _check_lists(attrs, where)
     if config.name != name:  # it names the run's folder
@@ -221,6 +244,17 @@ def _check_part(model: type[BaseModel], found: object, what: str, where: str) ->
         raise ValueError(f"{where} has {what}: {error}") from None
 
 
+def _check_classes(classes: object, expected: int, where: str) -> None:
+    _check_part(Classes, classes, "wrong classes", where)
+    found = Classes.model_validate(classes)
+    counts = [len(set(found.names)), len(found.names), len(found.members), len(found.validation)]
+    if set(counts) != {expected}:
+        raise ValueError(
+            f"{where} has wrong classes: expected {expected} different names and as many counts; got {counts[0]} "
+            f"different of {counts[1]} names, {counts[2]} and {counts[3]} counts"
+        )
+
+
 def _config(config: Mapping[str, Any], where: str) -> SearchConfig:
     try:
         sizes.check_depth(config)
@@ -259,19 +293,30 @@ def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[s
     if missing := [name for name in wanted if name not in attrs]:
         raise ValueError(f"expected all measures of {where}; missing: {missing}")
     # What is measured has grown with the versions: what a study has must be numbers, and an earlier one has less.
-    for name in (wanted.keys() | attrs.keys() & set(MEASURED)) - {"key"}:
+    by_class = {name for name in attrs if name.startswith(CLASS_ERROR)}
+    for name in (wanted.keys() | attrs.keys() & set(MEASURED) | by_class) - {"key"}:
         if not _is_number(attrs[name]):
             raise ValueError(f"expected a number as {name!r} of {where}; got {attrs[name]!r}")
-    for name in attrs:
+    for name in attrs.keys() - by_class:  # which have no ends: two classes may be called X and X_low
         low, high = (attrs.get(f"{name}{end}") for end in ENDS)
         if (low, high) == (None, None):
             continue
         if not (all(map(_is_number, (low, attrs[name], high))) and low <= attrs[name] <= high):
             raise ValueError(f"expected {name!r} of {where} within its interval; got {low!r} to {high!r}")
+    _check_by_class(attrs, by_class, where)
     values = trial.values or ()
     if len(values) != len(config.objectives) or not all(_is_number(value) and _is_finite(value) for value in values):
         raise ValueError(f"expected {len(config.objectives)} finite values of {where}; got {values}")
     _check_params(trial, config, where)
+
+
+def _check_by_class(attrs: Mapping[str, Any], by_class: Iterable[str], where: str) -> None:
+    for name in by_class:
+        if not 0 <= attrs[name] <= 1:
+            raise ValueError(f"expected a share as {name!r} of {where}; got {attrs[name]!r}")
+    never = attrs.get(NEVER_PREDICTED, [])
+    if not (isinstance(never, list) and all(type(label) is int and label >= 0 for label in never)):
+        raise ValueError(f"expected a list of classes as {NEVER_PREDICTED!r} of {where}; got {never!r}")
 
 
 def _check_params(trial: FrozenTrial, config: SearchConfig, where: str) -> None:

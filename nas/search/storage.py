@@ -44,7 +44,7 @@ from nas.search.storage_url import is_database
 from nas.training.baselines import error_ceiling
 from nas.training.baselines import train_baselines
 
-CONFIG, TASK, ORIGIN, DATA = schema.CONFIG, schema.TASK, schema.ORIGIN, schema.DATA
+CONFIG, TASK, ORIGIN, DATA, CLASSES = schema.CONFIG, schema.TASK, schema.ORIGIN, schema.DATA, schema.CLASSES
 JOURNAL = "journal.log"
 # Processes that open a new database at once all try to make its tables, and one of them succeeds. The others wait for
 # it, and on a busy server that takes a while.
@@ -250,6 +250,7 @@ def check_origin(plan: Plan, attrs: Mapping[str, Any]) -> None:
 
 def _told(plan: Plan) -> dict[str, Any]:
     """Return what a study says of itself beside its settings: what decides its numbers, its limits, its baselines."""
+    members = plan.data.members
     baselines = train_baselines(plan.data, plan.config.seed)
     ceiling = error_ceiling(baselines) if plan.config.error_ceiling else None
     budgets = [limit for limit in plan.limits if limit.kind == BUDGET]
@@ -257,6 +258,11 @@ def _told(plan: Plan) -> dict[str, Any]:
     return {
         ORIGIN: origin_of(plan),
         DATA: plan.data.overview.plain,
+        CLASSES: {
+            "names": list(members.classes),
+            "members": members.class_counts.tolist(),
+            "validation": plan.data.validation.class_counts.tolist(),
+        },
         schema.BASELINES: [baseline.row for baseline in baselines],
         schema.LIMITS: [asdict(limit) for limit in merged(budgets, [*others, *([ceiling] if ceiling else [])])],
         schema.MEMORY: [asdict(limit) for limit in device_limits(plan.device)],

@@ -52,6 +52,7 @@ from nas.search.plan import DEFENCE_PARAMETERS
 from nas.search.plan import Plan
 from nas.search.samplers import suggest
 from nas.search.schema import BROKEN_OFF
+from nas.search.schema import NEVER_PREDICTED
 from nas.search.schema import limits_of
 from nas.training.assess import Candidate
 from nas.training.loop import Diverged
@@ -111,6 +112,8 @@ def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evalu
     measures = evaluated.measures
     _note(study, proposal.trial, measures)
     proposal.trial.set_user_attr(WEIGHTS, evaluated.weights)
+    if evaluated.never_predicted:
+        proposal.trial.set_user_attr(NEVER_PREDICTED, list(evaluated.never_predicted))
     costs = plan.prices(proposal.candidate.architecture)
     study.tell(proposal.trial, [{**costs, **measures}[name].value for name in plan.config.objectives])
     release(proposal.lock)

@@ -167,7 +167,7 @@ class TrainSetup:
 
 
 def plain_setup(architecture: Architecture, features: Tensor, labels: Tensor, recipe: Recipe, seed: int) -> TrainSetup:
-    """Set up a training on true labels with (smoothed) cross-entropy.
+    """Set up a training on true labels with (smoothed) cross-entropy, each class weighted as the recipe says.
 
     Raises:
         ValueError: If the network has several outputs: this loss takes the logits of one.
@@ -177,10 +177,34 @@ def plain_setup(architecture: Architecture, features: Tensor, labels: Tensor, re
             f"expected a network with one output to train; got {len(architecture.outputs)}: no loss over exits yet"
         )
 
+    weights = class_weights(recipe, labels, architecture.ops[architecture.outputs[0]].size)
+
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        if weights is None:
+            return functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        losses = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing, reduction="none")
+        return (weights[targets] * losses).mean()
 
     return TrainSetup(architecture, features, labels, loss, recipe, seed)
+
+
+def class_weights(recipe: Recipe, labels: Tensor, classes: int) -> Tensor | None:
+    """Return what a record of each class counts in the loss: `(classes,)`; None if all count the same.
+
+    Balanced weights are one over the class's share of the records, divided by the number of classes that occur: each
+    of these classes counts the same, and the weights of all records have the mean 1. Soft targets are not weighted:
+    they are of no class.
+
+    Args:
+        recipe: Says whether there are weights.
+        labels: `(records,)` classes of the records that are trained on, or soft targets.
+        classes: Length of the logits.
+    """
+    if recipe.class_weights == "none" or labels.is_floating_point():
+        return None
+    counts = torch.bincount(labels, minlength=classes).float()
+    weights = len(labels) / ((counts > 0).sum() * counts)
+    return torch.where(counts > 0, weights, 0.0)  # no record to weight, and none of it in any batch
 
 
 def training_version() -> str:

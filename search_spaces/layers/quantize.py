@@ -211,10 +211,12 @@ class QuantConv2d(nn.Conv2d):
         return output if self.bias is None else output + self.bias.view(1, -1, 1, 1)
 
     def _convolved(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        source = input
         if self._skips_positions:
             # A copy, not `contiguous()`, which takes a 1x1 kernel for laid out both ways and leaves it as it is.
-            input, weight = (tensor.clone(memory_format=torch.contiguous_format) for tensor in (input, weight))
-        return self._conv_forward(input, weight, bias)
+            source, weight = (part.clone(memory_format=torch.contiguous_format) for part in (input, weight))
+        convolved: Tensor = self._conv_forward(source, weight, bias)
+        return convolved
 
     def extra_repr(self) -> str:
         """Name shapes and bit-width."""

@@ -216,7 +216,7 @@ def test_lists_hold_every_plugin_with_a_line_about_it(nas):
         "datasets": names("nas.data", "load"),
         "attacks": names("estimators.leakage.attacks", "attack"),
         "defences": names("nas.defences", "defend"),
-        "metrics": sorted([*names("estimators.cost", "estimate"), *MEASURED]),
+        "metrics": sorted([*names("estimators.cost", "estimate"), *MEASURED, "class_error_NAME"]),
         "devices": available_devices(),
     }
     assert all(text for entries in told.values() for text in entries.values())

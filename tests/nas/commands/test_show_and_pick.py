@@ -207,7 +207,12 @@ def test_an_unknown_metric_to_pick_by_lists_those_that_were_measured(refused, ow
     line = refused("pick", "small", *flags, runs=own_run.runs)
     name = flags[1].split("=")[0]
     known = sorted([*MEASURED, "bit_operations", "flash_kib", "latency_ms", "macs", "params", "peak_ram_kib"])
-    assert line == f"no metric {name!r} in this run; there are {known}"
+    assert line == f"no metric {name!r} in this run; there are {[*known, 'class_error_NAME']}"
+
+
+def test_an_unknown_class_to_pick_by_lists_the_classes(refused, own_run):
+    line = refused("pick", "small", "--max", "class_error_cat=0.1", runs=own_run.runs)
+    assert line == f"no metric 'class_error_cat' in this run; there are {[f'class_error_{n}' for n in range(10)]}"
 
 
 def measured(folder, plan):
@@ -232,8 +237,9 @@ def test_what_pick_writes_is_the_network_that_was_measured(own_run, picked):
         assert folder == own_run.folder / "picks" / str(chosen["picked"]["number"])
         assert sorted(path.name for path in folder.iterdir()) == ["architecture.json", "card.md", "weights.safetensors"]
         assert (folder / "card.md").read_text().startswith(f"# Candidate {chosen['picked']['number']} of small\n")
+        by_class = {f"class_error_{row['class']}": row["error"] for row in chosen["picked"]["by_class"]}
         for name, estimate in measured(folder, plan).items():
-            assert estimate.value == chosen["picked"][name]
+            assert estimate.value == {**chosen["picked"], **by_class}[name]
 
 
 def test_weights_that_are_not_here_are_trained_again_to_the_same_numbers(own_run, picked):

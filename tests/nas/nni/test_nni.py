@@ -18,6 +18,7 @@ import time
 import urllib.request
 from importlib import metadata
 
+import numpy as np
 import psutil
 import pytest
 from optuna.distributions import CategoricalDistribution
@@ -50,8 +51,10 @@ from nas.search.config import to_toml
 from nas.search.plan import resolve
 from nas.search.storage import open_study
 from nas.search.study import WEIGHTS
+from nas.spaces import sample
 from nas.training.assess import MEASURED
 from nas.training.loop import Diverged
+from tests.small_search import planned
 
 needs_nni = pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="the extra [nni] is not installed")
 # For what NNI does in half a minute, and in ten on a busy machine.
@@ -718,3 +721,17 @@ def test_a_finished_study_does_not_start_nni(served, monkeypatch):
     plan, study, _ = served
     monkeypatch.setattr(service.subprocess, "Popen", lambda *_, **__: pytest.fail("NNI was started"))
     service.work(plan, study)
+
+
+def test_errors_of_classes_and_what_is_never_predicted_are_carried(monkeypatch, tmp_path):
+    half = Estimate(0.5, 0.4, 0.6)
+    measures = {**dict.fromkeys(MEASURED, half), "trainings": Estimate.exact(1)}
+    measures |= {"class_error_risk": Estimate.exact(0.25), "class_error_risk_low": Estimate.exact(1.0)}
+    found = Evaluated(measures, {"training": 1.0}, "ab", (2,))
+    monkeypatch.setattr("nas.nni.measure.evaluate", lambda *_: found)
+    plan = planned(tmp_path)
+    candidate = plan.candidate(sample(plan.distributions, np.random.default_rng(0)))
+    carried = json.loads(json.dumps(result_of(plan, None, candidate)))
+    assert evaluated_in(carried) == found
+    old = {name: value for name, value in carried.items() if name != "never_predicted"}
+    assert evaluated_in(old).never_predicted == ()

@@ -338,3 +338,19 @@ def test_settings_nested_beyond_all_measure_are_refused(tmp_path):
         (tmp_path / "a.toml").write_text(text + "\n")
         with pytest.raises(ValueError, match="nested"):
             load_config(tmp_path / "a.toml", {})
+
+
+def test_a_setting_of_the_recipe_that_was_added_later_is_no_difference_at_its_default():
+    stored = parse_config({"name": "a"}).model_dump(mode="json")
+    del stored["recipe"]["class_weights"]
+    assert differences(parse_config({"name": "a"}), stored) == []
+    weighted = parse_config({"name": "a", "recipe": {"class_weights": "balanced"}})
+    assert differences(weighted, stored) == ["recipe.class_weights: was 'none', now 'balanced'"]
+
+
+def test_class_weights_are_set_searched_or_refused():
+    both = parse_config({"name": "a", "recipe": {"class_weights": ["none", "balanced"]}}).recipe
+    assert list(both.distributions()["class_weights"].choices) == ["none", "balanced"]
+    assert both.middle().class_weights == "balanced"
+    with pytest.raises(ValueError, match=r"no class weights 'even'; there are \['none', 'balanced'\]"):
+        parse_config({"name": "a", "recipe": {"class_weights": "even"}})

@@ -172,6 +172,78 @@ def test_measures_of_another_kind_are_refused_by_all_commands(nas, rewritten, no
         assert "of trial " in tell(nas, run, *command) or "nas search" in tell(nas, run, *command)
 
 
+CLASSES = {
+    "names": [None, [], ["a"] * 10, list("abc"), [*"abcdefghi", 5], "abcdefghij"],
+    "members": [None, [], [1] * 9, [-1] * 10, [1.5] * 10, [True] * 10, [10**30] * 10, ["1"] * 10],
+    "validation": [None, [1] * 11],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in CLASSES.items() for value in values])
+def test_classes_of_another_kind_are_refused(nas, rewritten, no_training, name, value):
+    run = rewritten(lambda lines: of_study(lines, "classes")["classes"].update({name: value}))
+    told = {tell(nas, run, *command) for command in COMMANDS}
+    assert len(told) == 1
+    assert told.pop().startswith("the study 'small' has wrong classes: ")
+
+
+@pytest.mark.parametrize("value", [None, [], "x", 5])
+def test_classes_that_are_no_table_are_refused(nas, rewritten, value):
+    run = rewritten(lambda lines: of_study(lines, "classes").update(classes=value))
+    assert tell(nas, run, "show").startswith("the study 'small' has wrong classes: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("class_error_3", "low", "expected a number as 'class_error_3' of trial"),
+        ("class_error_3", [], "expected a number as 'class_error_3' of trial"),
+        ("class_error_3", 1.5, "expected a share as 'class_error_3' of trial"),
+        ("never_predicted", "3", "expected a list of classes as 'never_predicted' of trial"),
+        ("never_predicted", [-1], "expected a list of classes as 'never_predicted' of trial"),
+        ("never_predicted", [True], "expected a list of classes as 'never_predicted' of trial"),
+        ("never_predicted", [{}], "expected a list of classes as 'never_predicted' of trial"),
+    ],
+)
+def test_errors_of_classes_of_another_kind_are_refused(nas, rewritten, name, value, said):
+    run = rewritten(lambda lines: of_trial(lines, name).update({name: value}))
+    assert said in tell(nas, run, "show")
+
+
+def test_a_class_that_there_is_not_is_not_shown(nas, rewritten):
+    """A number beyond the classes is a list of classes all right, of another version perhaps."""
+    run = rewritten(lambda lines: of_trial(lines, "never_predicted").update(never_predicted=[3, 99]))
+    shown = nas("show", run.name, "--runs", run.runs, "--json")
+    assert shown.code == 0
+    assert all("99" not in row["never_predicted"] for row in json.loads(shown.out)["front"])
+
+
+def test_a_study_from_before_errors_were_measured_by_class_is_shown_and_picked_from(nas, rewritten):
+    def age(lines):
+        new = ("class_error_", "balanced_error", "rarest_class_error", "never_predicted")
+        kept = []
+        for line in lines:
+            attrs = line.get("user_attr")
+            if attrs is not None and any(name.startswith(new) or name == "classes" for name in attrs):
+                continue
+            if attrs is not None and "config" in attrs:
+                del attrs["config"]["recipe"]["class_weights"]
+            kept.append(line)
+        return kept
+
+    run = rewritten(age)
+    shown = nas("show", run.name, "--runs", run.runs, "--json")
+    assert (shown.code, shown.err) == (0, "")
+    told = json.loads(shown.out)
+    assert (told["classes"], told["warnings"]) == ([], [])
+    assert told["front"][0]["by_class"] == told["front"][0]["never_predicted"] == []
+    assert "balanced_error" not in told["front"][0]
+    assert told["front"][0]["recipe"]["class_weights"] == "none"
+    picked = nas("pick", run.name, "--runs", run.runs)
+    assert (picked.code, picked.err) == (0, "")
+    assert "no metric 'balanced_error' in this run" in tell(nas, run, "pick", "--prefer", "balanced_error")
+
+
 def test_a_key_that_names_another_file_is_refused(nas, rewritten):
     run = rewritten(lambda lines: of_trial(lines, "key").update({"key": "../../../../up"}))
     assert "expected sixteen hex digits as 'key'" in tell(nas, run, "pick")

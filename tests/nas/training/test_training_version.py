@@ -76,6 +76,7 @@ CANDIDATES = {
     "sgd": Candidate(plain(), Recipe(epochs=2, batch_size=8, optimizer="sgd", weight_decay=0.1)),
     "flip-crop": Candidate(plain(), Recipe(epochs=2, batch_size=8, augment="flip-crop")),
     "dropout and smoothing": Candidate(plain(), Recipe(epochs=2, batch_size=8, dropout=0.5, label_smoothing=0.2)),
+    "balanced classes": Candidate(plain(), Recipe(epochs=2, batch_size=8, class_weights="balanced")),
     **{
         f"defence {name}": Candidate(plain(4, 8), Recipe(epochs=2, batch_size=8), name, strongest_of(name))
         for name in DEFENCES
