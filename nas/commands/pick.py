@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Annotated
+from typing import Any
 
 import typer
 
@@ -18,6 +20,12 @@ from nas.commands.options import limits
 from nas.commands.options import say
 from nas.commands.options import show_table
 from nas.commands.options import trust
+
+if TYPE_CHECKING:
+    import optuna
+
+    from nas.runs.front_and_knee import Choice
+    from nas.runs.retrained import Retrained
 
 
 def pick(
@@ -52,14 +60,10 @@ def pick(
     as_json: Json = False,
 ) -> None:
     """Choose one candidate, print the reason, and write its architecture, weights and card."""
-    from nas.pricing.limits import LOOK_BEYOND
-    from nas.runs import by_class
     from nas.runs import picks
-    from nas.runs import report
     from nas.runs import retrained
     from nas.runs.front_and_knee import choose
     from nas.runs.front_and_knee import chosen
-    from nas.runs.front_and_knee import exceeded_by
     from nas.runs.front_and_knee import limits_to_pick_by
     from nas.runs.run import open_run
 
@@ -71,23 +75,50 @@ def pick(
     wanted = limits(maximum, "--max")
     within = limits_to_pick_by(study, wanted, device_limits=not no_device_limits, error_ceiling=not no_error_ceiling)
     choice = choose(study, within, prefer) if number is None else chosen(opened.trained(number), within)
-    told = {"limits": [asdict(limit) for limit in choice.limits]}
     if choice.failed and number is None:
-        nearest = f"candidate {choice.trial.number} is nearest"
-        if as_json:
-            row = report.row(study, choice.trial)
-            typer.echo(json.dumps({"picked": None, "nearest": row, "failed": choice.failed, **told}))
-        kinds = dict.fromkeys(limit.kind for limit in exceeded_by(choice.trial, choice.limits))
-        beyond = "".join(f"; {LOOK_BEYOND[kind]} looks beyond" for kind in kinds if kind in LOOK_BEYOND)
-        raise ValueError(f"no candidate meets the limits; {nearest}: {', '.join(choice.failed)}{beyond}")
+        _refuse(study, choice, as_json=as_json)
     written = picks.write(opened, choice)
     anew = retrained.write(opened, choice.trial, written) if retrain_on_all else None
     if as_json:
-        picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
-        over = {"failed": choice.failed} if choice.failed else {}
-        more = {} if anew is None else {"retrained": {**asdict(anew), "folder": str(anew.folder)}}
-        typer.echo(json.dumps({**picked, **told, **over, **more, "warnings": by_class.cautions(study)}))
-        return
+        _print_json(study, choice, written, anew)
+    else:
+        _print(study, choice, written, anew)
+
+
+def _refuse(study: optuna.Study, choice: Choice, *, as_json: bool) -> None:
+    """Say that no candidate meets the limits, and what the nearest one exceeds.
+
+    Raises:
+        ValueError: Always.
+    """
+    from nas.pricing.limits import LOOK_BEYOND
+    from nas.runs import report
+    from nas.runs.front_and_knee import exceeded_by
+
+    if as_json:
+        row = report.row(study, choice.trial)
+        typer.echo(json.dumps({"picked": None, "nearest": row, "failed": choice.failed, **_limits(choice)}))
+    kinds = dict.fromkeys(limit.kind for limit in exceeded_by(choice.trial, choice.limits))
+    beyond = "".join(f"; {LOOK_BEYOND[kind]} looks beyond" for kind in kinds if kind in LOOK_BEYOND)
+    raise ValueError(
+        f"no candidate meets the limits; candidate {choice.trial.number} is nearest: {', '.join(choice.failed)}{beyond}"
+    )
+
+
+def _print_json(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None) -> None:
+    from nas.runs import by_class
+    from nas.runs import report
+
+    picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
+    over = {"failed": choice.failed} if choice.failed else {}
+    more = {} if anew is None else {"retrained": {**asdict(anew), "folder": str(anew.folder)}}
+    typer.echo(json.dumps({**picked, **_limits(choice), **over, **more, "warnings": by_class.cautions(study)}))
+
+
+def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None) -> None:
+    from nas.runs import by_class
+    from nas.runs import report
+
     say(f"candidate {choice.trial.number}: {choice.reason}")
     if choice.failed:
         say(f"warning: it is over a limit of the search: {', '.join(choice.failed)}")
@@ -103,3 +134,7 @@ def pick(
     say(f"written to {written}")
     if anew is not None:
         say(f"trained anew on {anew.records:,} records, written to {anew.folder}: {anew.void}")
+
+
+def _limits(choice: Choice) -> dict[str, list[dict[str, Any]]]:
+    return {"limits": [asdict(limit) for limit in choice.limits]}
