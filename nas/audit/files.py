@@ -32,6 +32,7 @@ from nas.audit.answers import as_logits
 from nas.audit.answers import kind_of
 from nas.audit.answers import told
 from nas.audit.labels import Numbered
+from nas.audit.labels import check_order
 from nas.audit.labels import numbered
 from nas.audit.onnx_oracle import OnnxNetwork
 from nas.audit.twins import twin_of
@@ -110,6 +111,7 @@ def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> Giv
         oracle=None if network is None else Oracle(network.query),
         population=_population(arrays, found, network, notes),
     )
+    check_order(evidence.logits, found.labels["labels"], found.classes)
     check_apart(evidence, shadows)
     from_files = [] if network is None else network.notes
     return Given(evidence, is_member, found.classes, tuple(dict.fromkeys([*from_files, *notes, *found.notes])))

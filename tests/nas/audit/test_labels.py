@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nas.audit.labels import check_order
 from nas.audit.labels import numbered
 
 COLUMNS = 3
@@ -42,7 +43,7 @@ def test_labels_from_one_are_seen_by_the_last_and_the_missing_first():
         "labels are counted from 1: there is a 3 and no 0, and the logits have 3 columns",
     )
     assert found([3, 3])[0] == [2, 2]
-    assert found([1, 2]) == ([1, 2], (), "")
+    assert found([1, 2]) == ([1, 2], (), "labels are counted from 0, although there is no 0 among them")
     assert found([1, 2, 3], ("x", "y", "z"))[:2] == ([0, 1, 2], ("x", "y", "z"))
 
 
@@ -102,3 +103,29 @@ def test_all_arrays_of_labels_are_numbered_alike():
     assert numbered(given, 3).labels["population_labels"].tolist() == [2]
     with pytest.raises(ValueError, match=r"labels of one kind; \['labels'\] are texts, others not"):
         numbered({"labels": np.array(["a", "b"]), "population_labels": np.array([0])}, 2)
+
+
+def answers(labels, order, right=0.9, seed=0):
+    """Answers of a network that is right so often, with its columns in another order."""
+    rng = np.random.default_rng(seed)
+    seen = np.where(rng.random(len(labels)) < right, labels, rng.integers(0, len(order), len(labels)))
+    return np.eye(len(order))[np.array(order)[seen]] + rng.normal(0, 0.1, (len(labels), len(order)))
+
+
+def test_labels_in_another_order_than_the_columns_are_refused_with_a_class_that_is_moved():
+    labels = np.random.default_rng(1).integers(0, 3, 300)
+    with pytest.raises(ValueError, match=r"[0-9]% of the answers are right as they stand, and 9\d% in another order"):
+        check_order(answers(labels, [1, 2, 0]), labels)
+    with pytest.raises(ValueError, match=r"where '(cat|ant)' is the column of '(cat|ant)': give 'classes'"):
+        check_order(answers(labels, [1, 0, 2], right=0.95)[labels < 2], labels[labels < 2], ("cat", "ant", "bee"))
+    with pytest.raises(ValueError, match="expected labels in the order of the logits' columns"):
+        check_order(answers(labels % 2, [1, 0]), labels % 2)
+
+
+@pytest.mark.parametrize("right", [0.0, 0.2, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_a_network_that_errs_by_chance_is_not_refused(right, classes):
+    for seed in range(5):
+        labels = np.random.default_rng(seed).integers(0, classes, 60)
+        check_order(answers(labels, range(classes), right, seed), labels)
+    check_order(answers(labels, range(classes)[::-1])[:10], labels[:10])  # too few to tell
