@@ -210,13 +210,13 @@ class QuantConv2d(nn.Conv2d):
         output = sums * scale.view(1, -1, 1, 1)
         return output if self.bias is None else output + self.bias.view(1, -1, 1, 1)
 
-    def _convolved(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        source = input
+    def _convolved(self, records: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         if self._skips_positions:
             # A copy, not `contiguous()`, which takes a 1x1 kernel for laid out both ways and leaves it as it is.
-            source, weight = (part.clone(memory_format=torch.contiguous_format) for part in (input, weight))
-        convolved: Tensor = self._conv_forward(source, weight, bias)
-        return convolved
+            records = records.clone(memory_format=torch.contiguous_format)
+            kernel = kernel.clone(memory_format=torch.contiguous_format)
+        sums: Tensor = self._conv_forward(records, kernel, bias)
+        return sums
 
     def extra_repr(self) -> str:
         """Name shapes and bit-width."""

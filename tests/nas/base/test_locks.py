@@ -252,3 +252,14 @@ def test_a_folder_that_others_made_or_can_write_is_refused(tmp_path, monkeypatch
     with pytest.raises(OSError, match=r"expected a folder of yours|File exists"):
         locks.own_folder("me", "study")
     assert list((tmp_path / "elsewhere").glob("*")) == []
+
+
+def test_whether_a_lock_is_held_is_told_without_making_its_file(tmp_path):
+    path = tmp_path / "a.lock"
+    assert not locks.is_held(path)
+    assert not path.exists()
+    lock = locks.take(path)
+    assert locks.is_held(path)
+    lock.release()
+    assert not locks.is_held(path)
+    assert locks.take(path, patient=False) is not None  # to ask leaves it free
