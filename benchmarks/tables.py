@@ -152,6 +152,37 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "error_ceiling",
+        "What does the ceiling of the error change?",
+        "Searches of 24 candidates with the same seeds, medians over three. *Without*: the ceiling is off. *Pick "
+        "alone*: the same search, its pick within the ceiling. *With*: the ceiling guides the sampler too. Columns "
+        "after *within* are of the front and of what `nas pick` takes without flags.",
+        {
+            "data": ("data", plain),
+            "ceiling": ("ceiling", plain),
+            "limit": ("its value", rate),
+            "median_error": ("median error", rate),
+            "within_percent": ("within, %", number),
+            "best_error": ("best error on the front", rate),
+            "pick_error": ("error of the pick", rate),
+            "pick_leakage": ("leakage of the pick", rate),
+            "pick_ms": ("latency of the pick, ms", number),
+        },
+    ),
+    Table(
+        "steps",
+        "How many steps does a training need on few records?",
+        "Ten random networks of the conv space on digits, each trained for every number of steps.",
+        {
+            "members": ("members", number),
+            "steps": ("steps", number),
+            "epochs": ("epochs", number),
+            "median_error": ("median error", rate),
+            "worst_quarter": ("error that three in four stay below", rate),
+            "best_error": ("best error", rate),
+        },
+    ),
+    Table(
         "screening",
         "How fast is a network priced?",
         "All cost metrics of one network, from its graph, beside one count by fvcore and by thop.",

@@ -35,17 +35,29 @@ from nas.calibration.measurements import CalibrationReport
 from nas.calibration.this_machine import Hosted
 from nas.cli import app
 from nas.commands import list as listing
+from nas.commands.examples import EXAMPLES
 from nas.deploy.timing import Timing
+from nas.pricing.limits import Limit
+from nas.runs.listing import Listed
 from nas.runs.progress import Counts
+from nas.runs.retrained import Retrained
 from nas.search.config import ENGINES
 from nas.search.config import MAY_CHANGE
 from nas.search.config import SAMPLERS
 from nas.search.config import Range
 from nas.search.config import RecipeSettings
 from nas.search.config import SearchConfig
+from nas.search.steps import LEAST_EPOCHS
+from nas.search.steps import LEAST_STEPS
+from nas.search.steps import MOST_EPOCHS
+from nas.search.steps import MOST_STEPS
 from nas.split_overview import Overview
 from nas.training.assess import MEASURES
+from nas.training.baselines import Baseline
+from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import OF_A_CLASS
 from nas.training.recipe import AUGMENTATIONS
+from nas.training.recipe import CLASS_WEIGHTS
 from nas.training.recipe import OPTIMIZERS
 from nas.training.recipe import Recipe
 
@@ -82,10 +94,14 @@ KINDS = {
 DESCRIBED: dict[str, type] = {
     "Counts": Counts,
     "Overview": Overview,
+    "Limit": Limit,
+    "Baseline": Baseline,
     "Timing": Timing,
     "Layer": Layer,
     "CalibrationReport": CalibrationReport,
     "Hosted": Hosted,
+    "Retrained": Retrained,
+    "Listed": Listed,
 }
 # Constants that docstrings name, with what they hold.
 CONSTANTS: dict[str, Iterable[str]] = {
@@ -93,6 +109,7 @@ CONSTANTS: dict[str, Iterable[str]] = {
     "ENGINES": ENGINES,
     "OPTIMIZERS": OPTIMIZERS,
     "AUGMENTATIONS": AUGMENTATIONS,
+    "CLASS_WEIGHTS": CLASS_WEIGHTS,
     "estimators.models.accelerator.DATAFLOWS": DATAFLOWS,
 }
 
@@ -154,7 +171,8 @@ def commands() -> str:
     """Write all commands with their arguments and options."""
     lines = [
         "A mistake of the user ends in one line and exit code 2. Ctrl-C ends a command with exit code 130.",
-        "`nas COMMAND --help` prints what stands here.",
+        "`nas COMMAND --help` prints what stands here. `nas --version` prints the version.",
+        "`nas --install-completion` lets the shell complete commands, options, names and runs.",
         "",
     ]
     for info in app.registered_commands:
@@ -179,7 +197,8 @@ def command(name: str, run: Callable[..., Any]) -> list[str]:
     lines = [f"## nas {name}", "", f"    nas {name} {usage}".rstrip() + " [OPTIONS]", ""]
     lines += [(inspect.getdoc(run) or "").strip(), ""]
     lines += table(("argument", "", "meaning"), arguments) if arguments else []
-    return lines + table(("option", "value", "default", "meaning"), options)
+    lines += table(("option", "value", "default", "meaning"), options)
+    return [*lines, "Examples:", "", *(f"    {example}" for example in EXAMPLES[name]), ""]
 
 
 def unwrapped(hint: Any) -> tuple[Any, ArgumentInfo | OptionInfo | None]:
@@ -243,6 +262,9 @@ def configuration() -> str:
         '    optimizer = ["adamw", "sgd"]                 # a list to choose from',
         "    weight_decay = { low = 1e-5, high = 1e-1, log = true }   # a range, searched on a log scale",
         "",
+        f"Where `epochs` is not set, the range grows as the members become fewer: from {LEAST_EPOCHS} epochs, or as",
+        f"many as make {LEAST_STEPS} steps, to {MOST_EPOCHS}, or as many as make {MOST_STEPS} steps.",
+        "",
     ]
     rows = [(code(name), field_default(field), recipe[name]) for name, field in RecipeSettings.model_fields.items()]
     lines += table(("key", "default", "meaning"), rows)
@@ -250,7 +272,8 @@ def configuration() -> str:
         "## [budgets]",
         "",
         "Upper limits by the name of a metric (`nas list metrics`). A candidate whose predicted cost exceeds a limit",
-        "is not trained.",
+        "is not trained. The memory that the device has is such a limit without being named here (`device_limits`),",
+        "and the error has a ceiling (`error_ceiling`).",
         "",
         "    [budgets]",
         "    latency_ms = 20",
@@ -266,6 +289,8 @@ def field_default(field: Any) -> str:
         return code(f"{{ low = {value.low}, high = {value.high}{', log = true' if value.log else ''} }}")
     if isinstance(value, RecipeSettings):
         return "see below"
+    if isinstance(value, bool):
+        return code(str(value).lower())
     if isinstance(value, tuple):
         return code("[" + ", ".join(f'"{name}"' for name in value) + "]")
     if isinstance(value, str):
@@ -361,7 +386,11 @@ def metrics() -> dict[str, str]:
     """Return what each measure means: the first line of each cost metric's module, then what a search measures."""
     package, attribute = listing.PACKAGES["metrics"]
     modules = {name: importlib.import_module(f"{package}.{name}") for name in plugins.available(package, attribute)}
-    return {name: (module.__doc__ or "").splitlines()[0] for name, module in modules.items()} | MEASURES
+    return (
+        {name: (module.__doc__ or "").splitlines()[0] for name, module in modules.items()}
+        | MEASURES
+        | {f"{CLASS_ERROR}NAME": OF_A_CLASS}
+    )
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import optuna
 import typer
@@ -12,6 +14,7 @@ from nas.base import errors
 from nas.commands.audit import audit
 from nas.commands.calibrate import calibrate
 from nas.commands.estimate import estimate
+from nas.commands.examples import epilog
 from nas.commands.export import export
 from nas.commands.list import list_
 from nas.commands.measure import measure
@@ -24,11 +27,28 @@ app = typer.Typer(
     name="nas",
     help="Search for small networks that are accurate, fit the chip and leak little about their training data.",
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gecko-nas {version('gecko-nas')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    pass
+
+
 for command in (search, show, pick, audit, export, estimate, measure, calibrate):
-    app.command()(command)
-app.command(name="list")(list_)
+    app.command(epilog=epilog(command.__name__))(command)
+app.command(name="list", epilog=epilog("list"))(list_)
 
 # The command line's own errors. Typer may bring its own copy of click, so the class is found from one of typer's.
 USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.mro() if kind.__name__ == "UsageError")

@@ -17,6 +17,7 @@ from search_spaces.graph.operators import sign_of
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import QuantConv2d
 from search_spaces.layers.quantize import QuantLinear
+from search_spaces.layers.quantize import skips_positions
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -159,7 +160,7 @@ def _weighted(op: Op, in_channels: int) -> nn.Module:
     if op.kind not in ("conv", "depthwise"):
         raise ValueError(f"no layer for the operator {op.kind!r}")
     groups = groups_of(op)
-    if op.weight_bits == 32:
+    if op.weight_bits == 32 and not skips_positions(op.kernel, op.stride):
         # torch's own class where nothing is quantised: other counters (fvcore, thop) know it.
         return nn.Conv2d(in_channels, op.shape[0], op.kernel, op.stride, op.padding, groups=groups, bias=op.bias)
     return QuantConv2d(

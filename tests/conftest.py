@@ -25,6 +25,7 @@ from nas.search import workers
 from nas.search.plan import resolve
 from nas.search.storage import open_study
 from tests import two_exits
+from tests.small_search import SMALL
 from tests.small_search import snapshot
 
 os.environ["COLUMNS"] = "140"
@@ -103,8 +104,7 @@ def trained_run(tmp_path_factory) -> Run:
     runs = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nas.search.workers.run", work_here)
-        settings = "--space mlp --members 120 --references 2 --trials 5 --epochs 3 --workers 1 --name small --json"
-        result = command_line("search", *settings.split(), "--runs", runs)
+        result = command_line("search", *SMALL, "--name", "small", "--json", "--runs", runs)
     assert result.code == 0, result.err
     return Run(runs, "small", result.out)
 

@@ -36,6 +36,30 @@ def test_a_short_search_on_cifar10_accounts_for_every_second(run):
     assert shares == pytest.approx(100)
 
 
+def test_more_steps_help_on_few_records(run):
+    found = run("steps", short=True)
+    few, many = found["rows"]
+    assert (few["members"], few["steps"], few["epochs"]) == (180, 30, 10)
+    assert (many["members"], many["steps"], many["epochs"]) == (180, 120, 40)
+    assert many["median_error"] < few["median_error"]
+
+
+def test_a_ceiling_keeps_useless_networks_off_the_front(run, monkeypatch):
+    ceiling = importlib.import_module("error_ceiling")
+    tasks = ceiling.tasks
+    quick = {"members": 60, "references": 2, "recipe": {"epochs": 60, "learning_rate": 0.01}}
+    monkeypatch.setattr(ceiling, "tasks", lambda place: {"breast cancer": {**tasks(place)["breast cancer"], **quick}})
+    found = run("error_ceiling", short=True)
+    rows = {row["ceiling"]: row for row in found["rows"]}
+    assert list(rows) == ["without", "pick alone", "with"]
+    assert len({row["limit"] for row in rows.values()}) == 1
+    assert rows["with"]["best_error"] <= rows["with"]["limit"]
+    assert rows["with"]["pick_error"] <= rows["with"]["limit"]
+    assert rows["pick alone"]["pick_error"] <= rows["pick alone"]["limit"]
+    assert rows["pick alone"]["median_error"] == rows["without"]["median_error"]
+    assert rows["with"]["on_front"] <= rows["without"]["on_front"]
+
+
 @pytest.mark.filterwarnings("ignore")  # thop's, about a distutils class
 def test_screening_times_every_network_beside_both_peers(run):
     found = run("screening", "--repetitions", "3", "--points", "2")

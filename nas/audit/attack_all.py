@@ -52,6 +52,7 @@ from nas.audit.findings import RecordRisk
 from nas.audit.findings import Released
 from nas.audit.findings import Scores
 from nas.audit.findings import corrected
+from nas.audit.findings import errors_by_class
 from nas.base import plugins
 
 EFFORTS: Mapping[str, int] = {"quick": 4, "standard": 16, "full": 64}
@@ -125,6 +126,7 @@ def audit(
         skipped=skipped,
         warnings=cautions.all_of(findings, released, is_member),
         is_member=is_member,
+        class_errors=errors_by_class(evidence.logits[~is_member].argmax(axis=1), evidence.labels[~is_member]),
     )
 
 

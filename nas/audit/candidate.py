@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -35,7 +36,9 @@ from nas.audit.attack_all import runnable
 from nas.audit.cautions import proxy_disagrees
 from nas.audit.cautions import test_was_open
 from nas.audit.findings import Audit
+from nas.audit.findings import ClassError
 from nas.audit.findings import Origin
+from nas.audit.findings import errors_by_class
 from nas.audit.oracles import of_network
 from nas.audit.post_training import compressed
 from nas.audit.proxy_check import ATTACKS
@@ -85,11 +88,20 @@ class Subject:
     spec: ShadowSpec
     proxy: Estimate
 
+    @cached_property
+    def predicted(self) -> NDArray[np.intp]:
+        """The network's class of each test record, `(records,)`."""
+        return np.asarray(of_network(self.network).query(self.test.features).argmax(axis=1))
+
     @property
     def error(self) -> Estimate:
         """Share of test records misclassified, with its exact interval."""
-        logits = of_network(self.network).query(self.test.features)
-        return proportion_interval(int((logits.argmax(axis=1) != self.test.labels).sum()), len(self.test))
+        return proportion_interval(int((self.predicted != self.test.labels).sum()), len(self.test))
+
+    @property
+    def class_errors(self) -> tuple[ClassError, ...]:
+        """The same of each class that occurs in the test records."""
+        return errors_by_class(self.predicted, self.test.labels, self.test.classes)
 
 
 def subject_of(run: Run, number: int) -> Subject:
@@ -328,7 +340,7 @@ def audit_subject(
     )
     others = [number for number in earlier or {} if number != subject.number]
     more = (*proxy_disagrees(subject.proxy, found.leakage), *test_was_open(others))
-    return replace(found, warnings=(*found.warnings, *more))
+    return replace(found, warnings=(*found.warnings, *more), class_errors=subject.class_errors)
 
 
 def _some(records: Records, counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:

@@ -14,6 +14,7 @@ from estimators.estimate import Estimate
 from estimators.leakage.evidence import Mask
 from estimators.leakage.statistics.auc_and_rates import Difference
 from estimators.leakage.statistics.auc_and_rates import auc_interval
+from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.epsilon import EpsilonBound
 
 Scores: TypeAlias = NDArray[np.float64]
@@ -43,6 +44,9 @@ class Origin:
         ('dog', '1')
         """
         return self.classes[label] if self.classes else str(label)
+
+
+Labels: TypeAlias = NDArray[np.integer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +93,37 @@ class ClassRisk:
     class_name: str
     members: int
     auc: Estimate
+
+
+@dataclass(frozen=True)
+class ClassError:
+    """What the network gets wrong of one class, on records that it was not trained on.
+
+    Attributes:
+        name: Of the class.
+        records: How many of the class.
+        error: Share of them that it misclassifies.
+    """
+
+    name: str
+    records: int
+    error: Estimate
+
+
+def errors_by_class(predicted: Labels, labels: Labels, names: Sequence[str] | None = None) -> tuple[ClassError, ...]:
+    """Count the errors of each class that occurs.
+
+    Args:
+        predicted: `(records,)`.
+        labels: `(records,)`.
+        names: Of the classes; None: their numbers.
+    """
+    found = []
+    for label in np.unique(labels):
+        wrong = predicted[labels == label] != label
+        name = str(label) if names is None else names[label]
+        found.append(ClassError(name, len(wrong), proportion_interval(int(wrong.sum()), len(wrong))))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -176,6 +211,7 @@ class Audit:
         skipped: Reason why an attack did not run, by its name.
         warnings: Warnings, a line each.
         is_member: `(records,)`: which of the audited records are members.
+        class_errors: The network's error on each class, on the non-members; of a run's candidate on all test records.
     """
 
     members: int
@@ -190,6 +226,7 @@ class Audit:
     skipped: Mapping[str, str]
     warnings: tuple[str, ...]
     is_member: Mask
+    class_errors: tuple[ClassError, ...]
 
     @property
     def strongest(self) -> Finding:

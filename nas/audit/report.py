@@ -106,6 +106,9 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
             }
             for risk in audit.by_class
         ],
+        "class_errors": [
+            {"name": one.name, "records": one.records, **flat({"error": one.error})} for one in audit.class_errors
+        ],
         "records_attack": audit.records.attack,
         "records": [_record(risk, audit) for risk in audit.records.riskiest],
         "shapr_mean": float(audit.records.shapr.mean()),
@@ -144,6 +147,7 @@ def show(audit: Audit, about: Mapping[str, str], console: Console) -> None:
         _say(console, f"warning: {warning}")
     _print(console, "attacks", attacks(audit), f"epsilon: a lower bound; {words.of_epsilon(audit)}")
     _print(console, f"the {WORST} classes with the highest AUC of {audit.strongest.attack}", classes(audit, WORST))
+    _print(console, f"the {WORST} classes with the highest error on records not trained on", errors(audit, WORST))
     _print(
         console,
         f"the {WORST} members with the highest scores of {audit.records.attack}",
@@ -176,6 +180,7 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
         summary=words.summary(audit),
         attacks=attacks(audit),
         classes=classes(audit),
+        errors=errors(audit),
         records=records(audit),
         shapr=words.of_shapr(audit),
         counted=words.counted(audit),
@@ -219,6 +224,13 @@ def classes(audit: Audit, most: int | None = None) -> Sheet:
         (words.named(risk.class_name), f"{risk.members:,}", stacked(risk.auc)) for risk in audit.by_class[:most]
     )
     return Sheet(("class", "members", "AUC"), rows)
+
+
+def errors(audit: Audit, most: int | None = None) -> Sheet:
+    """Lay out the error of each class on records that the network was not trained on, the highest first."""
+    ordered = sorted(audit.class_errors, key=lambda one: -one.error.value)
+    rows = tuple((one.name, f"{one.records:,}", stacked(one.error)) for one in ordered[:most])
+    return Sheet(("class", "records", "error"), rows)
 
 
 def records(audit: Audit, most: int | None = None) -> Sheet:

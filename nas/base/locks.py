@@ -69,6 +69,16 @@ def take(path: Path, *, patient: bool = True, pause: float = SECONDS_BETWEEN_TRI
         time.sleep(pause)
 
 
+def is_held(path: Path) -> bool:
+    """Tell whether a lock is held, without making its file."""
+    if not path.exists():
+        return False
+    lock = take(path, patient=False)
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
 @contextmanager
 def held(path: Path, *, patient: bool = True, pause: float = SECONDS_BETWEEN_TRIES) -> Iterator[bool]:
     """Hold a lock for a block; when not patient, give False at once if it is held elsewhere."""

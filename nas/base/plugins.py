@@ -13,8 +13,9 @@ A folder is its own registry: a file added is a plug-in added, and its name is t
 `KINDS` holds this table. A plug-in that breaks it is refused when it is loaded, and so is an attribute whose name is
 nearly one of these: a misspelt `EFORT` would otherwise do nothing.
 
-A module of a user's own is given by its dotted name. Importing a module runs its code, so only the person at the
-keyboard can have one imported: by a flag, by a search file of their own, by `--plugin` or, in Python, by `trust`. What
+A module of a user's own is given by its dotted name, or by the path of its file, which ends in `.py`. A path is made
+absolute wherever it is taken, and its file is imported once, under a name made of that path. Importing a module runs
+its code, so only the person at the keyboard can have one imported: by a flag, by a search file of their own, by `--plugin` or, in Python, by `trust`. What
 a file merely names (an architecture, a table, a study, the settings in a run's folder) must be a file of the folder or
 trusted already.
 """  # noqa: E501 - a table has long lines
@@ -26,12 +27,18 @@ import importlib
 import importlib.util
 import os
 import pkgutil
+import re
+import shlex
 import sys
+import sysconfig
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from pathlib import PurePath
 from types import ModuleType
 from typing import Any
 
@@ -39,6 +46,8 @@ from estimators.leakage.evidence import NEEDS
 
 TRUSTED = "GECKO_NAS_PLUGINS"
 """Environment variable with the trusted modules, comma-separated: processes that this one starts inherit it."""
+BY_PATH = "gecko_nas_plugin_"
+"""Starts the name of a module that was given by the path of its file."""
 EFFORTS = ("quick", "standard", "full")
 ALIKE = 0.85
 """How alike two names are (`difflib`) to count one as the other misspelt.
@@ -131,14 +140,20 @@ def trust(*names: str) -> None:
     Call it with names that a person gave, never with names out of a file that somebody else may have written.
 
     Args:
-        names: Dotted names of modules. A name without a dot is a shipped plug-in's and needs no trust.
+        names: Dotted names of modules, or paths of their files. A name without a dot is a shipped plug-in's and needs
+            no trust.
+
+    Raises:
+        ValueError: If a path holds a comma, which separates the names that other processes inherit.
 
     >>> trust("my_company.spaces")
     >>> is_allowed("my_company.spaces"), is_allowed("my_company"), is_allowed("os.path")
     (True, True, False)
     """
-    known = trusted()
-    os.environ[TRUSTED] = ",".join(dict.fromkeys([*known, *(name for name in names if _is_dotted(name))]))
+    own = [full_name(name) for name in names if is_own(name)]
+    if wrong := [name for name in own if "," in name]:
+        raise ValueError(f"expected the path of a plug-in without a comma; got {wrong[0]!r}")
+    os.environ[TRUSTED] = ",".join(dict.fromkeys([*trusted(), *own]))
 
 
 def trusted() -> list[str]:
@@ -148,7 +163,40 @@ def trusted() -> list[str]:
 
 def is_allowed(name: str) -> bool:
     """Tell whether a name may be looked up: a shipped plug-in's, or a trusted module's."""
-    return not _is_dotted(name) or name in trusted()
+    return not is_own(name) or full_name(name) in trusted()
+
+
+def is_own(name: str) -> bool:
+    """Tell whether a name is that of a module of the user's own: dotted, or the path of a file.
+
+    >>> is_own("conv"), is_own("my_company.spaces"), is_own("../spaces/mine.py"), is_own("../spaces")
+    (False, True, True, False)
+    """
+    return is_path(name) or _is_dotted(name)
+
+
+def is_path(name: str) -> bool:
+    """Tell whether a name is the path of a plug-in's file."""
+    return name.endswith(".py") and "\0" not in name
+
+
+def full_name(name: str, folder: Path | None = None) -> str:
+    """Make the path of a plug-in's file absolute, below a folder (the current one); any other name stays as it is.
+
+    >>> full_name("conv"), full_name("/own/../mine.py")
+    ('conv', '/mine.py')
+    """
+    # os.path leaves a user that does not exist as it is; pathlib raises a RuntimeError.
+    return str(((folder or Path.cwd()) / os.path.expanduser(name)).resolve()) if is_path(name) else name  # noqa: PTH111
+
+
+def short_name(name: str) -> str:
+    """Return the name of a plug-in as it stands in tables: a path's file without its folder and ending.
+
+    >>> short_name("conv"), short_name("my_company.spaces"), short_name("/home/me/spaces/mine.py")
+    ('conv', 'my_company.spaces', 'mine')
+    """
+    return PurePath(name).stem if is_path(name) else name
 
 
 def check_allowed(where: str, *names: str) -> None:
@@ -159,12 +207,13 @@ def check_allowed(where: str, *names: str) -> None:
         names: Names of plug-ins.
 
     Raises:
-        ValueError: If one is a dotted name that is not trusted.
+        ValueError: If one is a dotted name or a path that is not trusted.
     """
     for name in names:
         if not is_allowed(name):
             raise ValueError(
-                f"{where} names the module {name!r}, whose code would run here: give --plugin {name} if you trust it"
+                f"{where} names the module {name!r}, whose code would run here: give --plugin {shlex.quote(name)} if "
+                "you trust it"
             )
 
 
@@ -178,19 +227,46 @@ def available(package: str, attribute: str) -> list[str]:
 
 
 def load(package: str, name: str, attribute: str) -> Any:
-    """Return `attribute` of a plug-in: a file of `package`, or a user's own module by its dotted name.
+    """Return `attribute` of a plug-in: a file of `package`, or a user's own module by its dotted name or its path.
 
     Raises:
-        ValueError: If there is no such plug-in (the message lists what exists), it breaks its kind's interface, or it
-            is a module that is not trusted.
+        ValueError: If there is no such plug-in (the message says what was looked for where, and what exists), it breaks
+            its kind's interface, or it is a module that is not trusted.
     """
     found = find(package, name, attribute)
+    if found is None and is_own(name):
+        raise ValueError(f"no {name!r} for {package}: {_looked_for(name, attribute)}")
     if found is None:
         raise ValueError(
-            f"no {name!r} in {package}; there are {available(package, attribute)} "
-            f"(a module of your own is given by its dotted name and defines {attribute!r})"
+            f"no {name!r} in {package}; there are {available(package, attribute)} (a module of your own is given by "
+            f"its dotted name or its file's path, ./mine.py, and defines {attribute!r})"
         )
     return found
+
+
+def _looked_for(name: str, attribute: str) -> str:
+    """Say what was looked for where, for a module of the user's own that was not found."""
+    module = _module("", name)
+    if module is not None:
+        return f"{shown(module)} defines no {attribute!r}"
+    if is_path(name):
+        return f"there is no file {full_name(name)}"
+    file = name.replace(".", "/")
+    shipped = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    places = [
+        place or "."
+        for place in dict.fromkeys(sys.path)
+        if not place.endswith((".zip", "lib-dynload")) and place not in shipped
+    ]
+    return (
+        f"there is no {file}.py or {file}/__init__.py in {', '.join(places)} (PYTHONPATH=. adds the current folder, "
+        f"and ./{file}.py is a file by its path)"
+    )
+
+
+def shown(module: ModuleType) -> str:
+    """Name a plug-in in a message: by its dotted name, or by its file if it was given so."""
+    return str(module.__file__) if module.__name__.startswith(BY_PATH) else module.__name__
 
 
 def find(package: str, name: str, attribute: str) -> Any:
@@ -206,6 +282,9 @@ def find(package: str, name: str, attribute: str) -> Any:
 
 
 def _module(package: str, name: str) -> ModuleType | None:
+    if is_path(name):
+        check_allowed("a setting", name)
+        return _module_at(Path(full_name(name)))
     if "." not in name:
         known = sys.modules.get(f"{package}.{name}")  # listing a folder takes longer than pricing a network
         return known or (importlib.import_module(f"{package}.{name}") if name in _files(package) else None)
@@ -217,6 +296,26 @@ def _module(package: str, name: str) -> ModuleType | None:
     except (ModuleNotFoundError, ValueError):
         found = None
     return importlib.import_module(name) if found else None
+
+
+def _module_at(path: Path) -> ModuleType | None:
+    """Import a file once, under a name that is the same in every process."""
+    if not path.is_file():
+        return None
+    name = f"{BY_PATH}{re.sub(r'[^A-Za-z0-9]', '_', path.stem)}_{sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        return None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs, as an import does: dataclasses look there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _files(package: str) -> list[str]:
@@ -243,9 +342,9 @@ def _check(module: ModuleType, package: str) -> None:
     for name, attribute in known.items():
         if not hasattr(module, name):
             if attribute.required:
-                raise ValueError(f"expected {name} in {module.__name__}: {attribute.expected}")
+                raise ValueError(f"expected {name} in {shown(module)}: {attribute.expected}")
         elif not attribute.allows(value := getattr(module, name)):
-            raise ValueError(f"expected {name} of {module.__name__} to be {attribute.expected}; got {value!r}")
+            raise ValueError(f"expected {name} of {shown(module)} to be {attribute.expected}; got {value!r}")
     for name in vars(module):
         if name.isupper() and name not in known and difflib.get_close_matches(name, known, cutoff=ALIKE):
-            raise ValueError(f"no attribute {name!r} of {module.__name__}; there are {sorted(known)}")
+            raise ValueError(f"no attribute {name!r} of {shown(module)}; there are {sorted(known)}")

@@ -20,6 +20,11 @@ from typing import TypeVar
 
 import torch
 
+DEADLY = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL")
+"""Signals that end a process at its work: crashes of native code, and SIGKILL, by which Linux gets memory back.
+
+SIGTERM, SIGINT and the like are somebody's wish.
+"""
 Item = TypeVar("Item")
 Shared = TypeVar("Shared")
 _shared: list[Any] = []
@@ -28,6 +33,20 @@ _shared: list[Any] = []
 def cores() -> int:
     """Count the cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def signal_of(exit_code: int | None) -> str:
+    """Name the signal that a process died of, as `multiprocessing` and `subprocess` tell it; empty for any other end.
+
+    >>> signal_of(-11), signal_of(2), signal_of(None)
+    ('SIGSEGV', '', '')
+    """
+    if exit_code is None or exit_code >= 0:
+        return ""
+    try:
+        return signal.Signals(-exit_code).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {-exit_code}"
 
 
 def share_out(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import re
 import unicodedata
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -11,11 +14,15 @@ from typing import Any
 from typing import TypeAlias
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.table import Column
 from rich.table import Table
 
 from estimators.estimate import Estimate
 
 Row: TypeAlias = dict[str, Any]
+BETWEEN_COLUMNS = 2
+"""Characters that `plain_table` leaves between two columns."""
 STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of characters that no terminal should get from a file: controls, directions, halves of pairs, breaks."""
 
@@ -43,6 +50,15 @@ def printable(text: str) -> str:
     return "".join(_escaped(letter) for letter in text)
 
 
+def in_markdown(text: str) -> str:
+    r"""Write somebody's text so that it is text in Markdown, in a table's cell too: no markup, no tag, one line.
+
+    >>> print(in_markdown("<=50K | *all*"))
+    \<=50K \| \*all\*
+    """
+    return re.sub(r"([\\`*_\[\]<>|~#&])", r"\\\1", printable(text).replace("\n", "\\n"))
+
+
 def _escaped(letter: str) -> str:
     if letter == "\n" or unicodedata.category(letter) not in STEERING:
         return letter
@@ -53,6 +69,61 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
     """Return an empty table without frames, as narrow as its columns allow."""
     look: dict[str, Any] = {"box": SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
     return Table(*columns, title=title, title_justify="left", **look)
+
+
+def fitting(table: Table, width: int, *, keys: int = 1) -> list[Table]:
+    """Divide a table that is wider than a screen into tables that fit, one below the other, and cut nothing.
+
+    Args:
+        table: What `plain_table` returned, with cells of text. Text is broken at its spaces, unless the column forbids.
+        width: Characters in a line of the screen.
+        keys: How many of its first columns stand in each part, because they say which row it is.
+
+    Returns:
+        The parts, the whole table where it fits. A part with a single column beside the keys may still be wider.
+
+    >>> table = plain_table("name", "first", "second")
+    >>> table.add_row("a", "1" * 10, "2" * 10)
+    >>> [[column.header for column in part.columns] for part in fitting(table, 20)]
+    [['name', 'first'], ['name', 'second']]
+    """
+    first = table.columns[:keys]
+    parts: list[list[Column]] = [[]]
+    for column in table.columns[keys:]:
+        if parts[-1] and _least([*first, *parts[-1], column], first) > width:
+            parts.append([])
+        parts[-1].append(column)
+    whole = [_part(table, [*first, *columns], first, width) for columns in parts]
+    for part in whole[1:]:
+        part.title = None
+    return whole
+
+
+def _part(table: Table, columns: Sequence[Column], keys: Sequence[Column], width: int) -> Table:
+    """Return some columns of a table, each as wide as its text or its share of what the widest words leave."""
+    least, most = zip(*(_widths(column, keys) for column in columns), strict=True)
+    room = max(0, width - _least(columns, keys))
+    wanted = sum(most) - sum(least)
+    share = min(1.0, room / wanted) if wanted else 1.0
+    widths = [low + int(share * (high - low)) for low, high in zip(least, most, strict=True)]
+    part = copy.copy(table)
+    part.columns = [
+        dataclasses.replace(column, width=wide, overflow="fold", _index=at)
+        for at, (column, wide) in enumerate(zip(columns, widths, strict=True))
+    ]
+    return part
+
+
+def _least(columns: Sequence[Column], keys: Sequence[Column]) -> int:
+    return sum(_widths(column, keys)[0] for column in columns) + BETWEEN_COLUMNS * (len(columns) - 1)
+
+
+def _widths(column: Column, keys: Sequence[Column]) -> tuple[int, int]:
+    """Return how wide a column must be and how wide it can be of use."""
+    lines = [line for text in (column.header, *column.cells) for line in printable(str(text)).splitlines()]
+    most = max((cell_len(line) for line in lines), default=0)
+    whole = column.no_wrap or column in keys
+    return (most if whole else max((cell_len(word) for line in lines for word in line.split()), default=0)), most
 
 
 def short(value: float) -> str:

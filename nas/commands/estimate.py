@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from nas.commands import completion
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from estimators.devices.device import Device
+    from estimators.estimate import Estimate
     from nas.runs.tables import TableRow
     from search_spaces.graph.architecture import Architecture
 
@@ -33,14 +35,23 @@ def estimate(
     architecture: Annotated[
         str | None,
         typer.Argument(
-            help="JSON of parameters, a JSON file, RUN:NUMBER, or an nb201 cell (default: the space's reference)."
+            help="JSON of parameters, a JSON file, RUN:NUMBER, or an nb201 cell (default: the space's reference).",
         ),
     ] = None,
     *,
-    space: Annotated[str | None, typer.Option(help="Search space of the parameters (default: conv).")] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="Search space of the parameters (default: conv).", autocompletion=completion.spaces),
+    ] = None,
     input_shape: InputShape = None,
     classes: Classes = None,
-    device: Annotated[str, typer.Option(help="Device, a device file of your own, or all.")] = "stm32h747",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Device, a device file of your own, or all (default: the run's own for RUN:NUMBER, else stm32h747).",
+            autocompletion=completion.devices,
+        ),
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="Refuse if the device was measured with another inference engine.")
     ] = None,
@@ -60,8 +71,10 @@ def estimate(
     from nas.pricing import crosscheck
     from nas.runs import networks
     from nas.runs import tables
+    from nas.search.config import SearchConfig
 
     trust(plugin, space)
+    device = device or networks.device_of(architecture, runs) or SearchConfig.model_fields["device"].default
     _check_flags(device, engine, one={"--by-layer": by_layer, "--plot": plot, "--from": table})
     if table or output:
         others = {"ARCHITECTURE": architecture, "--by-layer": by_layer, "--plot": plot, "--check": check}
@@ -123,17 +136,20 @@ def _say_priced(device: Device, rows: Sequence[TableRow], output: Path, *, as_js
 def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
     """Print the costs, or return them for JSON."""
     from estimators.devices.files import load_device
-    from estimators.estimate import flat
+    from nas.pricing import limits
     from nas.pricing import price
     from nas.pricing import report
 
     by_device, refused = price.price_on(network, device)
     if as_json:
-        numbers = {name: flat(estimates) for name, estimates in by_device.items()}
+        numbers = {name: _priced(estimates, load_device(name)) for name, estimates in by_device.items()}
         return {"devices": numbers, "refused": refused} if device == "all" else next(iter(numbers.values()))
     show_table(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
     for name, reason in refused.items():
         say(f"{name} cannot run it: {reason}")
+    for name, costs in by_device.items():
+        for line in limits.misfits(costs, load_device(name)):
+            say(f"{name}: {line}" if device == "all" else line)
     if device == "all":
         far = [name for name, costs in by_device.items() if report.beyond(costs["latency_ms"].value, load_device(name))]
         if far:
@@ -142,6 +158,18 @@ def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, An
     for name, costs in by_device.items():
         _say_basis(name, costs["latency_ms"].value)
     return {}
+
+
+def _priced(costs: Mapping[str, Estimate], device: Device) -> dict[str, Any]:
+    """Write the costs on a device for JSON, and whether the network fits into what the device has."""
+    from dataclasses import asdict
+
+    from estimators.estimate import flat
+    from nas.pricing.limits import device_limits
+    from nas.pricing.limits import misfits
+
+    limits = [asdict(limit) for limit in device_limits(device)]
+    return {**flat(costs), "fits": not misfits(costs, device), "limits": limits}
 
 
 def _say_basis(device: str, latency_ms: float) -> None:
@@ -169,7 +197,7 @@ def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, A
     told = advice(layers, network, chip)
     if as_json:
         return {"basis": _basis(chip), "layers": [asdict(layer) for layer in layers], "advice": told}
-    show_table(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"))
+    show_table(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"), keys=2)
     _say_basis(device, sum(layer.latency_ms for layer in layers))
     for line in told:
         say(line)

@@ -1,16 +1,20 @@
-"""nas list: the names of spaces, devices, data sets, attacks, defences and metrics."""
+"""nas list: the names of spaces, devices, data sets, attacks, defences and metrics, and the runs in a folder."""
 
 from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Annotated
 from typing import Any
 
 import typer
 
+from nas.commands import completion
 from nas.commands.options import Json
+from nas.commands.options import Runs
 from nas.commands.options import say
 from nas.commands.options import show_table
 
@@ -25,16 +29,28 @@ PACKAGES = {
     "metrics": ("estimators.cost", "estimate"),
 }
 KNOWN = [*PACKAGES, "devices"]
+RUNS = "runs"
+"""Listed when asked for: runs are in a folder, the rest belongs to the program."""
 
 
 def list_(
-    what: Annotated[str | None, typer.Argument(help="spaces, devices, datasets, attacks, defences or metrics.")] = None,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            help="spaces, devices, datasets, attacks, defences, metrics or runs (default: all but runs).",
+            autocompletion=completion.lists,
+        ),
+    ] = None,
     *,
+    runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List the spaces, devices, data sets, attacks, defences and metrics, with a line about each."""
+    """List the spaces, devices, data sets, attacks, defences, metrics or runs, with a line about each."""
+    if what == RUNS:
+        _runs(runs, as_json=as_json)
+        return
     if what is not None and what not in KNOWN:
-        raise ValueError(f"no list of {what!r}; there are {KNOWN}")
+        raise ValueError(f"no list of {what!r}; there are {[*KNOWN, RUNS]}")
     chosen = KNOWN if what is None else [what]
     if as_json:
         typer.echo(json.dumps({title: _devices() if title == "devices" else _plugins(title) for title in chosen}))
@@ -42,6 +58,29 @@ def list_(
     for title in chosen:
         show_table(_device_table() if title == "devices" else _plugin_table(title))
         say("")
+
+
+def _runs(folder: Path, *, as_json: bool) -> None:
+    from nas.base import text
+    from nas.base.plugins import short_name
+    from nas.runs.listing import list_runs
+
+    found = list_runs(folder)
+    if as_json:
+        typer.echo(json.dumps({RUNS: [asdict(run) for run in found]}))
+        return
+    if not found:
+        say(f"no runs in {folder}")
+        return
+    table = text.plain_table("name", "state", "trained", "data set, space", "device", "objectives")
+    for run in found:
+        if run.problem is not None:
+            table.add_row(run.name, run.state, "", run.problem, "", "")
+            continue
+        names = ", ".join(short_name(name or "") for name in (run.dataset, run.space))
+        device = Path(run.device or "").stem
+        table.add_row(run.name, run.state, f"{run.trained} of {run.wanted}", names, device, " ".join(run.objectives))
+    show_table(table)
 
 
 def _devices() -> dict[str, Any]:
@@ -71,8 +110,10 @@ def _plugins(title: str) -> dict[str, str]:
     found = {name: _first_sentence(f"{package}.{name}") for name in plugins.available(package, attribute)}
     if title == "metrics":
         from nas.training.assess import MEASURES
+        from nas.training.by_class import CLASS_ERROR
+        from nas.training.by_class import OF_A_CLASS
 
-        found |= MEASURES
+        found |= {**MEASURES, f"{CLASS_ERROR}NAME": OF_A_CLASS}
     return found
 
 

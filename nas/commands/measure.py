@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from nas.commands import completion
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
@@ -40,7 +41,12 @@ def measure(
         typer.Argument(help="Folder that nas pick wrote, or what nas estimate takes (default: the reference)."),
     ] = None,
     *,
-    device: Annotated[str, typer.Option(help="Device whose prediction is compared with the measurement.")] = HOST,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Device whose prediction is compared with the measurement.", autocompletion=completion.devices
+        ),
+    ] = HOST,
     precision: Precision = None,
     rounds: Annotated[int, typer.Option(min=1, help="Number of undisturbed rounds to measure.")] = 7,
     space: Space = "conv",

@@ -13,16 +13,13 @@ from rich.console import Console
 from rich.text import Text
 
 from nas.base.text import printable
+from nas.commands import completion
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-WIDTH = 140
 INTERRUPTED = 130
 """Exit code after Ctrl-C, the same as in a shell."""
-ROOM = 30
-"""Characters that a table wider than `WIDTH` leaves for text, beyond its longest words."""
-NO_LIMIT = 10_000
 
 Runs = Annotated[Path, typer.Option(help="Folder that holds all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -36,7 +33,8 @@ Storage = Annotated[
 Plugins = Annotated[
     list[str] | None,
     typer.Option(
-        "--plugin", help="Module of your own that a run or a file may name, and that may be imported; may be repeated."
+        "--plugin",
+        help="Module of your own (dotted name or .py file) that a run or a file may name; may be repeated.",
     ),
 ]
 InputShape = Annotated[
@@ -44,7 +42,11 @@ InputShape = Annotated[
     typer.Option(help="Shape of one record, comma-separated (default: the space's own; tables must say it)."),
 ]
 Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the space's own; tables must say it).")]
-Space = Annotated[str, typer.Option(help="Search space of the parameters (see nas list spaces).")]
+Space = Annotated[
+    str,
+    typer.Option(help="Search space of the parameters (see nas list spaces).", autocompletion=completion.spaces),
+]
+Run = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=completion.runs)]
 Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be given twice (default: both).")]
 
 
@@ -60,18 +62,22 @@ class PlainConsole(Console):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console. Without a terminal to set its width, it is wide enough for most tables."""
-    found = PlainConsole(stderr=stderr)
-    return found if found.is_terminal else PlainConsole(stderr=stderr, width=WIDTH)
+    """Return a console as wide as its terminal; without one, as `COLUMNS` says, or 80 columns."""
+    return PlainConsole(stderr=stderr)
 
 
-def show_table(table: Table) -> None:
-    """Print a table. Without a terminal to set the width, it is printed wide enough that nothing is cut."""
+def show_table(table: Table, *, keys: int = 1) -> None:
+    """Print a table, in several parts one below the other where it is too wide; nothing of it is cut.
+
+    Args:
+        table: The table.
+        keys: How many of its first columns stand in each part.
+    """
+    from nas.base.text import fitting
+
     screen = console()
-    if not screen.is_terminal:
-        needed = screen.measure(table, options=screen.options.update(max_width=NO_LIMIT)).minimum
-        screen.width = max(WIDTH, needed + ROOM)
-    screen.print(table)
+    for part in fitting(table, screen.width, keys=keys):
+        screen.print(part, crop=False)  # a single column can be wider than the screen, whose terminal breaks it then
 
 
 def say(text: str) -> None:
@@ -101,22 +107,22 @@ def names(text: str | None) -> list[str] | None:
 
 
 def limits(texts: list[str] | None, flag: str) -> dict[str, float]:
-    """Read METRIC=NUMBER options.
+    """Read METRIC=NUMBER options, divided at the last `=`: the name of a class may have one, too.
 
     Raises:
         ValueError: If a text is not of this form.
 
-    >>> limits(["latency_ms=5"], "--max")
-    {'latency_ms': 5.0}
+    >>> limits(["latency_ms=5", "class_error_<=50K=0.2"], "--max")
+    {'latency_ms': 5.0, 'class_error_<=50K': 0.2}
     """
     found = {}
     for text in texts or []:
-        name, _, number = text.partition("=")
+        name, _, number = text.rpartition("=")
         try:
             limit = float(number)
         except ValueError:
             limit = math.nan
-        if not math.isfinite(limit):
+        if not (name.strip() and math.isfinite(limit)):
             raise ValueError(f"expected {flag} METRIC=NUMBER; got {text!r}")
         found[name.strip()] = limit
     return found

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Annotated
+from typing import Any
 
 import typer
 
 from nas.commands.options import Json
 from nas.commands.options import Plugins
+from nas.commands.options import Run
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import limits
@@ -17,9 +21,15 @@ from nas.commands.options import say
 from nas.commands.options import show_table
 from nas.commands.options import trust
 
+if TYPE_CHECKING:
+    import optuna
+
+    from nas.runs.front_and_knee import Choice
+    from nas.runs.retrained import Retrained
+
 
 def pick(
-    run: str,
+    run: Run,
     *,
     maximum: Annotated[
         list[str] | None, typer.Option("--max", help="Upper limit of a metric, METRIC=NUMBER; may be repeated.")
@@ -27,6 +37,23 @@ def pick(
     prefer: Annotated[
         str | None, typer.Option(help="Metric to minimise within the limits (default: the knee of the front).")
     ] = None,
+    no_device_limits: Annotated[
+        bool, typer.Option("--no-device-limits", help="Choose also what exceeds the memory of the device.")
+    ] = False,
+    no_error_ceiling: Annotated[
+        bool, typer.Option("--no-error-ceiling", help="Choose also what errs more than quick baselines allow.")
+    ] = False,
+    number: Annotated[
+        int | None, typer.Option(help="Number of the candidate to pick, instead of a choice by --max and --prefer.")
+    ] = None,
+    retrain_on_all: Annotated[
+        bool,
+        typer.Option(
+            "--retrain-on-all",
+            help="Also train the candidate anew on members, non-members and validation records, beside the pick. "
+            "Error, leakage and audits are not those of that network.",
+        ),
+    ] = False,
     storage: Storage = None,
     runs: Runs = Path("runs"),
     plugin: Plugins = None,
@@ -34,26 +61,80 @@ def pick(
 ) -> None:
     """Choose one candidate, print the reason, and write its architecture, weights and card."""
     from nas.runs import picks
-    from nas.runs import report
+    from nas.runs import retrained
     from nas.runs.front_and_knee import choose
+    from nas.runs.front_and_knee import chosen
+    from nas.runs.front_and_knee import limits_to_pick_by
     from nas.runs.run import open_run
 
     trust(plugin)
+    if number is not None and (given := [flag for flag, value in (("--max", maximum), ("--prefer", prefer)) if value]):
+        raise ValueError(f"expected --number without {' and '.join(given)}: it names the candidate")
     opened = open_run(run, runs, storage)
     study = opened.study
-    choice = choose(study, limits(maximum, "--max"), prefer)
-    if choice.failed:
-        nearest = f"candidate {choice.trial.number} is nearest"
-        if as_json:
-            typer.echo(
-                json.dumps({"picked": None, "nearest": report.row(study, choice.trial), "failed": choice.failed})
-            )
-        raise ValueError(f"no candidate meets the limits; {nearest}: {', '.join(choice.failed)}")
+    wanted = limits(maximum, "--max")
+    within = limits_to_pick_by(study, wanted, device_limits=not no_device_limits, error_ceiling=not no_error_ceiling)
+    choice = choose(study, within, prefer) if number is None else chosen(opened.trained(number), within)
+    if choice.failed and number is None:
+        _refuse(study, choice, as_json=as_json)
     written = picks.write(opened, choice)
+    anew = retrained.write(opened, choice.trial, written) if retrain_on_all else None
     if as_json:
-        picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
-        typer.echo(json.dumps(picked))
-        return
+        _print_json(study, choice, written, anew)
+    else:
+        _print(study, choice, written, anew)
+
+
+def _refuse(study: optuna.Study, choice: Choice, *, as_json: bool) -> None:
+    """Say that no candidate meets the limits, and what the nearest one exceeds.
+
+    Raises:
+        ValueError: Always.
+    """
+    from nas.pricing.limits import LOOK_BEYOND
+    from nas.runs import report
+    from nas.runs.front_and_knee import exceeded_by
+
+    if as_json:
+        row = report.row(study, choice.trial)
+        typer.echo(json.dumps({"picked": None, "nearest": row, "failed": choice.failed, **_limits(choice)}))
+    kinds = dict.fromkeys(limit.kind for limit in exceeded_by(choice.trial, choice.limits))
+    beyond = "".join(f"; {LOOK_BEYOND[kind]} looks beyond" for kind in kinds if kind in LOOK_BEYOND)
+    raise ValueError(
+        f"no candidate meets the limits; candidate {choice.trial.number} is nearest: {', '.join(choice.failed)}{beyond}"
+    )
+
+
+def _print_json(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None) -> None:
+    from nas.runs import by_class
+    from nas.runs import report
+
+    picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
+    over = {"failed": choice.failed} if choice.failed else {}
+    more = {} if anew is None else {"retrained": {**asdict(anew), "folder": str(anew.folder)}}
+    typer.echo(json.dumps({**picked, **_limits(choice), **over, **more, "warnings": by_class.cautions(study)}))
+
+
+def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None) -> None:
+    from nas.runs import by_class
+    from nas.runs import report
+
     say(f"candidate {choice.trial.number}: {choice.reason}")
+    if choice.failed:
+        say(f"warning: it is over a limit of the search: {', '.join(choice.failed)}")
+    for limit in choice.limits:
+        say(limit.line)
     show_table(report.front_table(study, [choice.trial]))
+    for line in report.misfit_lines(study, [choice.trial]):
+        say(line)
+    if never := by_class.never_predicted(study, choice.trial):
+        say(f"never predicts: {', '.join(never)}")
+    for caution in by_class.cautions(study):
+        say(f"warning: {caution}")
     say(f"written to {written}")
+    if anew is not None:
+        say(f"trained anew on {anew.records:,} records, written to {anew.folder}: {anew.void}")
+
+
+def _limits(choice: Choice) -> dict[str, list[dict[str, Any]]]:
+    return {"limits": [asdict(limit) for limit in choice.limits]}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Annotated
+from typing import Any
 
 import typer
 from rich.console import Console
 
+from nas.commands import completion
 from nas.commands.options import INTERRUPTED
 from nas.commands.options import Json
 from nas.commands.options import Plugins
@@ -36,8 +39,12 @@ def search(
     name: Annotated[
         str | None, typer.Option(help="Name of the run. An existing run of this name is continued.")
     ] = None,
-    space: Annotated[str | None, typer.Option(help="Search space (see nas list spaces).")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Data set (see nas list datasets).")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Search space (see nas list spaces).", autocompletion=completion.spaces)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set (see nas list datasets).", autocompletion=completion.datasets)
+    ] = None,
     data_path: Annotated[Path | None, typer.Option(help="Folder or file with the data.")] = None,
     test_path: Annotated[
         Path | None, typer.Option(help="File or folder with the test part, if it is not in the same one.")
@@ -66,7 +73,11 @@ def search(
         int | None, typer.Option(help="Number of training records; as many non-members are attacked.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Target device (see nas list devices), or a device file of your own.")
+        str | None,
+        typer.Option(
+            help="Target device (see nas list devices), or a device file of your own.",
+            autocompletion=completion.devices,
+        ),
     ] = None,
     objectives: Annotated[
         str | None, typer.Option(help="Metrics to minimise, comma-separated (see nas list metrics).")
@@ -74,17 +85,34 @@ def search(
     budget: Annotated[
         list[str] | None, typer.Option(help="Upper limit of a metric, METRIC=NUMBER; may be repeated.")
     ] = None,
+    no_device_limits: Annotated[
+        bool, typer.Option("--no-device-limits", help="Train also what exceeds the memory of the device.")
+    ] = False,
+    no_error_ceiling: Annotated[
+        bool,
+        typer.Option("--no-error-ceiling", help="Put also what errs more than quick baselines allow on the front."),
+    ] = False,
     attack: Annotated[
-        str | None, typer.Option(help="Membership attack that measures leakage (see nas list attacks).")
+        str | None,
+        typer.Option(
+            help="Membership attack that measures leakage (see nas list attacks).", autocompletion=completion.attacks
+        ),
     ] = None,
     defences: Annotated[
-        str | None, typer.Option(help="Defences to sample from, comma-separated (see nas list defences).")
+        str | None,
+        typer.Option(
+            help="Defences to sample from, comma-separated (see nas list defences).", autocompletion=completion.defences
+        ),
     ] = None,
     references: Annotated[
         int | None, typer.Option(help="Number of reference networks that the attack compares with.")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Number of candidates to train.")] = None,
     epochs: Annotated[str | None, typer.Option(help="Epochs: a number, or LOW:HIGH to search a range.")] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(help="none or balanced: what each class counts in the loss; both, comma-separated, to search."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Number of processes, one thread each (default: one per core).")
     ] = None,
@@ -120,11 +148,13 @@ def search(
         "device": device,
         "objectives": names(objectives),
         "budgets": limits(budget, "--budget"),
+        "device_limits": False if no_device_limits else None,
+        "error_ceiling": False if no_error_ceiling else None,
         "attack": attack,
         "defences": names(defences),
         "references": references,
         "trials": trials,
-        "recipe": {} if epochs is None else {"epochs": span(epochs)},
+        "recipe": _recipe(epochs, names(class_weights)),
         "workers": workers,
         "seed": seed,
         "sampler": sampler,
@@ -143,6 +173,14 @@ def search(
             f"leakage is a proxy that ranks candidates: nas audit {settings.name}{where} compares it with audits of "
             "ten candidates; add --pick NUMBER to audit one candidate"
         )
+
+
+def _recipe(epochs: str | None, class_weights: list[str] | None) -> dict[str, Any]:
+    """Return the settings of the recipe that flags gave."""
+    found: dict[str, Any] = {} if epochs is None else {"epochs": span(epochs)}
+    if class_weights:
+        found["class_weights"] = class_weights if len(class_weights) > 1 else class_weights[0]
+    return found
 
 
 def _trust(settings: SearchConfig, config: Path | None, named: Sequence[str], nni_config: Path | None) -> None:
@@ -173,6 +211,7 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
     """Run a search in worker processes and display its progress."""
     from nas.base import environment
     from nas.base import files
+    from nas.runs import by_class
     from nas.runs import report
     from nas.runs.front_and_knee import front
     from nas.runs.progress import Display
@@ -182,11 +221,14 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
     from nas.search.storage import open_study
 
     plan = resolve(config, runs)
+    config = plan.config
     study = open_study(plan)
-    for sentence in plan.data.overview.sentences:
-        screen.print(sentence, highlight=False, soft_wrap=True)
+    for line in report.settings_lines(study):
+        screen.print(line, highlight=False, soft_wrap=True)
     files.write_text(plan.folder / "config.toml", to_toml(config), files.OWNER)
     environment.write(plan.folder)
+    for caution in by_class.cautions(study):
+        screen.print(f"warning: {caution}", highlight=False, soft_wrap=True)
     display = Display(plan, study, screen)
     try:
         with display:
@@ -204,10 +246,11 @@ def _how_to_continue(config: SearchConfig, runs: Path) -> str:
     """Say how to continue a stopped search."""
     from nas.search.config import modules_in
 
-    where = "" if runs == Path("runs") else f" --runs {runs}"
-    trusted = "".join(f" --plugin {name}" for name in modules_in(config.model_dump()))
-    trusted += f" --nni-config {config.nni_config}" if config.nni_config else ""
-    return f"To continue: nas search {runs / config.name / 'config.toml'}{where}{trusted}"
+    command = ["nas", "search", str(runs / config.name / "config.toml")]
+    command += [] if runs == Path("runs") else ["--runs", str(runs)]
+    command += [part for name in modules_in(config.model_dump()) for part in ("--plugin", name)]
+    command += ["--nni-config", str(config.nni_config)] if config.nni_config else []
+    return f"To continue: {shlex.join(command)}"
 
 
 def _check_engine(config: SearchConfig, *, yes: bool) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from nas.commands.options import Json
 from nas.commands.options import Plugins
+from nas.commands.options import Run
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import say
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def show(
-    run: str,
+    run: Run,
     *,
     storage: Storage = None,
     runs: Runs = Path("runs"),
@@ -33,36 +34,56 @@ def show(
     from nas.runs.run import open_run
 
     trust(plugin)
-    print_front(open_run(run, runs, storage).study, as_json=as_json, with_data=True)
+    print_front(open_run(run, runs, storage).study, as_json=as_json)
 
 
-def print_front(study: optuna.Study, *, as_json: bool, with_data: bool = False) -> None:
-    """Print a study's counts and its Pareto front, as text or as JSON.
+def print_front(study: optuna.Study, *, as_json: bool) -> None:
+    """Print a study's counts, limits, Pareto front and baselines, as text or as JSON.
 
-    Args:
-        study: The study.
-        as_json: Whether to print JSON, which always holds all.
-        with_data: Whether to say what became of the records.
+    Where no trained candidate meets the limits, the nearest ones stand in the place of the front.
     """
-    from nas.runs import report
-    from nas.runs.front_and_knee import front
-    from nas.runs.progress import count
-    from nas.search.storage import DATA
-    from nas.split_overview import overview_in
+    from optuna.trial import TrialState
 
-    counts = count(study.get_trials(deepcopy=False))
-    best = front(study)
+    from nas.runs import by_class
+    from nas.runs import report
+    from nas.runs.front_and_knee import NEAREST
+    from nas.runs.front_and_knee import front
+    from nas.runs.front_and_knee import knee_of
+    from nas.runs.front_and_knee import nearest
+    from nas.runs.progress import count
+    from nas.search.schema import DATA
+    from nas.search.schema import baselines_of
+    from nas.search.schema import limits_of
+
+    counts, best = count(study.get_trials(deepcopy=False)), front(study)
+    limits, baselines = limits_of(study.user_attrs), baselines_of(study.user_attrs)
+    trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ordered = [] if best else nearest(trained, limits)
     if as_json:
-        rows = [report.row(study, trial) for trial in best]
-        data = study.user_attrs.get(DATA)
-        typer.echo(json.dumps({"name": study.study_name, "data": data, "counts": asdict(counts), "front": rows}))
+        told: dict[str, object] = {
+            "limits": [asdict(limit) for limit in limits],
+            "baselines": [baseline.row for baseline in baselines],
+        }
+        rows = [[report.row(study, trial) for trial in trials] for trials in (best, ordered[:NEAREST])]
+        told |= {"warnings": by_class.cautions(study), "classes": by_class.told_by_class(study)}
+        told |= {"data": study.user_attrs.get(DATA), "front": rows[0], "nearest": rows[1]}
+        typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), **told}))
         return
-    table = report.front_table(study, best) if best else None
+    table = report.front_table(study, best or ordered[:NEAREST])
     say(f"{study.study_name}: {counts.trained} trained, {counts}")
-    if with_data and DATA in study.user_attrs:
-        for sentence in overview_in(study.user_attrs[DATA]).sentences:
-            say(sentence)
-    if table is None:
+    for line in report.settings_lines(study):
+        say(line)
+    if not trained:
         say("no candidate has finished training yet")
     else:
+        if not best:
+            say(report.nothing_within(study, ordered))
         show_table(table)
+        for line in report.misfit_lines(study, best or ordered[:NEAREST]):
+            say(line)
+        if best and (never := by_class.never_predicted(study, knee_of(best))):
+            say(f"candidate {knee_of(best).number}, the knee of the front, never predicts: {', '.join(never)}")
+    if baselines:
+        show_table(report.baseline_table(baselines))
+    for caution in by_class.cautions(study):
+        say(f"warning: {caution}")

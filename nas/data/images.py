@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags
 from PIL import Image
 from PIL import ImageOps
+from PIL import UnidentifiedImageError
 
 from nas.base import sizes
 from nas.base.reading import BROKEN
@@ -246,6 +247,8 @@ def _opened(file: File) -> Iterator[Image.Image]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file.path, formats=FORMATS) as image:
                 yield image
+    except UnidentifiedImageError:
+        raise ValueError(f"expected an image ({', '.join(FORMATS)}) at {file.path}; it is none") from None
     except (*BROKEN, ArithmeticError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise unreadable(file.path, "an image", error) from None
 

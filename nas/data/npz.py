@@ -16,6 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from nas.base import reading
+from nas.base.labels import classes_of
 from nas.base.reading import as_classes
 from nas.base.reading import existing
 from nas.base.reading import unreadable
@@ -95,7 +96,7 @@ def _joined(parts: Sequence[Part], notes: Sequence[str], source: Source) -> Reco
     several = len(parts) > 1
     joined = np.concatenate([part.features for part in parts]) if several else parts[0].features
     values, arrangement, decided = arranged(joined, source, name)
-    labels, classes = _classes([part.labels for part in parts])
+    labels, classes = classes_of(np.concatenate([part.labels for part in parts]), "labels")
     if several:
         held = [np.full(len(part.features), part.part == "test") for part in parts]
         held_out = np.concatenate(held) if any(part.part == "test" for part in parts) else None
@@ -112,11 +113,6 @@ def _joined(parts: Sequence[Part], notes: Sequence[str], source: Source) -> Reco
         arrangement=None if arrangement.is_plain else arrangement,
         notes=(*decided, *notes),
     )
-
-
-def _classes(parts: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    labels = np.concatenate(parts)
-    return as_classes(labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels, "labels")
 
 
 def _groups(parts: Sequence[Part], name: str) -> NDArray[np.int64] | None:

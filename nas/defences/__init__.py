@@ -32,7 +32,8 @@ Who calls what, and when:
 
 How the published kinds fit:
 
-- a loss on logits sets `loss` and, with soft labels, `targets` (`gecko`);
+- a loss on logits sets `loss` and, with soft labels, `targets` (`gecko`); the set-up's own loss has the recipe's class
+  weights, and one of a defence that reads labels takes them from `nas.training.loop.class_weights` (`relaxloss`);
 - a loss that looks inside the network or keeps state is a step made by `nas.training.loop.descend` (`relaxloss`);
 - per-example gradients and noise are a step of their own, with `batches` and a `guarantee`;
 - a game against an attacker network is a step that trains the attacker too, on `setup.reserve`;

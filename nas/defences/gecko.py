@@ -3,7 +3,8 @@
 Source: Duddu, Boutet and Shejwalkar, "Reconciling Privacy, Accuracy and Efficiency in Embedded Deep Learning" (2022).
 Differences from the code published with the paper, which does not do what the paper says: the student's weights are
 really quantised, it sees the teacher's full-precision soft outputs (not the class of truncated logits), the
-cross-entropies carry their minus sign, and no true label enters the student's loss.
+cross-entropies carry their minus sign, and no true label enters the student's loss. Class weights of the recipe hold in
+the teacher's training; the student, which sees no label, learns what they did to it.
 """
 
 from __future__ import annotations

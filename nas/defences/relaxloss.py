@@ -7,7 +7,8 @@ learns a target that keeps its confidence in the true class and spreads the rest
 
 Differences from the published code: the flattened targets are constants, as labels are, so no gradient flows through
 them; `upper`, a cap on their confidence, is left at 1. The loss is the plain cross-entropy, whatever the recipe's label
-smoothing: with smoothed labels the loss would never fall to a small `alpha`, and the defence would do nothing.
+smoothing: with smoothed labels the loss would never fall to a small `alpha`, and the defence would do nothing. The
+recipe's class weights hold: the level is then that of the weighted loss.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from nas.training.loop import Batch
 from nas.training.loop import Step
 from nas.training.loop import Training
 from nas.training.loop import TrainSetup
+from nas.training.loop import class_weights
 from nas.training.loop import descend
 
 PARAMETERS = {"alpha": {"low": 0.05, "high": 2.0, "log": True}}
@@ -47,14 +49,20 @@ def defend(setup: TrainSetup, _teach: Teach, alpha: float) -> TrainSetup:
 
 def relaxed_step(training: Training, alpha: float) -> Step:
     """Return the step of a training with RelaxLoss."""
+    setup = training.setup
+    architecture = setup.architecture
+    weights = class_weights(setup.recipe, setup.targets, architecture.ops[architecture.outputs[0]].size)
 
     def loss(batch: Batch) -> Tensor:
-        return relaxed_loss(training.network(batch.features), batch.targets, alpha, flatten=batch.epoch % 2 == 1)
+        logits = training.network(batch.features)
+        return relaxed_loss(logits, batch.targets, alpha, flatten=batch.epoch % 2 == 1, weights=weights)
 
     return descend(training, loss)
 
 
-def relaxed_loss(logits: Tensor, labels: Tensor, alpha: float, *, flatten: bool) -> Tensor:
+def relaxed_loss(
+    logits: Tensor, labels: Tensor, alpha: float, *, flatten: bool, weights: Tensor | None = None
+) -> Tensor:
     """Return the relaxed loss of a batch.
 
     Args:
@@ -62,6 +70,7 @@ def relaxed_loss(logits: Tensor, labels: Tensor, alpha: float, *, flatten: bool)
         labels: `(batch,)` classes.
         alpha: The level to hold.
         flatten: Whether a batch below the level is flattened too, as in odd epochs.
+        weights: `(classes,)`, what a record of each class counts; None: all the same.
 
     >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
     >>> plain = functional.cross_entropy(logits, labels)
@@ -71,6 +80,8 @@ def relaxed_loss(logits: Tensor, labels: Tensor, alpha: float, *, flatten: bool)
     True
     """
     losses = functional.cross_entropy(logits, labels, reduction="none")
+    if weights is not None:
+        losses = weights[labels] * losses
     mean = losses.mean()
     if mean > alpha:
         return mean if flatten else mean - alpha
@@ -81,5 +92,7 @@ def relaxed_loss(logits: Tensor, labels: Tensor, alpha: float, *, flatten: bool)
     is_true = functional.one_hot(labels, classes).bool()
     targets = torch.where(is_true, confidence, (1 - confidence) / max(classes - 1, 1))
     flattened = -(targets * logits.log_softmax(dim=1)).sum(dim=1)
+    if weights is not None:
+        flattened = weights[labels] * flattened
     is_wrong = logits.argmax(dim=1) != labels
     return (is_wrong * flattened - losses).mean()

@@ -11,12 +11,14 @@ from typing import Any
 
 from nas.base import files
 from nas.nni import job
+from nas.nni.measure import DIED
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
 from nas.nni.measure import OUT_OF_MEMORY
 from nas.nni.measure import evaluated_in
 from nas.nni.measure import seconds_in
 from nas.search.storage import open_study
+from nas.search.study import DEATHS_IN_A_ROW
 from nas.search.study import Proposal
 from nas.search.study import break_off
 from nas.search.study import fail
@@ -33,8 +35,8 @@ class Exchange:
 
     Screening, duplicates and budgets are settled before NNI hears of a candidate. A trial that ends without a result
     (killed, its machine gone) stays under way in the study and is proposed again, to NNI or by a later run; so is one
-    that did not get its memory, the first time. A training that diverged is a result: the candidate is rejected. One
-    that raised an error ends the search.
+    that did not get its memory or died of a signal, the first time. A training that diverged is a result: the candidate
+    is rejected. One that raised an error ends the search.
 
     Two traits of NNI 3.0 decide how that is done. It hands parameters to whichever of its trials asks first, so the
     one that failed need not be the one that was to train them: which proposal was lost is known only when no trial
@@ -52,6 +54,7 @@ class Exchange:
         self._trial_of: dict[int, int] = {}  # the study's number by NNI's; a proposal made again has several of NNI's
         self._trials_running = 0
         self._lost_in_a_row = 0
+        self._died_in_a_row = 0
         self._sampling_seconds = 0.0
 
     def propose(self, number: int) -> dict[str, Any] | None:
@@ -79,8 +82,12 @@ class Exchange:
         elif DIVERGED in numbers:
             reject(self._study, proposal, f"diverged: {numbers[DIVERGED]}")
         elif OUT_OF_MEMORY in numbers:
-            break_off(self._study, proposal, numbers[OUT_OF_MEMORY])
+            break_off(self._study, proposal, f"out of memory: {numbers[OUT_OF_MEMORY]}")
+        elif DIED in numbers:
+            self._died_in_a_row += 1
+            break_off(self._study, proposal, f"died: {numbers[DIED]}")
         else:
+            self._died_in_a_row = 0
             record(self._plan, self._study, proposal, evaluated_in(numbers))
         ours = {"sampling and screening": self._sampling_seconds, "storage": time.perf_counter() - start}
         self._sampling_seconds = 0.0
@@ -101,7 +108,8 @@ class Exchange:
     def end_if_idle(self) -> None:
         """Say that the search has ended, and why if it was given up, once NNI has none of its trials left."""
         if not self._under_way:
-            lost = f"{self._lost_in_a_row} trainings in a row ended without a result; trial.stderr of each says why"
+            number = max(self._lost_in_a_row, self._died_in_a_row)
+            lost = f"{number} trainings in a row ended without a result; trial.stderr of each says why"
             files.write_text(self._ended, lost if self._is_hopeless() else "")
 
     def _fail(self, proposal: Proposal, reason: str) -> None:
@@ -110,4 +118,4 @@ class Exchange:
         files.write_text(self._ended, f"the training of trial {proposal.trial.number} failed: {reason}")
 
     def _is_hopeless(self) -> bool:
-        return self._lost_in_a_row >= LOST_IN_A_ROW
+        return self._lost_in_a_row >= LOST_IN_A_ROW or self._died_in_a_row >= DEATHS_IN_A_ROW

@@ -11,6 +11,7 @@ from estimators.estimate import from_flat
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.plan import Plan
+from nas.search.schema import NEVER_PREDICTED
 from nas.search.study import WEIGHTS
 from nas.training.assess import MEASURED
 from nas.training.assess import Bench
@@ -21,8 +22,9 @@ SECONDS = "seconds_"
 # Stand in a result for the reason, where a training gave no numbers: an outcome, the machine's fault, or a bug.
 DIVERGED = "diverged"
 OUT_OF_MEMORY = "out_of_memory"
+DIED = "died"
 FAILED = "failed"
-# Starts the names of what a defence states beside the measures that every candidate has.
+# Starts the names of what comes beside the measures that every candidate has: a defence's guarantee, errors of classes.
 GUARANTEE = "guarantee_"
 
 
@@ -36,8 +38,9 @@ def result_of(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
 
     Returns:
         Costs and measures by name, the ends of an interval as `<name>_low` and `<name>_high`, what a defence states as
-        `guarantee_<name>`, wall time by phase as `seconds_<phase>`, the digest of the weights, and the first objective
-        once more as `default`, by which NNI ranks; lower is better.
+        `guarantee_<name>` and so the errors of classes, wall time by phase as `seconds_<phase>`, the digest of the
+        weights, the classes never predicted, and the first objective once more as `default`, by which NNI ranks; lower
+        is better.
 
     Raises:
         nas.training.loop.Diverged: If its training diverged.
@@ -46,6 +49,7 @@ def result_of(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
     costs = plan.prices(candidate.architecture)
     estimates = {**costs, **evaluated.measures}
     others = {"default": estimates[plan.config.objectives[0]].value, WEIGHTS: evaluated.weights}
+    others[NEVER_PREDICTED] = list(evaluated.never_predicted)
     for name in estimates.keys() - costs.keys() - set(MEASURED):
         others[f"{GUARANTEE}{name}"] = estimates.pop(name).value
     return others | flat(estimates) | {f"{SECONDS}{phase}": value for phase, value in evaluated.seconds.items()}
@@ -56,6 +60,7 @@ def evaluated_in(numbers: Mapping[str, Any]) -> Evaluated:
 
     >>> numbers = {"error": 0.2, "error_low": 0.1, "error_high": 0.4, "leakage": 0.5, "tpr_at_1pct_fpr": 0.0}
     >>> numbers |= {"loss_auc": 0.6, "accuracy_gap": 0.0, "trainings": 1, "guarantee_epsilon": 8.0}
+    >>> numbers |= {"balanced_error": 0.2, "rarest_class_error": 0.3}
     >>> found = evaluated_in({**numbers, "weights_sha256": "ab", "seconds_training": 2.0})
     >>> found.measures["error"], found.measures["epsilon"], found.seconds["training"]
     (Estimate(value=0.2, low=0.1, high=0.4), Estimate(value=8.0, low=8.0, high=8.0), 2.0)
@@ -63,7 +68,8 @@ def evaluated_in(numbers: Mapping[str, Any]) -> Evaluated:
     measures = {name: from_flat(numbers, name) for name in MEASURED}
     stated = {name.removeprefix(GUARANTEE): value for name, value in numbers.items() if name.startswith(GUARANTEE)}
     measures |= {name: Estimate.exact(value) for name, value in stated.items()}
-    return Evaluated(measures, seconds_in(numbers), numbers[WEIGHTS])
+    never = tuple(numbers.get(NEVER_PREDICTED, ()))
+    return Evaluated(measures, seconds_in(numbers), numbers[WEIGHTS], never)
 
 
 def seconds_in(numbers: Mapping[str, Any]) -> dict[str, float]:

@@ -5,6 +5,8 @@ The modules of the user's own that it may import are its arguments: on another m
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -17,7 +19,9 @@ import torch
 
 from nas.base import memory
 from nas.base import plugins
+from nas.base import processes
 from nas.nni import job
+from nas.nni.measure import DIED
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
 from nas.nni.measure import OUT_OF_MEMORY
@@ -60,5 +64,24 @@ def result(plan: Plan, params: Params) -> Mapping[str, Any]:
         return {DIVERGED: str(error)}
 
 
-if __name__ == "__main__":
+def watch() -> None:
+    """Run `main` in a process of its own, and report the signal that it dies of: the search counts these, too."""
+    if not hasattr(os, "fork"):
+        main()
+        return
+    child = multiprocessing.get_context("fork").Process(target=_main_in_child)
+    child.start()
+    child.join()
+    if (name := processes.signal_of(child.exitcode)) not in processes.DEADLY:
+        sys.exit(1 if child.exitcode else 0)
+    nni.get_next_parameter()  # the child's own, which NNI wants to be asked for before a report
+    nni.report_final_result({DIED: name})
+
+
+def _main_in_child() -> None:
+    processes.begin()
     main()
+
+
+if __name__ == "__main__":
+    watch()

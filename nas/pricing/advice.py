@@ -8,12 +8,14 @@ from types import MappingProxyType
 
 from estimators.devices.device import Device
 from estimators.devices.device import deployed
+from estimators.estimate import Estimate
 from estimators.models.by_layer import INPUT
 from estimators.models.by_layer import Layer
 from estimators.models.what_if import WORTH_SAYING
 from estimators.models.what_if import flash_with_fewer_bits
 from estimators.models.what_if import ram_with_half_the_channels
 from estimators.models.what_if import time_with_fewer_bits
+from nas.pricing.limits import misfits
 from search_spaces.graph.architecture import Architecture
 
 HELPS: Mapping[str, str] = MappingProxyType(
@@ -35,7 +37,7 @@ def advice(layers: Sequence[Layer], architecture: Architecture, device: Device) 
     """
     running = deployed(architecture, device)
     return [
-        *_what_does_not_fit(layers, device),
+        *misfits(_memory_needed(layers), device),
         _time(layers, running, device),
         _memory(layers, running, device),
         _flash(layers, running, device),
@@ -50,16 +52,11 @@ def named(layer: Layer) -> str:
     return f"{layer.kind}{window} at op {layer.op}"
 
 
-def _what_does_not_fit(layers: Sequence[Layer], device: Device) -> list[str]:
-    needs = {
-        "RAM": (max(layer.ram_kib for layer in layers), device.ram_kib),
-        "flash": (sum(layer.flash_kib for layer in layers), device.flash_kib),
+def _memory_needed(layers: Sequence[Layer]) -> dict[str, Estimate]:
+    return {
+        "peak_ram_kib": Estimate.exact(max(layer.ram_kib for layer in layers)),
+        "flash_kib": Estimate.exact(sum(layer.flash_kib for layer in layers)),
     }
-    return [
-        f"does not fit: needs {needed:,.1f} KiB of {what}, {device.name} has {there:,.0f}"
-        for what, (needed, there) in needs.items()
-        if there is not None and needed > there
-    ]
 
 
 def _time(layers: Sequence[Layer], running: Architecture, device: Device) -> str:

@@ -52,15 +52,6 @@ def screen(
     return {name: estimate(architecture, device) for name, estimate in (metrics or cost_metrics(device)).items()}
 
 
-def over_budget(estimates: Mapping[str, Estimate], budgets: Mapping[str, float]) -> list[str]:
-    """Say which of the estimates exceed their budget; a metric not estimated yet is passed over."""
-    return [
-        f"{name} {estimates[name].value:.4g} > {limit:.4g}"
-        for name, limit in budgets.items()
-        if name in estimates and estimates[name].value > limit
-    ]
-
-
 def price_on(architecture: Architecture, device: str) -> tuple[dict[str, dict[str, Estimate]], dict[str, str]]:
     """Price an architecture on one device, or on all of them with `all`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,17 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from estimators.estimate import ENDS
-from nas.search.storage import CONFIG
+from nas.pricing.limits import BUDGET
+from nas.pricing.limits import CEILING
+from nas.pricing.limits import Limit
+from nas.pricing.limits import budget_limits
+from nas.pricing.limits import merged
+from nas.search.schema import limits_of
+from nas.search.schema import memory_of
+from nas.training.by_class import CLASS_ERROR
+
+NEAREST = 3
+"""Candidates that are shown where none meets the limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,30 +35,69 @@ class Choice:
     Attributes:
         trial: The candidate.
         reason: The reason, in a few words.
+        limits: The limits it was chosen by.
         failed: The limits it exceeds; empty if it meets all.
     """
 
     trial: FrozenTrial
     reason: str
+    limits: tuple[Limit, ...]
     failed: tuple[str, ...] = ()
 
 
 def front(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the Pareto front of the trained candidates within all budgets, sorted by the first objective."""
+    """Return the Pareto front of the trained candidates within all limits, sorted by the first objective."""
     return sorted(study.best_trials, key=lambda trial: (*trial.values, trial.number))
 
 
-def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None) -> Choice:
+def nearest(trials: Iterable[FrozenTrial], limits: Iterable[Limit]) -> list[FrozenTrial]:
+    """Sort candidates by their largest relative excess over a limit, the smallest first."""
+    limits = tuple(limits)
+    return sorted(
+        trials,
+        key=lambda trial: (max((limit.excess(_value(trial, limit)) for limit in limits), default=0.0), trial.number),
+    )
+
+
+def exceeded_by(trial: FrozenTrial, limits: Iterable[Limit]) -> list[Limit]:
+    """Return the limits that a candidate exceeds; one that was not measured counts as exceeded."""
+    return [limit for limit in limits if limit.excess(_value(trial, limit)) > 0]
+
+
+def told(trial: FrozenTrial, limits: Iterable[Limit]) -> tuple[str, ...]:
+    """Say which limits a candidate exceeds, with its values."""
+    return tuple(limit.told(_value(trial, limit)) for limit in exceeded_by(trial, limits))
+
+
+def limits_to_pick_by(
+    study: optuna.Study, maximum: Mapping[str, float], *, device_limits: bool = True, error_ceiling: bool = True
+) -> tuple[Limit, ...]:
+    """Return the limits that a pick has to meet.
+
+    Args:
+        study: Its own limits hold, and what its device has, also where the search looked beyond that.
+        maximum: The user's limits by metric: each takes the place of the study's budget and of the error's ceiling.
+        device_limits: Whether what the device has holds.
+        error_ceiling: Whether the ceiling of the error holds.
+    """
+    own = limits_of(study.user_attrs)
+    budgets = {limit.metric: limit for limit in (*own, *budget_limits(maximum)) if limit.kind == BUDGET}
+    ceiling = [limit for limit in own if limit.kind == CEILING and error_ceiling]
+    memory = (memory_of(study.user_attrs) or ()) if device_limits else ()
+    return merged(budgets.values(), (*ceiling, *memory))
+
+
+def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> Choice:
     """Choose one trained candidate.
 
     Args:
         study: The finished or running study.
-        limits: Highest allowed value by metric.
+        limits: What it has to meet, as `limits_to_pick_by` gives them.
         prefer: Metric to minimise among the candidates within the limits; None for the knee of their front.
 
     Returns:
-        A candidate within the limits and the budgets of the search; a limit on a metric replaces its budget. If there
-        is none, the candidate whose largest relative excess is smallest, and the limits it exceeds.
+        A candidate within the limits. If there is none, the candidate whose largest relative excess is smallest, and
+        the limits it exceeds.
 
     Raises:
         ValueError: If no candidate has finished training, or a metric was not measured.
@@ -57,26 +107,34 @@ def choose(study: optuna.Study, limits: Mapping[str, float], prefer: str | None)
         raise ValueError("expected a trained candidate to pick; no candidate has finished training yet")
     measured = [{name for name in trial.user_attrs if is_metric(trial, name)} for trial in trained]
     known = sorted(set.intersection(*measured))
-    for name in [*limits, *([prefer] if prefer else [])]:
+    for name in [*(limit.metric for limit in limits), *([prefer] if prefer else [])]:
         if name not in known:
-            raise ValueError(f"no metric {name!r} in this run; there are {known}")
-    limits = {**study.user_attrs.get(CONFIG, {}).get("budgets", {}), **limits}
-    within = [trial for trial in trained if not _excess(trial, limits)]
+            raise ValueError(f"no metric {name!r} in this run; there are {_listed(known, name)}")
+    limits = tuple(limits)
+    within = [trial for trial in trained if not exceeded_by(trial, limits)]
     if not within:
-        nearest = min(trained, key=lambda trial: (max(_excess(trial, limits).values()), trial.number))
-        failed = tuple(
-            f"{name} {nearest.user_attrs[name]:.4g} > {limits[name]:.4g}" for name in _excess(nearest, limits)
-        )
-        return Choice(nearest, "nearest to the limits; no candidate meets them", failed)
+        first = nearest(trained, limits)[0]
+        return Choice(first, "nearest to the limits; no candidate meets them", limits, told(first, limits))
     if prefer:
         best = min(within, key=lambda trial: (trial.user_attrs[prefer], *trial.values, trial.number))
         others = f" of the {len(within)} candidates within the limits" if limits else f" of {len(within)} candidates"
-        return Choice(best, f"lowest {prefer} ({best.user_attrs[prefer]:.4g}){others}")
+        return Choice(best, f"lowest {prefer} ({best.user_attrs[prefer]:.4g}){others}", limits)
     is_best = non_dominated([trial.values for trial in within])
     eligible = [trial for trial, best in zip(within, is_best, strict=True) if best]
-    knee = eligible[knee_index([trial.values for trial in eligible])]
+    knee = knee_of(eligible)
     where = "the front within the limits" if limits else "the front"
-    return Choice(knee, f"knee of {where}: nearest to the best value of every objective, each scaled to its range")
+    reason = f"knee of {where}: nearest to the best value of every objective, each scaled to its range"
+    return Choice(knee, reason, limits)
+
+
+def chosen(trial: FrozenTrial, limits: Sequence[Limit]) -> Choice:
+    """Take a candidate that somebody chose by its number, and say which limits it exceeds."""
+    return Choice(trial, "chosen by its number", tuple(limits), told(trial, limits))
+
+
+def knee_of(trials: Sequence[FrozenTrial]) -> FrozenTrial:
+    """Return the trained candidate at the knee of a front; at least one."""
+    return trials[knee_index([trial.values for trial in trials])]
 
 
 def non_dominated(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> NDArray[np.bool_]:
@@ -115,15 +173,19 @@ def knee_index(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> int:
 def is_metric(trial: FrozenTrial, name: str) -> bool:
     """Tell whether a user attribute is a measured number (not one end of an interval)."""
     value = trial.user_attrs[name]
-    is_end = any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ENDS)
+    # Two classes may be called X and X_low: their errors have no ends.
+    has_ends = not name.startswith(CLASS_ERROR)
+    is_end = has_ends and any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ENDS)
     return isinstance(value, int | float) and not isinstance(value, bool) and not is_end
 
 
-def _excess(trial: FrozenTrial, limits: Mapping[str, float]) -> dict[str, float]:
-    """Return by how much each exceeded limit is exceeded, relative to the limit."""
-    over = {}
-    for name, limit in limits.items():
-        value = trial.user_attrs.get(name, math.inf)
-        if value > limit:
-            over[name] = (value - limit) / max(abs(limit), 1e-12)
-    return over
+def _listed(known: Sequence[str], name: str) -> list[str]:
+    """List the metrics there are, those of single classes as one unless one of them was asked for."""
+    of_classes = [one for one in known if one.startswith(CLASS_ERROR)]
+    if name.startswith(CLASS_ERROR) and of_classes:
+        return of_classes
+    return [one for one in known if one not in of_classes] + ([f"{CLASS_ERROR}NAME"] if of_classes else [])
+
+
+def _value(trial: FrozenTrial, limit: Limit) -> float:
+    return float(trial.user_attrs.get(limit.metric, math.inf))

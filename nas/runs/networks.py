@@ -14,9 +14,14 @@ from nas.base import files
 from nas.base import plugins
 from nas.base import sizes
 from nas.base.reading import parse_json
+from nas.records import Records
+from nas.records import Splits
+from nas.runs.retrained import RETRAINED_ON
 from nas.runs.run import open_run
+from nas.search.config import load_config
 from nas.search.study import WEIGHTS
 from nas.training.defence import deployed_network
+from nas.training.loop import Labelled
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import Shape
@@ -81,8 +86,28 @@ def _decoded(found: Any, where: str, space: str, input_shape: Shape | None, clas
     return made.decode({**made.reference, **found})
 
 
+def device_of(text: str | None, runs: Path) -> str | None:
+    """Return the device of the run that a text names a candidate or a pick of, None where it names no run.
+
+    Args:
+        text: What `read_architecture` or `find_network` takes.
+        runs: Folder of all runs.
+
+    Raises:
+        ValueError: If the run cannot be opened.
+    """
+    if not text or text.lstrip().startswith("{"):
+        return None
+    if (path := Path(text)).exists():
+        folder = path.resolve() if path.is_dir() else path.resolve().parent
+        settings = folder.parent.parent / "config.toml"
+        return load_config(settings, {}).device if folder.parent.name == "picks" and settings.is_file() else None
+    name, _, number = text.rpartition(":")
+    return open_run(name, runs).config.device if name and number.isdigit() else None
+
+
 def _from_run(text: str, runs: Path) -> Architecture:
-    name, _, number = text.partition(":")
+    name, _, number = text.rpartition(":")
     if not number.isdigit():
         raise ValueError(f"expected JSON, a file or RUN:NUMBER; got {text!r}, and there is no such file")
     run = open_run(name, runs)
@@ -116,6 +141,10 @@ class UserNetwork:
         trained: Whether its weights are trained; if not, they are random, for timing only.
         calibration: `(records, *input_shape)`, to set the 8-bit ranges.
         check: `(records, *input_shape)`, to compare with PyTorch.
+        is_retrained: Whether the weights are those of a pick that was trained anew on all records.
+        labels: `(records,)`, the classes of the check records; None with random weights.
+        members: What the network was trained on; None with random weights.
+        non_members: As many others, for the leakage; None with random weights.
     """
 
     architecture: Architecture
@@ -123,6 +152,10 @@ class UserNetwork:
     trained: bool
     calibration: Tensor
     check: Tensor
+    is_retrained: bool = False
+    labels: Tensor | None = None
+    members: Labelled | None = None
+    non_members: Labelled | None = None
 
 
 def find_network(
@@ -145,14 +178,26 @@ def find_network(
     if text and Path(text).is_dir():
         folder = Path(text)
         architecture, network = read_pick(folder)
-        return UserNetwork(architecture, network, True, *_records_of_run(folder.resolve().parent.parent))
+        data = _data_of_run(folder.resolve().parent.parent)
+        return UserNetwork(
+            architecture,
+            network,
+            True,
+            # Members would mark the ranges.
+            calibration=torch.from_numpy(data.reserve.features),
+            check=torch.from_numpy(data.validation.features),
+            labels=torch.from_numpy(data.validation.labels),
+            members=_labelled(data.members),
+            non_members=_labelled(data.non_members),
+            is_retrained=RETRAINED_ON in files.read_json(folder / "architecture.json"),
+        )
     architecture = read_architecture(text, space, input_shape, classes, runs)
     check_buildable(architecture)
     largest = max(op.size for op in architecture.ops)
     count = max(1, min(RANDOM_RECORDS, VALUES_AT_ONCE // largest))
     shape = (2, count, *architecture.input_shape)
-    records = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return UserNetwork(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
+    made_up = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return UserNetwork(architecture, build(architecture, seed=seed).eval(), False, made_up[0], made_up[1])
 
 
 def check_buildable(architecture: Architecture) -> None:
@@ -169,12 +214,15 @@ def check_buildable(architecture: Architecture) -> None:
     sizes.check_memory(4 * 4 * (weights + largest), "the network")
 
 
-def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:
-    """Return the run's reserve, to calibrate, and validation records, to check; members would mark the ranges."""
+def _data_of_run(folder: Path) -> Splits:
+    """Return the run's record sets: the reserve to calibrate on, validation records to check."""
     if not (folder / "config.toml").is_file():
         raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no run in {folder}")
-    data = open_run(str(folder), folder.parent).data
-    return torch.from_numpy(data.reserve.features), torch.from_numpy(data.validation.features)
+    return open_run(str(folder), folder.parent).data
+
+
+def _labelled(records: Records) -> Labelled:
+    return Labelled(torch.from_numpy(records.features), torch.from_numpy(records.labels))
 
 
 def read_pick(folder: Path) -> tuple[Architecture, Network]:

@@ -34,5 +34,5 @@ def write(run: Run, choice: Choice) -> Path:
     with weights.open("rb") as stream:
         files.write(target / "weights.safetensors", lambda out: shutil.copyfileobj(stream, out))
     files.write_json(target / "architecture.json", {**described, **defence, WEIGHTS: trial.user_attrs[WEIGHTS]})
-    files.write_text(target / "card.md", report.card(study, trial, choice.reason, run.config.device))
+    files.write_text(target / "card.md", report.card(study, choice, run.config.device))
     return target

@@ -16,6 +16,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from nas.base.text import fitting
 from nas.runs import report
 from nas.runs.front_and_knee import front
 from nas.search.plan import NNI_PAGE
@@ -36,6 +37,7 @@ class Counts:
         duplicates: Not trained, because they equal an earlier candidate.
         diverged: Their training diverged.
         out_of_memory: Their training did not get its memory, twice.
+        died: Their training's process died of a signal, twice.
         running: In progress.
     """
 
@@ -45,11 +47,12 @@ class Counts:
     duplicates: int
     diverged: int
     out_of_memory: int
+    died: int
     running: int
 
     def __str__(self) -> str:
         line = f"{self.screened} screened, {self.rejected} rejected, {self.duplicates} duplicate"
-        more = {"diverged": self.diverged, "out of memory": self.out_of_memory}
+        more = {"diverged": self.diverged, "out of memory": self.out_of_memory, "died": self.died}
         return line + "".join(f", {count} {name}" for name, count in more.items() if count)
 
 
@@ -63,6 +66,7 @@ def count(trials: list[FrozenTrial]) -> Counts:
         duplicates=sum(refusal.startswith("duplicate") for refusal in refusals),
         diverged=sum(refusal.startswith("diverged") for refusal in refusals),
         out_of_memory=sum(refusal.startswith("out of memory") for refusal in refusals),
+        died=sum(refusal.startswith("died") for refusal in refusals),
         running=sum(trial.state == TrialState.RUNNING for trial in trials),
     )
 
@@ -98,8 +102,8 @@ class Display:
         line = self._line()
         if self._live:
             best = front(self._study)[:ROWS_OF_FRONT]
-            table = report.front_table(self._study, best) if best else Text("")
-            self._live.update(Group(Text(line, style="bold"), table), refresh=True)
+            tables = fitting(report.front_table(self._study, best), self._console.width) if best else [Text("")]
+            self._live.update(Group(Text(line, style="bold"), *tables), refresh=True)
         elif line != self._last_line and time.monotonic() > self._last_time + SECONDS_BETWEEN_LINES:
             self._console.print(line, highlight=False)
             self._last_line, self._last_time = line, time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import optuna
@@ -15,25 +16,52 @@ from estimators.estimate import plain
 from nas.base import plugins
 from nas.base.text import Row
 from nas.base.text import heading
+from nas.base.text import in_markdown
+from nas.base.text import inline
 from nas.base.text import plain_table
 from nas.base.text import stacked
+from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.report import bits_of
+from nas.runs import by_class
+from nas.runs.front_and_knee import Choice
+from nas.runs.front_and_knee import exceeded_by
 from nas.runs.front_and_knee import is_metric
-from nas.search.config import parse_config
+from nas.runs.front_and_knee import told
+from nas.search import steps
+from nas.search.config import stored_config
 from nas.search.plan import DEFENCE_PARAMETERS
+from nas.search.schema import baselines_of
+from nas.search.schema import limits_of
+from nas.search.schema import memory_of
 from nas.search.storage import CONFIG
+from nas.search.storage import DATA
 from nas.search.storage import TASK
 from nas.spaces import space_named
+from nas.split_overview import overview_in
 from nas.training.assess import MEASURED
+from nas.training.baselines import Baseline
+from nas.training.by_class import CLASS_ERROR
 from nas.training.defence import described
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import ParamValue
 from search_spaces.space import SearchSpace
 
 # Columns of the front's table, in this order, if the study has them. The JSON has all numbers.
-COLUMNS = ("params", "error", "leakage", "latency_ms", "peak_ram_kib", "flash_kib", "macs", "energy_mj")
+COLUMNS = (
+    "params",
+    "error",
+    "balanced_error",
+    "rarest_class_error",
+    "leakage",
+    "latency_ms",
+    "peak_ram_kib",
+    "flash_kib",
+    "macs",
+    "energy_mj",
+)
 # These are estimated from a sample of records, so the table shows their intervals.
-WITH_INTERVAL = ("error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
+WITH_INTERVAL = ("error", "balanced_error", "rarest_class_error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
+OF_CLASSES = ("balanced_error", "rarest_class_error")
 
 
 def space_of(study: optuna.Study) -> SearchSpace:
@@ -62,7 +90,7 @@ def parameters_of(trial: FrozenTrial) -> dict[str, ParamValue]:
 def row(study: optuna.Study, trial: FrozenTrial) -> Row:
     """Describe a trained candidate: its number, architecture, bits, and every measured number with its interval."""
     architecture = architecture_of(study, trial)
-    recipe = parse_config(study.user_attrs[CONFIG]).recipe.recipe(trial.params)
+    recipe = stored_config(study.user_attrs[CONFIG]).recipe.recipe(trial.params)
     return {
         "number": trial.number,
         "key": trial.user_attrs["key"],
@@ -71,14 +99,83 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "recipe": asdict(recipe),
         "defence": defence_of(study, trial),
         "defence_parameters": parameters_of(trial),
-        **{name: plain(value) for name, value in trial.user_attrs.items() if _is_number(value)},
+        "fits": fits(study, trial),
+        **{
+            name: plain(value)
+            for name, value in trial.user_attrs.items()
+            if _is_number(value) and not name.startswith(CLASS_ERROR)
+        },
+        "by_class": by_class.errors_by_class(study, trial),
+        "never_predicted": by_class.never_predicted(study, trial),
     }
 
 
+def settings_lines(study: optuna.Study) -> list[str]:
+    """Say what became of the records, for how long candidates are trained, and which limits hold for them.
+
+    A study of an earlier version knows less.
+    """
+    members = study.user_attrs[TASK].get("members")
+    config = stored_config(study.user_attrs[CONFIG])
+    trained = [] if members is None else [steps.described(config, members)]
+    data = overview_in(study.user_attrs[DATA]).sentences if DATA in study.user_attrs else ()
+    return [*data, *trained, *(limit.line for limit in limits_of(study.user_attrs))]
+
+
+def fits(study: optuna.Study, trial: FrozenTrial) -> bool | None:
+    """Tell whether a candidate fits into its device's memory; None where the study does not say what the device has."""
+    memory = memory_of(study.user_attrs)
+    return None if memory is None else not exceeded_by(trial, memory)
+
+
+def misfit_lines(study: optuna.Study, trials: Iterable[FrozenTrial]) -> list[str]:
+    """Name the candidates that do not fit into their device's memory."""
+    memory = memory_of(study.user_attrs) or ()
+    return [
+        f"candidate {trial.number} does not fit: {', '.join(told(trial, memory))}"
+        for trial in trials
+        if exceeded_by(trial, memory)
+    ]
+
+
+def nothing_within(study: optuna.Study, ordered: Sequence[FrozenTrial]) -> str:
+    """Say that no trained candidate meets a study's limits, which ones all exceed, and what can be done.
+
+    Args:
+        study: Where candidates were trained and none is within the limits.
+        ordered: All of them, the nearest first.
+    """
+    limits = limits_of(study.user_attrs)
+    by_all = [limit for limit in limits if all(limit in exceeded_by(trial, limits) for trial in ordered)]
+    over = exceeded_by(ordered[0], limits)
+    ways = dict.fromkeys(LOOK_BEYOND.get(limit.kind, f"--max {limit.metric}=NUMBER") for limit in over)
+    what = f"all exceed {' and '.join(limit.bare for limit in by_all)}" if by_all else "each exceeds one or more"
+    return (
+        f"none of the {len(ordered)} trained candidates meets the limits: {what}; nearest is candidate "
+        f"{ordered[0].number}: {', '.join(told(ordered[0], limits))}. More trials, epochs or another space may help; "
+        f"nas pick takes one all the same with {' and '.join(ways)}"
+    )
+
+
+def baseline_table(baselines: Sequence[Baseline]) -> Table:
+    """Lay out what quick models reach on a search's members, as the front's table shows candidates."""
+    table = plain_table("baseline", "error", "loss AUC", "members", title="scikit-learn on the same members")
+    for column in table.columns[1:]:
+        column.justify = "right"
+        column.no_wrap = True
+    for baseline in baselines:
+        table.add_row(baseline.name, inline(baseline.error), inline(baseline.loss_auc), f"{baseline.members:,}")
+    return table
+
+
 def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
-    """Lay out candidates on two lines each: values with their intervals below, weight bits with tensor bits below."""
+    """Lay out candidates on two lines each: values with their intervals below, weight bits with tensor bits below.
+
+    The errors that count each class the same stand in the table of imbalanced data, and where somebody asked for them.
+    """
     trials = list(trials)
-    measured = [name for name in COLUMNS if trials and name in trials[0].user_attrs]
+    columns = COLUMNS if by_class.is_imbalanced(study) else [name for name in COLUMNS if name not in OF_CLASSES]
+    measured = [name for name in columns if trials and name in trials[0].user_attrs]
     config = study.user_attrs[CONFIG]
     wanted = dict.fromkeys([*config["objectives"], *config["budgets"]])
     extra = [name for name in wanted if name not in measured]
@@ -89,36 +186,41 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
         column.no_wrap = True
     table.columns[-1].no_wrap = True  # the bits may be broken at their spaces, a name may not
     for trial in trials:
-        cells = [_cell(trial, name) for name in names]
+        cells = [_cell(study, trial, name) for name in names]
         bits = bits_of(architecture_of(study, trial)).replace(" A ", "\nA ")
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
-        defence = described(defence_of(study, trial), parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
+        name = plugins.short_name(defence_of(study, trial))
+        defence = described(name, parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
         table.add_row(str(trial.number), *cells, bits, defence)
     return table
 
 
-def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> str:
+def card(study: optuna.Study, choice: Choice, device: str) -> str:
     """Write the card of a picked network, in Markdown."""
+    trial = choice.trial
     config = study.user_attrs[CONFIG]
     facts = row(study, trial)
     defence = described(facts["defence"], facts["defence_parameters"])
     lines = [
         f"# Candidate {trial.number} of {study.study_name}",
         "",
-        f"Reason for the choice: {reason}.",
+        f"Reason for the choice: {choice.reason}.",
         "",
         f"- candidate `{facts['key']}` of the space `{config['space']}`, bits {facts['bits']}",
         f"- trained on `{config['dataset']}` with the defence `{defence}`, seed {config['seed']}",
         f"- costs are estimates for the device `{device}`",
+        *_memory_lines(study, trial),
+        *(f"- {limit.line}" for limit in choice.limits),
         "",
         "| metric | value | interval |",
         "|---|---|---|",
     ]
     for name in [*MEASURED, *(name for name in facts if name not in MEASURED)]:
-        if name in trial.user_attrs and is_metric(trial, name):
+        if name in trial.user_attrs and is_metric(trial, name) and not name.startswith(CLASS_ERROR):
             number = from_flat(facts, name)
             interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
             lines.append(f"| {name} | {number.value:.6g} | {interval} |")
+    lines += _classes(study, trial)
     lines += [
         "",
         "`leakage` is the AUC of the membership attack that guided the search, a proxy that ranks candidates. The",
@@ -126,16 +228,49 @@ def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> s
         "`nas audit` before you quote the leakage of a release. `error` is measured on validation records;",
         "the test records were not used.",
         "",
+        *_baseline_lines(baselines_of(study.user_attrs)),
     ]
     return "\n".join(lines)
+
+
+def _memory_lines(study: optuna.Study, trial: FrozenTrial) -> list[str]:
+    memory = memory_of(study.user_attrs)
+    if not memory:  # not known, or no limit
+        return []
+    over = told(trial, memory)
+    return [f"- **does not fit the device**: {', '.join(over)}" if over else "- fits into the device's memory"]
+
+
+def _baseline_lines(baselines: Sequence[Baseline]) -> list[str]:
+    if not baselines:
+        return []
+    rows = [f"| {one.name} | {inline(one.error)} | {inline(one.loss_auc)} |" for one in baselines]
+    about = "For comparison, scikit-learn's quick models on the same members (`loss_auc` of the network is above):"
+    return [about, "", "| baseline | error | loss AUC |", "|---|---|---|", *rows, ""]
+
+
+def _classes(study: optuna.Study, trial: FrozenTrial) -> list[str]:
+    """Write the part of a card that is about classes, and what limits its numbers."""
+    lines = []
+    if rows := by_class.errors_by_class(study, trial):
+        lines += ["", "| class | members | validation records | error | interval |", "|---|---|---|---|---|"]
+        for row in rows:
+            error = from_flat(row, "error")
+            interval = f"{error.low:.4g} to {error.high:.4g}"
+            name = in_markdown(row["class"])
+            lines.append(f"| {name} | {row['members']} | {row['validation']} | {error.value:.4g} | {interval} |")
+    if never := by_class.never_predicted(study, trial):
+        lines += ["", f"It never predicts: {', '.join(map(in_markdown, never))}."]
+    return lines + [line for caution in by_class.cautions(study) for line in ("", f"Warning: {in_markdown(caution)}.")]
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cell(trial: FrozenTrial, name: str) -> str:
+def _cell(study: optuna.Study, trial: FrozenTrial, name: str) -> str:
     if not _is_number(trial.user_attrs.get(name)):
         return "-"
-    estimate = from_flat(trial.user_attrs, name)
-    return stacked(estimate if name in WITH_INTERVAL else Estimate.exact(estimate.value))
+    estimate = by_class.estimate_of(study, trial, name)
+    with_interval = name in WITH_INTERVAL or name.startswith(CLASS_ERROR)
+    return stacked(estimate if with_interval else Estimate.exact(estimate.value))

@@ -27,7 +27,7 @@ from nas.search.bench import weights_path
 from nas.search.config import SearchConfig
 from nas.search.config import load_config
 from nas.search.config import modules_in
-from nas.search.config import parse_config
+from nas.search.config import stored_config
 from nas.search.plan import Plan
 from nas.search.plan import resolve
 from nas.search.storage import CONFIG
@@ -64,7 +64,7 @@ class Run:
     @cached_property
     def config(self) -> SearchConfig:
         """The settings that the study was started with."""
-        return parse_config(self.study.user_attrs[CONFIG])
+        return stored_config(self.study.user_attrs[CONFIG])
 
     @cached_property
     def plan(self) -> Plan:

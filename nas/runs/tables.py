@@ -24,6 +24,7 @@ from nas.base.reading import existing
 from nas.base.reading import parse_json
 from nas.base.reading import unreadable
 from nas.pricing import report
+from nas.pricing.limits import misfits
 from nas.pricing.price import screen
 from nas.runs.networks import parse_architecture
 from search_spaces.graph.architecture import Architecture
@@ -137,7 +138,8 @@ def _lines(numbers: Sequence[str]) -> str:
 def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[dict[str, object]]:
     """Add the costs of each row's network on a device, with `NAME_low` and `NAME_high` where there is an interval.
 
-    A column `note` is added if the device cannot run a network, or if its latency lies outside the measured range.
+    A column `note` is added if the device cannot run a network, if its latency lies outside the measured range, or if
+    it exceeds the device's memory.
 
     Args:
         rows: The rows of `read_architectures`.
@@ -156,7 +158,8 @@ def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[di
             refused.append(f"line {row.line}: {device.name} cannot run it: {error}")
             costs = {NOTE: refused[-1].partition(": ")[2]}
         else:
-            note = report.beyond(estimates["latency_ms"].value, device)
+            notes = [report.beyond(estimates["latency_ms"].value, device), *misfits(estimates, device)]
+            note = "; ".join(filter(None, notes))
             costs |= {NOTE: note} if note else {}
         if taken := [name for name in costs if name in row.cells]:
             raise ValueError(f"expected {path} without the columns that are added; it has {taken}: rename them")

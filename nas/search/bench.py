@@ -35,14 +35,16 @@ class Evaluated:
     """A candidate that was trained, measured and attacked, its weights kept.
 
     Attributes:
-        measures: One estimate for each name in `nas.training.assess.MEASURED`.
+        measures: One estimate for each name in `nas.training.assess.MEASURED`, and what comes beside them.
         seconds: Wall time by phase.
         weights: SHA-256 in hex of the file with the weights that were measured.
+        never_predicted: Classes of validation records that the network names for none of them.
     """
 
     measures: Mapping[str, Estimate]
     seconds: Mapping[str, float]
     weights: str
+    never_predicted: tuple[int, ...] = ()
 
 
 def evaluate(plan: Plan, bench: Bench, candidate: Candidate) -> Evaluated:
@@ -53,7 +55,7 @@ def evaluate(plan: Plan, bench: Bench, candidate: Candidate) -> Evaluated:
     """
     assessment = assess(candidate, bench)
     digest = files.write_weights(weights_path(plan.folder, candidate.key), assessment.network)
-    return Evaluated(assessment.measures, assessment.seconds, digest)
+    return Evaluated(assessment.measures, assessment.seconds, digest, assessment.never_predicted)
 
 
 def weights_path(folder: Path, key: str) -> Path:
@@ -71,6 +73,7 @@ def make_bench(plan: Plan) -> Bench:
         defences=plan.defences,
         seed=plan.config.seed,
         teach=partial(cached_teacher, plan),
+        named=frozenset([*plan.config.objectives, *plan.config.budgets]),
     )
 
 

@@ -32,6 +32,7 @@ from pydantic import Tag
 from pydantic import ValidationError
 from pydantic import model_validator
 
+from nas.base import plugins
 from nas.base import sizes
 from nas.base.reading import read_toml
 from nas.preprocessing.transforms import TRANSFORMS
@@ -44,9 +45,13 @@ from search_spaces.graph.architecture import ParamValue
 
 SAMPLERS = ("tpe", "nsga2", "random")
 ENGINES = ("optuna", "nni", "nni-service")
+PLUGINS = ("space", "dataset", "attack")
+"""Settings that name one plug-in each; `defences` names several, and `defence_parameters` sets theirs by name."""
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
 # (the data themselves are compared by their fingerprint).
 MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path", "test_path"})
+# What settings were, of studies that a version without them started.
+BEFORE: Mapping[str, Any] = {"device_limits": False, "error_ceiling": False}
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
 # A process and a network for each would be started at once.
@@ -114,7 +119,10 @@ Setting: TypeAlias = Annotated[
 
 
 class RecipeSettings(BaseModel):
-    """Each part of the recipe: one value, a list to choose from, or a range to search."""
+    """Each part of the recipe: one value, a list to choose from, or a range to search.
+
+    The range of epochs that is not set is widened where the members are few (`nas.search.steps`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     epochs: Setting = Range(low=10, high=40)
@@ -125,6 +133,7 @@ class RecipeSettings(BaseModel):
     batch_size: Setting = 64
     optimizer: Setting = "adamw"
     augment: Setting = "none"
+    class_weights: Setting = "none"
 
     @model_validator(mode="after")
     def _each_value_is_a_recipe(self) -> Self:
@@ -161,7 +170,8 @@ class SearchConfig(BaseModel):
 
     Attributes:
         name: Names the run's folder and the Optuna study; made of data set and space when not given.
-        space: A file of `search_spaces`.
+        space: A file of `search_spaces`. Like a data set, an attack and a defence, it may also be a module of your own,
+            by its dotted name or by the path of its file.
         dataset: A file of `nas/data`.
         data_path: Folder or file of the data, for data sets that do not come with a dependency.
         test_path: File or folder of the official test part, where it is apart from the rest.
@@ -176,6 +186,9 @@ class SearchConfig(BaseModel):
         device: A file of `estimators/devices`, or the path of your own.
         objectives: Metrics to minimise.
         budgets: Upper limits by metric; cost limits are checked before training.
+        device_limits: Whether the memory that the device's file says it has is a limit; no budget lifts it.
+        error_ceiling: Whether a candidate that errs more often than the majority class, or twice as often as logistic
+            regression, counts as over a limit; a budget on `error` takes its place.
         attack: A file of `estimators/leakage/attacks`.
         defences: Files of `nas/defences`; with several, the search chooses for each candidate.
         defence_parameters: By defence, its parameters: one value, a list to choose from, or a range to search, as in
@@ -211,6 +224,8 @@ class SearchConfig(BaseModel):
     device: str = "stm32h747"
     objectives: tuple[str, ...] = ("error", "leakage", "latency_ms")
     budgets: dict[str, Annotated[float, Strict(), AllowInfNan(False)]] = {}
+    device_limits: Annotated[bool, Strict()] = True
+    error_ceiling: Annotated[bool, Strict()] = True
     attack: str = "lira_fitted"
     defences: tuple[str, ...] = ("none", "gecko")
     defence_parameters: dict[str, dict[str, Setting]] = {}
@@ -230,6 +245,7 @@ class SearchConfig(BaseModel):
     def _named(cls, values: dict[str, Any]) -> dict[str, Any]:
         dataset, space = values.get("dataset", "digits"), values.get("space", "conv")
         # Not every name of a module is a good name of a folder.
+        dataset, space = (plugins.short_name(str(name)) for name in (dataset, space))
         return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"{dataset}-{space}").lstrip("._-") or "run", **values}
 
     @model_validator(mode="after")
@@ -291,12 +307,12 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
 
 
 def modules_in(values: Mapping[str, Any]) -> list[str]:
-    """List the modules of a user's own that settings name as plug-ins, by their dotted names.
+    """List the modules of a user's own that settings name as plug-ins, by their dotted names or their paths.
 
-    >>> modules_in({"space": "mlp", "attack": "my_company.attacks", "defences": ["none", "my_company.noise"]})
-    ['my_company.attacks', 'my_company.noise']
+    >>> modules_in({"space": "mlp", "attack": "my_company.attacks", "defences": ["none", "/my/noise.py"]})
+    ['my_company.attacks', '/my/noise.py']
     """
-    named = [*(values.get(name) for name in ("space", "dataset", "attack")), *(values.get("defences") or ())]
+    named = [*(values.get(name) for name in PLUGINS), *(values.get("defences") or ())]
     return [name for name in named if isinstance(name, str) and "." in name]
 
 
@@ -312,6 +328,15 @@ def parse_config(values: Mapping[str, Any]) -> SearchConfig:
         raise ValueError("; ".join(_problem(SearchConfig, dict(item)) for item in error.errors())) from None
 
 
+def stored_config(values: Mapping[str, Any]) -> SearchConfig:
+    """Check the settings of a study; those that its version did not have are what they were then.
+
+    Raises:
+        ValueError: As `parse_config`.
+    """
+    return parse_config({**BEFORE, **values})
+
+
 def to_toml(config: SearchConfig) -> str:
     """Write a configuration as TOML that `load_config` reads back; None and the secrets of a URL are left out."""
     values = config.model_dump(mode="json", exclude_none=True)
@@ -322,12 +347,37 @@ def to_toml(config: SearchConfig) -> str:
 
 def differences(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
     """List the settings that a study was started with and that differ now, as `name: was X, now Y`."""
-    now, then = _flat(ours.model_dump(mode="json")), _flat(stored)
+    # A study from before a setting of the recipe was added was trained with its default.
+    defaults = {f"recipe.{field.name}": field.default for field in fields(Recipe)}
+    now, then = _flat(ours.model_dump(mode="json")), {**defaults, **_flat({**BEFORE, **stored})}
     return [
         f"{name}: was {then.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(now.keys() | then.keys())
         if now.get(name) != then.get(name) and name not in MAY_CHANGE
     ]
+
+
+def widened(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
+    """List the settings that now allow all that a study was started with, and more: a longer list, a wider range."""
+    now, then = _flat(ours.model_dump(mode="json")), _flat(stored)
+    choices = [name for name in now if name.startswith(("recipe.", "defence_parameters.")) or name == "defences"]
+    return sorted(name for name in choices if name in then and _is_wider(now[name], then[name]))
+
+
+def _is_wider(now: Any, then: Any) -> bool:
+    """Tell whether one setting (a value, a list, a range) holds all of another one, and is not the same.
+
+    >>> _is_wider({"low": 5, "high": 40, "log": False}, {"low": 10, "high": 40, "log": False}), _is_wider([1, 2], 1)
+    (True, True)
+    >>> _is_wider([1, 2], [2, 3]), _is_wider(3, 3), _is_wider({"low": 5, "high": 9, "log": False}, 4)
+    (False, False, False)
+    """
+    if now == then:
+        return False
+    if isinstance(now, Mapping):
+        ends = extremes_of(Range(**then) if isinstance(then, Mapping) else then)
+        return all(isinstance(end, int | float) and now["low"] <= end <= now["high"] for end in ends)
+    return isinstance(now, list) and not isinstance(then, Mapping) and set(extremes_of(then)) <= set(now)
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -350,6 +400,17 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             return not storage_url.is_database(storage_url.checked(text))
         return name in ("data_path", "test_path", "nni_config") or (name == "device" and text.endswith(".toml"))
 
+    def full(value: Any) -> Any:
+        return plugins.full_name(value, folder) if isinstance(value, str) else value
+
+    values = dict(values)
+    for name in PLUGINS:
+        if name in values:
+            values[name] = full(values[name])
+    if isinstance(defences := values.get("defences"), list | tuple):
+        values["defences"] = [full(value) for value in defences]
+    if isinstance(parameters := values.get("defence_parameters"), Mapping):
+        values["defence_parameters"] = {full(name): value for name, value in parameters.items()}
     return {
         # os.path leaves a user that does not exist as it is; pathlib raises a RuntimeError.
         name: str((folder / os.path.expanduser(value)).resolve()) if is_path(name, value) else value  # noqa: PTH111

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +17,15 @@ from estimators.devices.fields import CannotRun
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from nas.base import plugins
+from nas.pricing.limits import BUDGET
+from nas.pricing.limits import LOOK_BEYOND
+from nas.pricing.limits import Limit
+from nas.pricing.limits import budget_limits
+from nas.pricing.limits import device_limits
+from nas.pricing.limits import exceeded
+from nas.pricing.limits import merged
 from nas.pricing.price import CostMetric
 from nas.pricing.price import cost_metrics
-from nas.pricing.price import over_budget
 from nas.pricing.price import screen
 from nas.records import Splits
 from nas.records import load_records
@@ -26,11 +33,13 @@ from nas.records import split
 from nas.search.config import SearchConfig
 from nas.search.defence_settings import DefenceSettings
 from nas.search.defence_settings import settings_of
+from nas.search.steps import with_epochs
 from nas.spaces import sample
 from nas.training.assess import MEASURED
 from nas.training.assess import Attack
 from nas.training.assess import Candidate
 from nas.training.bank import BankSpec
+from nas.training.by_class import CLASS_ERROR
 from nas.training.defence import Defence
 from nas.training.defence import load_defence
 from search_spaces.graph.architecture import Architecture
@@ -44,6 +53,10 @@ DEFENCE_PARAMETERS = "defence_parameters"
 """User attribute of a trial: its defence's parameters, fixed and sampled; absent where the defence has none."""
 # Random points priced before a search with cost budgets: a limit that none of them meets is called unreachable.
 POINTS_PRICED = 1000
+
+
+def _to_nobody(_trial: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +77,8 @@ class Plan:
         distributions: All that is sampled: the space's parameters, the searched parts of the recipe, the defence, and
             the parameters of every defence as `defence.parameter`. Those of a defence that was not chosen are ignored.
         teacher: The network that distilled candidates learn from; None for each one's own float twin.
+        notice: Called with the number of each trial that this process begins to work on: who started the process then
+            knows what it died of.
     """
 
     config: SearchConfig
@@ -78,6 +93,16 @@ class Plan:
     defence_settings: Mapping[str, DefenceSettings]
     distributions: Distributions
     teacher: Candidate | None
+    notice: Callable[[int], None] = _to_nobody
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits known before any training: the user's budgets and the device's memory.
+
+        The error's ceiling comes to them when the study is made (`nas.search.schema.limits_of`).
+        """
+        device = device_limits(self.device) if self.config.device_limits else ()
+        return merged(budget_limits(self.config.budgets), device)
 
     @property
     def timings(self) -> Path:
@@ -127,8 +152,10 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     metrics = cost_metrics(device)
     known = [*MEASURED, *metrics]
     for what, names in (("objective", config.objectives), ("budget", tuple(config.budgets))):
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"no {what} {unknown[0]!r} on {device.name}; there are {sorted(known)}")
+        if unknown := [name for name in names if name not in known and not name.startswith(CLASS_ERROR)]:
+            raise ValueError(
+                f"no {what} {unknown[0]!r} on {device.name}; there are {[*sorted(known), f'{CLASS_ERROR}NAME']}"
+            )
     attack = plugins.load("estimators.leakage.attacks", config.attack, "attack")
     needs = plugins.load("estimators.leakage.attacks", config.attack, "NEEDS")
     needs_bank = "bank" in needs
@@ -150,6 +177,8 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     is_image = len(records.input_shape) == 3 and records.input_shape[1] > 1
     if any(name == "flip-crop" for name in _values(config.recipe.augment)) and not is_image:
         raise ValueError(f"expected images for augment='flip-crop'; {config.dataset} has shape {records.input_shape}")
+    data = split(records, seed=config.seed, members=config.members, transform=config.transform)
+    config = with_epochs(config, len(data.members))
     teacher = None
     if config.teacher is not None:
         network = space.decode({**space.reference, **config.teacher}).as_float()
@@ -157,7 +186,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     plan = Plan(
         config=config,
         folder=runs / config.name,
-        data=split(records, seed=config.seed, members=config.members, transform=config.transform),
+        data=data,
         space=space,
         device=device,
         metrics=metrics,
@@ -168,9 +197,23 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         distributions=_distributions(config, space, defence_settings.values()),
         teacher=teacher,
     )
+    _check_classes(plan)
     _check_runs(plan)
     _check_budgets(plan)
     return plan
+
+
+def _check_classes(plan: Plan) -> None:
+    """Refuse an objective or budget on the error of a class that the validation records do not have.
+
+    Raises:
+        ValueError: With the classes that there are.
+    """
+    validation = plan.data.validation
+    there = [name for name, count in zip(validation.classes, validation.class_counts, strict=True) if count]
+    for name in [*plan.config.objectives, *plan.config.budgets]:
+        if name.startswith(CLASS_ERROR) and (wanted := name.removeprefix(CLASS_ERROR)) not in there:
+            raise ValueError(f"no class {wanted!r} among the validation records, for {name!r}; there are {there[:20]}")
 
 
 def _check_runs(plan: Plan) -> None:
@@ -193,27 +236,33 @@ def _check_runs(plan: Plan) -> None:
 
 
 def _check_budgets(plan: Plan) -> None:
-    """Refuse cost budgets that none of many random points meets.
+    """Refuse cost limits that none of many random points meets.
 
     Raises:
         ValueError: With the number screened and the smallest value seen of each limited metric.
     """
-    limits = {name: limit for name, limit in plan.config.budgets.items() if name in plan.metrics}
+    limits = [limit for limit in plan.limits if limit.metric in plan.metrics]
     if not limits:
         return
     rng = np.random.default_rng(plan.config.seed)
-    smallest = dict.fromkeys(limits, float("inf"))
+    smallest = dict.fromkeys((limit.metric for limit in limits), float("inf"))
     for _ in range(POINTS_PRICED):
         architecture = plan.space.describe(sample(plan.space.distributions, rng))
         try:
-            estimates = {name: plan.metrics[name](architecture, plan.device) for name in limits}
+            estimates = {name: plan.metrics[name](architecture, plan.device) for name in smallest}
         except CannotRun:
             continue
-        if not over_budget(estimates, limits):
+        if not exceeded(estimates, limits):
             return
         smallest = {name: min(value, estimates[name].value) for name, value in smallest.items()}
-    seen = ", ".join(f"smallest {name} {value:.4g} (limit {limits[name]:.4g})" for name, value in smallest.items())
+    shown = [limit for limit in limits if limit.kind == BUDGET or smallest[limit.metric] > limit.value] or limits
+    seen = ", ".join(f"smallest {limit.metric} {smallest[limit.metric]:.4g} ({_why(limit)})" for limit in shown)
     raise ValueError(f"no candidate meets the budget: {POINTS_PRICED} screened on {plan.device.name}, {seen}")
+
+
+def _why(limit: Limit) -> str:
+    flag = LOOK_BEYOND.get(limit.kind)
+    return f"limit {limit.value:.4g}" + (f": {limit.reason}; {flag} looks beyond" if flag else "")
 
 
 def _distributions(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Annotated
@@ -24,12 +25,19 @@ from optuna.trial import TrialState
 from pydantic import BaseModel
 from pydantic import ConfigDict
 from pydantic import FiniteFloat
+from pydantic import TypeAdapter
 from pydantic import ValidationError
 
 from nas.base import sizes
+from nas.pricing.limits import Limit
+from nas.pricing.limits import budget_limits
+from nas.search.config import MOST_WHOLE
 from nas.search.config import SearchConfig
-from nas.search.config import parse_config
+from nas.search.config import stored_config
 from nas.training.assess import MEASURED
+from nas.training.baselines import Baseline
+from nas.training.baselines import baseline_of
+from nas.training.by_class import CLASS_ERROR
 from search_spaces.space import contains
 from search_spaces.space import describe_distribution
 
@@ -37,6 +45,20 @@ CONFIG = "config"
 TASK = "task"
 ORIGIN = "origin"
 DATA = "data"
+LIMITS = "limits"
+"""Attribute of a study: the limits that hold for its candidates, one for each metric (`nas.pricing.limits.Limit`)."""
+MEMORY = "device_memory"
+"""Attribute of a study: the limits that its device sets, whether or not the search was to keep them."""
+BASELINES = "baselines"
+"""Attribute of a study: what quick models reach on its records (`nas.training.baselines.Baseline`)."""
+LISTS = TypeAdapter(list[Limit])
+MOST_LISTED = 1000
+"""Limits or baselines of one study."""
+BROKEN_OFF = "broken_off"
+"""Attribute of a trial: a list with the reason of each training that broke off without a result."""
+CLASSES = "classes"
+NEVER_PREDICTED = "never_predicted"
+"""Attribute of a trained trial: the classes of validation records that its network names for none; absent if none."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
 """Settings that are read of a study as they stand, without the defaults of the program that reads them."""
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
@@ -54,12 +76,14 @@ class Task(BaseModel):
         input_shape: Shape of one record.
         num_classes: Length of the logits.
         id: Names the study.
+        members: How many records candidates are trained on; None in studies of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     input_shape: Annotated[list[Length], MinLen(1), MaxLen(3)]
     num_classes: Annotated[int, Ge(2), Le(sizes.MOST_CLASSES)]
     id: Annotated[str, MinLen(1), MaxLen(200)]
+    members: Annotated[int, Ge(1)] | None = None
 
 
 class Origin(BaseModel):
@@ -108,6 +132,21 @@ class Data(BaseModel):
     notes: list[Annotated[str, MaxLen(2000)]]
 
 
+class Classes(BaseModel):
+    """The classes of a study's data, in the order of the logits; a later version may say more.
+
+    Attributes:
+        names: As in the data.
+        members: Members of each.
+        validation: Validation records of each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    names: list[str]
+    members: list[Annotated[int, Ge(0), Le(MOST_WHOLE)]]
+    validation: list[Annotated[int, Ge(0), Le(MOST_WHOLE)]]
+
+
 def is_signed(attrs: Mapping[str, Any]) -> bool:
     """Tell whether a study was made by this program: it says so in its attributes."""
     return isinstance(attrs.get(CONFIG), dict) and isinstance(attrs.get(TASK), dict)
@@ -131,13 +170,58 @@ def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence
         _check_part(Origin, attrs[ORIGIN], "a wrong origin", where)
     if DATA in attrs:
         _check_part(Data, attrs[DATA], "wrong data", where)
+    if CLASSES in attrs:  # not in studies from before errors were measured by class
+        _check_classes(attrs[CLASSES], attrs[TASK]["num_classes"], where)
     config = _config(attrs[CONFIG], where)
+    _check_lists(attrs, where)
     if config.name != name:  # it names the run's folder
         raise ValueError(f"expected {where} to have the settings of a run of this name; they are of {config.name!r}")
     if len(config.objectives) != objectives:
         raise ValueError(f"expected {len(config.objectives)} objectives of {where}; got {objectives}")
+    needed = tuple(dict.fromkeys([*config.objectives, *(limit.metric for limit in limits_of(attrs))]))
     for number, trial in enumerate(trials):
-        _check_trial(trial, number, config, where)
+        _check_trial(trial, number, config, needed, where)
+
+
+def limits_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...]:
+    """Return the limits that hold for a study's candidates; those of an earlier version have their budgets alone."""
+    if LIMITS not in attrs:
+        return budget_limits(attrs.get(CONFIG, {}).get("budgets", {}))
+    return _limits(attrs[LIMITS])
+
+
+def memory_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...] | None:
+    """Return the limits that a study's device sets; None where an earlier version did not write them down."""
+    return _limits(attrs[MEMORY]) if MEMORY in attrs else None
+
+
+def baselines_of(attrs: Mapping[str, Any]) -> tuple[Baseline, ...]:
+    """Return what quick models reach on a study's records; none where an earlier version did not train them."""
+    return tuple(map(baseline_of, attrs.get(BASELINES, ())))
+
+
+def _limits(rows: Sequence[Mapping[str, Any]]) -> tuple[Limit, ...]:
+    return tuple(LISTS.validate_python(rows))
+
+
+def _check_lists(attrs: Mapping[str, Any], where: str) -> None:
+    """Check limits and baselines, which are lists of tables."""
+    for name, read in ((LIMITS, limits_of), (MEMORY, memory_of), (BASELINES, baselines_of)):
+        rows = attrs.get(name, [])
+        try:
+            if not isinstance(rows, list) or len(rows) > MOST_LISTED:
+                raise ValueError(f"expected a list of at most {MOST_LISTED}; got {str(rows)[:80]!r}")  # noqa: TRY301
+            found = read(attrs)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            part = ".".join(map(str, problem["loc"]))
+            message = f"{part}: {problem['msg']}; got {str(problem['input'])[:80]!r}"
+            raise ValueError(f"{where} has wrong {name}: {message}") from None
+        except ValueError as error:
+            raise ValueError(f"{where} has wrong {name}: {error}") from None
+        metrics = [limit.metric for limit in found or () if isinstance(limit, Limit)]
+        if len(set(metrics)) < len(metrics):
+            raise ValueError(f"{where} has wrong {name}: expected one limit for each metric; got {metrics}")
 
 
 def _check_task(task: Mapping[str, Any], where: str) -> None:
@@ -160,17 +244,28 @@ def _check_part(model: type[BaseModel], found: object, what: str, where: str) ->
         raise ValueError(f"{where} has {what}: {error}") from None
 
 
+def _check_classes(classes: object, expected: int, where: str) -> None:
+    _check_part(Classes, classes, "wrong classes", where)
+    found = Classes.model_validate(classes)
+    counts = [len(set(found.names)), len(found.names), len(found.members), len(found.validation)]
+    if set(counts) != {expected}:
+        raise ValueError(
+            f"{where} has wrong classes: expected {expected} different names and as many counts; got {counts[0]} "
+            f"different of {counts[1]} names, {counts[2]} and {counts[3]} counts"
+        )
+
+
 def _config(config: Mapping[str, Any], where: str) -> SearchConfig:
     try:
         sizes.check_depth(config)
         if missing := [name for name in NEEDED if name not in config]:
             raise ValueError(f"missing {missing}")  # noqa: TRY301 - all that is wrong with the settings is said at once
-        return parse_config(config)
+        return stored_config(config)
     except ValueError as error:
         raise ValueError(f"{where} has wrong settings: {error}") from None
 
 
-def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, where: str) -> None:
+def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, needed: Sequence[str], where: str) -> None:
     where = f"trial {number} of {where}"
     attrs = trial.user_attrs
     if trial.number != number:
@@ -181,33 +276,47 @@ def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, where: s
     for name in TEXTS:
         if not isinstance(attrs.get(name, ""), str):
             raise ValueError(f"expected a text as {name!r} of {where}; got {attrs[name]!r}")
+    broken_off = attrs.get(BROKEN_OFF, [])
+    if not (isinstance(broken_off, list) and all(isinstance(reason, str) for reason in broken_off)):
+        raise ValueError(f"expected a list of texts as {BROKEN_OFF!r} of {where}; got {broken_off!r}")
     if "key" in attrs and not (isinstance(attrs["key"], str) and KEY.fullmatch(attrs["key"])):  # it names a file
         raise ValueError(f"expected sixteen hex digits as 'key' of {where}; got {attrs['key']!r}")
     if "defence" in trial.params and trial.params["defence"] not in config.defences:
         raise ValueError(f"no defence {trial.params['defence']!r}, of {where}; there are {list(config.defences)}")
     if trial.state == TrialState.COMPLETE:
-        _check_complete(trial, config, where)
+        _check_complete(trial, config, needed, where)
 
 
-def _check_complete(trial: FrozenTrial, config: SearchConfig, where: str) -> None:
+def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[str], where: str) -> None:
     attrs = trial.user_attrs
-    wanted = dict.fromkeys(["key", *config.objectives, *config.budgets])
+    wanted = dict.fromkeys(["key", *needed, *config.budgets])
     if missing := [name for name in wanted if name not in attrs]:
         raise ValueError(f"expected all measures of {where}; missing: {missing}")
     # What is measured has grown with the versions: what a study has must be numbers, and an earlier one has less.
-    for name in (wanted.keys() | attrs.keys() & set(MEASURED)) - {"key"}:
+    by_class = {name for name in attrs if name.startswith(CLASS_ERROR)}
+    for name in (wanted.keys() | attrs.keys() & set(MEASURED) | by_class) - {"key"}:
         if not _is_number(attrs[name]):
             raise ValueError(f"expected a number as {name!r} of {where}; got {attrs[name]!r}")
-    for name in attrs:
+    for name in attrs.keys() - by_class:  # which have no ends: two classes may be called X and X_low
         low, high = (attrs.get(f"{name}{end}") for end in ENDS)
         if (low, high) == (None, None):
             continue
         if not (all(map(_is_number, (low, attrs[name], high))) and low <= attrs[name] <= high):
             raise ValueError(f"expected {name!r} of {where} within its interval; got {low!r} to {high!r}")
+    _check_by_class(attrs, by_class, where)
     values = trial.values or ()
     if len(values) != len(config.objectives) or not all(_is_number(value) and _is_finite(value) for value in values):
         raise ValueError(f"expected {len(config.objectives)} finite values of {where}; got {values}")
     _check_params(trial, config, where)
+
+
+def _check_by_class(attrs: Mapping[str, Any], by_class: Iterable[str], where: str) -> None:
+    for name in by_class:
+        if not 0 <= attrs[name] <= 1:
+            raise ValueError(f"expected a share as {name!r} of {where}; got {attrs[name]!r}")
+    never = attrs.get(NEVER_PREDICTED, [])
+    if not (isinstance(never, list) and all(type(label) is int and label >= 0 for label in never)):
+        raise ValueError(f"expected a list of classes as {NEVER_PREDICTED!r} of {where}; got {never!r}")
 
 
 def _check_params(trial: FrozenTrial, config: SearchConfig, where: str) -> None:

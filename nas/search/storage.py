@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 import time
@@ -11,33 +12,46 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import optuna
 import psutil
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.base import locks
+from nas.pricing.limits import BUDGET
+from nas.pricing.limits import device_limits
+from nas.pricing.limits import merged
 from nas.search import journal
 from nas.search import schema
 from nas.search import storage_url
 from nas.search.config import differences
+from nas.search.config import widened
 from nas.search.origin import changes
 from nas.search.origin import origin_of
 from nas.search.plan import Plan
 from nas.search.storage_url import is_database
+from nas.training.baselines import error_ceiling
+from nas.training.baselines import train_baselines
 
-CONFIG, TASK, ORIGIN, DATA = schema.CONFIG, schema.TASK, schema.ORIGIN, schema.DATA
+CONFIG, TASK, ORIGIN, DATA, CLASSES = schema.CONFIG, schema.TASK, schema.ORIGIN, schema.DATA, schema.CLASSES
 JOURNAL = "journal.log"
-# Processes that open a new database at once all try to make its tables, and one of them succeeds.
-SECONDS_TO_MAKE_TABLES = 10
+# Processes that open a new database at once all try to make its tables, and one of them succeeds. The others wait for
+# it, and on a busy server that takes a while.
+SECONDS_TO_MAKE_TABLES = 60
+# What PostgreSQL (a unique violation in its catalogue, too), MySQL and SQLite say to those others, beside SQLAlchemy's
+# kinds of errors: MySQL and SQLite call an existing table an operational error, like a server that is not there.
+MADE_AT_ONCE = re.compile(r"already exists|concurrently|deadlock|database is locked|Duplicate entry", re.IGNORECASE)
 # What SQLAlchemy and Optuna raise on a database or journal that is not theirs; Optuna asserts that it knows a record.
 UNREADABLE = (
     SQLAlchemyError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError, OverflowError,
@@ -82,7 +96,7 @@ def open_study(plan: Plan) -> optuna.Study:
     with _readable(config.storage, plan.folder):
         is_there = config.name in optuna.get_all_study_names(storage)
     # Before a study is made: a plug-in that fails when it is tried out leaves none behind.
-    origin = None if is_there else origin_of(plan)
+    told = None if is_there else _told(plan)
     with _readable(config.storage, plan.folder):
         if is_there:  # to create it once more would leave a line in a journal
             study = optuna.load_study(study_name=config.name, storage=storage)
@@ -94,7 +108,7 @@ def open_study(plan: Plan) -> optuna.Study:
         trials, attrs = study.get_trials(deepcopy=False), study.user_attrs
         is_new = CONFIG not in attrs and not trials and study.directions == directions
         if is_new:
-            _sign(study, plan, origin or origin_of(plan))
+            _sign(study, plan, told or _told(plan))
     if not is_new:
         _check_same(plan, study, trials)
     return study
@@ -181,10 +195,16 @@ def _connect(url: str) -> BaseStorage:
     while True:
         try:
             return optuna.storages.get_storage(url)
-        except (IntegrityError, ProgrammingError):
-            if time.monotonic() > give_up:
+        except (DBAPIError, StorageInternalError) as error:
+            if not _is_made_at_once(error) or time.monotonic() > give_up:
                 raise
-        time.sleep(0.1)
+        time.sleep(random.uniform(0.05, 0.3))  # noqa: S311 - processes that met once should not meet again
+
+
+def _is_made_at_once(error: Exception) -> bool:
+    """Tell whether a database failed to open because another process makes its tables at the same time."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return isinstance(cause, IntegrityError | ProgrammingError) or MADE_AT_ONCE.search(str(cause)) is not None
 
 
 def _check_same(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
@@ -193,9 +213,12 @@ def _check_same(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial]) 
     if not schema.is_signed(attrs):
         raise ValueError(f"the study {config.name!r} was not made by nas search; choose another --name")
     schema.check(config.name, attrs, len(study.directions), trials)
-    if changed := differences(config, attrs[CONFIG]):
+    if ORIGIN in attrs and (changed := differences(config, attrs[CONFIG])):
+        wider = widened(config, attrs[CONFIG])
+        # Candidates of the narrower choice would count as if they had been sampled from the wider one.
+        how = f"a wider choice of {', '.join(wider)} needs a study of its own: " if wider else ""
         raise ValueError(
-            f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); "
+            f"the run {config.name!r} was started with other settings ({'; '.join(changed)}); {how}"
             "go on with the old ones, or choose another --name"
         )
     check_origin(plan, attrs)
@@ -225,15 +248,37 @@ def check_origin(plan: Plan, attrs: Mapping[str, Any]) -> None:
         )
 
 
-def _sign(study: optuna.Study, plan: Plan, origin: Mapping[str, Any]) -> None:
+def _told(plan: Plan) -> dict[str, Any]:
+    """Return what a study says of itself beside its settings: what decides its numbers, its limits, its baselines."""
+    members = plan.data.members
+    baselines = train_baselines(plan.data, plan.config.seed)
+    ceiling = error_ceiling(baselines) if plan.config.error_ceiling else None
+    budgets = [limit for limit in plan.limits if limit.kind == BUDGET]
+    others = [limit for limit in plan.limits if limit.kind != BUDGET]
+    return {
+        ORIGIN: origin_of(plan),
+        DATA: plan.data.overview.plain,
+        CLASSES: {
+            "names": list(members.classes),
+            "members": members.class_counts.tolist(),
+            "validation": plan.data.validation.class_counts.tolist(),
+        },
+        schema.BASELINES: [baseline.row for baseline in baselines],
+        schema.LIMITS: [asdict(limit) for limit in merged(budgets, [*others, *([ceiling] if ceiling else [])])],
+        schema.MEMORY: [asdict(limit) for limit in device_limits(plan.device)],
+    }
+
+
+def _sign(study: optuna.Study, plan: Plan, told: Mapping[str, Any]) -> None:
     config = plan.config
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(config.objectives))
     # The storage's URL may hold a password and does not belong to the settings that decide the numbers.
-    task = {"input_shape": list(plan.space.input_shape), "num_classes": plan.space.num_classes}
-    study.set_user_attr(ORIGIN, origin)
-    study.set_user_attr(DATA, plan.data.overview.plain)
+    shape, classes = list(plan.space.input_shape), plan.space.num_classes
+    task = {"input_shape": shape, "num_classes": classes, "members": len(plan.data.members)}
+    for name, value in told.items():
+        study.set_user_attr(name, value)
     study.set_user_attr(TASK, {**task, "id": uuid.uuid4().hex})
     study.set_user_attr(CONFIG, config.model_dump(mode="json", exclude={"storage"}))
 

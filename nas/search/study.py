@@ -12,7 +12,9 @@ What makes a killed search go on as if nothing had happened:
 - A candidate's training seed comes from the run's seed and the candidate's key.
 
 A training that does not get its memory says nothing about the candidate, the first time: its trial is taken up again,
-here or by another process. After the second time it is rejected, or the search would never get past it.
+here or by another process. After the second time it is rejected, or the search would never get past it. The same holds
+for a training whose process died of a signal: whoever started that process notes it (`note_death`). A process that
+ends together with the one that started it leaves no note: a power failure or `kill -9` of a search counts for nothing.
 
 A training that raises is another matter: its trial is told as failed, the error goes on to the caller, and a search
 that is started again goes on with other candidates.
@@ -22,10 +24,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 from optuna.trial import TrialState
 
@@ -37,7 +41,7 @@ from nas.base import memory
 from nas.base.clock import Clock
 from nas.base.clock import since_start
 from nas.base.locks import Lock
-from nas.pricing.price import over_budget
+from nas.pricing.limits import exceeded
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
@@ -47,6 +51,9 @@ from nas.search.claims import release
 from nas.search.plan import DEFENCE_PARAMETERS
 from nas.search.plan import Plan
 from nas.search.samplers import suggest
+from nas.search.schema import BROKEN_OFF
+from nas.search.schema import NEVER_PREDICTED
+from nas.search.schema import limits_of
 from nas.training.assess import Candidate
 from nas.training.loop import Diverged
 
@@ -55,9 +62,9 @@ REFUSALS_IN_A_ROW = 500
 WEIGHTS = "weights_sha256"
 """Attribute of a trained trial: the SHA-256 of the file with the weights that were measured."""
 TRIES = 2
-"""Trainings of one candidate that may break off for want of memory, before it is rejected."""
-BROKEN_OFF = "broken_off"
-"""Attribute of a trial: a list with the reason of each training that broke off through no fault of the candidate."""
+"""Trainings of one candidate that may break off, for want of memory or with their process, before it is rejected."""
+DEATHS_IN_A_ROW = 10
+"""Processes that may die one after the other, nothing trained in between, before a search is given up."""
 CAN_RUN = "can_run"
 """Constraint of candidates that have an operator or bits that the device has no rule for."""
 
@@ -85,6 +92,10 @@ def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
         if claimed is None:
             return None
         trial, lock = claimed
+        plan.notice(trial.number)
+        if given_up := _given_up(trial.user_attrs.get(BROKEN_OFF, [])):
+            _prune(study, trial, lock, given_up)
+            continue
         candidate = plan.candidate(suggest(plan, trial))
         trial.set_user_attr("key", candidate.key)
         if candidate.defence_parameters:
@@ -99,8 +110,10 @@ def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
 def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evaluated) -> None:
     """Tell the study what a candidate's training and attack gave, and which weights were measured."""
     measures = evaluated.measures
-    _note(plan, proposal.trial, measures)
+    _note(study, proposal.trial, measures)
     proposal.trial.set_user_attr(WEIGHTS, evaluated.weights)
+    if evaluated.never_predicted:
+        proposal.trial.set_user_attr(NEVER_PREDICTED, list(evaluated.never_predicted))
     costs = plan.prices(proposal.candidate.architecture)
     study.tell(proposal.trial, [{**costs, **measures}[name].value for name in plan.config.objectives])
     release(proposal.lock)
@@ -108,9 +121,7 @@ def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evalu
 
 def reject(study: optuna.Study, proposal: Proposal, reason: str) -> None:
     """Tell the study that a candidate was not trained to the end, and why: pruned, without invented values."""
-    proposal.trial.set_user_attr("rejected", reason)
-    study.tell(proposal.trial, state=TrialState.PRUNED)
-    release(proposal.lock)
+    _prune(study, proposal.trial, proposal.lock, reason)
 
 
 def fail(study: optuna.Study, proposal: Proposal, reason: str) -> None:
@@ -121,16 +132,44 @@ def fail(study: optuna.Study, proposal: Proposal, reason: str) -> None:
 
 
 def break_off(study: optuna.Study, proposal: Proposal, reason: str) -> None:
-    """Note that a training did not get its memory: its trial is taken up again, or rejected if that was the last try.
+    """Note that a training broke off: its trial is taken up again, or rejected if that was the last try.
 
     The tries are counted in the trial, so that other processes and later runs count on.
+
+    Args:
+        study: The study.
+        proposal: What was trained.
+        reason: What kind of end it was, and which: `out of memory: ...` or `died: SIGSEGV`.
     """
-    broken_off = [*proposal.trial.user_attrs.get(BROKEN_OFF, []), f"out of memory: {reason}"]
+    broken_off = [*proposal.trial.user_attrs.get(BROKEN_OFF, []), reason]
     proposal.trial.set_user_attr(BROKEN_OFF, broken_off)
-    if len(broken_off) >= TRIES:
-        reject(study, proposal, f"out of memory twice: {reason}")
+    if given_up := _given_up(broken_off):
+        reject(study, proposal, given_up)
     else:
         proposal.lock.release()
+
+
+def note_death(study: optuna.Study, number: int, name: str) -> bool:
+    """Note that the process that worked on a trial died of a signal; whoever takes the trial up tries again or rejects.
+
+    Args:
+        study: The study.
+        number: The trial's number.
+        name: The signal's name.
+
+    Returns:
+        Whether the trial was under way. If it had ended before, the process did not die of it.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    if trial.state != TrialState.RUNNING:
+        return False
+    broken_off = [*trial.user_attrs.get(BROKEN_OFF, []), f"died: {name}"]
+    try:
+        # Not by an Optuna Trial: to make one of a trial under way would sample for it.
+        study._storage.set_trial_user_attr(trial._trial_id, BROKEN_OFF, broken_off)  # noqa: SLF001
+    except UpdateFinishedTrialError:  # another process took it up at once, and was faster
+        return False
+    return True
 
 
 def work(plan: Plan, study: optuna.Study) -> None:
@@ -175,13 +214,36 @@ def failing(study: optuna.Study, proposal: Proposal) -> Iterator[None]:
         raise
     except BaseException as error:
         if memory.is_shortage(error):
-            break_off(study, proposal, memory.reason(error))
+            break_off(study, proposal, f"out of memory: {memory.reason(error)}")
             raise OutOfMemory(memory.reason(error)) from None
         if isinstance(error, OSError | KeyboardInterrupt | SystemExit):
             proposal.lock.release()
             raise
         fail(study, proposal, f"{type(error).__name__}: {error}")
         raise RuntimeError(f"the training of trial {proposal.trial.number} failed: {error}") from error
+
+
+def _given_up(broken_off: Sequence[str]) -> str | None:
+    """Say why a candidate is not trained once more after so many trainings broke off, None while it is.
+
+    >>> _given_up(["died: SIGSEGV"])
+    >>> _given_up(["died: SIGSEGV", "died: SIGSEGV"])
+    'died twice: SIGSEGV'
+    >>> _given_up(["out of memory: 20 GiB", "died: SIGKILL"])
+    'died: SIGKILL, after out of memory: 20 GiB'
+    """
+    if len(broken_off) < TRIES:
+        return None
+    ends = [reason.partition(": ") for reason in broken_off[-TRIES:]]
+    if len({kind for kind, _, _ in ends}) == 1:
+        return f"{ends[0][0]} twice: {', '.join(dict.fromkeys(reason for _, _, reason in ends))}"
+    return f"{broken_off[-1]}, after {broken_off[-2]}"
+
+
+def _prune(study: optuna.Study, trial: Trial, lock: Lock, reason: str) -> None:
+    trial.set_user_attr("rejected", reason)
+    study.tell(trial, state=TrialState.PRUNED)
+    release(lock)
 
 
 def _refusal(plan: Plan, study: optuna.Study, trial: Trial, candidate: Candidate) -> str | None:
@@ -192,18 +254,22 @@ def _refusal(plan: Plan, study: optuna.Study, trial: Trial, candidate: Candidate
         # Nothing was priced; without a violated constraint samplers would take the trial for feasible.
         trial.set_constraint(CAN_RUN, 1.0)
         return f"cannot run on {plan.device.name}: {error}"
-    _note(plan, trial, costs)
-    if excess := over_budget(costs, plan.config.budgets):
-        return f"over budget: {', '.join(excess)}"
+    _note(study, trial, costs)
+    if over := exceeded(costs, limits_of(study.user_attrs)):
+        return f"over budget: {', '.join(limit.told(costs[limit.metric].value) for limit in over)}"
     first = first_with_key(study, trial.number, candidate.key)
     return None if first is None else f"duplicate of trial {first}"
 
 
-def _note(plan: Plan, trial: Trial, estimates: Mapping[str, Estimate]) -> None:
-    """Write numbers with their intervals to a trial and set the constraint of each that has a budget."""
-    already = trial.constraints
+def _note(study: optuna.Study, trial: Trial, estimates: Mapping[str, Estimate]) -> None:
+    """Write numbers with their intervals to a trial and set the constraint of each that has a limit.
+
+    A constraint is the excess as a share of the limit: samplers add up what a trial violates, and a tenth of an error
+    would be nothing beside a hundred KiB.
+    """
+    already, limits = trial.constraints, {limit.metric: limit for limit in limits_of(study.user_attrs)}
     for name, estimate in estimates.items():
         for key, number in flat({name: estimate}).items():
             trial.set_user_attr(key, number)
-        if name in plan.config.budgets and name not in already:
-            trial.set_constraint(name, estimate.value - plan.config.budgets[name])
+        if name in limits and name not in already:
+            trial.set_constraint(name, limits[name].excess(estimate.value))

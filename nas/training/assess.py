@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
-from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
@@ -29,6 +29,9 @@ from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr_interval
 from nas.base.clock import Clock
 from nas.records import Records
 from nas.records import Splits
+from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import measures_by_class
+from nas.training.by_class import never_predicted
 from nas.training.defence import Defence
 from nas.training.defence import Teach
 from nas.training.defence import parted
@@ -49,13 +52,18 @@ Attack: TypeAlias = Callable[[Evidence], NDArray[np.float64]]
 VALUES_IN_CACHE = 64 * 3 * 32 * 32
 MEASURES: Mapping[str, str] = {
     "error": "Share of validation records misclassified, with its exact binomial 95 % interval.",
+    "balanced_error": "Error averaged over the classes, each counting the same; exact intervals put together (MOVER).",
+    "rarest_class_error": "Share misclassified of the class with the fewest members, with its exact 95 % interval.",
     "leakage": "AUC of the membership attack, 0.5 when nothing leaks, with its DeLong 95 % interval.",
     "tpr_at_1pct_fpr": "Share of members that the attack finds at 1 % FPR, with a bootstrap 95 % interval.",
     "loss_auc": "AUC of the loss threshold, the baseline of the attack, with its DeLong 95 % interval.",
     "accuracy_gap": "Accuracy on members minus accuracy on non-members, with Newcombe's 95 % interval.",
     "trainings": "Trainings that a candidate costs: its own and those of the teachers that its defence asks for.",
 }
-"""What is measured of every candidate, with a line on each; a defence may add what it guarantees."""
+"""What is measured of every candidate, with a line on each; a defence may add what it guarantees.
+
+The errors of single classes come beside them (`nas.training.by_class`).
+"""
 MEASURED = tuple(MEASURES)
 
 
@@ -78,7 +86,7 @@ class Candidate:
     @property
     def key(self) -> str:
         """Sixteen hex digits: equal candidates share them, whatever sampled them."""
-        parts = [self.architecture.key, asdict(self.recipe), self.defence]
+        parts = [self.architecture.key, self.recipe.identity, self.defence]
         if self.defence_parameters:
             parts.append(dict(self.defence_parameters))
         text = json.dumps(parts, sort_keys=True)
@@ -97,6 +105,7 @@ class Bench:
         defences: The defences that a candidate may name.
         seed: The run's seed; a candidate's own seed comes from this and its key.
         teach: Trains the teacher a defence asks for and returns its logits; a search passes one that caches.
+        named: Metrics that somebody asks for by name; of many classes only the errors of those named are kept.
     """
 
     data: Splits
@@ -105,6 +114,7 @@ class Bench:
     defences: Mapping[str, Defence]
     seed: int
     teach: Teach = field(default_factory=lambda: train_teacher)
+    named: Collection[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +122,15 @@ class Assessment:
     """What one training and one attack gave.
 
     Attributes:
-        measures: One estimate for each name in `MEASURED`, and the guarantee of the defence if it has one; intervals
-            are 95 %.
+        measures: One estimate for each name in `MEASURED`, the errors of single classes, and the guarantee of the
+            defence if it has one; intervals are 95 %.
+        never_predicted: Classes of validation records that the network names for none of them.
         network: The trained network, in eval mode.
         seconds: Wall time by phase: `teacher`, `training`, `attack` (one forward pass and the statistics).
     """
 
     measures: Mapping[str, Estimate]
+    never_predicted: tuple[int, ...]
     network: nn.Module
     seconds: Mapping[str, float]
 
@@ -157,15 +169,16 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
         return bench.teach(setup, rows=rows, about=about)
 
     setup = defence.set_up(setup, teach, candidate.defence_parameters)
-    if taken := setup.guarantee.keys() & set(MEASURED):
+    if taken := [name for name in setup.guarantee if name in MEASURED or name.startswith(CLASS_ERROR)]:
         raise ValueError(f"expected other names for the guarantee of {candidate.defence!r}; got {sorted(taken)}")
     clock.lap("teacher")
     network = train(setup)
     clock.lap("training")
     stated = {"trainings": trainings, **setup.guarantee}
-    measures = measure(network, bench) | {name: Estimate.exact(value) for name, value in stated.items()}
+    measures, predicted = _measured(network, bench)
+    measures |= {name: Estimate.exact(value) for name, value in stated.items()}
     clock.lap("attack")
-    return Assessment(measures, network, clock.seconds)
+    return Assessment(measures, never_predicted(predicted, bench.data.validation), network, clock.seconds)
 
 
 def set_up(
@@ -194,30 +207,39 @@ def set_up(
 
 
 def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:
-    """Measure a trained network: its error on validation records, and what the attack gets out of it.
+    """Measure a trained network: its errors on validation records, and what the attack gets out of it.
 
     Args:
         network: In eval mode, as deployed: a quantised network is measured quantised.
         bench: Data, attack and reference bank.
 
     Returns:
-        One estimate for each name in `MEASURES`, which says what each is.
+        One estimate for each name in `MEASURES`, which says what each is, but for the trainings; and the errors of
+        single classes.
     """
+    return _measured(network, bench)[0]
+
+
+def _measured(network: nn.Module, bench: Bench) -> tuple[dict[str, Estimate], NDArray[np.integer]]:
+    """Return the measures, and the network's class of each validation record."""
     data = bench.data
     labels = np.concatenate([data.members.labels, data.non_members.labels])
     is_member = np.arange(len(labels)) < len(data.members)
     logits = np.concatenate([outputs(network, part.features) for part in (data.members, data.non_members)])
     evidence = Evidence(logits, labels, bench.bank)
     scores = bench.attack(evidence)
-    wrong = int((outputs(network, data.validation.features).argmax(axis=1) != data.validation.labels).sum())
+    predicted = outputs(network, data.validation.features).argmax(axis=1)
+    wrong = int((predicted != data.validation.labels).sum())
     correct = logits.argmax(axis=1) == labels
-    return {
+    measures = {
         "error": proportion_interval(wrong, len(data.validation)),
+        **measures_by_class(predicted, data.validation, data.members, bench.named),
         "leakage": auc_interval(scores, is_member),
         "tpr_at_1pct_fpr": tpr_at_fpr_interval(scores, is_member, fpr=0.01, seed=bench.seed),
         "loss_auc": auc_interval(log_probabilities(logits, labels), is_member),
         "accuracy_gap": accuracy_gap(correct, is_member),
     }
+    return measures, predicted
 
 
 def train_teacher(setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:

@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,7 +62,7 @@ class BankSpec:
     @property
     def what(self) -> str:
         """All that decides a reference but the program; the number of references does not."""
-        parts = [self.data.fingerprint, self.architecture.key, asdict(self.recipe), self.seed]
+        parts = [self.data.fingerprint, self.architecture.key, self.recipe.identity, self.seed]
         return json.dumps(parts, sort_keys=True)
 
     @property

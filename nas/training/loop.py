@@ -30,7 +30,7 @@ from search_spaces.graph.architecture import Architecture
 from search_spaces.network import Network
 from search_spaces.network import build
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Raise it with every change after which the same candidate, data and seed give other weights or other measures.
 
 `tests/nas/training/test_training_version.py` trains a few candidates and fails when their weights change under the
@@ -167,7 +167,7 @@ class TrainSetup:
 
 
 def plain_setup(architecture: Architecture, features: Tensor, labels: Tensor, recipe: Recipe, seed: int) -> TrainSetup:
-    """Set up a training on true labels with (smoothed) cross-entropy.
+    """Set up a training on true labels with (smoothed) cross-entropy, each class weighted as the recipe says.
 
     Raises:
         ValueError: If the network has several outputs: this loss takes the logits of one.
@@ -177,10 +177,34 @@ def plain_setup(architecture: Architecture, features: Tensor, labels: Tensor, re
             f"expected a network with one output to train; got {len(architecture.outputs)}: no loss over exits yet"
         )
 
+    weights = class_weights(recipe, labels, architecture.ops[architecture.outputs[0]].size)
+
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        if weights is None:
+            return functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        losses = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing, reduction="none")
+        return (weights[targets] * losses).mean()
 
     return TrainSetup(architecture, features, labels, loss, recipe, seed)
+
+
+def class_weights(recipe: Recipe, labels: Tensor, classes: int) -> Tensor | None:
+    """Return what a record of each class counts in the loss: `(classes,)`; None if all count the same.
+
+    Balanced weights are one over the class's share of the records, divided by the number of classes that occur: each
+    of these classes counts the same, and the weights of all records have the mean 1. Soft targets are not weighted:
+    they are of no class.
+
+    Args:
+        recipe: Says whether there are weights.
+        labels: `(records,)` classes of the records that are trained on, or soft targets.
+        classes: Length of the logits.
+    """
+    if recipe.class_weights == "none" or labels.is_floating_point():
+        return None
+    counts = torch.bincount(labels, minlength=classes).float()
+    weights = len(labels) / ((counts > 0).sum() * counts)
+    return torch.where(counts > 0, weights, 0.0)  # no record to weight, and none of it in any batch
 
 
 def training_version() -> str:
@@ -198,6 +222,15 @@ def seed_from(*parts: object) -> int:
     return int.from_bytes(digest[:4], "little")
 
 
+def steps_per_epoch(records: int, batch_size: int) -> int:
+    """Return into how many batches an epoch is cut: of equal size, at most `batch_size`, none of a single record.
+
+    >>> steps_per_epoch(180, 64), steps_per_epoch(3, 2), steps_per_epoch(1, 64)
+    (3, 1, 1)
+    """
+    return max(1, min(-(-records // batch_size), records // 2))
+
+
 def train(setup: TrainSetup) -> nn.Module:
     """Train a network and return it in eval mode, on the device of the features, with its answers as deployed.
 
@@ -211,7 +244,7 @@ def train(setup: TrainSetup) -> nn.Module:
     network, features = _built(setup), setup.features
     if features.ndim == 4:
         features = features.contiguous(memory_format=torch.channels_last)
-    steps = max(1, min(-(-len(features) // recipe.batch_size), len(features) // 2))
+    steps = steps_per_epoch(len(features), recipe.batch_size)
     optimizer = _optimizer(network, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.learning_rate, total_steps=steps * recipe.epochs
@@ -244,7 +277,8 @@ def _built(setup: TrainSetup) -> Network:
     """Build the network to train where its records are, laid out in memory as it runs fastest."""
     network = build(setup.architecture, dropout=setup.recipe.dropout, seed=setup.seed).to(setup.features.device)
     if setup.features.ndim == 4:
-        # Worth 1.2 to 1.6 times on small CNNs on a CPU (docs/design.md).
+        # Worth 1.2 to 1.6 times on small CNNs on a CPU (docs/design.md). The layer that it would crash in takes none of
+        # it (`QuantConv2d`).
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 

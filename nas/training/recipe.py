@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import fields
+from typing import Any
 
 OPTIMIZERS = ("adamw", "sgd")
 
 
 AUGMENTATIONS = ("none", "flip-crop")
+CLASS_WEIGHTS = ("none", "balanced")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Recipe:
             cannot learn from.
         optimizer: One of `OPTIMIZERS`.
         augment: One of `AUGMENTATIONS`; the second needs images, of more than one row: signals are none.
+        class_weights: One of `CLASS_WEIGHTS`: whether each record counts the same in the loss, or each class.
 
     Raises:
         ValueError: If a number is out of range or a name unknown.
@@ -38,6 +43,7 @@ class Recipe:
     batch_size: int = 64
     optimizer: str = "adamw"
     augment: str = "none"
+    class_weights: str = "none"
 
     def __post_init__(self) -> None:
         in_range = 0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf  # false for NaN
@@ -51,3 +57,15 @@ class Recipe:
             raise ValueError(f"no optimizer {self.optimizer!r}; there are {list(OPTIMIZERS)}")
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"no augmentation {self.augment!r}; there are {list(AUGMENTATIONS)}")
+        if self.class_weights not in CLASS_WEIGHTS:
+            raise ValueError(f"no class weights {self.class_weights!r}; there are {list(CLASS_WEIGHTS)}")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What enters the keys of candidates, references and teachers.
+
+        A setting that a later version added is left out at its default, so that no earlier key changes.
+        """
+        added = {"class_weights"}
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if name not in added or value != defaults[name]}

@@ -159,10 +159,26 @@ def _nonzero(scale: Tensor) -> Tensor:
     return torch.where(scale > 0, scale, 1.0)
 
 
+def skips_positions(kernel: Pair, stride: Pair) -> bool:
+    """Tell whether a window that moves by its stride leaves positions unread, as a 1x1 kernel with stride 2 does.
+
+    >>> skips_positions((1, 1), (2, 2)), skips_positions((3, 3), (2, 2)), skips_positions((3, 1), (1, 2))
+    (True, False, True)
+    """
+    return any(side < step for side, step in zip(kernel, stride, strict=True))
+
+
 class QuantConv2d(nn.Conv2d):
     """Convolution `(records, in_channels, height, width)` to `(records, channels, height, width)` with few-bit weights.
 
-    Master weights stay in float; `quantize_weight` is applied in each forward pass. A bias stays in float.
+    Master weights stay in float; `quantize_weight` is applied in each forward pass, at 32 bits not. A bias stays in
+    float.
+
+    A kernel that is smaller than its step (the 1x1 convolution of stride 2 in a residual block) computes on tensors
+    that lie channel by channel, whatever the layout of its input and its weights: on CPUs with AVX-512, PyTorch 2.13's
+    backward pass of such a layer writes beyond its memory when either of them is `channels_last`, and the process dies
+    (of SIGSEGV, or of SIGABRT when the heap is found damaged). Here, and not where the layout of a network is chosen,
+    because a batch that was mirrored or shifted can be `channels_last` though the network is not.
 
     Raises:
         ValueError: If `weight_bits` is not one of 32, 8, 4, 2, 1.
@@ -183,17 +199,24 @@ class QuantConv2d(nn.Conv2d):
         _check_bits(weight_bits)
         super().__init__(in_channels, channels, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
         self.weight_bits = weight_bits
+        self._skips_positions = skips_positions(kernel, stride)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve with integer levels, then scale each channel."""
         if self.weight_bits == 32:
-            return super().forward(input)
+            return self._convolved(input, self.weight, self.bias)
         levels, scale = quantize_weight(self.weight, self.weight_bits)
-        sums = functional.conv2d(
-            input, levels, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
-        )
+        sums = self._convolved(input, levels, None)
         output = sums * scale.view(1, -1, 1, 1)
         return output if self.bias is None else output + self.bias.view(1, -1, 1, 1)
+
+    def _convolved(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        source = input
+        if self._skips_positions:
+            # A copy, not `contiguous()`, which takes a 1x1 kernel for laid out both ways and leaves it as it is.
+            source, weight = (part.clone(memory_format=torch.contiguous_format) for part in (input, weight))
+        convolved: Tensor = self._conv_forward(source, weight, bias)
+        return convolved
 
     def extra_repr(self) -> str:
         """Name shapes and bit-width."""

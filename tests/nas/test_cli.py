@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,9 @@ from estimators.devices.files import available_devices
 from nas.base import plugins
 from nas.base import text
 from nas.base.errors import clipped
+from nas.cli import app
+from nas.commands import completion
+from nas.commands import examples
 from nas.commands.options import show_table
 from nas.training.assess import MEASURED
 
@@ -27,7 +33,7 @@ def names(package, attribute):
 def own(what, package, attribute):
     return (
         f"no {what!r} in {package}; there are {names(package, attribute)} "
-        f"(a module of your own is given by its dotted name and defines {attribute!r})"
+        f"(a module of your own is given by its dotted name or its file's path, ./mine.py, and defines {attribute!r})"
     )
 
 
@@ -143,7 +149,8 @@ def test_help_is_quick_because_it_imports_neither_torch_nor_scipy():
 # Tables.
 
 
-def test_a_table_of_many_figures_is_whole_where_there_is_no_terminal(capsys):
+def test_a_table_that_is_too_wide_is_divided_and_nothing_is_cut(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     figures = [str(1_234_567_890_123 + column) for column in range(20)]
     table = text.plain_table("name", *figures, "bits")
     for column in table.columns[1:-1]:
@@ -151,18 +158,52 @@ def test_a_table_of_many_figures_is_whole_where_there_is_no_terminal(capsys):
     bits = "W 8 2x2 8x3 A 8x4 4x2"
     table.add_row("a", *figures, bits)
     show_table(table)
-    heading, _, row = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["name", *figures, "bits"]
-    assert row.split() == ["a", *figures, *bits.split()]
-
-
-def test_a_table_that_can_break_its_text_stays_within_140_columns(capsys):
-    table = text.plain_table("name", "text")
-    table.add_row("a", "word " * 100)
-    show_table(table)
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 140
-    assert sum(line.count("word") for line in lines) == 100
+    assert max(map(len, lines)) <= 80
+    headings, rows = lines[0::3], lines[2::3]
+    assert all(heading.split()[0] == "name" for heading in headings)
+    assert [name for heading in headings for name in heading.split()[1:]] == [*figures, "bits"]
+    assert [cell for row in rows for cell in row.split()[1:]] == [*figures, *bits.split()]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_table_that_can_break_its_text_stays_within_the_columns(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    table = text.plain_table("name", "long", "text")
+    table.add_row("a", "x" * 40 + " y", "word " * 100)
+    show_table(table)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    assert (out.count("word"), out.count("x" * 40)) == (100, 1)
+
+
+def test_every_table_of_a_run_fits_80_columns_and_is_whole(nas, own_run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    runs = ("--runs", own_run.runs)
+    commands = [
+        ("show", "small"),
+        ("pick", "small"),
+        ("list",),
+        ("list", "runs"),
+        ("estimate", "small:0"),
+        ("estimate", "small:0", "--device", "all"),
+        ("estimate", "small:0", "--by-layer"),
+        ("measure", "small:0", "--rounds", "1"),
+    ]
+    for command in commands:
+        result = nas(*command, *runs)
+        assert (result.code, "\N{HORIZONTAL ELLIPSIS}" in result.out) == (0, False), command
+        # A rule below its heading makes a table; the lines of text that follow are broken by the terminal.
+        lines = result.out.splitlines()
+        rules = [number for number, line in enumerate(lines) if set(line) == {"\N{BOX DRAWINGS LIGHT HORIZONTAL}"}]
+        assert rules, command
+        for rule in rules:
+            table = [line for line in lines[rule - 2 :] if len(line) == len(lines[rule])]
+            assert len(lines[rule]) <= 80, command
+            assert table, command
+    shown = nas("show", "small", *runs).out
+    for name in ("error", "leakage", "latency", "defence", "bits"):
+        assert name in shown
 
 
 # Lists.
@@ -175,7 +216,7 @@ def test_lists_hold_every_plugin_with_a_line_about_it(nas):
         "datasets": names("nas.data", "load"),
         "attacks": names("estimators.leakage.attacks", "attack"),
         "defences": names("nas.defences", "defend"),
-        "metrics": sorted([*names("estimators.cost", "estimate"), *MEASURED]),
+        "metrics": sorted([*names("estimators.cost", "estimate"), *MEASURED, "class_error_NAME"]),
         "devices": available_devices(),
     }
     assert all(text for entries in told.values() for text in entries.values())
@@ -189,5 +230,80 @@ def test_a_list_of_something_else(nas):
     result = nas("list", "engines")
     assert (result.code, result.out) == (2, "")
     assert result.err == (
-        "nas: no list of 'engines'; there are ['spaces', 'datasets', 'attacks', 'defences', 'metrics', 'devices']\n"
+        "nas: no list of 'engines'; there are ['spaces', 'datasets', 'attacks', 'defences', 'metrics', 'devices', "
+        "'runs']\n"
     )
+
+
+# Help, version, completion.
+
+
+@pytest.mark.parametrize("name", examples.EXAMPLES)
+def test_the_help_of_every_command_ends_with_examples(nas, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = nas(name, "--help").out
+    told = [line.strip() for line in out.partition("Examples:")[2].splitlines() if line.strip()]
+    assert told == list(examples.EXAMPLES[name])  # none is broken into two lines
+    assert len(told) >= 2
+
+
+def test_every_command_has_examples():
+    assert {info.name or info.callback.__name__ for info in app.registered_commands} == set(examples.EXAMPLES)
+
+
+def test_the_version_is_printed(nas):
+    assert nas("--version").out == f"gecko-nas {version('gecko-nas')}\n"
+
+
+PACKAGES = {
+    completion.spaces: ("search_spaces", "make_space"),
+    completion.datasets: ("nas.data", "load"),
+    completion.attacks: ("estimators.leakage.attacks", "attack"),
+    completion.defences: ("nas.defences", "defend"),
+}
+
+
+@pytest.mark.parametrize("complete", PACKAGES)
+def test_the_names_that_are_completed_are_those_that_are_loaded(complete):
+    known = names(*PACKAGES[complete])
+    assert complete("") == known
+    assert complete(known[0][:3]) == [name for name in known if name.startswith(known[0][:3])]
+    assert complete("no such") == []
+
+
+def test_of_several_defences_the_last_is_completed():
+    assert completion.defences("none,ge") == ["none,gecko"]
+
+
+def test_devices_of_ones_own_are_completed_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "pump.toml").write_text("")
+    assert completion.devices("") == available_devices()
+    assert completion.devices("pu") == ["pump"]
+
+
+def completed(words, folder):
+    """Ask for a completion as bash does."""
+    code = "import sys; from nas.cli import main; sys.argv[0] = 'nas'; main()"
+    asked = {"_NAS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, **asked},
+    )
+    return run.stdout.split()
+
+
+def test_a_shell_completes_commands_names_and_runs(trained_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    (tmp_path / "runs" / "example").mkdir(parents=True)
+    (tmp_path / "runs" / "example" / "config.toml").write_text("")
+    assert completed("nas se", tmp_path) == ["search"]
+    assert completed("nas search --space c", tmp_path) == ["conv"]
+    assert completed("nas show ex", tmp_path) == ["example"]
+    assert completed(f"nas show --runs {trained_run.runs} ", tmp_path) == ["small"]
+    assert "runs" in completed("nas list ", tmp_path)

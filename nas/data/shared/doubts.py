@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ SAMPLE = 2000
 """Records by which most columns are told to be none of a suspicious kind."""
 FEWEST = 10
 """Records from which on it is no accident that a column numbers them."""
-SURE = math.log(1e6)
-"""A column that says the class of records by chance once in a million is worth a warning."""
+SURE = math.log(1e5)
+"""A column that says the class of all records would do so by chance less than once in a hundred thousand."""
 POSITIVE = frozenset({"1", "1.0", "true", "yes", "t", "y"})
 SENTINELS = re.compile(r"-?9{2,}|-1|-9")
 UNNAMED = re.compile(r"Unnamed: 0|__index_level_\d+__|index|level_0")
@@ -75,6 +76,7 @@ def doubts(columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], 
     determining = [name for name, values in rest.items() if _determines(values, labels)]
     unique = [name for name, values in rest.items() if _is_unique(values)]
     monotone = [name for name, values in rest.items() if name not in unique and _is_monotone(values)]
+    blocks = [name for name, values in rest.items() if name not in monotone and _is_in_blocks(values)]
     if counting:
         notes.append(f"left out as numbers of the records: {listed(counting)}")
     if copies:
@@ -88,6 +90,11 @@ def doubts(columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], 
         notes.append(f"another whole number in every record: {listed(unique)}; if that is a name, {drop(unique)}")
     if monotone:
         notes.append(f"rising or falling with the rows: {listed(monotone)}; if that only says when, {drop(monotone)}")
+    if blocks:
+        notes.append(
+            f"each value in rows that follow each other: {listed(blocks)}; if one says whom a record is of, give "
+            f"--group-column {shlex.quote(blocks[0])}"
+        )
     notes += [
         f"column {name!r} holds {value:.0f} in {count} records, which looks like a mark for a missing value: leave "
         f"such cells empty, or {drop([name])}"
@@ -125,6 +132,13 @@ def _is_monotone(values: Values) -> bool:
     return int(np.count_nonzero(steps)) >= values.numbers.size / 2
 
 
+def _is_in_blocks(values: Values) -> bool:
+    """Tell whether equal values stand together, as the records of a person do."""
+    found = np.where(np.isnan(values.numbers), -np.inf, values.numbers)
+    distinct = int(np.count_nonzero(found[1:] != found[:-1])) + 1
+    return FEWEST <= distinct <= found.size / 2 and np.unique(found).size == distinct
+
+
 def _pairs(found: NDArray[np.float64], labels: Ints) -> tuple[int, int, int, int]:
     """Count the records with a value, their different values, classes, and pairs of both."""
     known = ~np.isnan(found)
@@ -139,7 +153,11 @@ def _is_copy(found: NDArray[np.float64], labels: Ints) -> bool:
         known, values, classes, pairs = _pairs(found[rows], labels[rows])
         if not values == classes == pairs:
             return False
-    return known >= found.size / 2 and classes == np.unique(labels).size
+    return (
+        known >= found.size / 2
+        and classes == np.unique(labels).size
+        and _surprise(found, labels, known - values) > SURE
+    )
 
 
 def _determines(values: Values, labels: Ints) -> bool:
@@ -152,16 +170,20 @@ def _determines(values: Values, labels: Ints) -> bool:
         known, count, classes, pairs = _pairs(found[rows], labels[rows])
         if pairs > count or classes < 2:
             return False
-    shares = np.bincount(labels[~np.isnan(found)]) / known
-    surprise = -math.log(float((shares**2).sum()))
-    if (known - count) * surprise > SURE and count <= known / 2:
+    if _surprise(found, labels, known - count) > SURE and count <= known / 2:
         return True
     if not values.ordered:
         return False
     kept = ~np.isnan(found)
     order = np.argsort(found[kept], kind="stable")
     changes = int(np.count_nonzero(np.diff(labels[kept][order])))
-    return changes == classes - 1 and known * surprise > SURE
+    return changes == classes - 1 and _surprise(found, labels, known) > SURE
+
+
+def _surprise(found: NDArray[np.float64], labels: Ints, agreeing: int) -> float:
+    """Return how unlikely it is that so many records by chance have the class of another: minus its logarithm."""
+    known = labels[~np.isnan(found)]
+    return -agreeing * math.log(float(((np.bincount(known) / known.size) ** 2).sum()))
 
 
 def _one_hot(columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], label_column: str) -> list[str]:

@@ -37,6 +37,8 @@ FEW_TEXTS = 5
 FAR = 1000
 """A number so many times farther from 0 than its cells from each other keeps few digits in float32."""
 TRUTHS = ({"false", "true"}, {"no", "yes"}, {"f", "t"}, {"n", "y"})
+UNIT = re.compile(r"[$€£]?\s*[+-]?\d[\d.,]*\s*[^\d\s]{0,6}")
+"""A number with a sign of money, a unit, or a comma between thousands."""
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
 
 
@@ -47,6 +49,7 @@ class Findings:
     Attributes:
         constant: Hold one value.
         free_text: Hold texts of which most occur once.
+        units: Hold such texts, but they are numbers with units, with an example.
         missing: Lack cells, with how many.
         rare: Have more levels than `MOST_LEVELS`, with how many levels share one.
         dates: Are dates, with how they are written.
@@ -55,6 +58,7 @@ class Findings:
 
     constant: list[str] = field(default_factory=list)
     free_text: list[str] = field(default_factory=list)
+    units: dict[str, str] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
     rare: dict[str, int] = field(default_factory=dict)
     dates: dict[str, str] = field(default_factory=dict)
@@ -159,7 +163,10 @@ def _origin(low: float, high: float) -> float:
 def _category(name: str, known: dict[str, int], missing: int, findings: Findings) -> Column | None:
     count = sum(known.values())
     if len(known) > max(2, FREE_TEXT * count):
-        findings.free_text.append(name)
+        if sum(UNIT.fullmatch(value) is not None for value in known) >= MOSTLY_NUMBERS * len(known):
+            findings.units[name] = next(iter(known))
+        else:
+            findings.free_text.append(name)
         findings.missing.pop(name, None)
         return None
     levels = sorted(known)
@@ -191,6 +198,10 @@ def sentences(findings: Findings, records: int, left_out: Collection[str]) -> li
         said.append(f"left out as they hold one value: {listed(findings.constant)}")
     if findings.free_text:
         said.append(f"left out as names or free text, of which most occur once: {listed(findings.free_text)}")
+    said += [
+        f"left out as numbers with units: {name!r}, such as {example[:40]!r}; write them bare to use them"
+        for name, example in findings.units.items()
+    ]
     if missing:
         counts = ", ".join(f"{name!r} {count}" for name, count in islice(missing.items(), 5))
         more = f" and {len(missing) - 5} more columns" if len(missing) > 5 else ""

@@ -17,8 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas.base import sizes
+from nas.base.labels import classes_of
 from nas.base.reading import FLOAT32_MAX
-from nas.base.reading import as_classes
 from nas.data.shared.doubts import UNNAMED
 from nas.data.shared.doubts import Values
 from nas.data.shared.doubts import doubts
@@ -165,22 +165,13 @@ def _labels(rows: _Rows) -> tuple[NDArray[np.int64], tuple[str, ...], list[str]]
     if rows.held_out.any() and set(np.unique(values[rows.held_out]).tolist()) <= dotted:  # as UCI ships adult.test
         values[rows.held_out] = np.char.rstrip(values[rows.held_out], ".")
         notes.append("the labels of the test part end in a dot, which is taken off")
-    labels, classes = as_classes(_whole(values), f"column {name!r} of {rows.source.path}")
+    labels, classes = classes_of(values, f"column {name!r} of {rows.source.path}")
     if len(classes) < 2:
         raise ValueError(
             f"expected records of at least two classes; all {len(labels)} are of class {classes[0]!r} "
             f"(column {name!r} of {rows.source.path})"
         )
     return labels, classes, notes
-
-
-def _whole(values: NDArray[np.str_]) -> NDArray[Any]:
-    """Return texts as whole numbers where all are, so that classes are in the order of their values."""
-    found = np.unique(values).tolist()
-    whole = all(re.fullmatch(r"-?\d{1,18}", value) for value in found) and len({int(value) for value in found}) == len(
-        found
-    )
-    return values.astype(np.int64) if whole else values
 
 
 def _groups(rows: _Rows, name: str) -> NDArray[np.int64]:

@@ -158,6 +158,8 @@ def _rows(content: str, separator: str, path: Path) -> _Rows:
     reader = _reader(stream, separator)
     found, before = _Rows([], 0, 0, array("q")), 0
     for row in reader:
+        if row and len(found.lines) == 1:
+            _match_trailing(found.first, row)
         comment = not found.first or (len(found.lines) == 1 and found.first[0].startswith(("#", "|")))
         if row and comment and len(row) != len(found.first):
             found = _Rows(row, before, stream.tell(), array("q", [reader.line_num]))
@@ -168,6 +170,14 @@ def _rows(content: str, separator: str, path: Path) -> _Rows:
             found.lines.append(reader.line_num)
         before = stream.tell()
     return found
+
+
+def _match_trailing(first: list[str], row: list[str]) -> None:
+    """Bring the first row to the length of the second where only one of them ends in a separator."""
+    if len(row) == len(first) - 1 and not first[-1].strip():
+        first.pop()
+    elif len(row) == len(first) + 1 and not row[-1].strip():
+        first.append("")
 
 
 def _frame(content: str, start: int, separator: str, names: list[str], text: list[str]) -> pd.DataFrame:

@@ -16,18 +16,22 @@ from rich.console import Console
 
 from estimators.estimate import Estimate
 from estimators.leakage.statistics.auc_and_rates import auc
+from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
 from nas.audit import figures
 from nas.audit import report as audit_report
 from nas.audit import sentences
 from nas.audit.attack_all import audit as make_audit
+from nas.audit.findings import ClassError
 from nas.audit.findings import ClassRisk
 from nas.audit.findings import Origin
+from nas.audit.findings import errors_by_class
 from nas.base import files
 from tests import audits
 
 HOSTILE = "<script>alert(1)</script> [red]x[/red] :smile: {{ 7 * 7 }} & \"'"
 ABOUT = {"network": "candidate 7", "seeds": "0, 1", HOSTILE: HOSTILE}
+RARE = Estimate(1.0, 0.292, 1.0)
 AUDITS = (audits.with_bank, audits.without_bank)
 EMPTY = {"meta", "br", "img"}
 
@@ -527,3 +531,31 @@ def test_without_names_the_place_in_the_arrays_is_told(audit, page):
     assert "Record is the record's place in the audited arrays, where the first is 0." in words_of("".join(page.text))
     for row in audit_report.as_json(audit, {})["records"]:
         assert (row["row"], row["file"], row["class_name"]) == (None, None, str(row["label"]))
+
+
+def test_the_error_of_each_class_is_in_all_three(audit, page):
+    named = replace(audit, class_errors=(ClassError(HOSTILE, 40, Estimate(0.05, 0.01, 0.17)), ClassError("b", 3, RARE)))
+    rows = audit_report.as_json(named, ABOUT)["class_errors"]
+    assert [(row["name"], row["records"], row["error"], row["error_high"]) for row in rows] == [
+        (HOSTILE, 40, 0.05, 0.17),
+        ("b", 3, 1, 1),
+    ]
+    text = words_of(shown(named))
+    # The worst first.
+    assert text.index("b 3 1.000 0.292 to 1.000") < text.index(f"{HOSTILE} 40 0.050 0.010 to 0.170")
+    assert audit_report.errors(named, 1).rows == (("b", "3", "1.000\n0.292 to 1.000"),)
+    assert [row[:2] for row in page.rows if row[:2] == ["class", "records"]]
+    for one in audit.class_errors:
+        assert [one.name, str(one.records)] in [row[:2] for row in page.rows]
+
+
+def test_the_errors_are_those_on_records_not_trained_on(audit):
+    assert sum(one.records for one in audit.class_errors) == audit.non_members
+
+
+def test_errors_are_counted_class_by_class():
+    predicted, labels = np.array([0, 0, 1, 0, 2, 2]), np.array([0, 0, 0, 2, 2, 2])
+    found = errors_by_class(predicted, labels, ("a", "b", "c"))
+    assert [(one.name, one.records, one.error.value) for one in found] == [("a", 3, 1 / 3), ("c", 3, 1 / 3)]
+    assert [one.name for one in errors_by_class(predicted, labels)] == ["0", "2"]
+    assert found[0].error == proportion_interval(1, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -90,8 +91,90 @@ def test_a_dotted_name_that_is_not_trusted_imports_nothing(name, own_module, mon
 def test_a_trusted_module_that_does_not_exist_is_refused_with_what_there_is(own_module):
     plugins.trust("mine.none", "no.such.module", "os.path")
     for name in ("mine.none", "no.such.module", "os.path"):
-        with pytest.raises(ValueError, match=f"^no '{name}' in search_spaces; there are "):
+        with pytest.raises(ValueError, match=f"^no '{name}' for search_spaces: ") as caught:
             plugins.load("search_spaces", name, "make_space")
+    assert str(caught.value).endswith(": os.path defines no 'make_space'") or "posixpath" in str(caught.value)
+
+
+def test_what_was_looked_for_is_said_with_the_places(own_module, tmp_path):
+    plugins.trust("mine.none")
+    with pytest.raises(ValueError, match=r"^no 'mine.none' for search_spaces: ") as caught:
+        plugins.load("search_spaces", "mine.none", "make_space")
+    said = str(caught.value)
+    assert f"there is no mine/none.py or mine/none/__init__.py in {tmp_path}, " in said
+    assert sysconfig.get_path("stdlib") + "," not in said  # nobody keeps a plug-in there
+    assert "PYTHONPATH=. adds the current folder" in said
+
+
+# A file by its path.
+
+
+@pytest.fixture
+def own_file(tmp_path, monkeypatch):
+    """A file of the user's, not on the path, in the current folder."""
+    (tmp_path / "own spaces").mkdir()
+    path = tmp_path / "own spaces" / "tiny-space.py"
+    path.write_text("COUNT = []\ndef make_space(shape, classes):\n    return (shape, classes)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(plugins.TRUSTED, "")
+    for name in [name for name in sys.modules if name.startswith(plugins.BY_PATH)]:
+        monkeypatch.delitem(sys.modules, name)
+    return path
+
+
+def test_a_file_is_loaded_by_its_path_once_it_is_trusted(own_file):
+    relative = "own spaces/../own spaces/tiny-space.py"
+    with pytest.raises(ValueError, match=r"names the module 'own spaces/.*whose code would run here: give --plugin"):
+        plugins.load("search_spaces", relative, "make_space")
+    assert not [name for name in sys.modules if name.startswith(plugins.BY_PATH)]
+    plugins.trust(relative)
+    assert plugins.trusted() == [str(own_file)]
+    assert plugins.load("search_spaces", relative, "make_space")((3,), 2) == ((3,), 2)
+    assert plugins.find("search_spaces", str(own_file), "COUNT") is plugins.find("search_spaces", relative, "COUNT")
+    assert not plugins.is_allowed("own spaces/other.py")
+
+
+def test_a_file_has_the_same_name_in_every_process(own_file):
+    plugins.trust(str(own_file))
+    make_space = plugins.load("search_spaces", str(own_file), "make_space")
+    code = (
+        "from nas.base import plugins; "
+        f"print(plugins.load('search_spaces', {str(own_file)!r}, 'make_space').__module__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == make_space.__module__
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, r"there is no file .*/none\.py$"), ("def other(): pass\n", r".*/none\.py defines no 'make_space'$")],
+)
+def test_a_file_that_is_none_is_refused_with_where_it_was_looked_for(own_file, text, said):
+    if text is not None:
+        (own_file.parent / "none.py").write_text(text)
+    plugins.trust("own spaces/none.py")
+    with pytest.raises(ValueError, match=f"^no 'own spaces/none.py' for search_spaces: {said}"):
+        plugins.load("search_spaces", "own spaces/none.py", "make_space")
+
+
+def test_what_is_wrong_with_a_file_is_said_with_its_path(own_file):
+    own_file.write_text("def attack(evidence): pass\n")
+    plugins.trust(str(own_file))
+    with pytest.raises(ValueError, match=r"^expected NEEDS in /.*/tiny-space.py: "):
+        plugins.load("estimators.leakage.attacks", str(own_file), "attack")
+
+
+def test_a_file_that_fails_leaves_no_half_of_a_module(own_file):
+    own_file.write_text("raise KeyError('a bug')\n")
+    plugins.trust(str(own_file))
+    for _ in range(2):
+        with pytest.raises(KeyError, match="a bug"):
+            plugins.load("search_spaces", str(own_file), "make_space")
+
+
+def test_a_path_with_a_comma_is_refused(own_file):
+    with pytest.raises(ValueError, match=r"^expected the path of a plug-in without a comma; got '/.*/a,b.py'$"):
+        plugins.trust("a,b.py")
 
 
 def test_trust_reaches_the_processes_that_this_one_starts(own_module):

@@ -100,6 +100,13 @@ def test_the_second_run_trains_nothing_and_says_so(nas, own_run, trained):
     one, other = (json.loads(result.out) for result in (first, second))
     assert one == json.loads(json.dumps(one))
     assert numbers(one) == numbers(other)
+    # The error of each class is that on all test records, by the class's own name.
+    test = open_run("small", own_run.runs).data.test
+    assert {row["name"]: row["records"] for row in one["class_errors"]} == {
+        name: int(count) for name, count in zip(test.classes, test.class_counts, strict=True) if count
+    }
+    wrong = sum(row["error"] * row["records"] for row in one["class_errors"])
+    assert one["about"]["error on test records"].startswith(f"{wrong / len(test):.3f} (")
     assert "audited on them before: never" in json.dumps(one)
     assert "audited on them before: candidate 1 1 times" in json.dumps(other)
     assert earlier(own_run.folder) == {1: 2}

@@ -11,6 +11,7 @@ import pytest
 
 from estimators.devices.files import available_devices
 from estimators.devices.files import load_device
+from nas.search.storage import load_study
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
 IMAGES = ("--input-shape", "3,16,16")
@@ -96,6 +97,55 @@ def test_what_was_searched_what_was_picked_and_what_is_written_by_hand_cost_the_
     assert {name: by_run[name] for name in ("macs", "params", "latency_ms", "flash_kib", "peak_ram_kib")} == {
         name: row[name] for name in ("macs", "params", "latency_ms", "flash_kib", "peak_ram_kib")
     }
+
+
+# What a device has.
+
+WIDE = ('{"layer1_width": 256, "depth": 4}', "--space", "mlp", "--input-shape", "3,64,64")
+
+
+def test_a_network_that_does_not_fit_is_marked(nas):
+    fits = told(nas, "estimate", '{"layer1_width": 16}', "--space", "mlp", "--device", "stm32g0b1")
+    assert fits["fits"] is True
+    assert [(limit["metric"], limit["value"]) for limit in fits["limits"]] == [
+        ("peak_ram_kib", 144),
+        ("flash_kib", 512),
+    ]
+    over = told(nas, "estimate", *WIDE, "--device", "stm32g0b1")
+    assert over["fits"] is False
+    assert over["flash_kib"] > 512
+    line = f"does not fit: needs {over['flash_kib']:,.1f} KiB of flash, stm32g0b1 has 512\n"
+    printed = nas("estimate", *WIDE, "--device", "stm32g0b1")
+    assert (printed.code, printed.out.count("does not fit")) == (0, 1)
+    assert f"\n{line}" in printed.out
+    assert line in nas("estimate", *WIDE, "--device", "stm32g0b1", "--by-layer").out
+    assert "does not fit" not in nas("estimate", *WIDE, "--device", "cortex_a53").out
+
+
+def test_of_all_devices_those_that_it_does_not_fit_are_named(nas):
+    by_device = told(nas, "estimate", *WIDE, "--device", "all")["devices"]
+    fits = {name: costs["fits"] for name, costs in by_device.items()}
+    assert fits["host"] is True
+    assert fits["stm32g0b1"] is False
+    printed = nas("estimate", *WIDE, "--device", "all").out
+    for name, costs in by_device.items():
+        line = f"\n{name}: does not fit: needs {costs['flash_kib']:,.1f} KiB of flash, {name} has "
+        assert (line in printed) == (not costs["fits"])
+
+
+def test_rows_of_a_table_that_do_not_fit_are_noted(nas, here):
+    source = written(
+        here / "in.csv",
+        "space,architecture",
+        'mlp,"{""layer1_width"": 16}"',
+        'mlp,"{""layer1_width"": 256}"',
+    )
+    flags = ("--from", source, "--output", "out.csv", "--device", "stm32g0b1", "--input-shape", "3,64,64")
+    assert nas("estimate", *flags).code == 0
+    first, second = rows_of(here / "out.csv")
+    assert float(first["flash_kib"]) > 512
+    assert "does not fit: needs " in first["note"]
+    assert f"needs {float(second['flash_kib']):,.1f} KiB of flash, stm32g0b1 has 512" in second["note"]
 
 
 # Layers.
@@ -351,3 +401,21 @@ def test_json_nested_beyond_all_measure_is_refused(refused, tmp_path):
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert refused("estimate", tmp_path / "deep.json").endswith("it is nested too deeply")
     assert "nested deeper than 50 levels" in refused("estimate", '{"depth": ' + "[" * 90 + "]" * 90 + "}")
+
+
+def test_a_candidate_of_a_run_is_priced_on_the_runs_own_device(nas, own_run):
+    config = own_run.folder / "config.toml"
+    other = "stm32l4r5"
+    study = load_study("small", own_run.folder, None)
+    study.set_user_attr("config", {**study.user_attrs["config"], "device": other})
+    runs = ("--json", "--runs", own_run.runs)
+    told = json.loads(nas("estimate", "small:0", *runs).out)
+    assert told["device"] == other
+    assert told["latency_ms"] == json.loads(nas("estimate", "small:0", "--device", other, *runs).out)["latency_ms"]
+    assert json.loads(nas("estimate", "small:0", "--device", "stm32h747", *runs).out)["device"] == "stm32h747"
+    assert json.loads(nas("estimate", "{}", *runs).out)["device"] == "stm32h747"
+    config.write_text(config.read_text().replace("stm32h747", other))
+    nas("pick", "small", "--number", "0", *runs)
+    pick = own_run.folder / "picks" / "0" / "architecture.json"
+    if pick.exists():
+        assert json.loads(nas("estimate", pick, *runs).out)["device"] == other

@@ -41,7 +41,7 @@ def test_windows_of_sensors_are_searched_picked_exported_and_audited(nas, tmp_pa
     (pick,) = (tmp_path / "own" / "picks").iterdir()
     architecture = json.loads((pick / "architecture.json").read_text())
     assert architecture["input_shape"] == [3, 1, 40]
-    exported = nas("export", pick, "--runs", tmp_path)
+    exported = nas("export", pick, "--precision", "float32", "--runs", tmp_path)
     assert exported.code == 0, exported.err
     audit = ("audit", "own", "--pick", number, "--attack", "label_augment", "--effort", "quick", "--workers", 1)
     audited = nas(*audit, "--runs", tmp_path)

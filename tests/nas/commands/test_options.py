@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from nas.base.plugins import TRUSTED
+from nas.commands.options import limits
 from nas.nni import job
 from nas.search import workers
 from tests.small_search import SMALL
@@ -160,3 +161,19 @@ def test_workers_trust_what_their_parent_trusts(nas, three, tmp_path, monkeypatc
     assert told.code == 0, told.err
     assert workers.run.__module__ == "nas.search.workers"  # in processes of their own
     shutil.rmtree(tmp_path / "runs")
+
+
+def test_limits_are_divided_at_the_last_sign():
+    given = ["latency_ms=5", "class_error_<=50K=0.2", "class_error_a=b=c=1e-1", "class_error_ x =0.5"]
+    assert limits(given, "--max") == {
+        "latency_ms": 5.0,
+        "class_error_<=50K": 0.2,
+        "class_error_a=b=c": 0.1,
+        "class_error_ x": 0.5,
+    }
+
+
+@pytest.mark.parametrize("text", ["5", "=5", " =5", "error", "error=", "error=nan", "class_error_<=50K", "error=inf"])
+def test_a_limit_without_a_name_or_a_number_is_refused(text):
+    with pytest.raises(ValueError, match=rf"^expected --max METRIC=NUMBER; got '{re.escape(text)}'$"):
+        limits([text], "--max")

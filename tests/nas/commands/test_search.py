@@ -15,10 +15,16 @@ import pytest
 import torch
 
 from nas.base import files
+from nas.base.plugins import trust
+from nas.search import workers
 from nas.search.config import load_config
 from nas.search.config import parse_config
+from nas.search.plan import resolve
 from nas.search.storage import load_study
+from nas.search.storage import open_study
 from tests.small_search import SMALL
+from tests.small_search import TINY_SPACE
+from tests.small_search import settings
 from tests.small_search import snapshot
 
 
@@ -71,6 +77,40 @@ def test_a_csv_that_cannot_be_used(refused, tmp_path, case):
     assert refused("search", "--dataset", "csv", "--space", "mlp", "--data-path", path) == message.format(path=path)
 
 
+SMALL_CHIP = 'base = "stm32g0b1"\ndescription = "a chip with next to nothing"\nram_kib = {ram}\n'
+
+
+def small_chip(folder, ram):
+    path = folder / "tiny.toml"
+    path.write_text(SMALL_CHIP.format(ram=ram))
+    return path
+
+
+def test_a_device_that_no_network_fits_is_named_with_the_flag(refused, nas, tmp_path, interrupted):
+    chip = small_chip(tmp_path, 0.5)
+    line = refused("search", "--device", chip)
+    assert re.fullmatch(
+        r"no candidate meets the budget: 1000 screened on tiny, smallest peak_ram_kib \S+ "
+        r"\(limit 0\.5: tiny has 0\.5 KiB of RAM; --no-device-limits looks beyond\)",
+        line,
+    )
+    beyond = ("--device", chip, "--no-device-limits", "--runs", tmp_path / "runs")
+    assert nas("search", *beyond).code == 130
+
+
+def test_a_search_says_what_it_keeps_to_before_it_starts(nas, tmp_path, interrupted):
+    settings = ("--space", "mlp", "--members", "180", "--budget", "flash_kib=300", "--runs", tmp_path)
+    said = nas("search", "--device", "stm32g0b1", *settings).out.splitlines()[:-1]
+    assert said[0] == "epochs 40 to 160: 120 to 480 steps of 60 records"
+    ram, ceiling, flash = said[1:]
+    assert ram == "limit peak_ram_kib=144: stm32g0b1 has 144 KiB of RAM; --no-device-limits looks beyond"
+    assert ceiling.startswith("limit error=0.1393: twice the error of logistic regression, 0.0696; --no-error-ceiling")
+    assert flash == "limit flash_kib=300: your budget"
+    beyond = ("--no-device-limits", "--no-error-ceiling", "--name", "beyond")
+    said = nas("search", "--device", "stm32g0b1", *settings, *beyond).out.splitlines()[:-1]
+    assert said[1:] == ["limit flash_kib=300: your budget"]
+
+
 def test_too_few_records_for_five_sets(refused, tmp_path):
     path = csv_of(tmp_path / "people.csv", rows(12))
     line = refused("search", "--dataset", "csv", "--space", "mlp", "--data-path", path)
@@ -114,11 +154,33 @@ def test_a_changed_setting_is_refused_and_named(nas, own_run, no_training):
     assert before.items() <= snapshot(own_run.runs).items()
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ("--epochs", "2:9"),
+            "); a wider choice of recipe.epochs needs a study of its own: go on with the old ones, or",
+        ),
+        (("--defences", "none,gecko,early_stopping"), "); a wider choice of defences needs a study of its own: go on"),
+        (("--epochs", "4:9"), "now {'low': 4, 'high': 9, 'log': False}); go on with the old ones, or"),
+        (("--defences", "none"), "now ['none']); go on with the old ones, or"),
+    ],
+)
+def test_a_wider_choice_of_a_running_study_is_refused_and_says_how(refused, own_run, flags, said):
+    arguments = list(SMALL)
+    if flags[0] == "--epochs":
+        del arguments[arguments.index("--epochs") : arguments.index("--epochs") + 2]
+    line = refused("search", *arguments, *flags, "--name", "small", runs=own_run.runs)
+    assert line.startswith("the run 'small' was started with other settings (")
+    assert said in line
+    assert line.endswith("choose another --name")
+
+
 @pytest.mark.parametrize("flags", [("--trials", "9"), ("--workers", "2"), ("--trials", "3", "--workers", "1")])
 def test_how_much_and_how_may_change(nas, own_run, interrupted, flags):
     result = nas("search", *SMALL, *flags, "--name", "small", "--runs", own_run.runs)
     assert result.code == 130
-    assert "\nstopped; 5 trained candidates are kept. To continue: nas search " in result.out
+    assert result.out.splitlines()[-1].startswith("stopped; 5 trained candidates are kept. To continue: nas search ")
 
 
 def test_other_data_under_the_same_name_are_refused(nas, tmp_path, interrupted):
@@ -184,6 +246,8 @@ def test_every_flag_reaches_the_settings(nas, tmp_path, interrupted):
         "device": "host",
         "objectives": ("error", "macs"),
         "budgets": {"macs": 1e6, "flash_kib": 900.5},
+        "device_limits": False,
+        "error_ceiling": False,
         "attack": "loss",
         "defences": ("gecko",),
         "references": 6,
@@ -201,7 +265,8 @@ def test_every_flag_reaches_the_settings(nas, tmp_path, interrupted):
         part
         for name, value in settings.items()
         for part in (names.get(name, f"--{name.replace('_', '-')}"), flags.get(name, value))
-    ]
+        if value is not False
+    ] + [f"--no-{name.replace('_', '-')}" for name, value in settings.items() if value is False]
     result = nas("search", *arguments, "--budget", "flash_kib=900.5", "--runs", tmp_path / "runs")
     assert (result.code, result.err) == (130, "")
     assert interrupted == [parse_config(settings)]
@@ -273,8 +338,12 @@ def test_a_search_prints_json_on_one_stream_and_progress_on_the_other(nas, own_r
     assert "trained 5 of 5" in result.err
     plain = nas("search", *SMALL, "--name", "small", "--runs", own_run.runs)
     assert plain.err == ""
+    begun = plain.out.splitlines()
+    assert begun[0].startswith("1,797 records: 120 members, 120 non-members, 389 validation, 389 reserve, 778 test")
+    assert begun[1].startswith(
+        "epochs 3: 6 steps of 60 records; with fewer than 120 steps networks are often half trained"
+    )
     assert "\ntrained 5 of 5  |  5 screened, 0 rejected, 0 duplicate\nsmall: 5 trained, " in plain.out
-    assert plain.out.startswith("1,797 records: 120 members, 120 non-members, 389 validation, 389 reserve, 778 test")
 
 
 def test_a_space_that_runs_out_says_so_and_shows_what_there_is(nas, own_run, monkeypatch):
@@ -293,6 +362,42 @@ def test_a_search_that_trained_nothing_fails(nas, tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("front.json"))
 
 
+def test_a_search_whose_candidates_all_exceed_a_limit_shows_the_nearest(nas, tmp_path, in_process):
+    command = ("search", *SMALL, "--name", "small", "--budget", "error=0.001", "--runs", tmp_path)
+    result = nas(*command)
+    assert result.code == 0  # the search did what it was asked to; `nas pick` has nothing to pick
+    study = load_study("small", tmp_path / "small", None)
+    first, *others = sorted(study.trials, key=lambda trial: trial.user_attrs["error"])
+    line = (
+        "none of the 5 trained candidates meets the limits: all exceed error=0.001; nearest is candidate "
+        f"{first.number}: error {first.user_attrs['error']:.4g} > 0.001. More trials, epochs or another space "
+        "may help; nas pick takes one all the same with --max error=NUMBER\n"
+    )
+    assert line in result.out
+    assert "no candidate has finished training" not in result.out
+    told = json.loads(nas(*command, "--json").out)
+    assert told["front"] == []
+    assert [row["number"] for row in told["nearest"]] == [first.number, *(trial.number for trial in others[:2])]
+    assert files.read_json(tmp_path / "small" / "front.json") == {"front": []}
+    picked = nas("pick", "small", "--runs", tmp_path)
+    assert (picked.code, picked.out) == (2, "")
+    assert f"candidate {first.number} is nearest: error {first.user_attrs['error']:.4g} > 0.001" in picked.err
+
+
+def test_a_ceiling_that_no_candidate_meets_is_said_with_the_flag(nas, tmp_path, in_process):
+    assert SMALL[-1] == "--no-error-ceiling"
+    result = nas("search", *SMALL[:-1], "--name", "small", "--runs", tmp_path)
+    assert result.code == 0
+    assert "all exceed error=0.1" in result.out
+    assert "nas pick takes one all the same with --no-error-ceiling\n" in result.out
+    picked = nas("pick", "small", "--runs", tmp_path)
+    assert picked.code == 2
+    reason = r"> 0\.1\S+ \(twice the error of logistic regression, \S+\); --no-error-ceiling looks beyond"
+    assert re.search(reason, picked.err)
+    assert nas("pick", "small", "--no-error-ceiling", "--runs", tmp_path).code == 0
+    assert nas("pick", "small", "--max", "error=1", "--runs", tmp_path).code == 0
+
+
 def test_a_run_leaves_its_settings_and_what_it_ran_on(trained_run):
     config = load_config(trained_run.folder / "config.toml", {})
     assert (config.name, config.trials, config.recipe.epochs) == ("small", 5, 3)
@@ -302,3 +407,83 @@ def test_a_run_leaves_its_settings_and_what_it_ran_on(trained_run):
     assert environment["cores"] >= 1
     names = {path.name for path in trained_run.folder.iterdir() if not path.name.startswith(".")}
     assert names == {"config.toml", "environment.json", "front.json", "journal.log", "models", "timings.jsonl"}
+
+
+# Plug-ins by the paths of their files.
+
+
+SHIFTED = """
+from dataclasses import replace
+
+PARAMETERS = {"by": {"low": 0.1, "high": 0.5}}
+
+def defend(setup, teach, by):
+    return replace(setup, features=setup.features + by)
+"""
+
+
+@pytest.fixture
+def files_of_ones_own(tmp_path, monkeypatch):
+    """A space and a defence as files in a folder beside the current one, which is not on the path."""
+    monkeypatch.setenv("GECKO_NAS_PLUGINS", "")
+    (tmp_path / "plug ins").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "plug ins" / "three.py").write_text(TINY_SPACE)
+    (tmp_path / "plug ins" / "shifted.py").write_text(SHIFTED)
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "plug ins"
+
+
+def test_plugins_by_path_are_searched_with_continued_and_picked(nas, files_of_ones_own, in_process):
+    space, defence = files_of_ones_own / "three.py", files_of_ones_own / "shifted.py"
+    flags = ("--members", "120", "--references", "2", "--trials", "1", "--epochs", "2", "--workers", "1")
+    first = nas("search", "--space", "../plug ins/three.py", "--defences", "../plug ins/shifted.py", *flags)
+    assert (first.code, first.err) == (0, "")
+    settings = Path("runs/digits-three/config.toml")
+    config = load_config(settings, {})
+    assert (config.space, config.defences) == (str(space), (str(defence),))
+    # The run is data: it imports nothing unless the files are named here, by whatever path.
+    refused = nas("search", settings, "--trials", "2")
+    assert refused.code == 2
+    assert f"names the module '{space}', whose code would run here: give --plugin '{space}' if you" in refused.err
+    assert nas("show", "digits-three").code == 2
+    plugins = ("--plugin", "../plug ins/three.py", "--plugin", defence)
+    assert nas("search", settings, "--trials", "2", *plugins).code == 0
+    picked = json.loads(nas("pick", "digits-three", "--json", *plugins).out)["picked"]
+    assert picked["defence"] == str(defence)
+    assert 0.1 <= picked["defence_parameters"]["by"] <= 0.5
+    shown = nas("show", "digits-three", *plugins).out
+    assert "shifted" in shown
+    assert str(files_of_ones_own) not in shown
+    assert nas("estimate", "--space", "../plug ins/three.py", '{"width": 16}').code == 0
+
+
+def test_paths_in_a_search_file_are_below_its_folder(nas, files_of_ones_own, interrupted):
+    toml = files_of_ones_own / "search.toml"
+    toml.write_text(
+        'space = "three.py"\ndefences = ["none", "./shifted.py"]\nmembers = 120\n'
+        '[defence_parameters."shifted.py"]\nby = 0.2\n'
+    )
+    assert nas("search", toml).code == 130
+    (config,) = interrupted
+    defence = str(files_of_ones_own / "shifted.py")
+    assert (config.space, config.defences) == (str(files_of_ones_own / "three.py"), ("none", defence))
+    assert config.defence_parameters == {defence: {"by": 0.2}}
+    assert config.name == "digits-three"
+
+
+def test_a_file_that_is_not_there_is_named_by_its_full_path(refused, files_of_ones_own):
+    line = refused("search", "--space", "../plug ins/none.py")
+    assert line == f"no '{files_of_ones_own / 'none.py'}' for search_spaces: there is no file " + str(
+        files_of_ones_own / "none.py"
+    )
+
+
+def test_workers_import_the_same_file(files_of_ones_own, tmp_path):
+    space = str(files_of_ones_own / "three.py")
+    trust(space)
+    config = parse_config({**settings().model_dump(mode="json"), "space": space, "defences": ["none"], "trials": 1})
+    open_study(resolve(config, tmp_path / "runs"))
+    workers.run(config, tmp_path / "runs", look=lambda: None)
+    study = load_study("small", tmp_path / "runs" / "small", None)
+    assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE"]

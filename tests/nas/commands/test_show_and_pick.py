@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -16,6 +18,7 @@ from nas.runs.run import open_run
 from nas.search import bench
 from nas.search.config import load_config
 from nas.search.plan import resolve
+from nas.search.storage import CONFIG
 from nas.search.storage import DATA
 from nas.search.storage import ORIGIN
 from nas.search.storage import load_study
@@ -23,6 +26,9 @@ from nas.split_overview import overview_in
 from nas.training.assess import MEASURED
 from nas.training.assess import assess
 from nas.training.assess import measure
+from nas.training.assess import set_up
+from nas.training.loop import seed_from
+from nas.training.loop import train
 from search_spaces.network import build
 from tests.small_search import SMALL
 
@@ -41,8 +47,9 @@ def test_nothing_trained_yet(nas, tmp_path, interrupted):
     runs = ("--runs", tmp_path)
     nas("search", *SMALL, "--name", "small", *runs)
     shown = nas("show", "small", *runs)
-    assert (shown.code, shown.out.splitlines()[-1]) == (0, "no candidate has finished training yet")
-    assert json.loads(nas("show", "small", "--json", *runs).out)["front"] == []
+    assert (shown.code, shown.out.splitlines()[5]) == (0, "no candidate has finished training yet")
+    told = json.loads(nas("show", "small", "--json", *runs).out)
+    assert (told["front"], told["nearest"]) == ([], [])
     picked = nas("pick", "small", *runs)
     assert (picked.code, picked.out) == (2, "")
     assert picked.err == "nas: expected a trained candidate to pick; no candidate has finished training yet\n"
@@ -66,7 +73,8 @@ def test_show_gives_json_with_every_number_and_its_interval(nas, trained_run):
     shown = json.loads(result.out)
     assert shown["name"] == "small"
     assert shown["counts"] == {
-        "screened": 5, "trained": 5, "rejected": 0, "duplicates": 0, "diverged": 0, "out_of_memory": 0, "running": 0
+        "screened": 5, "trained": 5, "rejected": 0, "duplicates": 0, "diverged": 0, "out_of_memory": 0, "died": 0,
+        "running": 0,
     }  # fmt: skip
     best = {trial.number: trial for trial in load_study("small", trained_run.folder, None).best_trials}
     assert {row["number"] for row in shown["front"]} == best.keys()
@@ -87,16 +95,82 @@ def test_show_gives_json_with_every_number_and_its_interval(nas, trained_run):
             assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
 
 
+def test_show_says_what_holds_and_what_quick_models_reach(nas, trained_run):
+    told = json.loads(nas("show", "small", "--json", "--runs", trained_run.runs).out)
+    ram, flash = (1024.0, "1,024 KiB of RAM"), (2048.0, "2,048 KiB of flash")
+    assert told["limits"] == [
+        {"metric": metric, "value": value, "reason": f"stm32h747 has {what}", "kind": "device"}
+        for metric, (value, what) in (("peak_ram_kib", ram), ("flash_kib", flash))
+    ]
+    assert [row["name"] for row in told["baselines"]] == ["majority class", "logistic regression", "random forest"]
+    for row in told["baselines"]:
+        assert row["error_low"] < row["error"] < row["error_high"]
+        assert row["loss_auc_low"] < row["loss_auc"] < row["loss_auc_high"]
+        assert row["members"] == 120
+    assert told["nearest"] == []
+    assert all(row["fits"] is True for row in told["front"])
+    printed = nas("show", "small", "--runs", trained_run.runs).out
+    assert "\nlimit flash_kib=2048: stm32h747 has 2,048 KiB of flash; --no-device-limits looks beyond\n" in printed
+    assert re.search(r"\nscikit-learn on the same members *\n", printed)
+    number = r"0\.\d+ \(0\.\d+ to 0\.\d+\)"
+    assert re.search(rf"\nrandom forest +{number} +{number} +120 *\n", printed)
+
+
 # Picking.
+
+
+def shrunk(run, flash_kib):
+    """Let the study of a run say that its device has less flash than the search kept to."""
+    study = load_study("small", run.folder, None)
+    memory = [{"metric": "flash_kib", "value": flash_kib, "reason": "it has little", "kind": "device"}]
+    study.set_user_attr("device_memory", memory)
+    study.set_user_attr("limits", [])
+    return sorted(study.trials, key=lambda trial: trial.user_attrs["flash_kib"])
+
+
+def test_a_pick_keeps_to_the_device_even_where_the_search_did_not(nas, own_run, picked):
+    by_flash = shrunk(own_run, 1.0)
+    second = by_flash[1].user_attrs["flash_kib"]
+    shrunk(own_run, second)
+    chosen = picked("--prefer", "error", "--max", "flash_kib=9999")
+    assert chosen["picked"]["number"] in {trial.number for trial in by_flash[:2]}
+    assert chosen["picked"]["fits"] is True
+    assert chosen["limits"] == [{"metric": "flash_kib", "value": second, "reason": "it has little", "kind": "device"}]
+    wanted = ("--prefer", "error", "--no-device-limits")
+    best = min(by_flash, key=lambda trial: trial.user_attrs["error"])
+    assert picked(*wanted)["picked"]["number"] == best.number
+    shown = nas("show", "small", "--runs", own_run.runs).out
+    for trial in load_study("small", own_run.folder, None).best_trials:
+        flash = trial.user_attrs["flash_kib"]
+        line = f"candidate {trial.number} does not fit: flash_kib {flash:.4g} > {second:.4g} (it has little)\n"
+        assert (line in shown) == (flash > second)
+
+
+def test_a_pick_that_does_not_fit_is_marked(nas, own_run):
+    smallest = shrunk(own_run, 0.001)[0]
+    result = nas("pick", "small", "--runs", own_run.runs)
+    assert (result.code, result.out) == (2, "")
+    what = f"flash_kib {smallest.user_attrs['flash_kib']:.4g} > 0.001 (it has little)"
+    assert result.err.endswith(f"candidate {smallest.number} is nearest: {what}; --no-device-limits looks beyond\n")
+    result = nas("pick", "small", "--no-device-limits", "--json", "--runs", own_run.runs)
+    assert result.code == 0
+    told = json.loads(result.out)
+    assert (told["picked"]["fits"], told["limits"]) == (False, [])
+    assert "\n- **does not fit the device**: flash_kib " in (Path(told["folder"]) / "card.md").read_text()
+    printed = nas("pick", "small", "--no-device-limits", "--runs", own_run.runs).out
+    assert f"\ncandidate {told['picked']['number']} does not fit: flash_kib " in printed
+
+
+# Picking within limits.
 
 
 def test_pick_takes_the_knee_and_says_so(nas, own_run, picked):
     chosen = picked()
-    assert chosen["reason"].startswith("knee of the front: ")
+    assert chosen["reason"].startswith("knee of the front within the limits: ")
     front = json.loads(own_run.printed)["front"]
     assert chosen["picked"] in front
     printed = nas("pick", "small", "--runs", own_run.runs)
-    assert printed.out.startswith(f"candidate {chosen['picked']['number']}: knee of the front: ")
+    assert printed.out.startswith(f"candidate {chosen['picked']['number']}: knee of the front within the limits: ")
     assert printed.out.endswith(f"written to {chosen['folder']}\n")
 
 
@@ -133,7 +207,12 @@ def test_an_unknown_metric_to_pick_by_lists_those_that_were_measured(refused, ow
     line = refused("pick", "small", *flags, runs=own_run.runs)
     name = flags[1].split("=")[0]
     known = sorted([*MEASURED, "bit_operations", "flash_kib", "latency_ms", "macs", "params", "peak_ram_kib"])
-    assert line == f"no metric {name!r} in this run; there are {known}"
+    assert line == f"no metric {name!r} in this run; there are {[*known, 'class_error_NAME']}"
+
+
+def test_an_unknown_class_to_pick_by_lists_the_classes(refused, own_run):
+    line = refused("pick", "small", "--max", "class_error_cat=0.1", runs=own_run.runs)
+    assert line == f"no metric 'class_error_cat' in this run; there are {[f'class_error_{n}' for n in range(10)]}"
 
 
 def measured(folder, plan):
@@ -158,8 +237,9 @@ def test_what_pick_writes_is_the_network_that_was_measured(own_run, picked):
         assert folder == own_run.folder / "picks" / str(chosen["picked"]["number"])
         assert sorted(path.name for path in folder.iterdir()) == ["architecture.json", "card.md", "weights.safetensors"]
         assert (folder / "card.md").read_text().startswith(f"# Candidate {chosen['picked']['number']} of small\n")
+        by_class = {f"class_error_{row['class']}": row["error"] for row in chosen["picked"]["by_class"]}
         for name, estimate in measured(folder, plan).items():
-            assert estimate.value == chosen["picked"][name]
+            assert estimate.value == {**chosen["picked"], **by_class}[name]
 
 
 def test_weights_that_are_not_here_are_trained_again_to_the_same_numbers(own_run, picked):
@@ -262,3 +342,91 @@ def test_show_says_what_became_of_the_records(nas, trained_run):
     told = json.loads(nas("show", "small", "--runs", trained_run.runs, "--json").out)["data"]
     assert told == study.user_attrs[DATA]
     assert told["sets"]["members"] == 120
+
+
+# One candidate by its number, and trained anew on all records.
+
+
+def test_a_candidate_is_picked_by_its_number(own_run, picked):
+    for trial in load_study("small", own_run.folder, None).trials:
+        chosen = picked("--number", trial.number)
+        assert chosen["picked"]["number"] == trial.number
+        assert chosen["reason"] == "chosen by its number"
+        assert "failed" not in chosen
+        assert Path(chosen["folder"]) == own_run.folder / "picks" / str(trial.number)
+
+
+def test_a_number_that_is_no_trained_candidate_is_refused(refused, own_run):
+    line = refused("pick", "small", "--number", "77", runs=own_run.runs)
+    assert line == "no trained candidate 77 in 'small'; there are [0, 1, 2, 3, 4]"
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--max", "error=1"), "--max"),
+        (("--prefer", "error"), "--prefer"),
+        (("--max", "error=1", "--prefer", "error"), "--max and --prefer"),
+    ],
+)
+def test_a_number_leaves_nothing_to_choose(refused, own_run, flags, named):
+    line = refused("pick", "small", "--number", "1", *flags, runs=own_run.runs)
+    assert line == f"expected --number without {named}: it names the candidate"
+
+
+def test_a_candidate_over_a_budget_is_picked_with_a_warning(nas, own_run):
+    study = load_study("small", own_run.folder, None)
+    error = study.trials[2].user_attrs["error"]
+    study.set_user_attr(CONFIG, {**study.user_attrs[CONFIG], "budgets": {"error": error / 2}})
+    over = f"error {error:.4g} > {error / 2:.4g}"
+    told = nas("pick", "small", "--number", 2, "--runs", own_run.runs)
+    assert (told.code, told.err) == (0, "")
+    assert f"warning: it is over a limit of the search: {over}\n" in told.out
+    chosen = json.loads(nas("pick", "small", "--number", 2, "--json", "--runs", own_run.runs).out)
+    assert chosen["failed"] == [over]
+
+
+def test_a_pick_is_trained_anew_on_all_records_beside_it(nas, own_run, picked):
+    chosen = picked("--number", 1, "--retrain-on-all")
+    pick, anew = Path(chosen["folder"]), chosen["retrained"]
+    plan = resolve(load_config(own_run.folder / "config.toml", {}), own_run.runs)
+    parts = [plan.data.members, plan.data.non_members, plan.data.validation]
+    folder = Path(anew["folder"])
+    assert folder == own_run.folder / "picks" / "1-all"
+    assert anew["records"] == sum(len(part) for part in parts)
+    assert anew["guarantee"] == {}
+    assert anew["weights_sha256"] == files.digest_of(folder / "weights.safetensors")
+    assert anew["weights_sha256"] != files.digest_of(pick / "weights.safetensors")
+    # The same candidate, by the same recipe, on these records and no others.
+    trial = load_study("small", own_run.folder, None).trials[1]
+    candidate = plan.candidate(trial.params)
+    features, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "labels"))
+    seed = seed_from(plan.config.seed, candidate.key, "members", "non_members", "validation")
+    setup = set_up(candidate, features, labels, seed)
+    setup = plan.defences[candidate.defence].set_up(
+        setup, partial(bench.cached_teacher, plan), candidate.defence_parameters
+    )
+    ours, theirs = train(setup).state_dict(), files.read_weights(folder / "weights.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    # What does not hold for it is said everywhere.
+    void = anew["void"]
+    assert all(word in void for word in ("error", "leakage", "audit", "belong to the other network", "test records"))
+    assert void[1:] in (folder / "card.md").read_text()
+    told = nas("pick", "small", "--number", 1, "--retrain-on-all", "--runs", own_run.runs)
+    assert void in told.out
+    assert files.read_json(folder / "architecture.json")["retrained_on"]["records"] == anew["records"]
+    # And of the pick nothing has changed.
+    assert "retrained_on" not in files.read_json(pick / "architecture.json")
+    assert files.digest_of(pick / "weights.safetensors") == trial.user_attrs["weights_sha256"]
+
+
+def test_a_pick_that_was_trained_anew_is_exported_and_says_so(nas, own_run, picked):
+    chosen = picked("--number", 1, "--retrain-on-all")
+    folder, void = chosen["retrained"]["folder"], chosen["retrained"]["void"]
+    told = nas("export", folder, "--precision", "float32", "--runs", own_run.runs)
+    assert (told.code, told.err) == (0, "")
+    assert void in told.out
+    assert (Path(folder) / "float32.onnx").exists()
+    asked = ("--precision", "float32", "--json", "--runs", own_run.runs)
+    assert json.loads(nas("export", folder, *asked).out)["void"] == void
+    assert "void" not in json.loads(nas("export", chosen["folder"], *asked).out)

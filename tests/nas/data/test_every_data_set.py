@@ -574,8 +574,8 @@ def test_npz_group_array_is_the_one_named(tmp_path):
         ({"features": np.zeros((3, 2))}, ["labels (3,)", "(4,)"]),
         ({"features": np.array(1.0)}, ["labels (1,)", "features ()"]),
         ({"labels": np.array(1)}, ["labels (4,)", "labels ()"]),
-        ({"labels": np.array([0.0, 1.0, 0.0, 1.0])}, ["integers or strings", "float64"]),
-        ({"labels": np.eye(4, dtype=int)}, ["integers or strings", "(4, 4)"]),
+        ({"labels": np.array([0.25, 1.5, 0.5, 1.0])}, ["continuous target (4 distinct values)"]),
+        ({"labels": np.array([[1, 1], [0, 1], [1, 0], [0, 0]])}, ["multi-label", "1 have several of 2 labels"]),
         ({"labels": np.ones(4, int)}, ["at least two classes", "'1'"]),
         ({"groups": np.zeros(3, int)}, ["groups (4,)"]),
         ({"held_out": np.zeros(4, int)}, ["held_out (4,) bool"]),
@@ -690,3 +690,24 @@ def test_cifar_is_never_held_as_float_before_it_is_split(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2.5 * size
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (
+            [f"{n / 3:.2f}" for n in range(60)],
+            "got a continuous target (60 distinct values): Gecko NAS trains classifiers; cut it into classes",
+        ),
+        (["a;b", "a;b;c", "c"] * 20, "got multi-label data: 67% of the records hold several labels, such as 'a;b'"),
+    ],
+)
+def test_a_column_that_is_no_class_is_named_with_what_to_do(cells, said, tmp_path):
+    path = tmp_path / "houses.csv"
+    path.write_text("\n".join(["rooms,price", *(f"{n % 7},{cell}" for n, cell in enumerate(cells))]))
+    refused(Source("csv", path, "price"), said, "column 'price'", "houses.csv")
+
+
+def test_one_hot_labels_of_an_npz_are_classes(tmp_path):
+    np.savez(tmp_path / "x.npz", features=np.eye(6), labels=np.eye(3)[[0, 1, 2, 0, 1, 2]])
+    assert load_records(Source("npz", tmp_path / "x.npz")).labels.tolist() == [0, 1, 2, 0, 1, 2]

@@ -75,7 +75,8 @@ def test_the_members_loss_is_held_near_the_level():
 def test_the_epochs_parity_decides_whether_it_flattens(monkeypatch):
     seen = []
 
-    def watched(logits, labels, alpha, *, flatten):
+    def watched(logits, labels, alpha, *, flatten, weights):
+        assert weights is None
         seen.append((alpha, flatten))
         return functional.cross_entropy(logits, labels)
 
@@ -106,3 +107,32 @@ def test_a_negative_level_is_refused():
     with pytest.raises(ValueError, match=r"expected relaxloss.alpha >= 0; got -1"):
         relaxloss.check(-1.0)
     relaxloss.check(0.0)
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+def test_class_weights_weigh_each_record_of_it(alpha, flatten):
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(6, 3, generator=generator), torch.tensor([0, 0, 0, 0, 1, 2])
+    whole = torch.tensor([1.0, 2.0, 0.0])
+    # A weight of 2 is the record twice, one of 0 leaves it out.
+    twice = torch.tensor([0, 1, 2, 3, 4, 4])
+    weighted = relaxed_loss(logits, labels, alpha, flatten=flatten, weights=whole)
+    repeated = relaxed_loss(logits[twice], labels[twice], alpha, flatten=flatten)
+    assert weighted.item() == pytest.approx(repeated.item(), rel=1e-5)
+
+
+def test_the_recipes_weights_reach_its_step(monkeypatch):
+    seen = []
+
+    def watched(logits, labels, alpha, *, flatten, weights):
+        seen.append(weights)
+        return functional.cross_entropy(logits, labels)
+
+    monkeypatch.setattr(relaxloss, "relaxed_loss", watched)
+    space = mlp.make_space((8,), 4)
+    labels = torch.tensor([0] * 18 + [1] * 6)
+    features = torch.randn(24, 8, generator=torch.Generator().manual_seed(0))
+    recipe = Recipe(epochs=1, class_weights="balanced")
+    train(relaxloss.defend(plain_setup(space.decode(space.reference), features, labels, recipe, 0), None, alpha=0.5))
+    assert seen[0].tolist() == pytest.approx([2 / 3, 2, 0, 0])

@@ -18,6 +18,7 @@ import time
 import urllib.request
 from importlib import metadata
 
+import numpy as np
 import psutil
 import pytest
 from optuna.distributions import CategoricalDistribution
@@ -34,6 +35,7 @@ from nas.nni import job
 from nas.nni import service
 from nas.nni.exchange import LOST_IN_A_ROW
 from nas.nni.exchange import Exchange
+from nas.nni.measure import DIED
 from nas.nni.measure import DIVERGED
 from nas.nni.measure import FAILED
 from nas.nni.measure import OUT_OF_MEMORY
@@ -49,8 +51,10 @@ from nas.search.config import to_toml
 from nas.search.plan import resolve
 from nas.search.storage import open_study
 from nas.search.study import WEIGHTS
+from nas.spaces import sample
 from nas.training.assess import MEASURED
 from nas.training.loop import Diverged
+from tests.small_search import planned
 
 needs_nni = pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="the extra [nni] is not installed")
 # For what NNI does in half a minute, and in ten on a busy machine.
@@ -373,6 +377,52 @@ def test_a_shortage_of_memory_is_tried_once_more_and_then_rejected(exchange):
     assert trial.user_attrs["rejected"] == f"out of memory twice: {short[OUT_OF_MEMORY]}"
 
 
+def test_a_death_is_tried_once_more_and_then_rejected(exchange):
+    first = exchange.propose(0)
+    exchange.receive(0, {DIED: "SIGSEGV"})
+    assert exchange.propose(1) == first
+    exchange.receive(1, {DIED: "SIGBUS"})
+    assert ended(exchange) is None
+    assert exchange.propose(2) not in (None, first)
+    assert trials_of(exchange)[0].user_attrs["rejected"] == "died twice: SIGSEGV, SIGBUS"
+
+
+def test_the_search_is_given_up_when_training_after_training_dies(exchange, monkeypatch):
+    monkeypatch.setattr("nas.nni.exchange.DEATHS_IN_A_ROW", 3)
+    for number in range(3):
+        assert exchange.propose(number) is not None
+        exchange.receive(number, {DIED: "SIGSEGV"})
+    assert exchange.propose(3) is None
+    exchange.take_back_lost()
+    exchange.end_if_idle()
+    assert ended(exchange) == "3 trainings in a row ended without a result; trial.stderr of each says why"
+
+
+DYING = """
+import json, os, signal, sys
+import nas.nni.trial as trial
+
+def died():
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+
+def report(numbers):
+    print(json.dumps(numbers), flush=True)
+
+trial.main = died
+trial.nni.get_next_parameter = dict
+trial.nni.report_final_result = report
+trial.watch()
+"""
+
+
+@needs_nni
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+@pytest.mark.parametrize(("name", "out", "code"), [("SIGSEGV", '{"died": "SIGSEGV"}\n', 0), ("SIGTERM", "", 1)])
+def test_a_trial_that_dies_of_a_signal_is_reported_by_who_watches_it(name, out, code):
+    ended = subprocess.run([sys.executable, "-c", DYING, name], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.returncode) == (out, code)
+
+
 def test_an_error_that_speaks_of_memory_is_still_an_error(exchange):
     exchange.propose(0)
     exchange.receive(0, {FAILED: "ValueError: out of memory"})
@@ -671,3 +721,17 @@ def test_a_finished_study_does_not_start_nni(served, monkeypatch):
     plan, study, _ = served
     monkeypatch.setattr(service.subprocess, "Popen", lambda *_, **__: pytest.fail("NNI was started"))
     service.work(plan, study)
+
+
+def test_errors_of_classes_and_what_is_never_predicted_are_carried(monkeypatch, tmp_path):
+    half = Estimate(0.5, 0.4, 0.6)
+    measures = {**dict.fromkeys(MEASURED, half), "trainings": Estimate.exact(1)}
+    measures |= {"class_error_risk": Estimate.exact(0.25), "class_error_risk_low": Estimate.exact(1.0)}
+    found = Evaluated(measures, {"training": 1.0}, "ab", (2,))
+    monkeypatch.setattr("nas.nni.measure.evaluate", lambda *_: found)
+    plan = planned(tmp_path)
+    candidate = plan.candidate(sample(plan.distributions, np.random.default_rng(0)))
+    carried = json.loads(json.dumps(result_of(plan, None, candidate)))
+    assert evaluated_in(carried) == found
+    old = {name: value for name, value in carried.items() if name != "never_predicted"}
+    assert evaluated_in(old).never_predicted == ()

@@ -82,7 +82,7 @@ def test_a_cell_that_its_column_does_not_expect_is_named(change, words):
 def test_a_column_that_is_not_there_is_named_and_the_place_is_the_callers():
     with pytest.raises(ValueError, match=r"expected columns \['age'\]; there are \['pay'\]"):
         encoded(COLUMNS[:1], {"pay": [1]})
-    with pytest.raises(ValueError, match=r"in line 7 of new.csv; got 'x'"):
+    with pytest.raises(ValueError, match=r"in line 7 of new\.csv; got 'x'"):
         encoded(COLUMNS[:1], {"age": ["x"]}, lambda row: f"line {row + 7} of new.csv")
 
 

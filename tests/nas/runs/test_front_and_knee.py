@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import optuna
 import pytest
@@ -10,11 +12,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from nas.pricing.limits import BUDGET
+from nas.pricing.limits import CEILING
+from nas.pricing.limits import DEVICE
+from nas.pricing.limits import Limit
 from nas.runs.front_and_knee import choose
 from nas.runs.front_and_knee import front
 from nas.runs.front_and_knee import is_metric
 from nas.runs.front_and_knee import knee_index
+from nas.runs.front_and_knee import limits_to_pick_by
+from nas.runs.front_and_knee import nearest
 from nas.runs.front_and_knee import non_dominated
+from nas.search.schema import LIMITS
+from nas.search.schema import MEMORY
 from nas.search.storage import CONFIG
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
@@ -25,11 +35,13 @@ tables = st.tuples(st.integers(1, 12), st.integers(1, 4)).flatmap(
 OBJECTIVES = ("error", "leakage", "latency_ms")
 
 
-def study_of(*rows, budgets=None):
+def study_of(*rows, budgets=None, attrs=None):
     """A study with a trained candidate for each row of (error, leakage, latency_ms, params)."""
     budgets = budgets or {}
     study = optuna.create_study(directions=["minimize"] * 3)
     study.set_user_attr(CONFIG, {"budgets": budgets})
+    for name, kept in (attrs or {}).items():
+        study.set_user_attr(name, [asdict(limit) for limit in kept])
     for error, leakage, latency_ms, params in rows:
         trial = study.ask()
         measured = {"error": error, "leakage": leakage, "latency_ms": latency_ms, "params": params}
@@ -41,6 +53,10 @@ def study_of(*rows, budgets=None):
         trial.set_user_attr("key", "0123")
         study.tell(trial, [error, leakage, latency_ms])
     return study
+
+
+def picked(study, maximum, prefer, **flags):
+    return choose(study, limits_to_pick_by(study, maximum, **flags), prefer)
 
 
 # Candidate 3 is beaten by candidate 1 in everything; params is no objective.
@@ -108,18 +124,18 @@ def test_the_front_is_what_optuna_calls_best_and_is_sorted_by_the_first_objectiv
 def test_a_candidate_over_budget_is_not_on_the_front_and_not_picked():
     study = study_of(*ROWS, budgets={"leakage": 0.65})
     assert [trial.number for trial in front(study)] == [1, 2]
-    assert choose(study, {}, "error").trial.number == 1
+    assert picked(study, {}, "error").trial.number == 1
     # What is said now beats what the search was told.
-    assert choose(study, {"leakage": 0.95}, "error").trial.number == 0
+    assert picked(study, {"leakage": 0.95}, "error").trial.number == 0
 
 
 def test_all_over_budget_names_the_nearest():
-    choice = choose(study_of(*ROWS, budgets={"leakage": 0.4}), {}, None)
+    choice = picked(study_of(*ROWS, budgets={"leakage": 0.4}), {}, None)
     assert (choice.trial.number, choice.failed) == (2, ("leakage 0.5 > 0.4",))
 
 
 def test_without_limits_the_knee_is_picked_and_said():
-    choice = choose(study_of(*ROWS), {}, None)
+    choice = picked(study_of(*ROWS), {}, None)
     assert choice.trial.number == 1  # (0.125, 0.25, 0.5) of the ranges; the others are 1 or more away in one objective
     assert choice.reason.startswith("knee of the front: ")
     assert choice.failed == ()
@@ -127,25 +143,25 @@ def test_without_limits_the_knee_is_picked_and_said():
 
 def test_a_preference_is_minimised_within_the_limits():
     study = study_of(*ROWS)
-    assert choose(study, {}, "params").trial.number == 3
-    assert choose(study, {"latency_ms": 5.0}, "error").trial.number == 1  # a limit that is met exactly is met
-    choice = choose(study, {"latency_ms": 4.9}, "error")
+    assert picked(study, {}, "params").trial.number == 3
+    assert picked(study, {"latency_ms": 5.0}, "error").trial.number == 1  # a limit that is met exactly is met
+    choice = picked(study, {"latency_ms": 4.9}, "error")
     assert (choice.trial.number, choice.reason) == (2, "lowest error (0.9) of the 1 candidates within the limits")
 
 
 def test_limits_that_exclude_the_front_give_the_front_of_what_is_left():
     rows = (*ROWS, (0.4, 0.8, 7.0, 90.0))  # beaten by candidate 3 in every objective, and smaller
-    choice = choose(study_of(*rows), {"params": 100.0}, None)
+    choice = picked(study_of(*rows), {"params": 100.0}, None)
     assert choice.trial.number == 3
     assert choice.reason.startswith("knee of the front within the limits: ")
 
 
 def test_limits_nobody_meets_give_the_candidate_with_the_smallest_worst_excess():
     # Relative excess over (0.1, 0.5): 0 and 0.8; 1 and 0.2; 8 and 0; 2 and 0.4.
-    choice = choose(study_of(*ROWS), {"error": 0.1, "leakage": 0.5}, None)
+    choice = picked(study_of(*ROWS), {"error": 0.1, "leakage": 0.5}, None)
     assert (choice.trial.number, choice.failed) == (0, ("leakage 0.9 > 0.5",))
     # Over (0.12, 0.5): 0 and 0.8; 0.67 and 0.2. The worst counts, not the sum.
-    choice = choose(study_of(*ROWS), {"error": 0.12, "leakage": 0.5}, None)
+    choice = picked(study_of(*ROWS), {"error": 0.12, "leakage": 0.5}, None)
     assert (choice.trial.number, choice.failed) == (1, ("error 0.2 > 0.12", "leakage 0.6 > 0.5"))
 
 
@@ -154,7 +170,7 @@ def test_an_unknown_metric_is_refused_with_those_there_are():
     known = "there are ['error', 'latency_ms', 'leakage', 'params']"
     for limits, prefer in (({"speed": 1.0}, None), ({}, "speed")):
         with pytest.raises(ValueError, match="no metric 'speed' in this run; ") as caught:
-            choose(study, limits, prefer)
+            picked(study, limits, prefer)
         assert str(caught.value).endswith(known)  # the end of an interval is none
 
 
@@ -164,9 +180,69 @@ def test_nothing_trained_is_nothing_to_pick():
     with pytest.raises(
         ValueError, match=r"^expected a trained candidate to pick; no candidate has finished training yet$"
     ):
-        choose(study, {}, None)
+        picked(study, {}, None)
 
 
 def test_a_metric_is_a_number_that_is_no_end_of_an_interval():
     trial = optuna.trial.create_trial(value=0.0, user_attrs={"a": 1, "a_low": 0, "b_low": 2, "key": "x", "done": True})
     assert [name for name in trial.user_attrs if is_metric(trial, name)] == ["a", "b_low"]
+
+
+# Limits that nobody typed.
+
+CHIP = Limit("params", 350.0, "the chip has room for 350", DEVICE)
+USEFUL = Limit("error", 0.25, "a line does as well", CEILING)
+SMALL = Limit("params", 320.0, "your budget", BUDGET)
+
+
+def numbers(study, maximum, **flags):
+    return {limit.metric: limit.value for limit in limits_to_pick_by(study, maximum, **flags)}
+
+
+def test_a_limit_of_the_device_holds_whatever_is_allowed_unless_it_is_looked_beyond():
+    study = study_of(*ROWS, attrs={LIMITS: [CHIP], MEMORY: [CHIP]})
+    assert picked(study, {}, "error").trial.number == 3
+    assert numbers(study, {"params": 450.0}) == {"params": 350.0}
+    assert numbers(study, {"params": 310.0}) == {"params": 310.0}
+    assert picked(study, {"params": 450.0}, "error", device_limits=False).trial.number == 1
+    assert picked(study, {}, "error", device_limits=False).trial.number == 0
+
+
+def test_what_a_search_looked_beyond_a_pick_keeps():
+    study = study_of(*ROWS, attrs={LIMITS: [], MEMORY: [CHIP]})
+    choice = picked(study, {}, "error")
+    assert (choice.trial.number, choice.limits) == (3, (CHIP,))
+    assert picked(study, {}, "error", device_limits=False).limits == ()
+
+
+def test_a_limit_on_the_error_takes_the_place_of_the_ceiling():
+    study = study_of(*ROWS, attrs={LIMITS: [USEFUL]})
+    assert picked(study, {}, "latency_ms").trial.number == 1
+    assert picked(study, {"error": 0.95}, "latency_ms").trial.number == 2
+    assert picked(study, {"latency_ms": 5.0}, "latency_ms").trial.number == 1
+    assert picked(study, {}, "latency_ms", error_ceiling=False).trial.number == 2
+
+
+def test_the_knee_is_taken_within_the_ceiling():
+    # Without it the knee of the three is candidate 1, which the ceiling leaves out.
+    tight = Limit("error", 0.15, "a line does as well", CEILING)
+    assert picked(study_of(*ROWS), {}, None).trial.number == 1
+    assert picked(study_of(*ROWS, attrs={LIMITS: [tight]}), {}, None).trial.number == 0
+
+
+def test_a_studys_own_budget_holds_until_another_is_given():
+    study = study_of(*ROWS, attrs={LIMITS: [SMALL], MEMORY: [CHIP]})
+    assert numbers(study, {}) == {"params": 320.0}
+    assert numbers(study, {"params": 340.0}) == {"params": 340.0}
+    assert numbers(study, {"params": 900.0}) == {"params": 350.0}
+
+
+def test_why_a_candidate_is_over_is_said_with_the_reason():
+    choice = picked(study_of(*ROWS, attrs={LIMITS: [Limit("error", 0.01, "a line does as well", CEILING)]}), {}, None)
+    assert choice.failed == ("error 0.1 > 0.01 (a line does as well)",)
+
+
+def test_the_nearest_come_first_by_their_worst_excess():
+    limits = (Limit("error", 0.1, "x", BUDGET), Limit("leakage", 0.5, "x", BUDGET))
+    # Relative excess: 0 and 0.8; 1 and 0.2; 8 and 0; 2 and 0.4.
+    assert [trial.number for trial in nearest(study_of(*ROWS).trials, limits)] == [0, 1, 3, 2]

@@ -43,14 +43,16 @@ TRIALS = [
     pruned("over budget: macs 5 > 4"),
     pruned("duplicate of trial 0"),
     pruned("diverged: the loss became nan in epoch 3 of 9"),
+    pruned("died twice: SIGSEGV"),
     trial(TrialState.FAIL),
 ]
 
 
 def test_every_fate_is_counted_once():
     counts = count(TRIALS)
-    assert counts == Counts(screened=8, trained=2, rejected=3, duplicates=1, diverged=1, out_of_memory=0, running=2)
-    assert str(counts) == "8 screened, 3 rejected, 1 duplicate, 1 diverged"
+    fates = {"trained": 2, "rejected": 3, "duplicates": 1, "diverged": 1, "out_of_memory": 0, "died": 1, "running": 2}
+    assert counts == Counts(screened=9, **fates)
+    assert str(counts) == "9 screened, 3 rejected, 1 duplicate, 1 diverged, 1 died"
     assert str(count([])) == "0 screened, 0 rejected, 0 duplicate"
 
 
@@ -58,7 +60,7 @@ def test_every_fate_is_counted_once():
 @given(st.lists(st.sampled_from(TRIALS), max_size=12))
 def test_priced_candidates_are_trained_refused_or_under_way(trials):
     counts = count(trials)
-    settled = counts.trained + counts.rejected + counts.duplicates + counts.diverged
+    settled = counts.trained + counts.rejected + counts.duplicates + counts.diverged + counts.died
     assert settled <= counts.screened <= settled + counts.running
 
 

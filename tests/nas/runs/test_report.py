@@ -20,7 +20,9 @@ from nas.pricing.price import screen
 from nas.pricing.report import bits_of
 from nas.pricing.report import estimate_table
 from nas.runs import report
+from nas.runs.front_and_knee import Choice
 from nas.runs.front_and_knee import front
+from nas.runs.front_and_knee import limits_to_pick_by
 from nas.search.storage import load_study
 from nas.spaces import sample
 from nas.training.assess import MEASURED
@@ -143,12 +145,17 @@ def test_costs_on_several_devices_leave_a_gap_where_a_metric_does_not_apply():
 
 def test_the_card_says_what_was_measured_and_what_it_is_not(study):
     trial = front(study)[0]
-    card = report.card(study, trial, "it is the best", "stm32h747")
+    limits = limits_to_pick_by(study, {"macs": 1e9})
+    card = report.card(study, Choice(trial, "it is the best", limits), "stm32h747")
     attrs = trial.user_attrs
     assert card.startswith(f"# Candidate {trial.number} of small\n\nReason for the choice: it is the best.\n")
     assert f"| error | {attrs['error']:.6g} | {attrs['error_low']:.4g} to {attrs['error_high']:.4g} |" in card
     assert f"| macs | {attrs['macs']:.6g} | counted |" in card
     rows = [line.split(" | ")[0].removeprefix("| ") for line in card.splitlines() if line.startswith("| ")]
-    assert rows == ["metric", *MEASURED, *cost_metrics(load_device("stm32h747"))]
+    names = ["baseline", "majority class", "logistic regression", "random forest"]
+    assert rows == ["metric", *MEASURED, *cost_metrics(load_device("stm32h747")), *names, "class", *"0123456789"]
+    assert "- fits into the device's memory\n" in card
+    assert "- limit macs=1e+09: your budget\n" in card
+    assert "- limit peak_ram_kib=1024: stm32h747 has 1,024 KiB of RAM; --no-device-limits looks beyond\n" in card
     assert "It is not an audit" in card
     assert "the test records were not used" in card

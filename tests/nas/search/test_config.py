@@ -19,6 +19,7 @@ from nas.search.config import SearchConfig
 from nas.search.config import differences
 from nas.search.config import load_config
 from nas.search.config import parse_config
+from nas.search.config import stored_config
 from nas.search.config import to_toml
 from nas.training.recipe import Recipe
 
@@ -136,6 +137,19 @@ def test_a_written_file_holds_the_defaults_too():
     said = {name: value for name, value in config.model_dump(mode="json").items() if value is not None}
     assert {"space", "trials", "seed", "recipe", "objectives"} <= said.keys()
     assert tomllib.loads(to_toml(config)) == said
+
+
+def test_settings_that_an_earlier_version_did_not_have_are_what_they_were_then():
+    stored = parse_config({"name": "a"}).model_dump(mode="json")
+    earlier = {name: value for name, value in stored.items() if name not in ("device_limits", "error_ceiling")}
+    config = stored_config(earlier)
+    assert (config.device_limits, config.error_ceiling) == (False, False)
+    assert differences(config, earlier) == []
+    assert differences(parse_config({"name": "a"}), earlier) == [
+        "device_limits: was False, now True",
+        "error_ceiling: was False, now True",
+    ]
+    assert stored_config(stored) == parse_config({"name": "a"})
 
 
 def test_whole_numbers_on_a_log_scale():
@@ -324,3 +338,19 @@ def test_settings_nested_beyond_all_measure_are_refused(tmp_path):
         (tmp_path / "a.toml").write_text(text + "\n")
         with pytest.raises(ValueError, match="nested"):
             load_config(tmp_path / "a.toml", {})
+
+
+def test_a_setting_of_the_recipe_that_was_added_later_is_no_difference_at_its_default():
+    stored = parse_config({"name": "a"}).model_dump(mode="json")
+    del stored["recipe"]["class_weights"]
+    assert differences(parse_config({"name": "a"}), stored) == []
+    weighted = parse_config({"name": "a", "recipe": {"class_weights": "balanced"}})
+    assert differences(weighted, stored) == ["recipe.class_weights: was 'none', now 'balanced'"]
+
+
+def test_class_weights_are_set_searched_or_refused():
+    both = parse_config({"name": "a", "recipe": {"class_weights": ["none", "balanced"]}}).recipe
+    assert list(both.distributions()["class_weights"].choices) == ["none", "balanced"]
+    assert both.middle().class_weights == "balanced"
+    with pytest.raises(ValueError, match=r"no class weights 'even'; there are \['none', 'balanced'\]"):
+        parse_config({"name": "a", "recipe": {"class_weights": "even"}})

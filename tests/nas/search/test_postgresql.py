@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from optuna.trial import TrialState
 
 from nas.base import locks
 from nas.search import study as search
+from nas.search.storage import open_storage
 from nas.search.storage import open_study
 from tests.small_search import elsewhere
 from tests.small_search import planned
@@ -137,6 +139,22 @@ def study_in(url):
 
 def states(study):
     return Counter(trial.state.name for trial in study.get_trials())
+
+
+def test_many_open_an_empty_database_at_once(database, tmp_path):
+    """All but one get a unique violation while the tables are made."""
+    start, opened = threading.Barrier(8), []
+
+    def open_it():
+        start.wait()
+        opened.append(open_storage(database, tmp_path).get_all_studies())
+
+    threads = [threading.Thread(target=open_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == [[]] * 8
 
 
 def test_two_searches_from_two_folders_work_on_one_study(database, start, nas, tmp_path):

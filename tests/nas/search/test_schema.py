@@ -49,6 +49,7 @@ TASKS = {
     "input_shape": [None, 7, [], ["7"], [0], [-1, 8, 8], [10**12], [4096, 4097], [1, 1, 1, 1, 1], [True], [8.0], {}],
     "num_classes": [None, "10", 1, -1, 10**9, True, 2.5, []],
     "id": [None, 5, ""],
+    "members": ["5", 0, -1, True, 2.5],
 }
 
 
@@ -67,6 +68,43 @@ def test_an_origin_of_another_kind_is_refused(rewritten, name, value):
     run = rewritten(lambda lines: of_study(lines, "origin")["origin"].update({name: value}))
     with pytest.raises(ValueError, match=r"^the study 'small' has a wrong origin: "):
         load_study("small", run.folder, None)
+
+
+GOOD = {"metric": "error", "value": 0.5, "reason": "a line does as well", "kind": "ceiling"}
+BASELINE = {"name": "forest", "members": 9, "error": 0.5, "error_low": 0.4, "error_high": 0.6, "loss_auc": 0.5}
+LISTS = {
+    "limits": [
+        None, 5, {}, [5], [{}], [GOOD, GOOD], [{**GOOD, "more": 1}], [{**GOOD, "metric": "speed"}], [GOOD] * 1001,
+        *([{**GOOD, name: value}] for name in GOOD for value in (None, [], "", 10**400)),
+        *([{**GOOD, "value": value}] for value in ("0.5", True, math.nan, math.inf)),
+    ],
+    "device_memory": [None, [5], [{**GOOD, "kind": "wish"}], [GOOD, GOOD]],
+    "baselines": [
+        None, 5, {}, [5], [{}], [{**BASELINE, "error_low": 0.55}], [BASELINE] * 1001,
+        *([{**BASELINE, name: value}] for name in ("name", "members") for value in (None, [], "", -1, True)),
+        *([{**BASELINE, "error": value}] for value in (None, [], "x", math.nan, math.inf, 10**400)),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in LISTS.items() for value in values])
+def test_limits_and_baselines_of_another_kind_are_refused(rewritten, name, value):
+    run = rewritten(lambda lines: of_study(lines, name).update({name: value}))
+    with pytest.raises(ValueError, match=rf"^(the study 'small' has wrong {name}: |expected all measures of trial 0)"):
+        load_study("small", run.folder, None)
+
+
+def test_a_study_without_limits_has_its_budgets_alone(nas, rewritten):
+    def without(lines):
+        return [line for line in lines if not {"limits", "device_memory", "baselines"} & set(line.get("user_attr", {}))]
+
+    run = rewritten(without)
+    attrs = load_study("small", run.folder, None).user_attrs
+    assert (schema.limits_of(attrs), schema.memory_of(attrs), schema.baselines_of(attrs)) == ((), None, ())
+    shown = nas("show", "small", "--runs", run.runs)
+    assert shown.code == 0
+    assert "limit " not in shown.out
+    assert "baseline" not in shown.out
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TASKS.items() for value in values])
@@ -132,6 +170,78 @@ def test_measures_of_another_kind_are_refused_by_all_commands(nas, rewritten, no
     run = rewritten(lambda lines: of_trial(lines, name).update({name: value}))
     for command in COMMANDS:
         assert "of trial " in tell(nas, run, *command) or "nas search" in tell(nas, run, *command)
+
+
+CLASSES = {
+    "names": [None, [], ["a"] * 10, list("abc"), [*"abcdefghi", 5], "abcdefghij"],
+    "members": [None, [], [1] * 9, [-1] * 10, [1.5] * 10, [True] * 10, [10**30] * 10, ["1"] * 10],
+    "validation": [None, [1] * 11],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in CLASSES.items() for value in values])
+def test_classes_of_another_kind_are_refused(nas, rewritten, no_training, name, value):
+    run = rewritten(lambda lines: of_study(lines, "classes")["classes"].update({name: value}))
+    told = {tell(nas, run, *command) for command in COMMANDS}
+    assert len(told) == 1
+    assert told.pop().startswith("the study 'small' has wrong classes: ")
+
+
+@pytest.mark.parametrize("value", [None, [], "x", 5])
+def test_classes_that_are_no_table_are_refused(nas, rewritten, value):
+    run = rewritten(lambda lines: of_study(lines, "classes").update(classes=value))
+    assert tell(nas, run, "show").startswith("the study 'small' has wrong classes: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("class_error_3", "low", "expected a number as 'class_error_3' of trial"),
+        ("class_error_3", [], "expected a number as 'class_error_3' of trial"),
+        ("class_error_3", 1.5, "expected a share as 'class_error_3' of trial"),
+        ("never_predicted", "3", "expected a list of classes as 'never_predicted' of trial"),
+        ("never_predicted", [-1], "expected a list of classes as 'never_predicted' of trial"),
+        ("never_predicted", [True], "expected a list of classes as 'never_predicted' of trial"),
+        ("never_predicted", [{}], "expected a list of classes as 'never_predicted' of trial"),
+    ],
+)
+def test_errors_of_classes_of_another_kind_are_refused(nas, rewritten, name, value, said):
+    run = rewritten(lambda lines: of_trial(lines, name).update({name: value}))
+    assert said in tell(nas, run, "show")
+
+
+def test_a_class_that_there_is_not_is_not_shown(nas, rewritten):
+    """A number beyond the classes is a list of classes all right, of another version perhaps."""
+    run = rewritten(lambda lines: of_trial(lines, "never_predicted").update(never_predicted=[3, 99]))
+    shown = nas("show", run.name, "--runs", run.runs, "--json")
+    assert shown.code == 0
+    assert all("99" not in row["never_predicted"] for row in json.loads(shown.out)["front"])
+
+
+def test_a_study_from_before_errors_were_measured_by_class_is_shown_and_picked_from(nas, rewritten):
+    def age(lines):
+        new = ("class_error_", "balanced_error", "rarest_class_error", "never_predicted")
+        kept = []
+        for line in lines:
+            attrs = line.get("user_attr")
+            if attrs is not None and any(name.startswith(new) or name == "classes" for name in attrs):
+                continue
+            if attrs is not None and "config" in attrs:
+                del attrs["config"]["recipe"]["class_weights"]
+            kept.append(line)
+        return kept
+
+    run = rewritten(age)
+    shown = nas("show", run.name, "--runs", run.runs, "--json")
+    assert (shown.code, shown.err) == (0, "")
+    told = json.loads(shown.out)
+    assert (told["classes"], told["warnings"]) == ([], [])
+    assert told["front"][0]["by_class"] == told["front"][0]["never_predicted"] == []
+    assert "balanced_error" not in told["front"][0]
+    assert told["front"][0]["recipe"]["class_weights"] == "none"
+    picked = nas("pick", run.name, "--runs", run.runs)
+    assert (picked.code, picked.err) == (0, "")
+    assert "no metric 'balanced_error' in this run" in tell(nas, run, "pick", "--prefer", "balanced_error")
 
 
 def test_a_key_that_names_another_file_is_refused(nas, rewritten):

@@ -1,7 +1,13 @@
+import threading
+
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages import RDBStorage
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import InternalError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ProgrammingError
 
 from nas.search import storage
 from nas.search.storage import CONFIG
@@ -243,3 +249,54 @@ def test_two_users_do_not_share_locks(plan, database, monkeypatch):
     theirs = lock_folder(study, database, plan.folder)
     assert theirs != mine
     assert theirs.parent.parent == mine.parent.parent
+
+
+# Several processes that make the tables of one new database.
+
+MET = [
+    IntegrityError("CREATE TABLE studies", {}, Exception('violates unique constraint "pg_type_typname_nsp_index"')),
+    ProgrammingError("CREATE TABLE studies", {}, Exception('relation "studies" already exists')),
+    InternalError("CREATE TABLE studies", {}, Exception("tuple concurrently updated")),
+    OperationalError("CREATE TABLE studies", {}, Exception("(1050, \"Table 'studies' already exists\")")),
+    OperationalError("CREATE TABLE studies", {}, Exception("table studies already exists")),
+    OperationalError("CREATE TABLE studies", {}, Exception("deadlock detected")),
+]
+
+
+@pytest.mark.parametrize("error", MET, ids=lambda error: str(error.orig))
+def test_who_meets_another_at_making_tables_tries_again(monkeypatch, tmp_path, error):
+    errors = iter([error, error])
+
+    def get_storage(url):
+        for one in errors:
+            raise one
+        return url
+
+    monkeypatch.setattr("nas.search.storage.optuna.storages.get_storage", get_storage)
+    monkeypatch.setattr("nas.search.storage.time.sleep", lambda _: None)
+    assert open_storage("postgresql://host/d", tmp_path) == "postgresql://host/d"
+
+
+def test_a_server_that_is_not_there_is_not_waited_for(monkeypatch, tmp_path):
+    def get_storage(url):
+        raise OperationalError("SELECT 1", {}, Exception("could not connect to server"))
+
+    monkeypatch.setattr("nas.search.storage.optuna.storages.get_storage", get_storage)
+    monkeypatch.setattr("nas.search.storage.time.sleep", lambda _: pytest.fail("waited"))
+    with pytest.raises(ValueError, match="could not connect to server"):
+        open_storage("postgresql://host/d", tmp_path)
+
+
+def test_many_open_one_new_database_at_once(tmp_path):
+    start, opened = threading.Barrier(8), []
+
+    def open_it():
+        start.wait()
+        opened.append(open_storage(f"sqlite:///{tmp_path}/new.db", tmp_path).get_all_studies())
+
+    threads = [threading.Thread(target=open_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == [[]] * 8

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -27,6 +28,9 @@ from nas.search import study as search
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
 from nas.search.bench import weights_path
+from nas.search.schema import baselines_of
+from nas.search.schema import limits_of
+from nas.search.schema import memory_of
 from nas.search.storage import JOURNAL
 from nas.search.storage import here
 from nas.search.storage import lock_folder
@@ -35,6 +39,7 @@ from nas.spaces import sample
 from nas.training.assess import MEASURED
 from nas.training.assess import Candidate
 from nas.training.assess import assess
+from nas.training.baselines import error_ceiling
 from nas.training.loop import Diverged
 from tests.small_search import elsewhere
 from tests.small_search import evaluated
@@ -100,7 +105,8 @@ def test_a_search_trains_as_many_as_asked_and_records_every_number(plan):
         assert trial.user_attrs["key"] == candidate.key
         assert trial.user_attrs["host"] == here()
         names = {name for name in trial.user_attrs if not name.endswith(("_low", "_high"))}
-        assert names == {"key", "host", "weights_sha256", *costs, *MEASURED}
+        by_class = {f"class_error_{name}" for name in plan.data.members.classes}
+        assert names - {"never_predicted"} == {"key", "host", "weights_sha256", *costs, *MEASURED, *by_class}
         priced = plan.prices(candidate.architecture)
         for name in costs:
             assert trial.user_attrs[name] == priced[name].value
@@ -110,7 +116,8 @@ def test_a_search_trains_as_many_as_asked_and_records_every_number(plan):
             assert low < high
         assert "macs_low" not in trial.user_attrs  # counted, not estimated
         assert trial.values == [trial.user_attrs[name] for name in plan.config.objectives]
-        assert trial.constraints == {}
+        assert trial.constraints.keys() == {"peak_ram_kib", "flash_kib"}
+        assert max(trial.constraints.values()) < 0
         assert weights_path(plan.folder, candidate.key).exists()
     assert len({trial.user_attrs["key"] for trial in trained}) == len(trained)
     assert study.metric_names == list(plan.config.objectives)
@@ -164,7 +171,9 @@ def test_a_trained_trial_has_exactly_the_constraints_of_the_budgets(plan, monkey
     trained = complete(study)
     assert len(trained) == 8
     for trial in trained:
-        assert trial.constraints == {name: trial.user_attrs[name] - limit for name, limit in budgets.items()}
+        limits = {**budgets, "peak_ram_kib": 1024.0}  # what the device has
+        excess = {name: trial.user_attrs[name] / limit - 1 for name, limit in limits.items()}
+        assert trial.constraints == pytest.approx(excess)
         assert trial.constraints["flash_kib"] <= 0
     infeasible = {trial.number for trial in trained if trial.user_attrs["leakage"] > 0.6}
     assert infeasible
@@ -182,10 +191,76 @@ def test_what_is_over_budget_is_pruned_with_its_costs_and_the_reason(plan, monke
         assert flash_kib > limit
         assert trial.user_attrs["rejected"] == f"over budget: flash_kib {flash_kib:.4g} > {limit:.4g}"
         assert trial.values is None
-        assert trial.constraints == {"flash_kib": flash_kib - limit}
+        assert trial.constraints["flash_kib"] == pytest.approx(flash_kib / limit - 1)
+        assert trial.constraints["peak_ram_kib"] < 0
         assert not set(MEASURED) & set(trial.user_attrs)
         assert trial.user_attrs["key"] not in asked
     assert states(study) == {"COMPLETE": 8, "PRUNED": len(pruned)}
+
+
+def test_what_exceeds_the_devices_memory_is_not_trained_and_the_reason_is_said(plan, tmp_path, monkeypatch):
+    asked = without_training(monkeypatch)
+    small = dataclasses.replace(plan.device, name="small", flash_kib=median_cost(plan, "flash_kib"))
+    study = run_here(dataclasses.replace(plan, device=small))
+    pruned = study.get_trials(states=(TrialState.PRUNED,))
+    assert pruned
+    assert len(asked) == plan.config.trials
+    for trial in pruned:
+        assert trial.user_attrs["flash_kib"] > small.flash_kib
+        assert trial.user_attrs["rejected"].endswith(f" (small has {small.flash_kib:,.10g} KiB of flash)")
+        assert trial.constraints["flash_kib"] > 0
+    beyond = with_settings(elsewhere(dataclasses.replace(plan, device=small), tmp_path / "b"), device_limits=False)
+    study = run_here(beyond)
+    assert states(study) == {"COMPLETE": plan.config.trials}
+    assert all(trial.constraints == {} for trial in study.get_trials())
+    assert limits_of(study.user_attrs) == ()
+    assert [limit.value for limit in memory_of(study.user_attrs)] == [1024.0, small.flash_kib]
+
+
+def test_what_errs_more_than_the_ceiling_is_trained_counted_and_no_failure(plan, monkeypatch):
+    without_training(monkeypatch)
+    study = run_here(with_settings(plan, error_ceiling=True, trials=8))
+    (ceiling,) = [limit for limit in limits_of(study.user_attrs) if limit.metric == "error"]
+    assert ceiling == error_ceiling(baselines_of(study.user_attrs))
+    assert states(study) == {"COMPLETE": 8}
+    for trial in study.get_trials():
+        assert trial.constraints["error"] == pytest.approx(trial.user_attrs["error"] / ceiling.value - 1)
+    useful = {trial.number for trial in study.get_trials() if trial.user_attrs["error"] <= ceiling.value}
+    assert 0 < len(useful) < 8
+    assert {trial.number for trial in study.best_trials} <= useful
+
+
+def test_a_budget_on_the_error_takes_the_place_of_the_ceiling(plan, monkeypatch):
+    without_training(monkeypatch)
+    study = open_study(with_settings(plan, error_ceiling=True, budgets={"error": 0.9}))
+    assert [(limit.kind, limit.value) for limit in limits_of(study.user_attrs) if limit.metric == "error"] == [
+        ("budget", 0.9)
+    ]
+
+
+def test_a_study_goes_on_with_the_limits_it_was_started_with(plan, monkeypatch):
+    without_training(monkeypatch)
+    open_study(with_settings(plan, trials=1))
+    monkeypatch.setattr("nas.search.storage.train_baselines", None)  # they are not trained again
+    study = run_here(with_settings(plan, trials=3))
+    assert states(study) == {"COMPLETE": 3}
+    with pytest.raises(ValueError, match="error_ceiling: was False, now True"):
+        open_study(with_settings(plan, error_ceiling=True))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_samplers_keep_to_the_ceiling(plan, monkeypatch, sampler):
+    """The first layer's width decides the made-up error, and wide ones cost more: without a limit narrow ones win."""
+
+    def evaluate(_plan, _bench, candidate):
+        wide = candidate.architecture.kernels[0].channels
+        return evaluated(candidate.key, error=Estimate.exact(1 - wide / 256))
+
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.study.evaluate", evaluate)
+    plan = with_settings(plan, objectives=("params",), trials=60, sampler=sampler, error_ceiling=True)
+    late = [trial.params["layer1_width"] for trial in complete(run_here(plan))[30:]]
+    assert np.mean([width == 256 for width in late]) > 0.4  # the ceiling is below 0.5; one in five by chance
 
 
 def test_a_value_at_the_limit_is_within_the_budget(three, monkeypatch):

@@ -124,7 +124,9 @@ def test_the_error_is_that_of_the_validation_records():
     turned = Records(data.validation.features, np.where(guesses == 0, 1, 0), CLASSES)
     other = assess(candidate(LONG), bench_of(sets(validation=turned)))
     assert other.measures["error"].value == 1.0
-    for name in set(MEASURED) - {"error"}:
+    of_validation = {"error", "balanced_error", "rarest_class_error"}
+    assert {other.measures[name].value for name in of_validation} == {1.0}
+    for name in set(MEASURED) - of_validation:
         assert other.measures[name] == found.measures[name]
 
 
@@ -148,10 +150,11 @@ def test_the_bank_reaches_the_attack():
 
 def test_every_measure_has_its_interval():
     measures = assess(candidate(), bench_of()).measures
-    assert tuple(measures) == MEASURED
+    by_class = {f"class_error_{name}" for name in CLASSES}
+    assert measures.keys() == {*MEASURED, *by_class}
     assert measures["trainings"] == Estimate.exact(1)  # counted, not estimated
     for name, estimate in measures.items():
-        if name == "trainings":
+        if name == "trainings" or name in by_class:
             continue
         assert estimate.low < estimate.high, name
         assert estimate.high - estimate.low < 0.9, name
@@ -205,6 +208,7 @@ def test_two_candidates_do_not_share_their_random_numbers():
     [
         {"recipe": replace(RECIPE, epochs=3)},
         {"recipe": replace(RECIPE, learning_rate=1e-4)},
+        {"recipe": replace(RECIPE, class_weights="balanced")},
         {"layer1_width": 16},
         {"first_bits": 8},
     ],
@@ -212,6 +216,37 @@ def test_two_candidates_do_not_share_their_random_numbers():
 )
 def test_what_is_trained_is_in_the_key(change):
     assert candidate(**change).key != candidate().key
+
+
+def test_a_setting_that_was_added_leaves_earlier_keys_alone():
+    """These keys were written by the version before class weights."""
+    space = mlp.make_space((6,), 3)
+    architecture = space.decode(space.reference)
+    assert Candidate(architecture, Recipe()).key == "4dfb7cdf873ad792"
+    changed = Recipe(epochs=7, optimizer="sgd")
+    assert Candidate(architecture, changed, "relaxloss", {"alpha": 0.5}).key == "4f62ab16894942d2"
+    spec = BankSpec(SimpleNamespace(fingerprint="f"), architecture, Recipe(), 2, 3)
+    assert "class_weights" not in spec.what
+    assert replace(spec, recipe=Recipe(class_weights="balanced")).what != spec.what
+
+
+def test_the_classes_never_predicted_are_told():
+    turned = Records(sets().validation.features, np.arange(21) % 2, CLASSES)
+    found = assess(candidate(), bench_of(sets(validation=turned)))
+    with torch.no_grad():
+        named = set(found.network(torch.from_numpy(turned.features)).argmax(1).tolist())
+    assert set(found.never_predicted) == {0, 1} - named
+
+
+def test_the_classes_asked_for_reach_the_measures():
+    many = tuple(f"n{n}" for n in range(30))
+    data = sets(
+        **{name: Records(part.features, part.labels, many) for name, part in vars(sets()).items() if name in SIZES}
+    )
+    space = mlp.make_space((4,), 30)
+    plain = Candidate(space.decode(space.reference), RECIPE)
+    measures = assess(plain, bench_of(data, named=frozenset(["class_error_n1"]))).measures
+    assert [name for name in measures if name.startswith("class_error")] == ["class_error_n1"]
 
 
 def test_the_defence_is_in_the_key():

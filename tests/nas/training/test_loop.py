@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import chain
 
@@ -13,6 +15,7 @@ from nas.base import plugins
 from nas.training import loop as training
 from nas.training.loop import Diverged
 from nas.training.loop import TrainSetup
+from nas.training.loop import class_weights
 from nas.training.loop import descend
 from nas.training.loop import logits_of
 from nas.training.loop import outputs_of
@@ -114,6 +117,63 @@ def test_label_smoothing_is_part_of_the_loss():
     # Szegedy et al. (2016): 0.7 on the class and 0.1 more on each of three
     by_hand = -(0.8 * log_probabilities[0] + 0.1 * log_probabilities[1] + 0.1 * log_probabilities[2])
     assert setup.loss(logits, label).item() == pytest.approx(by_hand.item(), rel=1e-6)
+
+
+BALANCED = Recipe(class_weights="balanced")
+
+
+def test_balanced_weights_give_each_class_that_occurs_the_same_voice():
+    labels = torch.tensor([0] * 6 + [1] * 2 + [3])
+    found = class_weights(BALANCED, labels, 4)
+    # n over the number of classes and the count of each: 9 / (3 * 6), 9 / (3 * 2), and none for what does not occur.
+    assert found.tolist() == pytest.approx([0.5, 1.5, 0.0, 3.0])
+    assert found[labels].mean() == pytest.approx(1.0)
+    assert class_weights(Recipe(), labels, 4) is None
+    assert class_weights(BALANCED, torch.rand(9, 4), 4) is None  # soft targets are of no class
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_each_records_loss_counts_what_its_class_does(smoothing):
+    features, _ = vectors(records=9)
+    labels = torch.tensor([0] * 6 + [1] * 3)
+    setup = plain_setup(vector_network(), features, labels, replace(BALANCED, label_smoothing=smoothing), 0)
+    logits = torch.randn(9, 3, generator=torch.Generator().manual_seed(1))
+    each = [
+        functional.cross_entropy(one[None], label[None], label_smoothing=smoothing)
+        for one, label in zip(logits, labels, strict=True)
+    ]
+    by_hand = sum(loss * (0.75 if label == 0 else 1.5) for loss, label in zip(each, labels, strict=True)) / 9
+    assert setup.loss(logits, labels).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    # A batch without the rare class is worth less than one with it: the mean over all batches is the weighted loss.
+    halves = [setup.loss(logits[rows], labels[rows]) * len(rows) for rows in (torch.arange(6), torch.arange(6, 9))]
+    assert (sum(halves) / 9).item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_weights_are_those_of_the_records_that_are_trained_on():
+    features, _ = vectors(records=8)
+    first = plain_setup(vector_network(), features, torch.tensor([0] * 4 + [1] * 4), BALANCED, 0)
+    second = plain_setup(vector_network(), features, torch.tensor([0] * 7 + [1]), BALANCED, 0)
+    logits, targets = torch.zeros(1, 3), torch.tensor([1])
+    assert second.loss(logits, targets).item() == pytest.approx(4 * first.loss(logits, targets).item())
+
+
+def test_a_class_without_records_trains_to_finite_weights():
+    features, _ = vectors()
+    labels = torch.arange(50) % 2  # of three
+    assert torch.isfinite(weights(trained(data=(features, labels), class_weights="balanced"))).all()
+
+
+def test_a_rare_class_is_predicted_with_balanced_weights_and_not_without():
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.arange(400) % 50 == 0).long()
+    features = torch.randn(400, 6, generator=generator)
+    features[labels == 1, 0] += 1.5
+    recipe = {"epochs": 15, "batch_size": 64, "learning_rate": 0.01}
+    found = [
+        int((logits_of(trained(data=(features, labels), class_weights=given, **recipe), features).argmax(1) == 1).sum())
+        for given in ("none", "balanced")
+    ]
+    assert found[0] < 8 <= 20 < found[1]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -271,6 +331,32 @@ def test_images_are_trained_channels_last(monkeypatch):
     kernels = [parameter for parameter in network.parameters() if parameter.ndim == 4 and parameter.shape[1] > 1]
     assert kernels
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+SHORTCUT = """
+import sys
+import torch
+from nas.training.loop import plain_setup, train
+from nas.training.recipe import Recipe
+from search_spaces.graph.builder import GraphBuilder
+
+torch.set_num_threads(1)
+bits, augment = int(sys.argv[1]), sys.argv[2]
+graph = GraphBuilder((3, 96, 96))
+x = graph.conv(0, 8, kernel=(3, 3), padding=(1, 1))
+x = graph.conv(x, 8, kernel=(1, 1), stride=(2, 2), weight_bits=bits)
+graph.linear(graph.flatten(graph.pool(x, "avg", kernel=(48, 48), stride=(48, 48))), 3)
+features = torch.randn(128, 3, 96, 96)
+recipe = Recipe(epochs=2, batch_size=64, augment=augment)
+train(plain_setup(graph.architecture("example", {}), features, torch.arange(128) % 3, recipe, seed=0))
+"""
+
+
+@pytest.mark.parametrize(("bits", "augment"), [(32, "none"), (4, "none"), (32, "flip-crop")])
+def test_a_strided_shortcut_does_not_kill_the_process(bits, augment):
+    """Which it did on CPUs with AVX-512, in the backward pass; a mirrored batch brings its own layout."""
+    ended = subprocess.run([sys.executable, "-c", SHORTCUT, str(bits), augment], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def test_flip_crop_mirrors_and_shifts_by_an_eighth_at_most():

@@ -57,14 +57,26 @@ def every_operator():
     return graph.architecture("example", {})
 
 
+def strided_shortcut():
+    """A residual block of stride 2, whose shortcut is a 1x1 convolution that skips every other position."""
+    graph = GraphBuilder((2, 8, 8))
+    x = graph.activation(graph.norm(graph.conv(0, 4, kernel=(3, 3), padding=(1, 1))))
+    main = graph.norm(graph.conv(x, 8, kernel=(3, 3), stride=(2, 2), padding=(1, 1)))
+    x = graph.activation(graph.add(main, graph.conv(x, 8, kernel=(1, 1), stride=(2, 2))))
+    graph.linear(graph.flatten(graph.pool(x, "avg", kernel=(4, 4), stride=(4, 4))), CLASSES, bias=True)
+    return graph.architecture("example", {})
+
+
 CANDIDATES = {
     "float": Candidate(plain(), Recipe(epochs=2, batch_size=8)),
     "every operator": Candidate(every_operator(), Recipe(epochs=2, batch_size=8)),
     **{f"{bits} bits": Candidate(plain(bits, bits), Recipe(epochs=2, batch_size=8)) for bits in (8, 4, 2, 1)},
+    "strided shortcut": Candidate(strided_shortcut(), Recipe(epochs=2, batch_size=8)),
     "learned ranges": Candidate(plain(4, 4, "learned"), Recipe(epochs=2, batch_size=8)),
     "sgd": Candidate(plain(), Recipe(epochs=2, batch_size=8, optimizer="sgd", weight_decay=0.1)),
     "flip-crop": Candidate(plain(), Recipe(epochs=2, batch_size=8, augment="flip-crop")),
     "dropout and smoothing": Candidate(plain(), Recipe(epochs=2, batch_size=8, dropout=0.5, label_smoothing=0.2)),
+    "balanced classes": Candidate(plain(), Recipe(epochs=2, batch_size=8, class_weights="balanced")),
     **{
         f"defence {name}": Candidate(plain(4, 8), Recipe(epochs=2, batch_size=8), name, strongest_of(name))
         for name in DEFENCES

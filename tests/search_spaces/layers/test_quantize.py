@@ -175,6 +175,26 @@ def test_one_bit_convolution_equals_xnor_popcount_bit_for_bit(data):
         assert np.array_equal(output.detach().numpy(), reference)
 
 
+@pytest.mark.parametrize("weight_bits", [32, 4])
+@pytest.mark.parametrize(("kernel", "is_copied"), [((1, 1), True), ((1, 3), True), ((3, 3), False)])
+def test_a_kernel_smaller_than_its_step_computes_channel_by_channel(monkeypatch, weight_bits, kernel, is_copied):
+    """With either tensor in `channels_last` the backward pass may write beyond its memory."""
+    layer = QuantConv2d(8, 8, kernel, stride=(2, 2), weight_bits=weight_bits).to(memory_format=torch.channels_last)
+    images = torch.randn(2, 8, 6, 6).to(memory_format=torch.channels_last)
+    plain = functional.conv2d
+    seen = []
+
+    def watched(input, weight, *rest):
+        seen.append((input.stride(), weight.stride()))
+        return plain(input, weight, *rest)
+
+    monkeypatch.setattr(functional, "conv2d", watched)
+    layer(images).sum().backward()
+    rows = images.contiguous().stride(), torch.empty(8, 8, *kernel).stride()
+    assert (seen == [rows]) == is_copied
+    assert layer.weight.grad.abs().sum() > 0
+
+
 @FEW
 @given(features=st.integers(1, 70), outputs=st.integers(1, 9), bias=st.booleans(), seed=st.integers(0, 99))
 def test_one_bit_linear_equals_xnor_popcount_bit_for_bit(features, outputs, bias, seed):

@@ -67,6 +67,16 @@ def test_numbers_that_are_all_different_or_follow_the_rows_tell_records_apart():
     assert named(found, "--drop-column time --drop-column back")
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_persons_in_blocks_of_rows_are_asked_for_as_groups(ordered):
+    person = np.repeat(RNG.permutation(60), 5)
+    found = asked(person=Values(person.astype(float), ordered), size=NOISE)
+    assert named(found, "--group-column person")
+    assert (found.left_out, found.telling) == ((), ())
+    person[0] = person[-1]
+    assert not named(asked(person=Values(person.astype(float), ordered), size=NOISE), "--group-column")
+
+
 @pytest.mark.parametrize("codes", [[0, 1, 2], [2, 0, 1], [7, -3, 2.5]])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_the_label_in_another_form_is_left_out(codes, ordered):
@@ -127,10 +137,9 @@ def test_a_column_that_only_one_class_has_is_warned_of():
 
 
 def test_few_records_determine_nothing():
-    # Ten records of two classes: a column of eight values is pure by chance in one case of four.
+    # Ten records of two classes: two pairs of equal values are pure by chance in one case of four.
     labels = np.array([0, 1] * 5)
-    values = [0, 1, 0, 1, 2, 3, 4, 5, 6, 7]
-    assert asked(labels, ("a", "b"), size=np.array(values)[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]).notes == ()
+    assert asked(labels, ("a", "b"), size=[0, 1, 0, 1, 2, 3, 4, 7, 6, 5], copy=[0, 1] * 5).notes == ()
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,14 @@ def test_names_and_free_text_are_left_out_and_said():
     assert sentences(findings, 41, ()) == ["left out as names or free text, of which most occur once: 'x'"]
 
 
+@pytest.mark.parametrize("form", ["{}%", "${},000", "{} kg", "{}.5 €"])
+def test_numbers_with_units_are_left_out_with_the_remedy(form):
+    column, findings = kind([form.format(number) for number in range(40)])
+    assert column is None
+    (said,) = sentences(findings, 40, ())
+    assert said.startswith(f"left out as numbers with units: 'x', such as '{form.format(0)}'; write them bare")
+
+
 def test_the_rarest_of_many_levels_share_one():
     cells = [f"town {number % 150}" for number in range(600)] + ["town 149", "town 148"]
     column, findings = kind(cells)

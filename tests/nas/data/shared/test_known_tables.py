@@ -30,6 +30,15 @@ def said(records: Records, *words: str) -> bool:
     return any(all(word in note for word in words) for note in records.notes)
 
 
+def searched(nas, records_path, folder, *more):
+    """A tiny search of a file, by one command."""
+    few = ("--members", "30", "--references", "2", "--trials", "2", "--epochs", "1", "--workers", "1")
+    runs = ("--runs", folder, "--name", "tiny")
+    result = nas("search", "--dataset", "csv", "--data-path", records_path, *few, *runs, *more)
+    assert result.code == 0, result.err
+    return result
+
+
 def iris(rng):
     species = np.repeat(["Iris-setosa", "Iris-versicolor", "Iris-virginica"], 50)
     centre = np.repeat([[5.0, 3.4, 1.5, 0.2], [5.9, 2.8, 4.3, 1.3], [6.6, 3.0, 5.5, 2.0]], 50, axis=0)
@@ -59,7 +68,7 @@ def test_iris_as_uci_has_it_without_a_header(tmp_path):
         load_records(Source("csv", path, label_column="species"))
 
 
-def test_wine_quality_divided_by_semicolons(tmp_path):
+def test_wine_quality_divided_by_semicolons(tmp_path, nas, in_process):
     rng = np.random.default_rng(0)
     quality = rng.permutation(np.repeat([3, 4, 5, 6, 7, 8], [10, 20, 90, 80, 30, 12]))
     lines = [f"{rng.normal(8, 1):.1f};{rng.normal(0.5, 0.1):.2f};{q + rng.normal():.1f};{q}" for q in quality]
@@ -67,6 +76,7 @@ def test_wine_quality_divided_by_semicolons(tmp_path):
     records = loaded(tmp_path / "wine.csv", label_column="quality")
     assert [column.name for column in records.columns] == ["fixed acidity", "pH", "alcohol"]
     assert records.classes == tuple("345678")
+    searched(nas, tmp_path / "wine.csv", tmp_path / "runs", "--label-column", "quality", "--space", "mlp")
     with pytest.raises(ValueError, match="perhaps --label-column 'quality'"):
         load_records(Source("csv", tmp_path / "wine.csv"))
 
@@ -164,7 +174,7 @@ def pixels(rng, count):
     return [",".join(map(str, [number % 10, *rng.integers(0, 256, 784)])) for number in range(count)]
 
 
-def test_mnist_as_kaggle_has_it(tmp_path):
+def test_mnist_as_kaggle_has_it(tmp_path, nas, in_process):
     path = tmp_path / "train.csv"
     header = ",".join(["label", *(f"pixel{number}" for number in range(784))])
     path.write_text("\n".join([header, *pixels(np.random.default_rng(0), 120)]))
@@ -175,6 +185,7 @@ def test_mnist_as_kaggle_has_it(tmp_path):
     assert np.array_equal(records.features[0].ravel(), first)
     assert records.columns == ()
     assert records.arrangement.shape == (784,)
+    searched(nas, path, tmp_path / "runs", "--record-shape", "1,28,28", "--space", "mlp")
     assert np.array_equal(records.arrangement.apply(first[None])[0], records.features[0])
 
 

@@ -118,6 +118,15 @@ def test_a_name_that_is_there_twice_is_numbered(read):
     assert len(set(unique_names(["a"] * 3000)[0])) == 3000
 
 
+@pytest.mark.parametrize("content", ["a,label,\n1,x\n2,y\n", "a,label\n1,x,\n2,y,\n", "a,label,\n1,x,\n2,y,\n"])
+def test_a_separator_at_the_end_of_lines_is_no_column(read, content):
+    table = read(content)
+    assert [row[:2] for row in cells(table)] == [[1, "x"], [2, "y"]]
+    assert table.frame.iloc[:, 2:].isna().all(axis=None)
+    with pytest.raises(ValueError, match=r"expected \d values in row 3"):
+        read(f"{content}1,x,3,4\n")
+
+
 def test_a_file_without_any_row_has_no_column(read):
     for content in (b"", b"\n\n"):
         with pytest.raises(ValueError, match="expected one column 'label'"):

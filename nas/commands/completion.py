@@ -1,0 +1,67 @@
+"""What a shell completes: names of plug-ins, devices and runs, found by looking at files and importing none of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import typer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def plugins_in(package: str, function: str) -> list[str]:
+    """List the plug-ins of a package: its files that define a function.
+
+    >>> plugins_in("search_spaces", "make_space")
+    ['conv', 'mlp', 'nb201']
+    """
+    defines = re.compile(rf"^(?:def {function}\b|{function}\s*[:=])", re.MULTILINE)
+    files = (ROOT / package.replace(".", "/")).glob("*.py")
+    return sorted(path.stem for path in files if defines.search(path.read_text(encoding="utf-8")))
+
+
+def spaces(incomplete: str) -> list[str]:
+    """Complete the name of a search space."""
+    return _beginning(incomplete, plugins_in("search_spaces", "make_space"))
+
+
+def datasets(incomplete: str) -> list[str]:
+    """Complete the name of a data set."""
+    return _beginning(incomplete, plugins_in("nas.data", "load"))
+
+
+def attacks(incomplete: str) -> list[str]:
+    """Complete the name of an attack."""
+    return _beginning(incomplete, plugins_in("estimators.leakage.attacks", "attack"))
+
+
+def defences(incomplete: str) -> list[str]:
+    """Complete the last of several defences."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in _beginning(last, plugins_in("nas.defences", "defend"))]
+
+
+def devices(incomplete: str) -> list[str]:
+    """Complete the name of a device, a shipped one or one of the user's own."""
+    files = [*(ROOT / "estimators" / "devices").glob("*.toml"), *Path("devices").glob("*.toml")]
+    return _beginning(incomplete, sorted({path.stem for path in files}))
+
+
+def runs(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a run in the folder that `--runs` names."""
+    folder = Path(context.params.get("runs") or "runs")
+    return _beginning(incomplete, sorted(path.parent.name for path in folder.glob("*/config.toml")))
+
+
+def lists(incomplete: str) -> list[str]:
+    """Complete what `nas list` lists."""
+    from nas.commands.list import KNOWN
+    from nas.commands.list import RUNS
+
+    return _beginning(incomplete, [*KNOWN, RUNS])
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]

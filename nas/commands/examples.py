@@ -1,0 +1,35 @@
+"""Two or three lines for the end of each command's help, and for the generated reference."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "search": (
+        "nas search --dataset digits --space mlp --trials 30 --name example",
+        "nas search --dataset csv --data-path table.csv --budget latency_ms=5",
+        "nas search runs/example/config.toml --trials 60",
+    ),
+    "show": ("nas show example", "nas show example --json"),
+    "pick": (
+        "nas pick example",
+        "nas pick example --max latency_ms=10 --max leakage=0.55 --prefer error",
+        "nas pick example --number 12 --retrain-on-all",
+    ),
+    "audit": ("nas audit example", "nas audit example --pick 12"),
+    "export": ("nas export runs/example/picks/12", "nas export runs/example/picks/12-all --precision int8"),
+    "estimate": (
+        "nas estimate example:12",
+        "nas estimate --space conv --input-shape 3,32,32 --device all",
+        "nas estimate example:12 --by-layer --plot roofline.svg",
+    ),
+    "measure": ("nas measure runs/example/picks/12", "nas measure --space mlp --precision int8 --rounds 15"),
+    "calibrate": (
+        'nas calibrate --device pump --from measurements.csv --engine "TVM 0.15"',
+        "nas calibrate --device host",
+    ),
+    "list": ("nas list", "nas list devices --json", "nas list runs"),
+}
+
+
+def epilog(name: str) -> str:
+    """Return the examples of a command as the last lines of its help: the help breaks lines at empty ones alone."""
+    return "\n\n".join(["Examples:", *EXAMPLES[name]])

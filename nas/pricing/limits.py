@@ -1,0 +1,110 @@
+"""Upper limits of metrics, each with the reason for it: a user's budget, what a device has, the error's ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Annotated
+from typing import Literal
+
+from annotated_types import MaxLen
+from annotated_types import MinLen
+from pydantic import ConfigDict
+from pydantic import Strict
+from pydantic.dataclasses import dataclass
+
+from estimators.devices.device import Device
+from estimators.estimate import Estimate
+
+BUDGET: Literal["budget"] = "budget"
+DEVICE: Literal["device"] = "device"
+CEILING: Literal["ceiling"] = "ceiling"
+LOOK_BEYOND: Mapping[str, str] = {DEVICE: "--no-device-limits", CEILING: "--no-error-ceiling"}
+"""The flag that lifts the limits of a kind; a budget is lifted by not setting it."""
+MEMORIES: Mapping[str, tuple[str, str]] = {"peak_ram_kib": ("ram_kib", "RAM"), "flash_kib": ("flash_kib", "flash")}
+"""What a device file says it has: the cost metric, the file's key, the name of the memory."""
+# What a limit of 0 is divided by, to say how far a value is over it.
+SMALLEST = 1e-12
+
+
+# Not strict as a whole: a study holds limits as tables.
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class Limit:
+    """The highest value of a metric that a candidate may have.
+
+    Attributes:
+        metric: Its name.
+        value: The highest allowed value; a candidate that has it is within the limit.
+        reason: Where the limit comes from, in a few words.
+        kind: `budget` of the user's, `device` for its memory, `ceiling` for the default ceiling of the error.
+
+    >>> Limit("peak_ram_kib", 144.0, "stm32g0b1 has 144 KiB of RAM", DEVICE).told(533.4)
+    'peak_ram_kib 533.4 > 144 (stm32g0b1 has 144 KiB of RAM)'
+    """
+
+    metric: Annotated[str, MinLen(1), MaxLen(200)]
+    value: Annotated[float, Strict()]
+    reason: Annotated[str, MinLen(1), MaxLen(500)]
+    kind: Literal["budget", "device", "ceiling"]
+
+    def excess(self, value: float) -> float:
+        """Return by how much a value is over the limit, as a share of the limit; at most 0 within it."""
+        return (value - self.value) / max(abs(self.value), SMALLEST)
+
+    def told(self, value: float) -> str:
+        """Say that a value exceeds the limit, with the reason of a limit that the user did not set."""
+        because = "" if self.kind == BUDGET else f" ({self.reason})"
+        return f"{self.metric} {value:.4g} > {self.value:.4g}{because}"
+
+    @property
+    def bare(self) -> str:
+        """The limit as `--budget` would write it."""
+        return f"{self.metric}={self.value:.4g}"
+
+    @property
+    def line(self) -> str:
+        """Say what the limit is, why, and how to look beyond it."""
+        flag = LOOK_BEYOND.get(self.kind)
+        return f"limit {self.bare}: {self.reason}" + (f"; {flag} looks beyond" if flag else "")
+
+
+def budget_limits(budgets: Mapping[str, float]) -> tuple[Limit, ...]:
+    """Return the limits that a user sets."""
+    return tuple(Limit(metric, float(value), "your budget", BUDGET) for metric, value in budgets.items())
+
+
+def device_limits(device: Device) -> tuple[Limit, ...]:
+    """Return the limits that a device sets: the memory that its file says it has, none where it says nothing."""
+    return tuple(
+        Limit(metric, float(kib), f"{device.name} has {kib:,.10g} KiB of {what}", DEVICE)
+        for metric, (key, what) in MEMORIES.items()
+        if (kib := getattr(device, key)) is not None
+    )
+
+
+def merged(budgets: Iterable[Limit], others: Iterable[Limit]) -> tuple[Limit, ...]:
+    """Return one limit for each metric.
+
+    A budget takes the place of the error's ceiling, which is a guess at what the user wants. It takes the place of
+    what a device has only where it is lower: a higher one gives a chip no more memory.
+    """
+    found = {limit.metric: limit for limit in others}
+    for budget in budgets:
+        other = found.get(budget.metric)
+        if other is None or other.kind == CEILING or budget.value <= other.value:
+            found[budget.metric] = budget
+    return tuple(found.values())
+
+
+def exceeded(estimates: Mapping[str, Estimate], limits: Iterable[Limit]) -> list[Limit]:
+    """Return the limits that estimates exceed; a metric not estimated yet is passed over."""
+    return [limit for limit in limits if limit.metric in estimates and limit.excess(estimates[limit.metric].value) > 0]
+
+
+def misfits(estimates: Mapping[str, Estimate], device: Device) -> list[str]:
+    """Say which of a device's memories a network exceeds, and by how much; nothing where it fits."""
+    return [
+        f"does not fit: needs {estimates[limit.metric].value:,.1f} KiB of {MEMORIES[limit.metric][1]}, "
+        f"{device.name} has {limit.value:,.10g}"
+        for limit in exceeded(estimates, device_limits(device))
+    ]
