@@ -55,6 +55,8 @@ OPTIONAL = (
     "reference_recipe",
 )
 LEAST_DIMENSIONS, REFERENCE_AXES = 2, 3
+FIRST = 256
+"""Records that a network is asked about to see what it gives."""
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -231,6 +233,8 @@ def _bank(
     networks = [OnnxNetwork(existing(path, "an ONNX file")) for path in shadows]
     if "reference_logits" in arrays:
         logits = _given(arrays, "reference_logits", notes)
+        for network in networks:
+            _introduce(network, arrays)
     elif networks:
         logits = np.stack([_answers(arrays, "reference_logits", "features", network, notes) for network in networks])
     else:
@@ -258,10 +262,18 @@ def _population(arrays: Arrays, found: Numbered, network: OnnxNetwork | None, no
 def _answers(arrays: Arrays, given: str, asked: str, network: OnnxNetwork | None, notes: list[str]) -> NDArray[Any]:
     """Return the logits of the file, or ask the network for them."""
     if given in arrays:
+        if network is not None:
+            _introduce(network, arrays)
         return _given(arrays, given, notes)
     if network is None or asked not in arrays:
         raise ValueError(f"expected {given!r} in the .npz, or {asked!r} and an ONNX file; got {sorted(arrays)}")
     return network.query(arrays[asked])
+
+
+def _introduce(network: OnnxNetwork, arrays: Arrays) -> None:
+    """Let a network see unchanged records first, which decide how it is read, where their logits are given."""
+    if "features" in arrays:
+        network.query(arrays["features"][:FIRST])
 
 
 def _given(arrays: Arrays, name: str, notes: list[str]) -> NDArray[Any]:

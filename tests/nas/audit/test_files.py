@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto
 from onnx import helper
+from onnx import numpy_helper
 from scipy.special import expit
 from scipy.special import softmax
 
@@ -235,3 +237,30 @@ def test_a_network_among_the_files_of_its_references_is_refused_by_name(tmp_path
         ValueError, match=r"reference 1 \(.*s1\.onnx\), counted from 0, gives the network's own answers"
     ):
         audit_input.read(paths[0], tmp_path / "records.npz", paths[1:])
+
+
+def test_networks_see_unchanged_records_first_even_where_logits_are_given(tmp_path):
+    """An input of whole numbers takes rounded copies later, and one column is judged by many records."""
+    records = np.random.default_rng(0).integers(0, 200, (RECORDS, 6)).astype(np.float32)
+    weight = numpy_helper.from_array(np.random.default_rng(1).normal(0, 0.05, (6, 1)).astype(np.float32), "w")
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.UINT8, ("n", 6)),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", 1)),
+    ]
+    nodes = [helper.make_node("Cast", ["x"], ["f"], to=1), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    graph = helper.make_graph(nodes, "own", ends[:1], ends[1:], initializer=[weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    paths = [tmp_path / f"{name}.onnx" for name in ("own", "s0", "s1")]
+    for path in paths:
+        path.write_bytes(model.SerializeToString())
+    rng = np.random.default_rng(2)
+    changes = {"labels": np.arange(RECORDS) % 2, "logits": rng.normal(size=(RECORDS, 2)), "features": records}
+    files.write_arrays(tmp_path / "a.npz", **arrays(**changes, reference_logits=rng.normal(size=(2, RECORDS, 2))))
+    evidence = audit_input.read(paths[0], tmp_path / "a.npz", paths[1:]).evidence
+    for oracle in (evidence.oracle, *evidence.bank.oracles):
+        answers = oracle.query(records[:1] + 0.3)
+        np.testing.assert_allclose(answers, oracle.query(records[:1]))
+    scaled = {**changes, "features": records / 255, "reference_logits": None, "trained_on": None}
+    files.write_arrays(tmp_path / "a.npz", **arrays(**scaled))
+    with pytest.raises(ValueError, match="whole numbers from 0 to 255"):
+        audit_input.read(paths[0], tmp_path / "a.npz")
