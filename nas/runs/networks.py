@@ -169,9 +169,9 @@ def find_network(
     if text and Path(text).is_dir():
         folder = Path(text)
         architecture, network = read_pick(folder)
-        records = _records_of_run(folder.resolve().parent.parent)
+        calibration_and_check = _records_of_run(folder.resolve().parent.parent)
         is_retrained = RETRAINED_ON in files.read_json(folder / "architecture.json")
-        return UserNetwork(architecture, network, True, *records, is_retrained)
+        return UserNetwork(architecture, network, True, *calibration_and_check, is_retrained)
     architecture = read_architecture(text, space, input_shape, classes, runs)
     check_buildable(architecture)
     largest = max(op.size for op in architecture.ops)
