@@ -170,19 +170,6 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
-        "steps",
-        "How many steps does a training need on few records?",
-        "Ten random networks of the conv space on digits, each trained for every number of steps.",
-        {
-            "members": ("members", number),
-            "steps": ("steps", number),
-            "epochs": ("epochs", number),
-            "median_error": ("median error", rate),
-            "worst_quarter": ("error that three in four stay below", rate),
-            "best_error": ("best error", rate),
-        },
-    ),
-    Table(
         "screening",
         "How fast is a network priced?",
         "All cost metrics of one network, from its graph, beside one count by fvcore and by thop.",
