@@ -58,7 +58,7 @@ def _read(path: Path | None) -> Table:
         table = file.read()
         # The names that pandas left in the file would make an index of a column.
         names, twice = unique_names(table.column_names)
-        frame = table.replace_schema_metadata(None).rename_columns(names).to_pandas()
+        frame = table.rename_columns(names).to_pandas(ignore_metadata=True)
     except (*BROKEN, pa.ArrowException) as error:
         raise unreadable(path, EXPECTED, error) from None
     return Table(path, frame, lambda row: f"row {row + 1} of {path}", twice)

@@ -87,7 +87,7 @@ def test_a_level_that_is_called_other_is_the_shared_one():
     assert kind(cells)[0].levels.count(OTHER_LEVEL) == 1
 
 
-@pytest.mark.parametrize("cells", [["1", "2", "x", "4", "5"], [*map(str, range(95)), *"abcde"], [1, 2, "x", 4]])
+@pytest.mark.parametrize("cells", [["1", "2", "x", "4", "5"], [*map(str, range(95)), *"abcdefg"], [1, 2, "x", 4]])
 def test_a_text_among_numbers_is_refused_with_its_row_and_the_remedy(cells):
     strange = next(cell for cell in cells if isinstance(cell, str) and cell.isalpha())
     row = cells.index(strange) + 1

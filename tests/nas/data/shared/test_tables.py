@@ -154,8 +154,9 @@ def test_mistakes_in_a_test_file_are_named_with_their_file_and_row(load):
         load(frame_of(), other)
 
 
-def test_ids_that_go_on_in_the_test_file_are_numbers_of_records_too(load):
-    records = load(frame_of(200, number=np.arange(1, 201)), frame_of(50, number=np.arange(201, 251)))
+@pytest.mark.parametrize("first", [201, 1, 900])
+def test_ids_are_numbers_of_records_however_they_go_on_in_the_test_file(load, first):
+    records = load(frame_of(200, number=np.arange(1, 201)), frame_of(50, number=np.arange(first, first + 50)))
     assert [column.name for column in records.columns] == ["u", "v", "w"]
 
 
