@@ -218,6 +218,15 @@ def split(records: Records, *, seed: int, members: int | None = None) -> Splits:
     Raises:
         ValueError: If there are too few records or clusters for five sets, or for that many members.
     """
+    return _standardised(records, places(records, seed=seed, members=members))
+
+
+def places(records: Records, *, seed: int, members: int | None = None) -> list[Ints]:
+    """Return the places in `records` of those that `split` puts into each of `SETS`, in their order there.
+
+    Raises:
+        ValueError: As `split`.
+    """
     rng = np.random.default_rng(seed)
     clusters = clusters_of(records.features, records.groups)
     official = None if records.held_out is None or not records.held_out.any() else records.held_out
@@ -230,7 +239,7 @@ def split(records: Records, *, seed: int, members: int | None = None) -> Splits:
     if official is not None:
         rows.append(rng.permutation(np.flatnonzero(official)))
     _check_sets(records, rows)
-    return _standardised(records, rows)
+    return rows
 
 
 def _check_features(features: NDArray[Any], columns: Sequence[Column]) -> None:

@@ -12,6 +12,9 @@ before it, as an engine would; it stays where it follows none. Two precisions:
   calibration records show. Logits that no operator reads, and what a linear layer hands to a tanh or hardswish, stay in
   float.
 
+The first operators are the preprocessing that the network was trained behind: the file takes a user's records, in their
+own unit, type and order of axes. In int8 the standardised tensor is what is quantised.
+
 A tensor of fewer than 8 bits is a uint8 tensor whose integers are clipped to its levels: the same numbers, and the
 convolution before it still runs in integers. A sign is a comparison in float; the convolution before it is stored on so
 fine a scale that only its sign survives.
@@ -50,6 +53,10 @@ from nas.deploy.scales import folded_norms
 from nas.deploy.scales import quantizer_of
 from nas.deploy.scales import ranges_of
 from nas.deploy.scales import trained_scales
+from nas.preprocessing.preprocessing import PIXEL
+from nas.preprocessing.preprocessing import Preprocessing
+from nas.preprocessing.preprocessing import unchanged
+from nas.preprocessing.stored import to_json
 from nas.training.answers import answers_of
 from nas.training.loop import outputs_of
 from search_spaces.graph.architecture import Architecture
@@ -69,17 +76,24 @@ FUNCTIONS: Mapping[str, str] = {"relu": "Relu", "hardswish": "HardSwish", "tanh"
 WEIGHT_LIMIT, BIAS_LIMIT = 127, 2**30
 
 
-def to_onnx(architecture: Architecture, network: nn.Module, precision: str, records: Tensor) -> onnx.ModelProto:
-    """Write a network as an ONNX model: input `records` `(batch, *input_shape)`, output `logits` `(batch, classes)`.
+def to_onnx(
+    architecture: Architecture,
+    network: nn.Module,
+    precision: str,
+    records: Tensor,
+    preprocessing: Preprocessing | None = None,
+) -> onnx.ModelProto:
+    """Write a network as an ONNX model: input `records` `(batch, *shape)`, output `logits` `(batch, classes)`.
 
-    Further exits are outputs `logits_1`, `logits_2`, ..., in the order of `Architecture.outputs`.
+    The shape is that of the user's records (`Preprocessing.arrangement`), and so is the type. Further exits are outputs `logits_1`, `logits_2`, ..., in the order of `Architecture.outputs`.
 
     Args:
         architecture: The graph.
         network: What `search_spaces.network.build` made of it, trained, in eval mode.
         precision: `float32` or `int8`.
-        records: `(records, *input_shape)`, calibration records: they set the 8-bit ranges that training did not. Not
-            read for `float32`.
+        records: `(records, *input_shape)`, calibration records, standardised: they set the 8-bit ranges that training
+            did not. Not read for `float32`.
+        preprocessing: What the network was trained behind; None: it reads records as they are.
 
     Raises:
         ValueError: If the precision is unknown, the network is in train mode, there are no calibration records, or an
@@ -92,7 +106,12 @@ def to_onnx(architecture: Architecture, network: nn.Module, precision: str, reco
     scales = trained_scales(architecture, network)
     if precision == "int8":
         scales = all_scales(architecture, network, scales, ranges_of(architecture, network, records))
-    writer = _Writer(architecture, network, scales, integer=precision == "int8")
+    behind = preprocessing or unchanged(architecture.input_shape)
+    if behind.arrangement.input_shape != architecture.input_shape:
+        raise ValueError(
+            f"expected a preprocessing to records {architecture.input_shape}; got {behind.arrangement.input_shape}"
+        )
+    writer = _Writer(architecture, network, scales, behind, integer=precision == "int8")
     model: onnx.ModelProto = helper.make_model(
         writer.graph(),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -100,7 +119,7 @@ def to_onnx(architecture: Architecture, network: nn.Module, precision: str, reco
         producer_name="gecko-nas",
         producer_version=metadata.version("gecko-nas"),
     )
-    helper.set_model_props(model, _facts(architecture, precision))
+    helper.set_model_props(model, {**_facts(architecture, precision), **described(behind)})
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -162,9 +181,16 @@ class _Writer:
     """Writes nodes and constants; `names[i]` is the float tensor that holds the output of operator i."""
 
     def __init__(
-        self, architecture: Architecture, network: nn.Module, scales: Mapping[int, Scale], *, integer: bool
+        self,
+        architecture: Architecture,
+        network: nn.Module,
+        scales: Mapping[int, Scale],
+        behind: Preprocessing,
+        *,
+        integer: bool,
     ) -> None:
         self.architecture, self.network, self.scales, self.integer = architecture, network, scales, integer
+        self.behind = behind
         self.folded = folded_norms(architecture)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
@@ -177,14 +203,18 @@ class _Writer:
             self.names.append(self._rounded(index, self._computed(index, op)))
         if (answers := answers_of(self.network)) is not None:
             self._answered(answers)
-        shapes = {"records": self.architecture.input_shape}
+        shapes = {"records": self.behind.arrangement.shape}
         for place, index in enumerate(self.architecture.outputs):
             name = f"logits_{place}" if place else "logits"
             self._name(index, name, taken=shapes)
             shapes[name] = self.architecture.ops[index].shape
         nodes = _reaching(self.nodes, [*shapes][1:])
         read = {name for node in nodes for name in node.input}
-        ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", *s]) for n, s in shapes.items()]
+        kinds = {"records": helper.np_dtype_to_tensor_dtype(self.behind.input_type)}
+        ends = [
+            helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), ["batch", *shape])
+            for name, shape in shapes.items()
+        ]
         return helper.make_graph(
             nodes,
             self.architecture.space,
@@ -222,7 +252,7 @@ class _Writer:
         inputs = [self.names[source] for source in op.inputs]
         label = f"op{index}_{op.kind}"
         if op.kind == "input":
-            return "records"
+            return self._preprocessed("records")
         if op.kind in WEIGHTED:
             return self._weighted(index, op, label)
         if op.kind == "activation":
@@ -232,6 +262,25 @@ class _Writer:
         if op.kind == "pool":
             return self._pool(op, inputs[0], label)
         return self._plain(op, inputs, label)
+
+    def _preprocessed(self, name: str) -> str:
+        """Write what makes a user's record one that the network reads: `nas.preprocessing`, operation by operation."""
+        behind, kind = self.behind, self.behind.input_type
+        if list(behind.arrangement.axes) != sorted(behind.arrangement.axes):
+            name = self._node("Transpose", [name], "moved", perm=[0, *(axis + 1 for axis in behind.arrangement.axes)])
+        if tuple(behind.arrangement.shape[axis] for axis in behind.arrangement.axes) != behind.arrangement.input_shape:
+            shape = self._constant("record_shape", np.array([-1, *behind.arrangement.input_shape]))
+            name = self._node("Reshape", [name, shape], "reshaped")
+        if behind.pixels:
+            kind = np.dtype(np.float32)
+            name = self._node("Cast", [name], "pixels", to=TensorProto.FLOAT)
+            name = self._node("Div", [name, self._constant("pixel", np.float32(PIXEL))], "scaled")
+        if behind.mean.any() or (behind.deviation != 1).any():
+            shape = (1, -1) + (1,) * (len(behind.arrangement.input_shape) - 1)
+            for operator, values, label in (("Sub", behind.mean, "centred"), ("Div", behind.deviation, "standardised")):
+                constant = self._constant(f"{label}_by", values.astype(kind).reshape(shape))
+                name = self._node(operator, [name, constant], label)
+        return name if kind == np.float32 else self._node("Cast", [name], "single", to=TensorProto.FLOAT)
 
     def _plain(self, op: Op, inputs: list[str], label: str) -> str:
         plain = {"add": "Add", "concat": "Concat", "flatten": "Flatten", "zero": "Mul"}
@@ -402,6 +451,15 @@ def _per_channel(values: Floats, weight: Floats) -> Floats:
 
 def _array(tensor: Any) -> NDArray[Any]:
     return np.asarray(tensor.detach().cpu().contiguous().numpy())
+
+
+def described(behind: Preprocessing) -> dict[str, str]:
+    """Return the metadata that tell how a user's records are to be given, and what the answers mean; JSON each."""
+    if not behind.classes:
+        return {}
+    features = [name for column in behind.columns for name in column.features]
+    about = {"classes": behind.classes, "columns": features}
+    return {"preprocessing": to_json(behind)} | {name: json.dumps(value) for name, value in about.items() if value}
 
 
 def _facts(architecture: Architecture, precision: str) -> dict[str, str]:

@@ -14,6 +14,9 @@ from nas.base import files
 from nas.base import plugins
 from nas.base import sizes
 from nas.base.reading import parse_json
+from nas.base.reading import read_text
+from nas.preprocessing.preprocessing import Preprocessing
+from nas.preprocessing.stored import from_json
 from nas.runs.run import open_run
 from nas.search.study import WEIGHTS
 from nas.training.defence import deployed_network
@@ -101,6 +104,8 @@ def _task(written: dict[str, Any]) -> tuple[str, Shape, int, dict[str, Any]]:
     return space, tuple(shape), classes, params
 
 
+PREPROCESSING = "preprocessing.json"
+"""In the folder of a pick: what the network was trained behind."""
 RANDOM_RECORDS = 256
 VALUES_AT_ONCE = 2**26
 """Elements of one tensor over all random records together: large tensors are checked on fewer records."""
@@ -205,6 +210,28 @@ def read_pick(folder: Path) -> tuple[Architecture, Network]:
     except RuntimeError:
         raise ValueError(f"expected the weights of network {architecture.key} in {weights}; got others") from None
     return architecture, network.eval()
+
+
+def read_preprocessing(folder: Path, architecture: Architecture) -> Preprocessing:
+    """Read what a pick was trained behind.
+
+    Raises:
+        ValueError: If it is missing, as in a pick of an earlier version, or belongs to another network.
+    """
+    path = folder / PREPROCESSING
+    if not path.is_file():
+        raise ValueError(
+            f"expected what the network was trained behind in {path}; there is none, and without it records as a user "
+            "has them get wrong answers: pick the candidate again"
+        )
+    behind = from_json(read_text(path), str(path))
+    got = behind.arrangement.input_shape, len(behind.classes)
+    if got != (expected := (architecture.input_shape, architecture.num_classes)):
+        raise ValueError(
+            f"expected a preprocessing to records {expected[0]} of {expected[1]} classes in {path}; got {got[0]} and "
+            f"{got[1]}"
+        )
+    return behind
 
 
 def _defence_in(described: Path) -> tuple[str, Params]:

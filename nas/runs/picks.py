@@ -6,15 +6,17 @@ import shutil
 from pathlib import Path
 
 from nas.base import files
+from nas.preprocessing.stored import to_json
 from nas.runs import report
 from nas.runs.front_and_knee import Choice
+from nas.runs.networks import PREPROCESSING
 from nas.runs.run import Run
 from nas.search.storage import TASK
 from nas.search.study import WEIGHTS
 
 
 def write(run: Run, choice: Choice) -> Path:
-    """Write `architecture.json`, `weights.safetensors` and `card.md` under the run's folder.
+    """Write `architecture.json`, `weights.safetensors`, `preprocessing.json` and `card.md` under the run's folder.
 
     Weights that another machine trained may not be here; the candidate is then trained again from its own seed.
 
@@ -22,9 +24,11 @@ def write(run: Run, choice: Choice) -> Path:
         The folder written.
 
     Raises:
-        ValueError: If the weights that were measured are not here and cannot be trained again.
+        ValueError: If the weights that were measured are not here and cannot be trained again, or the data are not
+            those of the search.
     """
     trial, study = choice.trial, run.study
+    behind = run.data.preprocessing
     weights = run.weights(trial)
     target = run.folder / "picks" / str(trial.number)
     architecture = run.architecture(trial)
@@ -34,5 +38,7 @@ def write(run: Run, choice: Choice) -> Path:
     with weights.open("rb") as stream:
         files.write(target / "weights.safetensors", lambda out: shutil.copyfileobj(stream, out))
     files.write_json(target / "architecture.json", {**described, **defence, WEIGHTS: trial.user_attrs[WEIGHTS]})
-    files.write_text(target / "card.md", report.card(study, trial, choice.reason, run.config.device))
+    files.write_text(target / PREPROCESSING, to_json(behind))
+    card = report.card(study, trial, choice.reason, run.config.device)
+    files.write_text(target / "card.md", "\n".join([card, *report.how_to_ask(behind)]))
     return target

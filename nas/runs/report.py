@@ -16,7 +16,10 @@ from nas.base import plugins
 from nas.base.text import Row
 from nas.base.text import heading
 from nas.base.text import plain_table
+from nas.base.text import printable
 from nas.base.text import stacked
+from nas.preprocessing.columns import Column
+from nas.preprocessing.preprocessing import Preprocessing
 from nas.pricing.report import bits_of
 from nas.runs.front_and_knee import is_metric
 from nas.search.config import parse_config
@@ -128,6 +131,38 @@ def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> s
         "",
     ]
     return "\n".join(lines)
+
+
+def how_to_ask(behind: Preprocessing) -> list[str]:
+    """Write how a record is to be given to the exported network, and what its answers mean, in Markdown."""
+    shape = " x ".join(map(str, behind.arrangement.shape))
+    unit = "pixels from 0 to 255" if behind.pixels else "numbers in the unit of the data"
+    lines = [
+        "## What goes in, what comes out",
+        "",
+        f"Records as the data have them: {shape} {unit}, `{behind.input_type}`, not standardised: the exported file does",
+        "that itself, by mean and deviation of the members. `nas predict` reads a file of the same form as the data.",
+        "",
+    ]
+    if behind.columns:
+        lines += ["| column | read as | features |", "|---|---|---|", *map(_column, behind.columns), ""]
+    lines += ["| logit | class |", "|---|---|"]
+    lines += [f"| {place} | {_cell_of(name)} |" for place, name in enumerate(behind.classes)]
+    return [*lines, ""]
+
+
+def _column(column: Column) -> str:
+    read = f"less {column.origin:.17g}" if column.origin else "as it is"
+    if column.kind != "number":
+        read = "1 if the cell is this, else 0"
+    if column.fill is not None:
+        read += f"; a missing cell as {column.origin + column.fill:.6g}"
+    return f"| {_cell_of(column.name)} | {column.kind}, {read} | {', '.join(map(_cell_of, column.features))} |"
+
+
+def _cell_of(name: str) -> str:
+    """Write somebody's name into a cell of a table in Markdown."""
+    return "`" + printable(name).replace("\n", " ").replace("`", "'").replace("|", "\\|") + "`"
 
 
 def _is_number(value: object) -> bool:
