@@ -18,9 +18,9 @@ from report import write_results
 
 from nas.base import plugins
 from nas.data import digits
-from nas.deploy.onnx_file import AGREEMENT
+from nas.deploy.judging import AGREEMENT
+from nas.deploy.judging import agreement
 from nas.deploy.onnx_file import PRECISIONS
-from nas.deploy.onnx_file import agreement
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.timing import measure
 from nas.records import Source

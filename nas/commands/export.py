@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Annotated
+from typing import Any
 
 import typer
 
@@ -21,6 +22,10 @@ from nas.commands.options import say
 from nas.commands.options import shape
 from nas.commands.options import trust
 
+if TYPE_CHECKING:
+    from nas.deploy.deployed import Exported
+    from nas.deploy.judging import Judgement
+
 
 def export(
     architecture: Annotated[
@@ -32,13 +37,12 @@ def export(
     output: Annotated[
         Path | None, typer.Option(help="Folder for the files (default: the pick's folder, or the current one).")
     ] = None,
-    least: Annotated[
+    max_error_increase: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Smallest share of records that must get PyTorch's class (default: 0.99; random weights: 0).",
-        ),
+        typer.Option(help="Accepted rise of the error over the network's, on validation records (default: 0.02)."),
+    ] = None,
+    max_leakage_increase: Annotated[
+        float | None, typer.Option(help="Accepted rise of the loss AUC over the network's (default: 0.02).")
     ] = None,
     space: Space = "conv",
     input_shape: InputShape = None,
@@ -47,22 +51,48 @@ def export(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Write float32.onnx and int8.onnx. A file that does not agree with PyTorch is not written."""
+    """Write float32.onnx and int8.onnx. A file that errs or leaks more than its network is not written."""
     from nas.deploy.deployed import write
+    from nas.deploy.judging import TOLERANCE
+    from nas.deploy.judging import Tolerances
     from nas.runs.networks import find_network
 
     trust(plugin, space)
     chosen = precisions(precision)
+    tolerances = Tolerances(
+        error=TOLERANCE if max_error_increase is None else max_error_increase,
+        leakage=TOLERANCE if max_leakage_increase is None else max_leakage_increase,
+    )
     found = find_network(architecture, space, shape(input_shape), classes, runs)
     folder = output or (Path(architecture) if found.trained else Path())
     written = []
     for name in chosen:
-        exported = write(found, name, folder / f"{name}.onnx", least=least)
-        written.append({**asdict(exported), "path": str(exported.path)})
+        exported = write(found, name, folder / f"{name}.onnx", tolerances)
+        written.append(_file(exported))
         if not as_json:
-            agrees = f"{exported.agreement:.1%} of {len(found.check)} records get PyTorch's class"
+            told = _compared(exported.judgement, len(found.check))
             weights = "" if found.trained else "; random weights, for timing only"
-            say(f"written to {exported.path}: {exported.size_kib:,.1f} KiB, {agrees}{weights}")
+            say(f"written to {exported.path}: {exported.size_kib:,.1f} KiB, {told}{weights}")
     if as_json:
         about = {"key": found.architecture.key, "trained": found.trained, "records": len(found.check)}
         typer.echo(json.dumps({**about, "files": written}))
+
+
+def _file(exported: Exported) -> dict[str, Any]:
+    """Describe a file for JSON."""
+    from estimators.estimate import flat
+
+    about = {"path": str(exported.path), "precision": exported.precision, "size_kib": exported.size_kib}
+    return {**about, "agreement": exported.judgement.agreement, **flat(exported.judgement.estimates)}
+
+
+def _compared(found: Judgement, records: int) -> str:
+    """Say how a file differs from its network."""
+    told = f"{found.agreement:.1%} of {records} records get PyTorch's class"
+    for what, value, more in (
+        ("error", found.error, found.error_increase),
+        ("loss AUC", found.loss_auc, found.loss_auc_increase),
+    ):
+        if value is not None and more is not None:
+            told += f"; {what} {value.value:.3f}, {more.value:+.3f} ({more.low:+.3f} to {more.high:+.3f})"
+    return told

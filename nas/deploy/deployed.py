@@ -9,9 +9,12 @@ from pathlib import Path
 
 from estimators.devices.device import Device
 from estimators.estimate import Estimate
-from nas.deploy.onnx_file import AGREEMENT
+from nas.base import files
+from nas.deploy import judging
+from nas.deploy.judging import Judgement
+from nas.deploy.judging import Tolerances
+from nas.deploy.judging import Witnesses
 from nas.deploy.onnx_file import PRECISIONS
-from nas.deploy.onnx_file import export
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.timing import ROUNDS
 from nas.deploy.timing import Timing
@@ -20,6 +23,7 @@ from nas.pricing.price import screen
 from nas.runs.networks import UserNetwork
 from nas.training.answers import answering
 from nas.training.answers import answers_of
+from nas.training.loop import Labelled
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 
@@ -31,14 +35,14 @@ class Exported:
     Attributes:
         path: The file.
         precision: `float32` or `int8`.
-        agreement: Share of the check records for which it predicts PyTorch's class.
         size_kib: Size of the file, KiB.
+        judgement: How it differs from the network, on the same records.
     """
 
     path: Path
     precision: str
-    agreement: float
     size_kib: float
+    judgement: Judgement
 
 
 @dataclass(frozen=True)
@@ -61,31 +65,32 @@ class Compared:
         return None if self.predicted is None else self.predicted.value / self.timing.low - 1
 
 
-def write(found: UserNetwork, precision: str, path: Path, *, least: float | None = None) -> Exported:
-    """Write a network as an ONNX file; a trained one must agree with PyTorch on 99 % of the check records.
+def write(found: UserNetwork, precision: str, path: Path, tolerances: Tolerances | None = None) -> Exported:
+    """Write a network as an ONNX file, completely or not at all.
+
+    A trained network's file must be as good as the network (`nas.deploy.judging`). Of random weights nothing is judged.
 
     Args:
         found: The network.
         precision: `float32` or `int8`.
         path: The file.
-        least: Smallest share of records on which it must agree; None: 0.99 for trained weights, 0 for random ones.
+        tolerances: How much worse than the network it may be; None: the usual ones.
 
     Raises:
-        ValueError: If it does not agree; nothing is written.
+        ValueError: If it is worse; nothing is written.
     """
-    if least is None:
-        # Logits of random weights are too close together for 8 bits to keep their order.
-        least = AGREEMENT if found.trained else 0.0
-    share = export(
-        path,
-        found.architecture,
-        found.network,
-        precision,
-        calibration=found.calibration,
-        check=found.check,
-        least=least,
-    )
-    return Exported(path, precision, share, path.stat().st_size / 1024)
+    model = to_onnx(found.architecture, found.network, precision, found.calibration)
+    judgement = judging.judge(model, found.network, found.check, witnesses_of(found))
+    judging.check(judgement, precision, len(found.check), tolerances or Tolerances())
+    files.write(path, lambda stream: stream.write(model.SerializeToString()))
+    return Exported(path, precision, path.stat().st_size / 1024, judgement)
+
+
+def witnesses_of(found: UserNetwork) -> Witnesses | None:
+    """Return the records that a network's file is judged by; None of random weights."""
+    if found.labels is None or found.members is None or found.non_members is None:
+        return None
+    return Witnesses(Labelled(found.check, found.labels), found.members, found.non_members)
 
 
 def compare(

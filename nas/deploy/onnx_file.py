@@ -27,13 +27,11 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 from typing import TypeAlias
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 from onnx import helper
@@ -41,10 +39,8 @@ from onnx import numpy_helper
 from torch import Tensor
 from torch import nn
 
-from nas.base import files
 from nas.base.onnx_runtime import IR_VERSION
 from nas.base.onnx_runtime import OPSET
-from nas.base.onnx_runtime import session
 from nas.deploy.scales import SATURATING
 from nas.deploy.scales import Scale
 from nas.deploy.scales import all_scales
@@ -58,7 +54,6 @@ from nas.preprocessing.preprocessing import Preprocessing
 from nas.preprocessing.preprocessing import unchanged
 from nas.preprocessing.stored import to_json
 from nas.training.answers import answers_of
-from nas.training.loop import outputs_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
 from search_spaces.graph.architecture import groups_of
@@ -71,7 +66,6 @@ from search_spaces.layers.quantize import quantize_weight
 Floats: TypeAlias = NDArray[np.float64]
 
 PRECISIONS = ("float32", "int8")
-AGREEMENT = 0.99
 FUNCTIONS: Mapping[str, str] = {"relu": "Relu", "hardswish": "HardSwish", "tanh": "Tanh"}
 WEIGHT_LIMIT, BIAS_LIMIT = 127, 2**30
 
@@ -122,59 +116,6 @@ def to_onnx(
     helper.set_model_props(model, {**_facts(architecture, precision), **described(behind)})
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def agreement(model: onnx.ModelProto, network: nn.Module, records: Tensor) -> float:
-    """Return the share of records for which ONNX Runtime and PyTorch name the same class, at every exit.
-
-    Args:
-        model: What `to_onnx` wrote.
-        network: The network it was written from, in eval mode.
-        records: `(records, *input_shape)`, at least one.
-    """
-    engine = session(model)
-    parts = [engine.run(None, {"records": batch.cpu().numpy()}) for batch in torch.split(records, 64)]
-    ours = [np.concatenate(exit_parts).argmax(1) for exit_parts in zip(*parts, strict=True)]
-    theirs = [logits.argmax(1) for logits in outputs_of(network, records)]
-    return float(np.mean(np.all(np.equal(ours, theirs), axis=0)))
-
-
-def export(
-    path: Path,
-    architecture: Architecture,
-    network: nn.Module,
-    precision: str,
-    *,
-    calibration: Tensor,
-    check: Tensor,
-    least: float = AGREEMENT,
-) -> float:
-    """Write an ONNX file, completely or not at all, if it agrees with PyTorch.
-
-    Args:
-        path: The file.
-        architecture: The graph.
-        network: The trained network, in eval mode.
-        precision: `float32` or `int8`.
-        calibration: Records that set the 8-bit ranges.
-        check: Records to compare on; others than those of the calibration.
-        least: Smallest agreement accepted, as a share of the records.
-
-    Returns:
-        The agreement.
-
-    Raises:
-        ValueError: If the agreement is too small; nothing is written.
-    """
-    model = to_onnx(architecture, network, precision, calibration)
-    found = agreement(model, network, check)
-    if found < least:
-        raise ValueError(
-            f"expected the {precision} model to predict PyTorch's class for {least:.0%} of {len(check)} records; "
-            f"got {found:.1%}: the file is not written"
-        )
-    files.write(path, lambda stream: stream.write(model.SerializeToString()))
-    return found
 
 
 class _Writer:

@@ -16,10 +16,14 @@ from nas.base import sizes
 from nas.base.reading import parse_json
 from nas.base.reading import read_text
 from nas.preprocessing.preprocessing import Preprocessing
+from nas.preprocessing.preprocessing import unchanged
 from nas.preprocessing.stored import from_json
+from nas.records import Records
+from nas.runs.run import Run
 from nas.runs.run import open_run
 from nas.search.study import WEIGHTS
 from nas.training.defence import deployed_network
+from nas.training.loop import Labelled
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import Shape
@@ -119,15 +123,25 @@ class UserNetwork:
         architecture: The graph.
         network: The network, in eval mode.
         trained: Whether its weights are trained; if not, they are random, for timing only.
-        calibration: `(records, *input_shape)`, to set the 8-bit ranges.
-        check: `(records, *input_shape)`, to compare with PyTorch.
+        preprocessing: What it was trained behind; nothing, with random weights.
+        calibration: `(records, *input_shape)`, standardised, to set the 8-bit ranges.
+        check: `(records, *input_shape)`, as the data have them, to compare with PyTorch.
+        labels: `(records,)`, the classes of the check records; None with random weights.
+        members: What the network was trained on, as the data have it; None with random weights.
+        non_members: As many others, for the leakage; None with random weights.
+        device: Name of the run's device; None with random weights.
     """
 
     architecture: Architecture
     network: Network
     trained: bool
+    preprocessing: Preprocessing
     calibration: Tensor
     check: Tensor
+    labels: Tensor | None = None
+    members: Labelled | None = None
+    non_members: Labelled | None = None
+    device: str | None = None
 
 
 def find_network(
@@ -150,14 +164,44 @@ def find_network(
     if text and Path(text).is_dir():
         folder = Path(text)
         architecture, network = read_pick(folder)
-        return UserNetwork(architecture, network, True, *_records_of_run(folder.resolve().parent.parent))
+        behind = read_preprocessing(folder, architecture)
+        return network_of_run(_run_of(folder), architecture, network, behind)
     architecture = read_architecture(text, space, input_shape, classes, runs)
     check_buildable(architecture)
     largest = max(op.size for op in architecture.ops)
     count = max(1, min(RANDOM_RECORDS, VALUES_AT_ONCE // largest))
     shape = (2, count, *architecture.input_shape)
     records = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return UserNetwork(architecture, build(architecture, seed=seed).eval(), False, records[0], records[1])
+    behind = unchanged(architecture.input_shape)
+    return UserNetwork(architecture, build(architecture, seed=seed).eval(), False, behind, records[0], records[1])
+
+
+def network_of_run(run: Run, architecture: Architecture, network: Network, behind: Preprocessing) -> UserNetwork:
+    """Put together a trained network of a run and the run's records.
+
+    Args:
+        run: The run.
+        architecture: The graph of one of its candidates.
+        network: That candidate, in eval mode.
+        behind: What it was trained behind.
+
+    Raises:
+        ValueError: If the run's data cannot be read, or are not those of the search.
+    """
+    calibration = torch.from_numpy(run.data.reserve.features)  # members would mark the ranges
+    validation = _labelled(run.sets["validation"])
+    return UserNetwork(
+        architecture,
+        network,
+        True,
+        behind,
+        calibration=calibration,
+        check=validation.features,
+        labels=validation.labels,
+        members=_labelled(run.sets["members"]),
+        non_members=_labelled(run.sets["non_members"]),
+        device=run.config.device,
+    )
 
 
 def check_buildable(architecture: Architecture) -> None:
@@ -174,12 +218,16 @@ def check_buildable(architecture: Architecture) -> None:
     sizes.check_memory(4 * 4 * (weights + largest), "the network")
 
 
-def _records_of_run(folder: Path) -> tuple[Tensor, Tensor]:
-    """Return the run's reserve, to calibrate, and validation records, to check; members would mark the ranges."""
+def _run_of(pick: Path) -> Run:
+    """Return the run that a pick lies in."""
+    folder = pick.resolve().parent.parent
     if not (folder / "config.toml").is_file():
         raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no run in {folder}")
-    data = open_run(str(folder), folder.parent).data
-    return torch.from_numpy(data.reserve.features), torch.from_numpy(data.validation.features)
+    return open_run(str(folder), folder.parent)
+
+
+def _labelled(records: Records) -> Labelled:
+    return Labelled(torch.from_numpy(records.features), torch.from_numpy(records.labels))
 
 
 def read_pick(folder: Path) -> tuple[Architecture, Network]:

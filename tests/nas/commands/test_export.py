@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import onnx
 import pytest
 
 from estimators.devices.files import load_device
+from estimators.estimate import Estimate
 from nas.deploy import deployed as deploying
+from nas.deploy.judging import Judgement
 from nas.deploy.timing import Timing
+
+NONE = Estimate(0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,9 @@ def test_a_pick_is_exported_into_its_folder_with_its_agreement(nas, own_pick):
     lines = result.out.splitlines()
     for line, name in zip(lines, ("float32", "int8"), strict=True):
         assert line.startswith(f"written to {own_pick / name}.onnx: ")
-        assert line.endswith(" records get PyTorch's class")
+        more = r"[+-]0\.\d{3} \([+-]0\.\d{3} to [+-]0\.\d{3}\)"
+        told = rf"[\d.]+% of \d+ records get PyTorch's class; error 0\.\d{{3}}, {more}; loss AUC 0\.\d{{3}}, {more}"
+        assert re.fullmatch(told, line.partition(" KiB, ")[2])
         onnx.checker.check_model(onnx.load(own_pick / f"{name}.onnx"))
 
 
@@ -64,20 +71,49 @@ def test_one_precision_into_another_folder_as_json(nas, own_pick, tmp_path):
     assert (exported["path"], exported["precision"]) == (str(path), "int8")
     assert 0.99 <= exported["agreement"] <= 1
     assert exported["size_kib"] == path.stat().st_size / 1024
+    for name in ("error", "error_increase", "loss_auc", "loss_auc_increase"):
+        assert exported[f"{name}_low"] <= exported[name] <= exported[f"{name}_high"]
+    assert 0 <= exported["error"] <= 1
+    assert abs(exported["error_increase"]) <= 0.02
     assert not (own_pick / "float32.onnx").exists()
 
 
-def test_a_file_that_does_not_agree_is_refused_unless_told(nas, own_pick, monkeypatch):
-    monkeypatch.setattr("nas.deploy.onnx_file.agreement", lambda *_: 0.97)
+def test_a_file_that_errs_more_is_refused_and_the_flag_that_accepts_it_is_named(nas, own_pick, monkeypatch):
+    worse = Judgement(
+        0.99, Estimate(0.2, 0.1, 0.3), Estimate(0.05, 0.01, 0.1), Estimate(0.5, 0.4, 0.6), Estimate(0, 0, 0)
+    )
+    monkeypatch.setattr("nas.deploy.judging.judge", lambda *_: worse)
     result = nas("export", own_pick, "--precision", "int8")
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("nas: expected the int8 model to predict PyTorch's class for 99% of ")
-    assert result.err.endswith("got 97.0%: the file is not written\n")
+    assert re.fullmatch(
+        r"nas: expected the int8 file to err on at most 0\.02 more of \d+ validation records than the network "
+        r"\(--max-error-increase\); got 0\.050 \(0\.010 to 0\.100\): the file is not written\n",
+        result.err,
+    )
     assert not list(own_pick.glob("*.onnx"))
-    result = nas("export", own_pick, "--precision", "int8", "--least", "0.95")
+    result = nas("export", own_pick, "--precision", "int8", "--max-error-increase", "0.05")
     assert (result.code, result.err) == (0, "")
-    assert "97.0% of " in result.out
+    assert "error 0.200, +0.050 (+0.010 to +0.100); loss AUC 0.500, " in result.out
     assert [path.name for path in own_pick.glob("*.onnx")] == ["int8.onnx"]
+
+
+def test_a_file_that_leaks_more_is_refused_and_the_flag_that_accepts_it_is_named(nas, own_pick, monkeypatch):
+    worse = Judgement(
+        1.0, Estimate(0.2, 0.1, 0.3), Estimate(0, 0, 0), Estimate(0.6, 0.5, 0.7), Estimate(0.1, 0.01, 0.2)
+    )
+    monkeypatch.setattr("nas.deploy.judging.judge", lambda *_: worse)
+    result = nas("export", own_pick, "--precision", "int8")
+    assert (result.code, result.out) == (2, "")
+    assert "by at most 0.02 (--max-leakage-increase); got 0.100 (0.010 to 0.200)" in result.err
+    assert nas("export", own_pick, "--precision", "int8", "--max-leakage-increase", "0.1").code == 0
+
+
+@pytest.mark.parametrize("flag", ["--max-error-increase", "--max-leakage-increase"])
+def test_a_tolerance_that_is_none_is_refused(nas, own_pick, flag):
+    for value in ("nan", "-0.1", "2"):
+        result = nas("export", own_pick, flag, value)
+        assert (result.code, result.out) == (2, "")
+        assert result.err == f"nas: expected {flag} from 0 to 1; got {float(value)}\n"
 
 
 def test_random_weights_are_said_to_be_random(nas, tmp_path, monkeypatch):

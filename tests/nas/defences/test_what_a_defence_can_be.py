@@ -342,7 +342,7 @@ def test_rounded_confidences_go_from_the_search_to_the_exported_file(rounded_run
     assert report.row(study, trial)["defence_parameters"] == {"digits": 1}
     found = find_network(str(folder), "mlp", None, None, plan.folder.parent)
     exported = write(found, "float32", folder / "float32.onnx")
-    assert exported.agreement > 0.99
+    assert exported.judgement.agreement > 0.99
     features = plan.data.validation.features[:50]
     answered = np.exp(of_onnx(exported.path).query(features))
     np.testing.assert_allclose(answered, answered.round(1), atol=1e-5)

@@ -17,6 +17,7 @@ from nas.runs import networks
 from nas.runs.networks import read_architecture
 from nas.runs.networks import read_pick
 from nas.training.answers import answering
+from search_spaces.network import build
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +45,20 @@ def test_a_pick_is_found_with_its_weights_and_its_runs_records(pick):
     rows = {record.numpy().tobytes() for record in found.calibration}
     assert len(rows) == len(found.calibration) >= 100
     assert rows.isdisjoint(record.numpy().tobytes() for record in found.check)
+    # What judges it: the labels of the check records, and the run's two sides.
+    data = networks.open_run("small", pick.parents[2]).data
+    assert found.labels.tolist() == data.validation.labels.tolist()
+    for ours, theirs in ((found.members, data.members), (found.non_members, data.non_members)):
+        np.testing.assert_array_equal(ours.features.numpy(), theirs.features)
+        np.testing.assert_array_equal(ours.labels.numpy(), theirs.labels)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_a_pick_is_written_and_runs(pick, precision, tmp_path):
     found = find(str(pick))
-    exported = deploying.write(found, precision, tmp_path / f"{precision}.onnx")
-    assert exported.agreement >= 0.99
+    exported = deploying.write(found, precision, tmp_path / "deep" / f"{precision}.onnx")
+    assert exported.judgement.agreement >= 0.99
+    assert exported.path.is_file()
     assert exported.size_kib == pytest.approx(exported.path.stat().st_size / 1024)
 
 
@@ -87,6 +95,40 @@ def test_a_network_is_held_against_a_devices_prediction(monkeypatch):
     kinds = [{node.op_type for node in model.graph.node} for model in seen]
     assert "Round" not in kinds[0]
     assert "QuantizeLinear" in kinds[1]
+
+
+def test_a_picks_float_file_has_the_error_and_the_loss_auc_of_the_search(pick, tmp_path):
+    found = find(str(pick))
+    judgement = deploying.write(found, "float32", tmp_path / "a.onnx").judgement
+    run = networks.open_run("small", pick.parents[2])
+    measured = run.trained(int(pick.name)).user_attrs
+    assert judgement.error.value == measured["error"]
+    assert (judgement.error.low, judgement.error.high) == (measured["error_low"], measured["error_high"])
+    assert judgement.loss_auc.value == pytest.approx(measured["loss_auc"], abs=1e-3)
+    assert (judgement.error_increase.value, round(judgement.loss_auc_increase.value, 3)) == (0, 0)
+
+
+def test_a_file_that_is_worse_is_not_written(pick, tmp_path, monkeypatch):
+    found = find(str(pick))
+    other, write = build(found.architecture, seed=9).eval(), deploying.to_onnx
+    monkeypatch.setattr(deploying, "to_onnx", lambda architecture, _, *rest: write(architecture, other, *rest))
+    with pytest.raises(ValueError, match=r"^expected the int8 file to err on at most 0\.02 more of \d+ validation rec"):
+        deploying.write(found, "int8", tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match=r"^expected the float32 file to name PyTorch's class for 99% of \d+ records"):
+        deploying.write(found, "float32", tmp_path / "a.onnx", deploying.Tolerances(error=1, leakage=1))
+    assert not list(tmp_path.iterdir())
+    accepted = deploying.write(found, "int8", tmp_path / "a.onnx", deploying.Tolerances(error=1, leakage=1))
+    assert accepted.judgement.error_increase.low > 0.02
+
+
+def test_of_random_weights_nothing_is_judged(tmp_path, monkeypatch):
+    found = find(None)
+    other, write = build(found.architecture, seed=9).eval(), deploying.to_onnx
+    monkeypatch.setattr(deploying, "to_onnx", lambda architecture, _, *rest: write(architecture, other, *rest))
+    for precision in ("float32", "int8"):
+        judgement = deploying.write(found, precision, tmp_path / precision).judgement
+        assert judgement.estimates == {}
+        assert judgement.agreement < 0.5
 
 
 def test_the_error_of_a_prediction_has_its_sign():
