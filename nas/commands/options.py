@@ -44,7 +44,12 @@ InputShape = Annotated[
 ]
 Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the space's own).")]
 Space = Annotated[str, typer.Option(help="Search space of the parameters (see nas list spaces).")]
-Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be given twice (default: both).")]
+Precision = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="float32, int8, or mixed: as it was trained; may be repeated (default: all that differ)."
+    ),
+]
 
 
 class PlainConsole(Console):
@@ -156,8 +161,8 @@ def shape(text: str | None, option: str = "--input-shape") -> tuple[int, ...] | 
         raise ValueError(f"expected {option} with whole numbers, like 3,32,32; got {text!r}") from None
 
 
-def precisions(texts: list[str] | None) -> tuple[str, ...]:
-    """Return the requested precisions, both by default.
+def precisions(texts: list[str] | None) -> tuple[str, ...] | None:
+    """Return the requested precisions; None if none is given.
 
     Raises:
         ValueError: If there is no such precision.
@@ -166,4 +171,4 @@ def precisions(texts: list[str] | None) -> tuple[str, ...]:
 
     if unknown := [text for text in texts or [] if text not in PRECISIONS]:
         raise ValueError(f"no precision {unknown[0]!r}; there are {list(PRECISIONS)}")
-    return tuple(dict.fromkeys(texts or PRECISIONS))
+    return tuple(dict.fromkeys(texts)) if texts else None
