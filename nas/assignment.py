@@ -24,8 +24,12 @@ ENOUGH = 1000
 two points."""
 
 
-def clusters_of(features: NDArray[Any], groups: NDArray[Any] | None) -> Ints:
-    """Number the clusters, `(records,)`: records that are equal or of one group, and all that hang together by them.
+def clusters_of(features: NDArray[Any], *ties: NDArray[Any] | None) -> Ints:
+    """Number the clusters, `(records,)`: records that are equal or tied, and all that hang together by them.
+
+    Args:
+        features: `(records, ...)`.
+        ties: Each `(records,)`, equal for records that belong together, such as those of one person; or None.
 
     >>> clusters_of(np.array([[1.0], [2.0], [1.0], [3.0], [4.0]]), np.array(["a", "b", "c", "b", "d"])).tolist()
     [0, 1, 0, 1, 2]
@@ -34,9 +38,10 @@ def clusters_of(features: NDArray[Any], groups: NDArray[Any] | None) -> Ints:
     # Adding 0 turns -0.0 into 0.0: equal features have equal bytes then.
     digests = (hashlib.blake2b((row + 0).tobytes(), digest_size=16).digest() for row in features)
     edges = [np.array([first.setdefault(digest, row) for row, digest in enumerate(digests)])]
-    if groups is not None:
-        _, start, group = np.unique(groups, return_index=True, return_inverse=True)
-        edges.append(start[group])
+    for tie in ties:
+        if tie is not None:
+            _, start, group = np.unique(tie, return_index=True, return_inverse=True)
+            edges.append(start[group])
     count = len(features)
     ends = (np.tile(np.arange(count), len(edges)), np.concatenate(edges))
     graph = coo_array((np.ones(ends[0].size, dtype=np.int8), ends), shape=(count, count))

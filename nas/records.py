@@ -26,7 +26,10 @@ from nas.base import plugins
 from nas.preprocessing.arrangement import Arrangement
 from nas.preprocessing.arrangement import plain
 from nas.preprocessing.columns import Column
+from nas.preprocessing.columns import advice
 from nas.preprocessing.columns import filled
+from nas.preprocessing.columns import fitted
+from nas.preprocessing.columns import transformed
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.preprocessing.preprocessing import scaled
 from nas.preprocessing.preprocessing import standardised
@@ -81,6 +84,8 @@ class Records:
         classes: Name of each class.
         groups: `(records,)`, equal for records that belong together, such as one person's; they stay on one side.
         held_out: `(records,)`, true in a data set's official test part: these become the test set and nothing else.
+        copies: `(records,)`, equal for records that differ in nothing but columns that tell records apart, such as an
+            id: one person written twice. They stay on one side too.
         rows: `(records,)`: the record's place in its file, the first record is 1. Left out, it is the place here.
         names: `(records,)`: the file that a record comes from, where records come from several files.
         columns: Columns of a table, in the order of their features; empty for everything else.
@@ -101,6 +106,7 @@ class Records:
     classes: tuple[str, ...]
     groups: NDArray[Any] | None = None
     held_out: NDArray[np.bool_] | None = None
+    copies: Ints | None = None
     rows: Ints | None = None
     names: NDArray[np.str_] | None = None
     columns: tuple[Column, ...] = ()
@@ -118,7 +124,7 @@ class Records:
             raise ValueError(f"expected held_out ({len(self)},) bool; got {self.held_out.shape} {self.held_out.dtype}")
         if self.rows is None:
             object.__setattr__(self, "rows", np.arange(1, len(self) + 1))
-        for name, values in (("rows", self.rows), ("names", self.names)):
+        for name, values in (("copies", self.copies), ("rows", self.rows), ("names", self.names)):
             if values is not None and values.shape != self.labels.shape:
                 raise ValueError(f"expected {name} ({len(self)},); got {values.shape}")
         if self.arrangement is not None and self.arrangement.input_shape != self.input_shape:
@@ -154,6 +160,7 @@ class Records:
             labels=self.labels[rows],
             groups=None if self.groups is None else self.groups[rows],
             held_out=None if self.held_out is None else self.held_out[rows],
+            copies=None if self.copies is None else self.copies[rows],
             rows=None if self.rows is None else self.rows[rows],
             names=None if self.names is None else self.names[rows],
         )
@@ -172,6 +179,7 @@ class Splits:
         test: Opened once, by the audit of the network that was chosen.
         fingerprint: SHA-256 in hex of the records as they were loaded, and of the set and the place each was given.
         preprocessing: What makes a user's record one of these.
+        notes: What was done to the data or doubts about them, a sentence each, for people.
     """
 
     members: Records
@@ -181,6 +189,7 @@ class Splits:
     test: Records
     fingerprint: str
     preprocessing: Preprocessing
+    notes: tuple[str, ...] = ()
 
 
 SETS = ("members", "non_members", "validation", "reserve", "test")
@@ -198,7 +207,7 @@ def load_records(source: Source) -> Records:
     return records
 
 
-def split(records: Records, *, seed: int, members: int | None = None) -> Splits:
+def split(records: Records, *, seed: int, members: int | None = None, transform: str = "none") -> Splits:
     """Give each record at most one role, by chance, class by class.
 
     Without `members` all records are used: about 30 % members, 30 % non-members, 10 % validation, 10 % reserve and 20 %
@@ -206,19 +215,30 @@ def split(records: Records, *, seed: int, members: int | None = None) -> Splits:
     each, and test twice that; where fewer are left, the three share them 1 : 1 : 2, and where more are, those have no
     role. An official test part is the test set, whole, and the other four share the rest.
 
-    Records with equal features, whatever their labels, and records of one group form a cluster, as do clusters that
-    share a record. A cluster lies in one set. Records that form a cluster with official test records get no role.
+    Records with equal features, whatever their labels, copies, and records of one group form a cluster, as do clusters
+    that share a record. A cluster lies in one set. Records that form a cluster with official test records get no role.
 
     Members and non-members have equal counts in each class, so that a class alone says nothing about membership. Where
     clusters do not divide evenly, the surplus of the larger side gets no role.
 
     Features are standardised with mean and standard deviation of the members, per channel or column (constant ones are
-    only centred), so that no other set leaks into training.
+    only centred), so that no other set leaks into training. The numbers of a table may be bent by a `transform` before,
+    one of `nas.preprocessing.transforms.TRANSFORMS`, whose constants are the members' too.
 
     Raises:
-        ValueError: If there are too few records or clusters for five sets, or for that many members.
+        ValueError: If there are too few records or clusters for five sets, or for that many members, or a transform is
+            asked for where there are no columns of a table.
     """
-    return _standardised(records, places(records, seed=seed, members=members))
+    if transform != "none" and not records.columns:
+        raise ValueError(f"expected columns of a table for the transform {transform!r}; these records have none")
+    rows = places(records, seed=seed, members=members)
+    fingerprint, notes = _fingerprint(records, rows), records.notes
+    if transform != "none":
+        columns = fitted(records.columns, records.features[rows[0]], transform)
+        records = replace(records, columns=columns, features=transformed(columns, records.features))
+    elif records.columns:
+        notes += advice(records.columns, records.features[rows[0]])
+    return _standardised(records, rows, fingerprint, notes)
 
 
 def places(records: Records, *, seed: int, members: int | None = None) -> list[Ints]:
@@ -228,7 +248,7 @@ def places(records: Records, *, seed: int, members: int | None = None) -> list[I
         ValueError: As `split`.
     """
     rng = np.random.default_rng(seed)
-    clusters = clusters_of(records.features, records.groups)
+    clusters = clusters_of(records.features, records.groups, records.copies)
     official = None if records.held_out is None or not records.held_out.any() else records.held_out
     pool = np.arange(len(records))
     if official is not None:
@@ -294,7 +314,7 @@ def _check_sets(records: Records, rows: Sequence[Ints]) -> None:
             )
 
 
-def _standardised(records: Records, rows: Sequence[Ints]) -> Splits:
+def _standardised(records: Records, rows: Sequence[Ints], fingerprint: str, notes: tuple[str, ...]) -> Splits:
     # Channel by channel: the axis before the positions of an image, or the columns of a table.
     moments = list(starmap(_moments, zip(np.moveaxis(scaled(records.features[rows[0]]), 1, 0), strict=True)))
     mean, deviation = np.array(moments, _precision(records)).T
@@ -314,7 +334,7 @@ def _standardised(records: Records, rows: Sequence[Ints]) -> Splits:
         columns=filled(records.columns, mean, missing),
         classes=records.classes,
     )
-    return Splits(**sets, fingerprint=_fingerprint(records, rows), preprocessing=preprocessing)
+    return Splits(**sets, fingerprint=fingerprint, preprocessing=preprocessing, notes=notes)
 
 
 def _precision(records: Records) -> type:

@@ -59,6 +59,9 @@ def search(
     image_size: Annotated[
         str | None, typer.Option(help="HEIGHT,WIDTH that the images of a folder are brought to.")
     ] = None,
+    transform: Annotated[
+        str | None, typer.Option(help="Scale of a table's skewed numbers: none, log or quantile.")
+    ] = None,
     members: Annotated[
         int | None, typer.Option(help="Number of training records; as many non-members are attacked.")
     ] = None,
@@ -112,6 +115,7 @@ def search(
         "layout": layout,
         "record_shape": shape(record_shape, "--record-shape"),
         "image_size": shape(image_size, "--image-size"),
+        "transform": transform,
         "members": members,
         "device": device,
         "objectives": names(objectives),

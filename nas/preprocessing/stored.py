@@ -22,7 +22,8 @@ from pydantic import model_validator
 from nas.base import sizes
 from nas.base.reading import parse_json
 from nas.preprocessing.arrangement import Arrangement
-from nas.preprocessing.columns import Column
+from nas.preprocessing.columns import from_plain
+from nas.preprocessing.columns import to_plain
 from nas.preprocessing.preprocessing import Preprocessing
 
 VERSION = 1
@@ -51,7 +52,7 @@ class _Stored(BaseModel):
     mean: Annotated[list[FiniteFloat], MaxLen(sizes.MOST_INPUTS)]
     deviation: Annotated[list[Annotated[FiniteFloat, Gt(0)]], MaxLen(sizes.MOST_INPUTS)]
     pixels: bool
-    columns: Annotated[tuple[Column, ...], MaxLen(sizes.MOST_INPUTS)]
+    columns: Annotated[list[dict[str, Any]], MaxLen(sizes.MOST_INPUTS)]
     classes: Annotated[tuple[Name, ...], MinLen(2), MaxLen(sizes.MOST_CLASSES)]
 
     @model_validator(mode="after")
@@ -63,7 +64,7 @@ class _Stored(BaseModel):
             raise ValueError(
                 f"expected {given.input_shape[0]} means and deviations; got {len(self.mean)} and {len(self.deviation)}"
             )
-        features = sum(len(column.features) for column in self.columns)
+        features = sum(len(column.features) for column in from_plain(self.columns))
         if self.columns and (features,) != given.input_shape:
             raise ValueError(f"expected columns of {given.input_shape} features; got {features}")
         if self.pixels and (self.columns or self.precision != "float32"):
@@ -85,7 +86,7 @@ def to_json(preprocessing: Preprocessing) -> str:
         mean=mean.astype(np.float64).tolist(),
         deviation=preprocessing.deviation.astype(np.float64).tolist(),
         pixels=preprocessing.pixels,
-        columns=preprocessing.columns,
+        columns=to_plain(preprocessing.columns),
         classes=preprocessing.classes,
     )
     return json.dumps(stored.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -116,12 +117,12 @@ def from_json(text: str, where: str) -> Preprocessing:
         mean=np.array(stored.mean, stored.precision),
         deviation=np.array(stored.deviation, stored.precision),
         pixels=stored.pixels,
-        columns=stored.columns,
+        columns=from_plain(stored.columns),
         classes=stored.classes,
     )
 
 
 def _first(error: ValidationError) -> str:
     found: Any = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in found["loc"])
-    return f"{place}: {found['msg']}" if place else str(found["msg"])
+    place, said = ".".join(str(part) for part in found["loc"]), str(found["msg"]).removeprefix("Value error, ")
+    return f"{place}: {said}" if place else said

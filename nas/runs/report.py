@@ -152,12 +152,16 @@ def how_to_ask(behind: Preprocessing) -> list[str]:
 
 
 def _column(column: Column) -> str:
-    read = f"less {column.origin:.17g}" if column.origin else "as it is"
-    if column.kind != "number":
-        read = "1 if the cell is this, else 0"
+    read = {"category": "1 for its level, else 0", "boolean": "1 for yes, 0 for no", "date": "days since 1970"}.get(
+        column.kind, "as it is"
+    )
+    if column.origin:
+        read += f", less {column.origin:.17g}"
+    if column.transform is not None:
+        read += f", bent by its {column.transform.name}"
     if column.fill is not None:
-        read += f"; a missing cell as {column.origin + column.fill:.6g}"
-    return f"| {_cell_of(column.name)} | {column.kind}, {read} | {', '.join(map(_cell_of, column.features))} |"
+        read += f"; a missing cell counts as {column.fill:.6g}"
+    return f"| {_cell_of(column.name)} | {column.kind}: {read} | {', '.join(map(_cell_of, column.features))} |"
 
 
 def _cell_of(name: str) -> str:

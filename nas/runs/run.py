@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from nas.base import files
 from nas.base import plugins
 from nas.base import processes
+from nas.preprocessing.columns import transformed
 from nas.records import SETS
 from nas.records import Records
 from nas.records import Splits
@@ -90,7 +91,7 @@ class Run:
             ValueError: If they are not those that the search had.
         """
         config = self.config
-        data = split(self.records, seed=config.seed, members=config.members)
+        data = split(self.records, seed=config.seed, members=config.members, transform=config.transform)
         if data.fingerprint != self.study.user_attrs.get(ORIGIN, {}).get("fingerprint"):
             raise ValueError(f"expected the data of the run {self.name!r}; {config.dataset!r} now gives other records")
         return data
@@ -103,9 +104,15 @@ class Run:
 
     @cached_property
     def sets(self) -> Mapping[str, Records]:
-        """The records of each of `nas.records.SETS`, in their order there, but not standardised."""
+        """The records of each of `nas.records.SETS`, in their order there, but not standardised.
+
+        Numbers of a table are bent by the transforms that the members gave: as a user's table is encoded.
+        """
+        records, columns = self.records, self.data.preprocessing.columns
+        if columns:
+            records = replace(records, columns=columns, features=transformed(columns, records.features))
         chosen = places(self.records, seed=self.config.seed, members=self.config.members)
-        return {name: self.records.select(part) for name, part in zip(SETS, chosen, strict=True)}
+        return {name: records.select(part) for name, part in zip(SETS, chosen, strict=True)}
 
     def sampled(self, number: int) -> FrozenTrial:
         """Return a trial that has an architecture, trained or not.

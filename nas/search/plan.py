@@ -156,7 +156,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     plan = Plan(
         config=config,
         folder=runs / config.name,
-        data=split(records, seed=config.seed, members=config.members),
+        data=split(records, seed=config.seed, members=config.members, transform=config.transform),
         space=space,
         device=device,
         metrics=metrics,
