@@ -46,9 +46,7 @@ Classes = Annotated[int | None, typer.Option(help="Number of classes (default: t
 Space = Annotated[str, typer.Option(help="Search space of the parameters (see nas list spaces).")]
 Precision = Annotated[
     list[str] | None,
-    typer.Option(
-        help="float32, int8, or mixed: as it was trained; may be repeated (default: all that differ)."
-    ),
+    typer.Option(help="float32, int8, or mixed: as it was trained; may be repeated (default: all that differ)."),
 ]
 
 

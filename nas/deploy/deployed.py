@@ -111,8 +111,11 @@ def judged(found: UserNetwork, precision: str) -> tuple[onnx.ModelProto, Judgeme
 
 
 def precisions_of(architecture: Architecture) -> tuple[str, ...]:
-    """Return the precisions that are worth a file each: in float, in integers, and as trained if that is neither."""
-    return tuple(dict.fromkeys(("float32", "int8", own_precision(architecture))))
+    """Return the precisions that are worth a file each: in float, as trained if that is neither, and in integers.
+
+    The last one may be refused, so it comes last.
+    """
+    return tuple(dict.fromkeys(("float32", *({own_precision(architecture)} - {"int8"}), "int8")))
 
 
 def computed(architecture: Architecture, precision: str) -> Architecture:

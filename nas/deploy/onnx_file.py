@@ -12,8 +12,8 @@ before it, as an engine would; it stays where it follows none. Three precisions:
   calibration records show. Logits that no operator reads, and what a linear layer hands to a tanh or hardswish, stay in
   float.
 
-- `mixed`: the network as it was trained and priced: layers and tensors of 8 and fewer bits as in `int8`, those in float as
-  in `float32`. Nothing is calibrated.
+- `mixed`: the network as it was trained and priced: layers and tensors of 8 and fewer bits as in `int8`, those in float
+  as in `float32`. Nothing is calibrated.
 
 The first operators are the preprocessing that the network was trained behind: the file takes a user's records, in their
 own unit, type and order of axes. In `int8` the standardised tensor is what is quantised.
@@ -85,7 +85,8 @@ def to_onnx(
 ) -> onnx.ModelProto:
     """Write a network as an ONNX model: input `records` `(batch, *shape)`, output `logits` `(batch, classes)`.
 
-    The shape is that of the user's records (`Preprocessing.arrangement`), and so is the type. Further exits are outputs `logits_1`, `logits_2`, ..., in the order of `Architecture.outputs`.
+    The shape is that of the user's records (`Preprocessing.arrangement`), and so is the type. Further exits
+    are outputs `logits_1`, `logits_2`, ..., in the order of `Architecture.outputs`.
 
     Args:
         architecture: The graph.

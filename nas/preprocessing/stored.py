@@ -80,9 +80,7 @@ def to_json(preprocessing: Preprocessing) -> str:
     stored = _Stored(
         version=VERSION,
         precision="float64" if mean.dtype == np.float64 else "float32",
-        arrangement=_Arrangement(
-            shape=arrangement.shape, axes=arrangement.axes, input_shape=arrangement.input_shape
-        ),
+        arrangement=_Arrangement(shape=arrangement.shape, axes=arrangement.axes, input_shape=arrangement.input_shape),
         mean=mean.astype(np.float64).tolist(),
         deviation=preprocessing.deviation.astype(np.float64).tolist(),
         pixels=preprocessing.pixels,

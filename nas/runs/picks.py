@@ -28,8 +28,8 @@ def write(run: Run, choice: Choice) -> Path:
             those of the search.
     """
     trial, study = choice.trial, run.study
-    behind = run.data.preprocessing
     weights = run.weights(trial)
+    behind = run.data.preprocessing
     target = run.folder / "picks" / str(trial.number)
     architecture = run.architecture(trial)
     task = {name: study.user_attrs[TASK][name] for name in ("input_shape", "num_classes")}

@@ -140,8 +140,9 @@ def how_to_ask(behind: Preprocessing) -> list[str]:
     lines = [
         "## What goes in, what comes out",
         "",
-        f"Records as the data have them: {shape} {unit}, `{behind.input_type}`, not standardised: the exported file does",
-        "that itself, by mean and deviation of the members. `nas predict` reads a file of the same form as the data.",
+        f"Records as the data have them: {shape} {unit}, `{behind.input_type}`, not standardised: the exported file",
+        "does that itself, by mean and deviation of the members. `nas predict` reads a file of the same form as the",
+        "data.",
         "",
     ]
     if behind.columns:

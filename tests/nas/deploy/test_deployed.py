@@ -44,12 +44,12 @@ def test_a_pick_is_found_with_its_weights_and_its_runs_records(pick):
     # Reserve and validation share no record.
     rows = {record.numpy().tobytes() for record in found.calibration}
     assert len(rows) == len(found.calibration) >= 100
-    assert rows.isdisjoint(record.numpy().tobytes() for record in found.check)
+    assert rows.isdisjoint(record.tobytes() for record in found.preprocessing.standardised(found.check.numpy()))
     # What judges it: the labels of the check records, and the run's two sides.
     data = networks.open_run("small", pick.parents[2]).data
     assert found.labels.tolist() == data.validation.labels.tolist()
     for ours, theirs in ((found.members, data.members), (found.non_members, data.non_members)):
-        np.testing.assert_array_equal(ours.features.numpy(), theirs.features)
+        np.testing.assert_array_equal(found.preprocessing.standardised(ours.features.numpy()), theirs.features)
         np.testing.assert_array_equal(ours.labels.numpy(), theirs.labels)
 
 
@@ -81,7 +81,8 @@ def test_a_network_is_held_against_a_devices_prediction(monkeypatch):
     monkeypatch.setattr(deploying, "time_models", time_models)
     found = find('{"block1_weight_bits": 4, "block1_activation_bits": 4}')
     host = load_device("host")
-    plain, integer = deploying.compare(found, [host], rounds=3)
+    plain, mixed, integer = deploying.compare(found, [host], rounds=3)
+    assert (mixed.precision, mixed.predicted) == ("mixed", None)
     assert (plain.precision, integer.precision) == ("float32", "int8")
     assert plain.timing.repetitions == 3
     twin = deploying.screen(found.architecture.as_float(), host)["latency_ms"]
@@ -91,10 +92,17 @@ def test_a_network_is_held_against_a_devices_prediction(monkeypatch):
     assert integer.predicted is None
     assert integer.error is None
     both = deploying.compare(found, [host, load_device("host_int8")], rounds=3)
-    assert both[1].predicted == deploying.screen(found.architecture, load_device("host_int8"))["latency_ms"]
+    assert both[1].predicted is None  # host_int8 makes all of it int8
+    assert both[2].predicted == deploying.screen(found.architecture, load_device("host_int8"))["latency_ms"]
     kinds = [{node.op_type for node in model.graph.node} for model in seen]
     assert "Round" not in kinds[0]
     assert "QuantizeLinear" in kinds[1]
+    assert "QuantizeLinear" in kinds[2]
+    board = load_device("stm32h747")
+    mixed, integer = deploying.compare(found, [board], precisions=["mixed", "int8"])
+    assert mixed.predicted == deploying.screen(found.architecture, board)["latency_ms"]
+    assert integer.predicted == deploying.screen(found.architecture.without_float(8), board)["latency_ms"]
+    assert integer.predicted.value < mixed.predicted.value
 
 
 def test_a_picks_float_file_has_the_error_and_the_loss_auc_of_the_search(pick, tmp_path):
@@ -166,7 +174,7 @@ def test_the_exported_file_computes_the_pick(pick, tmp_path):
     found = find(str(pick))
     path = deploying.write(found, "float32", tmp_path / "a.onnx").path
     with torch.no_grad():
-        wanted = found.network(found.check).numpy()
+        wanted = found.network(torch.from_numpy(found.preprocessing.standardised(found.check.numpy()))).numpy()
     np.testing.assert_allclose(
         session(onnx.load(path)).run(None, {"records": found.check.numpy()})[0], wanted, atol=1e-3
     )

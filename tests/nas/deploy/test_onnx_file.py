@@ -357,7 +357,7 @@ def test_agreement_counts_what_differs(trained):
 def test_mistakes_are_named():
     architecture = written(lambda graph: graph.linear(0, 3), shape=(4,))
     network, records = build(architecture).eval(), normal(2, 4)
-    with pytest.raises(ValueError, match=r"no precision 'int4'; there are \['float32', 'int8'\]"):
+    with pytest.raises(ValueError, match=r"no precision 'int4'; there are \['float32', 'int8', 'mixed'\]"):
         to_onnx(architecture, network, "int4", records)
     with pytest.raises(ValueError, match="expected a network in eval mode"):
         to_onnx(architecture, network.train(), "float32", records)
