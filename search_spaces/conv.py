@@ -1,9 +1,10 @@
-"""Small convolutional networks for images: a stem, one to four blocks, a head; bits chosen block by block.
+"""Small convolutional networks for images and signals: a stem, one to four blocks, a head; bits chosen block by block.
 
 - The stem is a 3x3 convolution. A block is `plain` (one convolution), `separable` (depthwise, then 1x1) or `inverted`
   (1x1 to `expansion` times the channels, depthwise, linear 1x1; Sandler et al., 2018).
 - A residual block adds its input, through a strided 1x1 convolution where the shapes differ (He et al., 2016).
 - A block's stride of 2 halves each axis that has at least 4 positions, so no axis is ever halved below 2.
+- A signal is an image of height 1: its windows are 1 high, since all rows above and below would read padding.
 - The head is a global average, a global maximum, or `flatten`: the map max-pooled to at most 4x4, every position kept.
 - The first and last layer have a bit-width of their own, 8 at least: they hold few of the operations and cost the most
   accuracy when binarised (Rastegari et al., 2016). With 8-bit first weights the records enter as 8-bit numbers too.
@@ -62,7 +63,7 @@ class Block:
     Attributes:
         kind: `plain`, `separable` or `inverted`.
         width: Output channels.
-        kernel: Side of the window.
+        kernel: Side of the window; of a signal its length.
         stride: Step of the window.
         residual: Whether the input is added to the output.
         weight_bits: Bits of one weight.
@@ -83,10 +84,10 @@ class Block:
 
 
 def make_space(input_shape: Shape, num_classes: int) -> SearchSpace:
-    """Return the space of small convolutional networks for images.
+    """Return the space of small convolutional networks for images and signals.
 
     Args:
-        input_shape: `(channels, height, width)`.
+        input_shape: `(channels, height, width)`; of a signal `(channels, 1, time)`.
         num_classes: Length of the logits, 2 or more.
 
     Raises:
@@ -160,7 +161,8 @@ def _describe(input_shape: Shape, num_classes: int, params: Params) -> Architect
 def _stem(graph: GraphBuilder, point: Mapping[str, Any]) -> int:
     bits = point["first_bits"]
     stride = _stride(graph, 0, point["stem_stride"])
-    x = graph.conv(0, point["stem_width"], kernel=(3, 3), stride=stride, padding=(1, 1), weight_bits=bits)
+    kernel, padding = _window(graph, 0, 3)
+    x = graph.conv(0, point["stem_width"], kernel=kernel, stride=stride, padding=padding, weight_bits=bits)
     return graph.activation(graph.norm(x), bits=bits, range=point["range"])
 
 
@@ -181,24 +183,15 @@ def _block(graph: GraphBuilder, source: int, block: Block) -> int:
 
 
 def _plain(graph: GraphBuilder, source: int, block: Block) -> int:
-    return graph.conv(
-        source,
-        block.width,
-        kernel=(block.kernel, block.kernel),
-        stride=_stride(graph, source, block.stride),
-        padding=(block.kernel // 2, block.kernel // 2),
-        weight_bits=block.weight_bits,
-    )
+    kernel, padding = _window(graph, source, block.kernel)
+    stride = _stride(graph, source, block.stride)
+    return graph.conv(source, block.width, kernel=kernel, stride=stride, padding=padding, weight_bits=block.weight_bits)
 
 
 def _separable(graph: GraphBuilder, source: int, block: Block) -> int:
-    x = graph.depthwise(
-        source,
-        kernel=(block.kernel, block.kernel),
-        stride=_stride(graph, source, block.stride),
-        padding=(block.kernel // 2, block.kernel // 2),
-        weight_bits=block.weight_bits,
-    )
+    kernel, padding = _window(graph, source, block.kernel)
+    stride = _stride(graph, source, block.stride)
+    x = graph.depthwise(source, kernel=kernel, stride=stride, padding=padding, weight_bits=block.weight_bits)
     x = graph.activation(graph.norm(x), bits=block.activation_bits, range=block.range)
     return graph.conv(x, block.width, weight_bits=block.weight_bits)
 
@@ -225,6 +218,12 @@ def _head(graph: GraphBuilder, source: int, head: str) -> int:
     if window != (1, 1):
         source = graph.pool(source, "avg" if head == "avg" else "max", kernel=window, stride=window)
     return graph.flatten(source)
+
+
+def _window(graph: GraphBuilder, source: int, side: int) -> tuple[Pair, Pair]:
+    """Return kernel and padding that keep the shape: a square, or along time alone for a signal."""
+    _, height, _ = graph.ops[source].shape
+    return ((1, side), (0, side // 2)) if height == 1 else ((side, side), (side // 2, side // 2))
 
 
 def _stride(graph: GraphBuilder, source: int, stride: int) -> Pair:

@@ -1,0 +1,1 @@
+"""What several data sets share, each of which knows no other."""
