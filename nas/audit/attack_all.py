@@ -42,16 +42,18 @@ from estimators.leakage.statistics.record_risk import spearman_rho
 from estimators.leakage.statistics.thresholds import advantage
 from estimators.leakage.statistics.thresholds import balanced_accuracy
 from nas.audit import cautions
+from nas.audit.findings import ATTACKS
 from nas.audit.findings import Audit
 from nas.audit.findings import ClassRisk
 from nas.audit.findings import Finding
+from nas.audit.findings import Origin
 from nas.audit.findings import RecordFindings
 from nas.audit.findings import RecordRisk
 from nas.audit.findings import Released
 from nas.audit.findings import Scores
+from nas.audit.findings import corrected
 from nas.base import plugins
 
-ATTACKS = "estimators.leakage.attacks"
 EFFORTS: Mapping[str, int] = {"quick": 4, "standard": 16, "full": 64}
 """The efforts of an audit, and the number of shadow models of each."""
 FPRS = (0.01, 0.001)
@@ -59,6 +61,9 @@ FPRS = (0.01, 0.001)
 LEAST_OF_A_CLASS, LEAST_TO_SPARE_ONE = 20, 8
 LEAST_TO_RANK = 5
 RISKIEST = 20
+AS_TRAINED = "as trained"
+TOGETHER = "together"
+"""Name of the attack on all versions at once, `estimators.leakage.released.together`."""
 Attack: TypeAlias = Callable[[Evidence], Scores]
 
 
@@ -70,6 +75,7 @@ def audit(
     effort: str = "standard",
     attacks: Sequence[str] | None = None,
     versions: Mapping[str, Evidence] | None = None,
+    origin: Origin | None = None,
     look: Callable[[str], None] = lambda _attack: None,
 ) -> Audit:
     """Attack a network with all that the evidence allows.
@@ -82,8 +88,10 @@ def audit(
         effort: One of `EFFORTS`; slow attacks run only at greater efforts.
         attacks: Names of the attacks to run; None: all that the effort and the evidence allow.
         versions: Answers of further versions of the network that are released with it, by name, about the same records.
-            Each has a bank of the same version of the shadow models.
-        look: Called with the name of each attack before it runs.
+            Each has a bank of the same version of the shadow models, and holds what the network's evidence holds. The
+            attacks that were asked for by name run on each, else the quick ones that ran on the network.
+        origin: What the user calls the records and classes; None: their numbers are all there is.
+        look: Called with the name of each attack before it runs, and with those on versions.
 
     Raises:
         ValueError: If the effort is unknown, the list of attacks is empty, one of them is unknown or cannot run, or
@@ -92,6 +100,7 @@ def audit(
     if effort not in EFFORTS:
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
     by_membership(np.zeros(len(evidence.labels)), is_member)
+    origin = origin or Origin()
     references = 0 if evidence.bank is None else len(evidence.bank.logits)
     names, skipped = runnable(effort, evidence.holds, references, attacks)
     of_gap = _load("gap")(evidence)
@@ -100,15 +109,17 @@ def audit(
         look(name)
         findings.append(_finding(name, evidence, is_member, of_gap, seed))
     findings.sort(key=lambda found: -found.auc.value)
-    released = _released(evidence, versions or {}, is_member)
+    scores = {AS_TRAINED: {found.attack: found.scores for found in findings}}
+    scores |= _on_each(versions or {}, _on_versions(names, attacks), look)
+    released = _released({AS_TRAINED: evidence, **(versions or {})}, scores, is_member)
     return Audit(
         members=int(is_member.sum()),
         non_members=int((~is_member).sum()),
         shadows=0 if evidence.bank is None else len(evidence.bank.logits),
         effort=effort,
         findings=tuple(findings),
-        by_class=_by_class(findings[0], evidence, is_member),
-        records=_records(findings, evidence, is_member),
+        by_class=_by_class(findings[0], evidence, is_member, origin),
+        records=_records(findings, evidence, is_member, origin),
         trainings=other_trainings(evidence.bank, "lira_online"),
         released=released,
         skipped=skipped,
@@ -197,17 +208,18 @@ def _finding(name: str, evidence: Evidence, is_member: Mask, of_gap: Scores, see
     )
 
 
-def _by_class(strongest: Finding, evidence: Evidence, is_member: Mask) -> tuple[ClassRisk, ...]:
+def _by_class(strongest: Finding, evidence: Evidence, is_member: Mask, origin: Origin) -> tuple[ClassRisk, ...]:
     risks = []
     for label in np.unique(evidence.labels):
         rows = evidence.labels == label
         inside = int(is_member[rows].sum())
         if min(inside, int(rows.sum()) - inside) >= LEAST_OF_A_CLASS:
-            risks.append(ClassRisk(int(label), inside, auc_interval(strongest.scores[rows], is_member[rows])))
+            found = auc_interval(strongest.scores[rows], is_member[rows])
+            risks.append(ClassRisk(int(label), origin.class_name(int(label)), inside, found))
     return tuple(sorted(risks, key=lambda risk: -risk.auc.value))
 
 
-def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -> RecordFindings:
+def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask, origin: Origin) -> RecordFindings:
     """Rank the members by an attack that calibrates each record on its own, if there is one."""
     by_record = [found for found in findings if found.attack == "lira_online"]
     chosen = (by_record or list(findings))[0]
@@ -215,7 +227,9 @@ def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask) -
     values = shapr(logits[is_member], labels[is_member], logits[~is_member], labels[~is_member])
     order = np.argsort(-np.where(is_member, chosen.scores, -np.inf), kind="stable")[:RISKIEST]
     others = np.sort(chosen.scores[~is_member])
-    riskiest = tuple(_risk(int(record), chosen.scores, others, evidence) for record in order if is_member[record])
+    riskiest = tuple(
+        _risk(int(record), chosen.scores, others, evidence, origin) for record in order if is_member[record]
+    )
     return RecordFindings(chosen.attack, riskiest, values, _agreement(values, chosen.scores[is_member]))
 
 
@@ -226,25 +240,70 @@ def _agreement(values: Scores, scores: Scores) -> Estimate:
     return spearman_rho(values, scores)
 
 
-def _risk(record: int, scores: Scores, others: Scores, evidence: Evidence) -> RecordRisk:
+def _risk(record: int, scores: Scores, others: Scores, evidence: Evidence, origin: Origin) -> RecordRisk:
     above = len(others) - int(np.searchsorted(others, scores[record], side="left"))
     across = None
     if evidence.bank is not None:
-        bank, label = evidence.bank, evidence.labels[[record]]
-        phi = np.concatenate([scaled_logit(logits[[record]], label) for logits in bank.logits])
+        bank, labels = evidence.bank, evidence.labels[[record]]
+        phi = np.concatenate([scaled_logit(logits[[record]], labels) for logits in bank.logits])
         inside = bank.trained_on[:, record]
         across = auc_interval(phi, inside) if 0 < inside.sum() < len(inside) else None
     found = proportion_interval(above, len(others))
-    return RecordRisk(record, int(evidence.labels[record]), float(scores[record]), found, across)
+    label = int(evidence.labels[record])
+    return RecordRisk(
+        record=record,
+        row=None if origin.rows is None else int(origin.rows[record]),
+        file=None if origin.names is None else str(origin.names[record]),
+        label=label,
+        class_name=origin.class_name(label),
+        score=float(scores[record]),
+        found_at_fpr=found,
+        across_trainings=across,
+    )
 
 
-def _released(evidence: Evidence, versions: Mapping[str, Evidence], is_member: Mask) -> tuple[Released, ...]:
-    if not versions:
+def _on_each(
+    versions: Mapping[str, Evidence], attacks: Sequence[str], look: Callable[[str], None]
+) -> dict[str, dict[str, Scores]]:
+    """Attack each version with each attack: scores by version and attack."""
+    found: dict[str, dict[str, Scores]] = {}
+    for name, version in versions.items():
+        found[name] = {}
+        for attack in attacks:
+            look(f"{attack} on {name}")
+            found[name][attack] = _load(attack)(version)
+    return found
+
+
+def _released(
+    versions: Mapping[str, Evidence], scores: Mapping[str, Mapping[str, Scores]], is_member: Mask
+) -> tuple[Released, ...]:
+    """Give each released version its strongest attack, and attack all versions together."""
+    if len(versions) == 1:
         return ()
-    all_of_them = {"as trained": evidence, **versions}
-    alone = {name: together([version]) for name, version in all_of_them.items()}
-    aucs = {name: auc_interval(scores, is_member) for name, scores in alone.items()}
-    best = max(aucs, key=lambda name: aucs[name].value)
-    joint = together(list(all_of_them.values()))
-    set_of_all = Released("all together", auc_interval(joint, is_member), auc_difference(joint, alone[best], is_member))
-    return (*(Released(name, found) for name, found in aucs.items()), set_of_all)
+    alone = tuple(_strongest(name, scores[name], versions[name], is_member) for name in versions)
+    joint = together(list(versions.values()))
+    # What is above any single version must be so by the same attack, too.
+    singles = [scores[one.name][one.attack] for one in alone] + [together([version]) for version in versions.values()]
+    best = max(singles, key=lambda single: auc(single, is_member))
+    over = auc_difference(joint, best, is_member)
+    return (*alone, Released("all together", TOGETHER, 1, auc_interval(joint, is_member), None, over))
+
+
+def _strongest(name: str, scores: Mapping[str, Scores], version: Evidence, is_member: Mask) -> Released:
+    attack = max(scores, key=lambda attack: auc(scores[attack], is_member))
+    wrong = (version.logits.argmax(axis=1) != version.labels)[~is_member]
+    return Released(
+        name,
+        attack,
+        len(scores),
+        corrected(scores[attack], is_member, len(scores)),
+        proportion_interval(int(wrong.sum()), len(wrong)),
+    )
+
+
+def _on_versions(names: Sequence[str], attacks: Sequence[str] | None) -> list[str]:
+    """Return the attacks that run on each version too: those that were asked for by name, else the quick ones."""
+    if attacks is not None:
+        return list(names)
+    return [name for name in names if (plugins.find(ATTACKS, name, "EFFORT") or "quick") == "quick"]

@@ -35,6 +35,7 @@ from nas.audit.attack_all import runnable
 from nas.audit.cautions import proxy_disagrees
 from nas.audit.cautions import test_was_open
 from nas.audit.findings import Audit
+from nas.audit.findings import Origin
 from nas.audit.oracles import of_network
 from nas.audit.post_training import compressed
 from nas.audit.proxy_check import ATTACKS
@@ -157,7 +158,18 @@ def pool_of(members: Records, non_members: Records, *, seed: int) -> Pool:
     parts = [members.select(inside), non_members.select(outside)]
     features = np.concatenate([*(part.features for part in parts), members.features[rest]])
     labels = np.concatenate([*(part.labels for part in parts), members.labels[rest]])
-    return Pool(features, labels, np.arange(2 * len(inside)) < len(inside))
+    return Pool(features, labels, np.arange(2 * len(inside)) < len(inside), _origin(parts))
+
+
+def _origin(parts: Sequence[Records]) -> Origin:
+    """Keep where the audited records come from."""
+    rows = [part.rows for part in parts if part.rows is not None]
+    names = [part.names for part in parts if part.names is not None]
+    return Origin(
+        classes=parts[0].classes,
+        rows=np.concatenate(rows) if len(rows) == len(parts) else None,
+        names=np.concatenate(names) if len(names) == len(parts) else None,
+    )
 
 
 def evidence_of(subject: Subject, networks: Sequence[Network], network: Network | None = None) -> Evidence:
@@ -311,6 +323,7 @@ def audit_subject(
         effort=effort,
         attacks=attacks,
         versions=versions_of(subject, networks, bits),
+        origin=subject.pool.origin,
         look=look,
     )
     others = [number for number in earlier or {} if number != subject.number]

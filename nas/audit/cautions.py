@@ -8,12 +8,18 @@ from estimators.estimate import Estimate
 from estimators.leakage.evidence import Mask
 from estimators.leakage.statistics.auc_and_rates import Difference
 from estimators.leakage.statistics.auc_and_rates import auc_difference
+from nas.audit.findings import ATTACKS
 from nas.audit.findings import Finding
 from nas.audit.findings import Released
+from nas.audit.findings import corrected
+from nas.audit.findings import is_alarming
+from nas.audit.findings import reversed_of
+from nas.base import plugins
 from nas.base.text import inline
 
 # If no attack on confidences exceeds the first AUC and a label-only attack reaches the second, confidences are masked.
 MASKED, UNMASKED = 0.55, 0.60
+NAMED = 3
 SIGNIFICANT = 0.01
 """A difference with a smaller p-value is called significant; chosen, not tuned."""
 
@@ -26,7 +32,10 @@ def all_of(findings: Sequence[Finding], released: Sequence[Released], is_member:
         released: The versions of a released set and the set; empty for a single network.
         is_member: `(records,)`.
     """
-    return (*_masking(findings, is_member), *_set_leaks(released), *_no_better_than_gap(findings))
+    more = (*_masking(findings, is_member), *_set_leaks(released))
+    if is_alarming(findings, is_member):
+        return (*_reversed(findings, is_member), *more)
+    return (*more, *_reversed(findings, is_member), *_no_better_than_gap(findings))
 
 
 def proxy_disagrees(proxy: Estimate, audited: Estimate) -> tuple[str, ...]:
@@ -56,6 +65,32 @@ def test_was_open(candidates: Sequence[int]) -> tuple[str, ...]:
             "chosen by comparing audits, its AUC is biased low"
         ),
     )
+
+
+def _reversed(findings: Sequence[Finding], is_member: Mask) -> tuple[str, ...]:
+    """Warn of attacks that score members below non-members, which is an error somewhere and no sign of safety."""
+    below = reversed_of(findings, is_member)
+    if not below:
+        return ()
+    named = ", ".join(
+        f"{found.attack} AUC {inline(corrected(found.scores, is_member, len(findings)))}" for found in below[:NAMED]
+    )
+    rest = f" and {len(below) - NAMED} more" if len(below) > NAMED else ""
+    told = f"wrong way round: members score significantly below non-members by {named}{rest}"
+    if not is_alarming(findings, is_member):
+        wrong = " ('trained_on' may be the wrong way round)" if all(_needs_bank(found) for found in below) else ""
+        return (f"{told}: disregard these attacks{wrong}; others find more in the right direction",)
+    return (
+        (
+            f"{told}. This is no sign of safety. Most likely 'is_member' is inverted; else the labels are not in the "
+            "order of the logits' columns, the answers belong to other records, or the non-members are of an easier"
+            " kind"
+        ),
+    )
+
+
+def _needs_bank(found: Finding) -> bool:
+    return "bank" in (plugins.find(ATTACKS, found.attack, "NEEDS") or ())
 
 
 def _masking(findings: Sequence[Finding], is_member: Mask) -> tuple[str, ...]:

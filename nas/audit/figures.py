@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from estimators.leakage.evidence import Mask
 from estimators.leakage.statistics.auc_and_rates import by_membership
 from nas.audit.findings import Audit
+from nas.audit.findings import ClassRisk
 from nas.audit.findings import Finding
 from nas.audit.findings import Scores
 
@@ -42,7 +43,7 @@ DASHES: tuple[Any, ...] = (
 MEMBERS, OTHERS, GREY = "#D55E00", "#0072B2", "#555555"
 CURVES = 6
 """How many of the strongest attacks the ROC plot draws, beside `gap` and `loss`."""
-ROC_POINTS, BINS, CLASSES = 200, 50, 30
+ROC_POINTS, BINS, CLASSES, LONGEST_NAME = 200, 50, 30, 24
 POINTS_PER_INCH = 72
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
@@ -134,12 +135,18 @@ def classes(audit: Audit) -> str:
     axes.errorbar(values, places, xerr=ends, fmt=".", color="black", linewidth=1, capsize=2.5)
     axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 4)), label="guessing")
     axes.axvline(audit.strongest.auc.value, color=MEMBERS, linewidth=1, label="all classes")
-    axes.set_yticks(places, [f"class {risk.label}" for risk in shown])
+    axes.set_yticks(places, [_literal(_class_of(risk)) for risk in shown])
     axes.set_xlim(left=min(0.48, min(risk.auc.low for risk in shown) - 0.02))
     axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.set_xlabel(f"AUC of {_literal(audit.strongest.attack)}")
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return _image(figure)
+
+
+def _class_of(risk: ClassRisk) -> str:
+    """Write a class: its name, shortened to what fits beside a bar."""
+    name = f"class {risk.class_name}" if risk.class_name == str(risk.label) else risk.class_name
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -1,10 +1,13 @@
 """Read the network under audit from files: as ONNX, or as the logits that any framework wrote.
 
 One .npz describes the audit: `labels` and `is_member`, and `logits`, or `features` for the ONNX file that gives them.
-`reference_logits` `(references, records, classes)` and `trained_on` `(references, records)` describe shadow models that
-the user trained. `population_features` and `population_labels` (and `population_logits` without an ONNX file) are
-records that no network was trained on. `recipe` and `reference_recipe` are JSON objects with the training settings of
-network and references.
+`classes` are the names of the logits' columns, in order. `reference_logits` `(references, records, classes)` and
+`trained_on` `(references, records)` describe shadow models that the user trained. `population_features` and
+`population_labels` (and `population_logits` without an ONNX file) are records that no network was trained on. `recipe`
+and `reference_recipe` are JSON objects with the training settings of network and references.
+
+Probabilities are recognised among the answers (`nas.audit.answers`), and labels are understood in several forms
+(`nas.audit.labels`); what was done is said.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,14 @@ from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Mask
 from estimators.leakage.evidence import Oracle
 from estimators.leakage.evidence import Population
-from nas.audit.oracles import of_onnx
+from nas.audit.answers import Kind
+from nas.audit.answers import as_logits
+from nas.audit.answers import kind_of
+from nas.audit.answers import told
+from nas.audit.labels import Numbered
+from nas.audit.labels import numbered
+from nas.audit.onnx_oracle import OnnxNetwork
+from nas.audit.twins import twin_of
 from nas.base.reading import as_float32
 from nas.base.reading import existing
 from nas.base.reading import parse_json
@@ -31,6 +42,7 @@ from nas.base.reading import read_npz
 
 REQUIRED = ("labels", "is_member")
 OPTIONAL = (
+    "classes",
     "logits",
     "features",
     "reference_logits",
@@ -41,11 +53,28 @@ OPTIONAL = (
     "recipe",
     "reference_recipe",
 )
-LEAST_DIMENSIONS = 2
+LEAST_DIMENSIONS, REFERENCE_AXES = 2, 3
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> tuple[Evidence, Mask]:
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a user's files hold.
+
+    Attributes:
+        evidence: The network's answers, and what else attacks may use.
+        is_member: `(records,)`: which records the network was trained on.
+        classes: The name of each column of the logits; empty where none is known.
+        notes: Sentences on how answers, labels and records were read.
+    """
+
+    evidence: Evidence
+    is_member: Mask
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> Given:
     """Read a network's logits, or compute them, and which records are members.
 
     Args:
@@ -55,11 +84,11 @@ def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> tup
 
     Raises:
         ValueError: If a file cannot be read, arrays are missing or do not fit each other, members and non-members share
-            a record, or the references were not trained as the network was.
+            a record, the references were not trained as the network was, or the network is one of them.
     """
     arrays = read_npz(existing(records, "an .npz that describes an audit"), REQUIRED, OPTIONAL)
     is_member = _mask(arrays["is_member"], "is_member")
-    if is_member.shape != arrays["labels"].shape or is_member.ndim != 1:
+    if is_member.ndim != 1 or len(arrays["labels"]) != len(is_member):
         raise ValueError(
             f"expected labels (records,) and is_member (records,); got {arrays['labels'].shape} and {is_member.shape}"
         )
@@ -68,17 +97,22 @@ def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> tup
     if features is not None:
         _check_length(features, len(is_member))
         check_disjoint(features, is_member)
-    oracle = None if model is None else of_onnx(existing(model, "an ONNX file"))
+    network = None if model is None else OnnxNetwork(existing(model, "an ONNX file"))
     check_recipe(_recipe(arrays, "recipe"), _recipe(arrays, "reference_recipe"))
+    notes: list[str] = []
+    logits = _answers(arrays, "logits", "features", network, notes)
+    found = _numbered(arrays, logits.shape[-1] if logits.ndim else 0, network, notes)
     evidence = Evidence(
-        logits=_answers(arrays, "logits", "features", oracle),
-        labels=arrays["labels"],
-        bank=_bank(arrays, shadows, is_member),
+        logits=logits,
+        labels=found.labels["labels"],
+        bank=_bank(arrays, found.labels["labels"], shadows, is_member, notes),
         features=features,
-        oracle=oracle,
-        population=_population(arrays, oracle),
+        oracle=None if network is None else Oracle(network.query),
+        population=_population(arrays, found, network, notes),
     )
-    return evidence, is_member
+    check_apart(evidence, shadows)
+    from_files = [] if network is None else network.notes
+    return Given(evidence, is_member, found.classes, tuple(dict.fromkeys([*from_files, *notes, *found.notes])))
 
 
 def check_disjoint(features: NDArray[Any], is_member: Mask) -> None:
@@ -145,7 +179,46 @@ def check_sizes(trained_on: Mask, is_member: Mask) -> None:
         )
 
 
-def _bank(arrays: Arrays, shadows: Sequence[Path], is_member: Mask) -> Bank | None:
+def check_apart(evidence: Evidence, shadows: Sequence[Path] = ()) -> None:
+    """Refuse a network that is one of its own references: its members would be known from itself.
+
+    Args:
+        evidence: With a bank, if there is one.
+        shadows: The references' files, for the message; empty if they are arrays.
+
+    Raises:
+        ValueError: If it answers as one of them does on nearly all records, with which.
+    """
+    if evidence.bank is None or (twin := twin_of(evidence.logits, list(evidence.bank.logits))) is None:
+        return
+    name = f"reference {twin}" + (f" ({shadows[twin]})" if shadows else "")
+    raise ValueError(
+        f"expected references that are other networks than the audited one; {name}, counted from 0, gives the "
+        "network's own answers on nearly all records: leave it out of 'trained_on' and of the references"
+    )
+
+
+def _numbered(arrays: Arrays, columns: int, network: OnnxNetwork | None, notes: list[str]) -> Numbered:
+    """Return labels by the columns of the logits. Names in the .npz beat those in the ONNX file."""
+    names = () if network is None else network.classes
+    if "classes" in arrays:
+        given = arrays["classes"]
+        if given.ndim != 1 or given.dtype.kind not in "biuUS":
+            raise ValueError(f"expected 'classes' (classes,) of texts or numbers; got {given.dtype} {given.shape}")
+        decoded = np.char.decode(given, "utf-8", "replace") if given.dtype.kind == "S" else given
+        names = tuple(str(name).strip() for name in decoded.tolist())
+        if network is not None and network.classes and network.classes != names:
+            notes.append(f"classes: the names in the .npz were taken, not those in {network.path.name}")
+    elif names and len(names) != columns:
+        notes.append(f"classes: {len(names)} names for {columns} columns of logits; they were not read")
+        names = ()
+    labels = {name: arrays[name] for name in ("labels", "population_labels") if name in arrays}
+    return numbered(labels, columns, names)
+
+
+def _bank(
+    arrays: Arrays, labels: NDArray[np.int64], shadows: Sequence[Path], is_member: Mask, notes: list[str]
+) -> Bank | None:
     if "trained_on" not in arrays:
         if shadows or "reference_logits" in arrays:
             raise ValueError(
@@ -153,39 +226,64 @@ def _bank(arrays: Arrays, shadows: Sequence[Path], is_member: Mask) -> Bank | No
             )
         return None
     trained_on = _mask(arrays["trained_on"], "trained_on")
-    oracles = tuple(of_onnx(existing(path, "an ONNX file")) for path in shadows)
+    networks = [OnnxNetwork(existing(path, "an ONNX file")) for path in shadows]
     if "reference_logits" in arrays:
-        logits = arrays["reference_logits"]
-    elif oracles:
-        logits = np.stack([_answers(arrays, "reference_logits", "features", oracle) for oracle in oracles])
+        logits = _given(arrays, "reference_logits", notes)
+    elif networks:
+        logits = np.stack([_answers(arrays, "reference_logits", "features", network, notes) for network in networks])
     else:
         raise ValueError(
             "expected 'reference_logits' or ONNX files of the references, as there is 'trained_on'; got none"
         )
-    bank = Bank(logits, trained_on, arrays["labels"], oracles)
+    notes += [note for network in networks for note in network.notes]
+    bank = Bank(logits, trained_on, labels, tuple(Oracle(network.query) for network in networks))
     if trained_on.shape[1:] == is_member.shape:
         check_sizes(trained_on, is_member)
     return bank
 
 
-def _population(arrays: Arrays, oracle: Oracle | None) -> Population | None:
+def _population(arrays: Arrays, found: Numbered, network: OnnxNetwork | None, notes: list[str]) -> Population | None:
     if "population_features" not in arrays:
         if lone := [name for name in ("population_labels", "population_logits") if name in arrays]:
             raise ValueError(f"expected 'population_features', as there is {lone[0]!r}; got none")
         return None
     if "population_labels" not in arrays:
         raise ValueError("expected 'population_labels', as there is 'population_features'; got none")
-    logits = _answers(arrays, "population_logits", "population_features", oracle)
-    return Population(arrays["population_features"], arrays["population_labels"], logits)
+    logits = _answers(arrays, "population_logits", "population_features", network, notes)
+    return Population(arrays["population_features"], found.labels["population_labels"], logits)
 
 
-def _answers(arrays: Arrays, given: str, asked: str, oracle: Oracle | None) -> NDArray[Any]:
+def _answers(arrays: Arrays, given: str, asked: str, network: OnnxNetwork | None, notes: list[str]) -> NDArray[Any]:
     """Return the logits of the file, or ask the network for them."""
     if given in arrays:
-        return arrays[given]
-    if oracle is None or asked not in arrays:
+        return _given(arrays, given, notes)
+    if network is None or asked not in arrays:
         raise ValueError(f"expected {given!r} in the .npz, or {asked!r} and an ONNX file; got {sorted(arrays)}")
-    return oracle.query(arrays[asked])
+    return network.query(arrays[asked])
+
+
+def _given(arrays: Arrays, name: str, notes: list[str]) -> NDArray[Any]:
+    """Return an array of answers as logits, each network's judged by itself. What is no number is refused later."""
+    values = arrays[name]
+    usual = REFERENCE_AXES if name == "reference_logits" else REFERENCE_AXES - 1
+    if values.dtype.kind != "f" or not values.size or not np.isfinite(values).all():
+        return values
+    if values.ndim == usual - 1:  # one column is often written without its axis
+        values = values[..., None]
+    if values.ndim != REFERENCE_AXES:
+        return _turned(values, kind_of(values), name, notes)
+    kinds = [kind_of(one) for one in values]
+    if len(set(kinds)) == 1:
+        return _turned(values, kinds[0], name, notes)
+    return np.stack(
+        [_turned(one, kind, f"{name}[{row}]", notes) for row, (one, kind) in enumerate(zip(values, kinds, strict=True))]
+    )
+
+
+def _turned(values: NDArray[Any], kind: Kind, name: str, notes: list[str]) -> NDArray[Any]:
+    if said := told(values, kind, name):
+        notes.append(said)
+    return as_logits(values, kind)
 
 
 def _features(arrays: Arrays, name: str) -> NDArray[np.float32]:
@@ -202,9 +300,10 @@ def _check_length(features: NDArray[np.float32], records: int) -> None:
 
 
 def _mask(values: NDArray[Any], name: str) -> Mask:
-    if values.dtype.kind not in "biu" or not np.isin(values, (0, 1)).all():
+    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         raise ValueError(f"expected {name!r} as booleans, or 0 and 1; got {values.dtype}")
-    return values.astype(np.bool_)
+    is_column = name == "is_member" and values.ndim == LEAST_DIMENSIONS and values.shape[1] == 1
+    return (values[:, 0] if is_column else values).astype(np.bool_)
 
 
 def _recipe(arrays: Arrays, name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,6 +17,32 @@ from estimators.leakage.statistics.auc_and_rates import auc_interval
 from estimators.leakage.statistics.epsilon import EpsilonBound
 
 Scores: TypeAlias = NDArray[np.float64]
+ATTACKS = "estimators.leakage.attacks"
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What a user calls the audited records and their classes.
+
+    Attributes:
+        classes: The name of each class; empty where none is known.
+        rows: `(records,)`: the record's place in the user's file, the first is 1; None where only the place among the
+            audited records is known.
+        names: `(records,)`: the file of each record, where each has one.
+    """
+
+    classes: tuple[str, ...] = ()
+    rows: NDArray[np.int64] | None = None
+    names: NDArray[np.str_] | None = None
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class; its number if it has none.
+
+        >>> Origin(("cat", "dog")).class_name(1), Origin().class_name(1)
+        ('dog', '1')
+        """
+        return self.classes[label] if self.classes else str(label)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +80,13 @@ class ClassRisk:
 
     Attributes:
         label: The class.
+        class_name: Its name; the number where it has none.
         members: Number of attacked members of this class.
         auc: Of the records of this class.
     """
 
     label: int
+    class_name: str
     members: int
     auc: Estimate
 
@@ -67,8 +96,11 @@ class RecordRisk:
     """One member that is easy to find.
 
     Attributes:
-        record: Its row among the audited records.
+        record: Its place among the audited records, the first is 0.
+        row: Its place in the user's file, the first is 1; None where it is not known.
+        file: The file it comes from, where each record has one.
         label: Its class.
+        class_name: The name of the class; the number where it has none.
         score: Its score by the attack.
         found_at_fpr: Share of non-members with at least this score; low means exposed.
         across_trainings: Probability that a shadow model trained on it is more confident of it than one that was not,
@@ -76,7 +108,10 @@ class RecordRisk:
     """
 
     record: int
+    row: int | None
+    file: str | None
     label: int
+    class_name: str
     score: float
     found_at_fpr: Estimate
     across_trainings: Estimate | None
@@ -107,12 +142,19 @@ class Released:
 
     Attributes:
         name: Name of the version; `all together` for the set.
-        auc: AUC of the likelihood ratio over all that is released.
-        over_best: For the set: its AUC minus the best single version's; None for a version.
+        attack: The strongest attack on it.
+        attacks: How many attacks it was the strongest of.
+        auc: Its AUC; the interval is corrected for the choice among the attacks (Bonferroni).
+        error: Share of the non-members that the version misclassifies; None for the set.
+        over_best: For the set: its AUC minus that of the strongest attack on any single version, the same one
+            included; None for a version.
     """
 
     name: str
+    attack: str
+    attacks: int
     auc: Estimate
+    error: Estimate | None = None
     over_best: Difference | None = None
 
 
@@ -157,8 +199,17 @@ class Audit:
     @property
     def leakage(self) -> Estimate:
         """AUC of the strongest attack. Its interval is corrected for the choice among all attacks (Bonferroni)."""
-        confidence = 1 - 0.05 / len(self.findings)
-        return auc_interval(self.strongest.scores, self.is_member, confidence)
+        return corrected(self.strongest.scores, self.is_member, len(self.findings))
+
+    @property
+    def reversed(self) -> tuple[Finding, ...]:
+        """Attacks that score members below non-members significantly, the lowest AUC first."""
+        return reversed_of(self.findings, self.is_member)
+
+    @property
+    def is_alarming(self) -> bool:
+        """Whether what stands out is below 0.5: then the data are wrong, and no leakage was measured."""
+        return is_alarming(self.findings, self.is_member)
 
     def finding(self, attack: str) -> Finding:
         """Return the results of one attack.
@@ -170,3 +221,32 @@ class Audit:
             if found.attack == attack:
                 return found
         raise ValueError(f"no attack {attack!r} in this audit; there are {[found.attack for found in self.findings]}")
+
+
+def corrected(scores: Scores, is_member: Mask, choices: int) -> Estimate:
+    """Return the AUC of one of several attacks, with an interval that holds for all of them at once (Bonferroni)."""
+    return auc_interval(scores, is_member, 1 - (1 - CONFIDENCE) / choices)
+
+
+def reversed_of(findings: Sequence[Finding], is_member: Mask) -> tuple[Finding, ...]:
+    """Return the attacks whose interval, corrected for all of them, lies below 0.5; the lowest AUC first.
+
+    Where nothing leaks, some attack is among them in at most half of 5 % of the audits.
+
+    Args:
+        findings: Of all attacks, the highest AUC first.
+        is_member: `(records,)`.
+    """
+    below = [found for found in findings if corrected(found.scores, is_member, len(findings)).high < 0.5]
+    return tuple(below[::-1])
+
+
+def is_alarming(findings: Sequence[Finding], is_member: Mask) -> bool:
+    """Tell whether the attack that is farthest from 0.5 lies below it, significantly.
+
+    Args:
+        findings: Of all attacks, the highest AUC first.
+        is_member: `(records,)`.
+    """
+    below = reversed_of(findings, is_member)
+    return bool(below) and 0.5 - below[0].auc.value > findings[0].auc.value - 0.5

@@ -83,6 +83,7 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         about: Facts about the network, the data and how they were audited, in order.
     """
     trainings = audit.trainings
+    leakage = flat({"leakage": audit.leakage})
     too_few = [fpr for fpr, rate in audit.strongest.tpr.items() if rate is None]
     return {
         "about": dict(about),
@@ -93,10 +94,17 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         "shadows": audit.shadows,
         "effort": audit.effort,
         "strongest": audit.strongest.attack,
-        **flat({"leakage": audit.leakage}),
+        **(dict.fromkeys(leakage) if audit.is_alarming else leakage),
+        "reversed": [found.attack for found in audit.reversed],
         "findings": [_finding(found, audit) for found in audit.findings],
         "classes": [
-            {"label": risk.label, "members": risk.members, **flat({"auc": risk.auc})} for risk in audit.by_class
+            {
+                "label": risk.label,
+                "class_name": risk.class_name,
+                "members": risk.members,
+                **flat({"auc": risk.auc}),
+            }
+            for risk in audit.by_class
         ],
         "records_attack": audit.records.attack,
         "records": [_record(risk, audit) for risk in audit.records.riskiest],
@@ -107,7 +115,14 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         "other_trainings_min": float(trainings.min()) if trainings.size else None,
         "other_trainings_max": float(trainings.max()) if trainings.size else None,
         "released": [
-            {"name": one.name, **flat({"auc": one.auc}), **_difference("over_best", one.over_best)}
+            {
+                "name": one.name,
+                "attack": one.attack,
+                "attacks": one.attacks,
+                **flat({"auc": one.auc}),
+                **_known("error", one.error),
+                **_difference("over_best", one.over_best),
+            }
             for one in audit.released
         ],
         "skipped": words.skipped(audit),
@@ -133,10 +148,10 @@ def show(audit: Audit, about: Mapping[str, str], console: Console) -> None:
         console,
         f"the {WORST} members with the highest scores of {audit.records.attack}",
         records(audit, WORST),
-        words.of_shapr(audit),
+        f"{words.counted(audit)} {words.of_shapr(audit)}",
     )
     _print(console, "other trainings with the same recipe, AUC of lira_online", trainings(audit))
-    _print(console, "released versions", released(audit))
+    _print(console, "released versions", released(audit), words.of_versions(audit))
     _list(console, "attacks that did not run", _by_reason(audit))
     _list(console, "not tested", words.not_tested(audit))
     _list(console, "about", [f"{name}: {fact}" for name, fact in about.items()])
@@ -163,8 +178,10 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
         classes=classes(audit),
         records=records(audit),
         shapr=words.of_shapr(audit),
+        counted=words.counted(audit),
         trainings=trainings(audit),
         released=released(audit),
+        of_versions=words.of_versions(audit),
         skipped=words.skipped(audit),
         not_tested=words.not_tested(audit),
         epsilon=words.of_epsilon(audit),
@@ -198,16 +215,19 @@ def attacks(audit: Audit) -> Sheet:
 
 def classes(audit: Audit, most: int | None = None) -> Sheet:
     """Lay out the classes, the highest AUC first."""
-    rows = tuple((str(risk.label), f"{risk.members:,}", stacked(risk.auc)) for risk in audit.by_class[:most])
+    rows = tuple(
+        (words.named(risk.class_name), f"{risk.members:,}", stacked(risk.auc)) for risk in audit.by_class[:most]
+    )
     return Sheet(("class", "members", "AUC"), rows)
 
 
 def records(audit: Audit, most: int | None = None) -> Sheet:
-    """Lay out the members with the highest scores."""
+    """Lay out the members with the highest scores, each as the user finds it again."""
+    heading = "record" if any(risk.row is None for risk in audit.records.riskiest) else "row of\nthe data"
     rows = tuple(
         (
-            str(risk.record),
-            str(risk.label),
+            words.of_record(risk),
+            words.named(risk.class_name),
             f"{risk.score:.4g}",
             stacked(risk.found_at_fpr, percent),
             "-" if risk.across_trainings is None else stacked(risk.across_trainings),
@@ -215,7 +235,7 @@ def records(audit: Audit, most: int | None = None) -> Sheet:
         )
         for risk in audit.records.riskiest[:most]
     )
-    return Sheet(("record", "class", "score", "non-members\nas high", "AUC across\ntrainings", "SHAPr"), rows)
+    return Sheet((heading, "class", "score", "non-members\nas high", "AUC across\ntrainings", "SHAPr"), rows)
 
 
 def trainings(audit: Audit) -> Sheet:
@@ -231,10 +251,16 @@ def trainings(audit: Audit) -> Sheet:
 def released(audit: Audit) -> Sheet:
     """Lay out the versions of a released set and all together; no rows for a single network."""
     rows = tuple(
-        (one.name, stacked(one.auc), "" if one.over_best is None else words.over(one.over_best))
+        (
+            one.name,
+            f"{one.attack}\nof {one.attacks}",
+            stacked(one.auc),
+            "" if one.error is None else stacked(one.error),
+            "" if one.over_best is None else words.over(one.over_best),
+        )
         for one in audit.released
     )
-    return Sheet(("version", "AUC", "AUC minus\nbest single's"), rows)
+    return Sheet(("version", "strongest\nattack", "AUC", "error on\nnon-members", "AUC minus\nbest single's"), rows)
 
 
 def _roc(audit: Audit) -> Picture:
@@ -305,7 +331,10 @@ def _finding(found: Finding, audit: Audit) -> Row:
 def _record(risk: RecordRisk, audit: Audit) -> Row:
     return {
         "record": risk.record,
+        "row": risk.row,
+        "file": risk.file,
         "label": risk.label,
+        "class_name": risk.class_name,
         "score": risk.score,
         **flat({"found_at_fpr": risk.found_at_fpr}),
         **_known("across_trainings", risk.across_trainings),

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from estimators.estimate import Estimate
 from estimators.leakage.statistics.auc_and_rates import Difference
-from nas.audit.attack_all import ATTACKS
 from nas.audit.attack_all import needed_non_members
 from nas.audit.cautions import SIGNIFICANT
+from nas.audit.findings import ATTACKS
 from nas.audit.findings import Audit
+from nas.audit.findings import RecordRisk
+from nas.audit.findings import corrected
 from nas.base import plugins
 from nas.base.text import inline
 from nas.base.text import percent
@@ -31,7 +33,15 @@ BEYOND_EXITS = f"{SIDE_CHANNELS}, except for the exit that answered"
 
 
 def headline(audit: Audit) -> str:
-    """Return one line: what the strongest attack reached, on how many records and shadow models."""
+    """Return one line: what the strongest attack reached, on how many records and shadow models.
+
+    Where the audit points the wrong way, it is an alarm and not a number.
+    """
+    if audit.is_alarming:
+        return (
+            f"leakage: not measured, because the data are most likely wrong: {_alarm(audit)}; see the warnings; "
+            f"{audit.members:,} members, {audit.non_members:,} non-members, {_count(audit.shadows, 'shadow model')}"
+        )
     return (
         f"leakage: AUC {inline(audit.leakage)} by {audit.strongest.attack}, the strongest of "
         f"{_count(len(audit.findings), 'attack')}; {audit.members:,} members, {audit.non_members:,} non-members, "
@@ -42,6 +52,12 @@ def headline(audit: Audit) -> str:
 
 def summary(audit: Audit) -> list[str]:
     """Return the summary in short sentences: what was found, how it compares with overfitting, what it holds for."""
+    if audit.is_alarming:
+        return [
+            "The leakage was not measured, because the data are most likely wrong.",
+            f"Members and non-members differ significantly, and in the wrong direction: {_alarm(audit)}.",
+            "An inverted 'is_member' is the usual reason. Correct the data and repeat the audit.",
+        ]
     return [*_leakage(audit), _against_the_gap(audit), _at_low_fpr(audit), *_scope(audit)]
 
 
@@ -70,6 +86,38 @@ def of_shapr(audit: Audit) -> str:
     return (
         f"SHAPr: mean {found.shapr.mean():.3f}, which measures accuracy and not leakage; rank correlation with the "
         f"scores of {found.attack} {inline(found.agreement)}"
+    )
+
+
+def of_record(risk: RecordRisk) -> str:
+    """Write where a record is found again: its row in the user's data, and its file if it has one."""
+    place = str(risk.record if risk.row is None else risk.row)
+    return place if risk.file is None else f"{place}\n{named(risk.file)}"
+
+
+def named(name: str) -> str:
+    r"""Write a user's name in one line of a table, whose cells have one.
+
+    >>> named("a\nb")
+    'a b'
+    """
+    return " ".join(name.split())
+
+
+def counted(audit: Audit) -> str:
+    """Say what the numbers of records are."""
+    if any(risk.row is None for risk in audit.records.riskiest):
+        return "Record is the record's place in the audited arrays, where the first is 0."
+    return "Row is the record's place in its file, where the first record is 1; a header does not count."
+
+
+def of_versions(audit: Audit) -> str:
+    """Say what the numbers of released versions stand on."""
+    others = max((one.attacks for one in audit.released[1:-1]), default=0)
+    return (
+        f"Each version has its strongest attack, with an interval corrected for the choice; on versions other than the "
+        f"network as trained {_count(others, 'attack')} ran, the quick ones or those asked for. Error is the share of "
+        "the non-members that a version misclassifies."
     )
 
 
@@ -103,6 +151,12 @@ def _leakage(audit: Audit) -> list[str]:
         ),
         found,
     ]
+
+
+def _alarm(audit: Audit) -> str:
+    below = audit.reversed[0]
+    auc = corrected(below.scores, audit.is_member, len(audit.findings))
+    return f"{below.attack} scores members below non-members, AUC {inline(auc)}"
 
 
 def _is_found(audit: Audit) -> bool:

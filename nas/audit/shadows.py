@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from estimators.leakage.evidence import Bank
+from nas.audit.findings import Origin
 from nas.audit.oracles import of_network
 from nas.base import files
 from nas.base import locks
@@ -56,6 +57,7 @@ class Pool:
         features: `(records, ...)` float32; the audited records first.
         labels: `(records,)`.
         is_member: `(audited,)`: which of the audited records the network was trained on, one half of them.
+        origin: What the user calls the audited records and the classes; no part of what decides a shadow model.
 
     Raises:
         ValueError: If not exactly half of the audited records are members. Shadow models are trained on halves; they
@@ -65,6 +67,7 @@ class Pool:
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
     is_member: NDArray[np.bool_]
+    origin: Origin = field(default_factory=Origin)
 
     def __post_init__(self) -> None:
         if 2 * int(self.is_member.sum()) != len(self.is_member) or len(self.is_member) > len(self.labels):

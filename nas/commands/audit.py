@@ -141,6 +141,7 @@ def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
 def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted: _Wanted) -> None:
     from nas.audit.attack_all import audit as attack_all
     from nas.audit.files import read
+    from nas.audit.findings import Origin
 
     is_onnx = path.suffix == ".onnx"
     if data is not None and not is_onnx:
@@ -149,20 +150,22 @@ def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted:
         raise ValueError(
             "expected --data with the .npz of the audited records, because the network is an .onnx file; got none"
         )
-    evidence, is_member = read(path if is_onnx else None, data or path, shadows)
+    given = read(path if is_onnx else None, data or path, shadows)
     with console(stderr=True).status("attacking") as status:
         found = attack_all(
-            evidence,
-            is_member,
+            given.evidence,
+            given.is_member,
             seed=0,
             effort=wanted.effort,
             attacks=wanted.attacks,
+            origin=Origin(classes=given.classes),
             look=lambda name: status.update(f"attack {name}"),
         )
     about = {
         "network": path.name,
         "records": (data or path).name,
         "shadow models": f"{found.shadows}, from the files given",
+        **({"how they were read": "; ".join(given.notes)} if given.notes else {}),
     }
     _report(found, about, (wanted.output or Path()) / f"{path.stem}-audit", as_json=wanted.as_json)
 

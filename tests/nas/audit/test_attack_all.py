@@ -12,15 +12,17 @@ from estimators.leakage.attacks import lira_online
 from estimators.leakage.attacks import loss
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
+from estimators.leakage.released import together
 from estimators.leakage.scores import scaled_logit
 from estimators.leakage.statistics.auc_and_rates import auc
 from estimators.leakage.statistics.auc_and_rates import auc_interval
-from nas.audit.attack_all import ATTACKS
+from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from nas.audit.attack_all import EFFORTS
 from nas.audit.attack_all import audit
 from nas.audit.attack_all import needed_non_members
 from nas.audit.attack_all import other_trainings
 from nas.audit.attack_all import runnable
+from nas.audit.findings import ATTACKS
 from nas.base import plugins
 from tests.audits import coarse
 from tests.audits import draw
@@ -344,12 +346,44 @@ def test_few_members_are_audited():
 
 def test_versions_are_shown_alone_and_together():
     evidence, is_member = simulated()
-    found = audit(evidence, is_member, seed=0, attacks=["loss"], versions={"int8": coarse(evidence)})
+    version = coarse(evidence)
+    found = audit(evidence, is_member, seed=0, attacks=["loss"], versions={"int8": version})
     trained, int8, joint = found.released
     assert [one.name for one in found.released] == ["as trained", "int8", "all together"]
-    assert trained.over_best is int8.over_best is None
-    best = max(trained.auc.value, int8.auc.value)
-    assert joint.over_best.estimate.value == pytest.approx(joint.auc.value - best, abs=1e-12)
+    assert [(one.attack, one.attacks) for one in found.released] == [("loss", 1), ("loss", 1), ("together", 1)]
+    assert trained.over_best is int8.over_best is joint.error is None
+    # Together, they are above the same attack on each alone, which finds more than the loss does.
+    same = max(auc(together([one]), is_member) for one in (evidence, version))
+    assert same > max(trained.auc.value, int8.auc.value)
+    assert joint.over_best.estimate.value == pytest.approx(joint.auc.value - same, abs=1e-12)
     assert audit(evidence, is_member, seed=0, attacks=["loss"]).released == ()
     with pytest.raises(ValueError, match="bank"):
-        audit(without_bank(evidence), is_member, seed=0, versions={"int8": coarse(evidence)})
+        audit(without_bank(evidence), is_member, seed=0, attacks=["loss"], versions={"int8": version})
+
+
+def test_each_version_has_its_strongest_attack_and_its_error():
+    evidence, is_member = simulated()
+    version, seen = coarse(evidence), []
+    found = audit(evidence, is_member, seed=0, effort="quick", versions={"int8": version}, look=seen.append)
+    trained, int8, _ = found.released
+    assert (trained.attack, trained.auc) == (found.strongest.attack, found.leakage)
+    own = audit(version, is_member, seed=0, effort="quick")
+    assert (int8.attack, int8.auc, int8.attacks) == (own.strongest.attack, own.leakage, len(own.findings))
+    names = [one.attack for one in found.findings]
+    assert sorted(seen) == sorted([*names, *(f"{name} on int8" for name in names)])
+    for one, of in ((trained, evidence), (int8, version)):
+        wrong = (of.logits.argmax(axis=1) != of.labels)[~is_member]
+        assert one.error == proportion_interval(int(wrong.sum()), len(wrong))
+    assert int8.error.value > trained.error.value
+
+
+def test_slow_attacks_run_on_versions_only_where_they_were_asked_for():
+    evidence, is_member = simulated()
+    seen = []
+    quick = audit(evidence, is_member, seed=0, effort="standard", versions={"8": coarse(evidence)}, look=seen.append)
+    slow = [name for name in seen if plugins.find(ATTACKS, name, "EFFORT") == "standard"]
+    assert slow
+    assert not {f"{name} on 8" for name in slow} & set(seen)
+    assert quick.released[0].attacks == quick.released[1].attacks + len(slow)
+    asked = audit(evidence, is_member, seed=0, attacks=slow, versions={"8": coarse(evidence)})
+    assert asked.released[1].attack in slow

@@ -78,3 +78,18 @@ def test_shadows_of_what_learned_from_a_shared_teacher_have_one_of_its_kind_on_t
     (teacher,) = trained
     assert (teacher.architecture, teacher.recipe) == (plan.teacher.architecture, plan.teacher.recipe)
     np.testing.assert_array_equal(teacher.features.numpy(), pool.features[pool.rows(0, spec.seed)])
+
+
+def test_a_pool_says_where_each_audited_record_comes_from():
+    members, others = records((9, 7, 5)), records((4, 7, 6), start=100)
+    apart = replace(others, rows=np.arange(len(others)) + 500, names=np.array([f"{n}.png" for n in range(len(others))]))
+    pool = pool_of(members, apart, seed=0)
+    first = pool.features[pool.audited][:, 0]
+    np.testing.assert_array_equal(pool.origin.rows, np.where(pool.is_member, first + 1, first - 100 + 500))
+    assert pool.origin.classes == ("a", "b", "c")
+    assert pool.origin.names is None  # the members have none
+    named = pool_of(replace(members, names=np.full(len(members), "m.png")), apart, seed=0)
+    np.testing.assert_array_equal(named.origin.names[named.is_member], "m.png")
+    assert named.origin.names[~named.is_member].tolist() == [f"{int(n) - 100}.png" for n in first[~named.is_member]]
+    # What records are called decides no shadow model.
+    assert named.fingerprint == pool.fingerprint

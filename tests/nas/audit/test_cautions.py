@@ -1,5 +1,6 @@
 """Warnings of an audit: each where it belongs, and nowhere else."""
 
+import re
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from estimators.leakage.statistics.auc_and_rates import auc_interval
 from nas.audit import cautions
 from nas.audit.attack_all import audit
 from nas.audit.findings import Released
+from nas.audit.findings import reversed_of
 from tests.audits import draw
 from tests.overfit import overfit
 
@@ -106,8 +108,10 @@ def test_the_rule_decides_where_chance_could_have_done_it(by_confidence, by_labe
     unsure = SimpleNamespace(estimate=Estimate(0.05, -0.1, 0.2), p_value=0.5)
     monkeypatch.setattr(cautions, "auc_difference", lambda *_: unsure)
     found = [
-        SimpleNamespace(attack="loss", is_label_only=False, auc=Estimate(by_confidence, 0.3, 0.8), scores=None),
-        SimpleNamespace(attack="gap", is_label_only=True, auc=Estimate(by_label, 0.3, 0.8), scores=None),
+        SimpleNamespace(
+            attack=name, is_label_only=name == "gap", auc=Estimate(value, 0.3, 0.8), scores=scores_with(value)
+        )
+        for name, value in (("loss", by_confidence), ("gap", by_label))
     ]
     ranked = sorted(found, key=lambda one: -one.auc.value)
     monkeypatch.setattr(cautions, "_no_better_than_gap", lambda _: ())
@@ -144,16 +148,68 @@ def test_what_the_gap_finds_too_is_called_overfitting():
     assert not no_better([finding("gap", scores_with(0.8), is_label_only=True)])
 
 
+# The wrong way round.
+
+
+def wrong_way(findings):
+    ranked = sorted(findings, key=lambda found: -found.auc.value)
+    return [line for line in cautions.all_of(ranked, (), IS_MEMBER) if line.startswith("wrong way round")]
+
+
+def test_an_inverted_membership_is_an_alarm_before_all_others():
+    evidence, is_member = draw(0, 1.5)
+    found = audit(evidence, ~is_member, seed=0, effort="quick", attacks=["loss", "lira_online", "gap", "rmia"])
+    assert found.is_alarming
+    first = found.warnings[0]
+    assert re.match(
+        r"wrong way round: members score significantly below non-members by (\w+) AUC 0\.[0-4]\d\d \(", first
+    )
+    assert "Most likely 'is_member' is inverted; else the labels are not in the order of" in first
+    assert not any("is significantly better than the accuracy gap" in line for line in found.warnings)
+    assert not audit(evidence, is_member, seed=0, effort="quick", attacks=["loss", "lira_online"]).reversed
+
+
+def test_attacks_that_point_the_wrong_way_beside_a_stronger_one_are_named():
+    (line,) = wrong_way([finding("loss", scores_with(0.8)), finding("lira", scores_with(0.4))])
+    assert "by lira AUC 0.400 (" in line
+    assert line.endswith(
+        "disregard these attacks ('trained_on' may be the wrong way round); others find more in the right direction"
+    )
+    (line,) = wrong_way([finding("lira", scores_with(0.8)), finding("loss", scores_with(0.4))])
+    assert "trained_on" not in line
+    low = [finding(name, scores_with(0.3)) for name in ("loss", "lira", "rmia", "entropy")]
+    assert " and 1 more. This is no sign of safety." in wrong_way(low)[0]
+
+
+@pytest.mark.parametrize("value", [0.5, 0.51, 0.7])
+def test_what_chance_can_do_is_no_alarm(value):
+    noisy = np.random.default_rng(0).normal(size=RECORDS)
+    assert not wrong_way([finding("entropy", noisy), finding("loss", scores_with(value))])
+
+
+@pytest.mark.parametrize("count", [10, 200])
+@pytest.mark.parametrize("shape", ["normal", "labels"])
+def test_where_nothing_leaks_an_alarm_is_as_rare_as_stated(count, shape):
+    rng = np.random.default_rng(count)
+    is_member, alarms = np.arange(2 * count) < count, 0
+    for _ in range(400):
+        scores = [rng.normal(size=2 * count) for _ in range(10)]
+        scores = [one > 0.8 for one in scores] if shape == "labels" else scores
+        found = [SimpleNamespace(scores=1.0 * one, auc=auc_interval(1.0 * one, is_member)) for one in scores]
+        alarms += bool(reversed_of(sorted(found, key=lambda one: -one.auc.value), is_member))
+    assert alarms <= 18  # of 400 with a chance of 2.5 % each, more are a matter of 1 %
+
+
 # The set.
 
 
 def released(value, p_value):
     over = SimpleNamespace(estimate=Estimate(value, value - 0.01, value + 0.01), p_value=p_value)
-    alone = Released("as trained", Estimate(0.7, 0.6, 0.8))
+    alone = Released("as trained", "loss", 3, Estimate(0.7, 0.6, 0.8))
     return (
         alone,
-        Released("8 bits", Estimate(0.69, 0.6, 0.8)),
-        Released("all together", Estimate(0.75, 0.7, 0.8), over),
+        Released("8 bits", "loss", 3, Estimate(0.69, 0.6, 0.8)),
+        Released("all together", "together", 1, Estimate(0.75, 0.7, 0.8), None, over),
     )
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from onnx import helper
+from scipy.special import expit
+from scipy.special import softmax
 
+from estimators.leakage.scores import scaled_logit
 from nas.audit import files as audit_input
 from nas.audit.oracles import of_network
 from nas.base import files
@@ -38,10 +42,11 @@ def read(tmp_path, **changes):
 
 
 def test_all_that_is_there_is_read(tmp_path):
-    evidence, is_member = read(tmp_path, population_features=np.ones((5, 6)), population_labels=np.zeros(5, int),
+    given = read(tmp_path, population_features=np.ones((5, 6)), population_labels=np.zeros(5, int),
                                population_logits=np.zeros((5, CLASSES)))  # fmt: skip
-    assert evidence.holds == {"bank", "population"}
-    assert is_member.sum() == RECORDS // 2
+    assert given.evidence.holds == {"bank", "population"}
+    assert given.is_member.sum() == RECORDS // 2
+    assert given.classes == given.notes == ()
 
 
 def test_an_onnx_file_answers_as_its_network_does(tmp_path):
@@ -55,7 +60,7 @@ def test_an_onnx_file_answers_as_its_network_does(tmp_path):
     given = arrays(logits=None, reference_logits=None)
     files.write_arrays(tmp_path / "records.npz", **given)
     shadows = [tmp_path / "first.onnx", tmp_path / "second.onnx"]
-    evidence, _ = audit_input.read(tmp_path / "target.onnx", tmp_path / "records.npz", shadows)
+    evidence = audit_input.read(tmp_path / "target.onnx", tmp_path / "records.npz", shadows).evidence
     assert evidence.holds == {"bank", "queries"}
     np.testing.assert_allclose(evidence.logits, of_network(network).query(given["features"]), rtol=1e-4, atol=1e-5)
 
@@ -101,3 +106,132 @@ def test_objects_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "theirs.npz", **arrays(labels=np.array([{}] * RECORDS, dtype=object)))
     with pytest.raises(ValueError, match=r"theirs\.npz"):
         audit_input.read(None, tmp_path / "theirs.npz")
+
+
+# Answers, labels and references as users have them.
+
+
+def shares(logits):
+    return softmax(logits, axis=-1)
+
+
+def odds(evidence):
+    return scaled_logit(evidence.logits, evidence.labels)
+
+
+def test_probabilities_are_recognised_in_each_array_by_itself(tmp_path):
+    plain = arrays()
+    population = {"population_features": np.ones((5, 6)), "population_labels": np.zeros(5, int)}
+    more = {**population, "population_logits": np.random.default_rng(1).normal(size=(5, CLASSES))}
+    wanted = read(tmp_path, **more).evidence
+    changes = {
+        "logits": shares(plain["logits"]).astype(np.float32),
+        "reference_logits": shares(plain["reference_logits"]),
+        "population_logits": shares(more["population_logits"]).astype(np.float16),
+    }
+    for name, values in changes.items():
+        given = read(tmp_path, **{**more, name: values})
+        assert given.notes == (f"{name}: recognised as probabilities, and turned into logits of the same softmax",)
+        found = given.evidence
+        np.testing.assert_allclose(odds(found), odds(wanted), atol=1e-4)
+        for one, other in zip(found.bank.logits, wanted.bank.logits, strict=True):
+            np.testing.assert_allclose(scaled_logit(one, found.labels), scaled_logit(other, found.labels), atol=1e-4)
+        np.testing.assert_allclose(odds(found.population), odds(wanted.population), atol=0.01)
+    both = plain["reference_logits"].copy()
+    both[1] = shares(both[1])
+    given = read(tmp_path, reference_logits=both)
+    assert given.notes == (
+        "reference_logits[1]: recognised as probabilities, and turned into logits of the same softmax",
+    )
+    np.testing.assert_allclose(given.evidence.bank.logits[0], plain["reference_logits"][0])
+
+
+@pytest.mark.parametrize("axis", [True, False])
+@pytest.mark.parametrize("turn", [lambda odds: odds, expit])
+def test_one_column_is_that_of_two_classes(tmp_path, axis, turn):
+    rng = np.random.default_rng(0)
+    own, references = rng.normal(size=RECORDS), rng.normal(size=(2, RECORDS))
+    given = read(
+        tmp_path,
+        labels=np.arange(RECORDS) % 2,
+        logits=turn(own)[:, None] if axis else turn(own),
+        reference_logits=turn(references)[..., None] if axis else turn(references),
+    )
+    signs = 2 * (np.arange(RECORDS) % 2) - 1
+    np.testing.assert_allclose(odds(given.evidence), signs * own, atol=1e-9)
+    np.testing.assert_allclose(np.diff(given.evidence.bank.logits, axis=-1)[..., 0], references, atol=1e-9)
+    assert [note.startswith(("logits: recognised", "reference_logits: recognised")) for note in given.notes] == [
+        True
+    ] * 2
+
+
+def test_a_network_among_its_own_references_is_refused_by_name(tmp_path):
+    plain = arrays()
+    for written in (lambda x: x, shares, lambda x: x.astype(np.float32)):
+        references = plain["reference_logits"].copy()
+        references[1] = written(plain["logits"])
+        if written is shares:
+            references[0] = shares(references[0])
+        with pytest.raises(
+            ValueError, match=r"other networks than the audited one; reference 1, counted from 0, gives"
+        ):
+            read(tmp_path, reference_logits=references)
+
+
+def test_texts_as_labels_are_numbered_by_the_names_of_the_classes(tmp_path):
+    names = np.array(["cat", "ant", "bee"])
+    labels = arrays()["labels"]
+    given = read(tmp_path, labels=names[labels], classes=names)
+    np.testing.assert_array_equal(given.evidence.labels, labels)
+    np.testing.assert_array_equal(given.evidence.bank.labels, labels)
+    assert (given.classes, given.notes) == (("cat", "ant", "bee"), ())
+    given = read(tmp_path, labels=names[labels])
+    np.testing.assert_array_equal(given.evidence.labels, np.array([2, 0, 1])[labels])
+    assert given.classes == ("ant", "bee", "cat")
+    assert "sorted order" in given.notes[0]
+    given = read(tmp_path, labels=1 + labels[:, None])
+    np.testing.assert_array_equal(given.evidence.labels, labels)
+    given = read(tmp_path, labels=np.eye(CLASSES)[labels])
+    np.testing.assert_array_equal(given.evidence.labels, labels)
+    with pytest.raises(ValueError, match="a name of its own for each of 3 columns"):
+        read(tmp_path, classes=names[:2])
+    with pytest.raises(ValueError, match=r"'classes' \(classes,\) of texts or numbers; got float64"):
+        read(tmp_path, classes=np.ones(3))
+
+
+def exported(path, seed, **properties):
+    space = make_space((6,), CLASSES)
+    architecture = space.decode(space.reference).as_float()
+    model = to_onnx(architecture, build(architecture, seed=seed).eval(), "float32", torch.zeros(1, 6))
+    helper.set_model_props(model, properties)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_an_onnx_file_may_name_the_classes_and_the_npz_beats_it(tmp_path):
+    model = exported(tmp_path / "own.onnx", 3, classes='["cat", "ant", "bee"]')
+    labels = arrays()["labels"]
+    texts = np.array(["cat", "ant", "bee"])[labels]
+    common = {"logits": None, "reference_logits": None, "trained_on": None}
+    files.write_arrays(tmp_path / "records.npz", **arrays(**common, labels=texts))
+    given = audit_input.read(model, tmp_path / "records.npz")
+    np.testing.assert_array_equal(given.evidence.labels, labels)
+    assert given.classes == ("cat", "ant", "bee")
+    files.write_arrays(tmp_path / "records.npz", **arrays(**common, classes=np.array(["x", "y", "z"])))
+    given = audit_input.read(model, tmp_path / "records.npz")
+    assert given.classes == ("x", "y", "z")
+    assert given.notes == ("classes: the names in the .npz were taken, not those in own.onnx",)
+    two = exported(tmp_path / "two.onnx", 3, classes='["cat", "ant"]')
+    files.write_arrays(tmp_path / "records.npz", **arrays(**common))
+    given = audit_input.read(two, tmp_path / "records.npz")
+    assert given.classes == ()
+    assert given.notes == ("classes: 2 names for 3 columns of logits; they were not read",)
+
+
+def test_a_network_among_the_files_of_its_references_is_refused_by_name(tmp_path):
+    paths = [exported(tmp_path / f"{name}.onnx", seed) for name, seed in (("own", 3), ("s0", 4), ("s1", 3))]
+    files.write_arrays(tmp_path / "records.npz", **arrays(logits=None, reference_logits=None))
+    with pytest.raises(
+        ValueError, match=r"reference 1 \(.*s1\.onnx\), counted from 0, gives the network's own answers"
+    ):
+        audit_input.read(paths[0], tmp_path / "records.npz", paths[1:])

@@ -20,7 +20,9 @@ from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
 from nas.audit import figures
 from nas.audit import report as audit_report
 from nas.audit import sentences
+from nas.audit.attack_all import audit as make_audit
 from nas.audit.findings import ClassRisk
+from nas.audit.findings import Origin
 from nas.base import files
 from tests import audits
 
@@ -320,6 +322,13 @@ def test_released_set_stands_beside_its_versions():
     released = audit_report.as_json(audit, {})["released"]
     assert [one["name"] for one in released] == ["as trained", "int8", "all together"]
     assert [one["over_best"] is None for one in released] == [True, True, False]
+    for one, row in zip(audit.released, released, strict=True):
+        assert (row["attack"], row["attacks"], row["auc"]) == (one.attack, one.attacks, one.auc.value)
+        assert row["error"] == (None if one.error is None else one.error.value)
+    told = sentences.of_versions(audit)
+    assert "other than the network as trained 9 attacks ran, the quick ones or those asked for" in told
+    assert told in words_of(shown(audit))
+    assert f"{audit.released[1].error.value:.3f}" in shown(audit)
     assert released[-1]["over_best"] == audit.released[-1].over_best.estimate.value
     assert released[-1]["over_best_p"] == audit.released[-1].over_best.p_value
 
@@ -452,10 +461,69 @@ def test_figures_stand_scores_of_any_shape(scores):
 
 def test_many_classes_are_all_in_the_table_and_the_worst_in_the_figure(tmp_path):
     audit = audits.with_bank()
-    many = tuple(ClassRisk(label, 30, Estimate(0.9 - label / 500, 0.4, 0.95)) for label in range(100))
+    many = tuple(ClassRisk(label, str(label), 30, Estimate(0.9 - label / 500, 0.4, 0.95)) for label in range(100))
     crowded = replace(audit, by_class=many)
     audit_report.write_html(tmp_path / "a.html", crowded, {})
     text = words_of("".join(Page(tmp_path / "a.html").text))
     assert "the 30 classes with the highest AUC of 100" in text
     assert text.count("0.400 to 0.950") == 100
     assert shown(crowded).count("0.400 to 0.950") == 5
+
+
+# What points the wrong way, and what users call their records.
+
+
+def inverted():
+    evidence, is_member = audits.draw(0, 1.5)
+    return make_audit(evidence, ~is_member, seed=0, effort="quick", attacks=["loss", "lira_online", "gap"])
+
+
+def test_an_alarm_is_no_number_on_terminal_page_and_in_json(tmp_path):
+    audit = inverted()
+    low = audit.findings[-1]
+    report = audit_report.as_json(audit, ABOUT)
+    assert [report[name] for name in ("leakage", "leakage_low", "leakage_high")] == [None] * 3
+    assert report["reversed"] == [found.attack for found in audit.findings[::-1] if found in audit.reversed]
+    assert report["summary"][0] == "The leakage was not measured, because the data are most likely wrong."
+    audit_report.write_html(tmp_path / "a.html", audit, ABOUT)
+    page, printed = words_of("".join(Page(tmp_path / "a.html").text)), words_of(shown(audit))
+    for text in (page, printed):
+        assert "leakage: not measured, because the data are most likely wrong: " in text
+        assert f"{low.attack} scores members below non-members, AUC {low.auc.value:.3f} (" in text
+        assert "Most likely 'is_member' is inverted" in text
+        assert "No attack separated" not in text
+        assert "leakage: AUC" not in text
+    assert audit_report.as_json(audits.with_bank(), {})["reversed"] == []
+
+
+def test_records_and_classes_have_the_users_names_everywhere(tmp_path):
+    evidence, is_member = audits.draw(0, 1.5)
+    origin = Origin(
+        ("ant", "bee", HOSTILE, "dog\nor cat", "e$l"),
+        np.arange(len(is_member)) + 781,
+        np.array([f"img/{number}.png" for number in range(len(is_member))]),
+    )
+    audit = make_audit(evidence, is_member, seed=0, attacks=["loss"], origin=origin)
+    report = audit_report.as_json(audit, ABOUT)
+    for row in report["records"]:
+        assert (row["row"], row["file"]) == (row["record"] + 781, f"img/{row['record']}.png")
+        assert row["class_name"] == origin.classes[row["label"]] == origin.class_name(evidence.labels[row["record"]])
+    assert {row["class_name"] for row in report["classes"]} == set(origin.classes)
+    audit_report.write_html(tmp_path / "a.html", audit, ABOUT)
+    page = Page(tmp_path / "a.html")
+    assert "script" not in page.tags
+    texts = words_of(shown(audit)), words_of("".join(page.text))
+    first = audit.records.riskiest[0]
+    for text in texts:
+        assert f"img/{first.record}.png" in text
+        assert f"{first.record + 781}" in text
+        assert "Row is the record's place in its file, where the first record is 1" in text
+        assert {"dog or cat", "e$l", HOSTILE} <= {name for name in ("dog or cat", "e$l", HOSTILE) if name in text}
+    drawn = named_in(page.images[-1]["src"])
+    assert {"ant", "bee", "e$l"} <= drawn
+
+
+def test_without_names_the_place_in_the_arrays_is_told(audit, page):
+    assert "Record is the record's place in the audited arrays, where the first is 0." in words_of("".join(page.text))
+    for row in audit_report.as_json(audit, {})["records"]:
+        assert (row["row"], row["file"], row["class_name"]) == (None, None, str(row["label"]))

@@ -14,8 +14,8 @@ from nas.audit import shadows
 from nas.audit.candidate import pool_of
 from nas.audit.candidate import shadow_spec
 from nas.audit.candidate import subject_of
+from nas.audit.onnx_oracle import of_onnx
 from nas.audit.oracles import of_network
-from nas.audit.oracles import of_onnx
 from nas.audit.post_training import compressed
 from nas.base import files
 from nas.base import plugins
