@@ -167,6 +167,23 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class NewRecords:
+    """Records that a trained network is to be asked about; they need no class.
+
+    Attributes:
+        features: `(records, *input_shape)`, in the user's unit and the network's order, encoded as the network's are.
+        places: What each record is called: its row in the file, the first is 1, or its own file.
+        labels: Name of each record's class, where the file says it.
+        notes: What was done to the data or doubts about them, a sentence each, for people.
+    """
+
+    features: NDArray[Any]
+    places: tuple[str, ...]
+    labels: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Splits:
     """Five sets that share no record, no group and no duplicate, all float32 and standardised by the members alone.
 
