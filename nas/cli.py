@@ -1,4 +1,4 @@
-"""The command line: nas search | show | pick | audit | export | estimate | measure | calibrate | list."""
+"""The command line: nas search | show | pick | audit | export | predict | estimate | measure | calibrate | list."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nas.commands.list import list_
 from nas.commands.measure import measure
 from nas.commands.options import INTERRUPTED
 from nas.commands.pick import pick
+from nas.commands.predict import predict
 from nas.commands.search import search
 from nas.commands.show import show
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, show, pick, audit, export, estimate, measure, calibrate):
+for command in (search, show, pick, audit, export, predict, estimate, measure, calibrate):
     app.command()(command)
 app.command(name="list")(list_)
 

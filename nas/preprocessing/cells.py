@@ -43,7 +43,7 @@ def numbers(cells: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
         return values, np.zeros(len(values), dtype=bool)
     codes, names = texts(series)
-    parsed = [math.nan if name is None else _number(name) for name in names]
+    parsed = [math.nan if name is None else as_number(name) for name in names]
     known = np.array([math.nan if number is None else number for number in parsed])
     return known[codes], np.array([number is None for number in parsed], dtype=bool)[codes]
 
@@ -82,7 +82,7 @@ def as_text(value: Any) -> str | None:
     return None if value in NO_VALUE else value
 
 
-def _number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
     """Return the number that a text is; None if it is none. Python's own 1_000 is none."""
     try:
         return None if "_" in text else float(text)

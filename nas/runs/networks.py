@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nas import spaces
@@ -19,11 +22,14 @@ from nas.preprocessing.preprocessing import Preprocessing
 from nas.preprocessing.preprocessing import unchanged
 from nas.preprocessing.stored import from_json
 from nas.records import Records
+from nas.records import Source
 from nas.runs.run import Run
 from nas.runs.run import open_run
+from nas.search.config import load_config
 from nas.search.study import WEIGHTS
 from nas.training.defence import deployed_network
 from nas.training.loop import Labelled
+from nas.training.loop import logits_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import Shape
@@ -280,6 +286,26 @@ def read_preprocessing(folder: Path, architecture: Architecture) -> Preprocessin
             f"{got[1]}"
         )
     return behind
+
+
+def open_pick(folder: Path) -> tuple[Preprocessing, Callable[[NDArray[Any]], NDArray[np.float32]], Source | None]:
+    """Open a pick to ask it about new records.
+
+    Returns:
+        What the network was trained behind; what returns its logits `(records, classes)` about records as an exported
+        network takes them; and where the run's own records are, None for a pick outside its run.
+
+    Raises:
+        ValueError: If files are missing, or belong to another network or version.
+    """
+    architecture, network = read_pick(folder)
+    behind = read_preprocessing(folder, architecture)
+
+    def answer(records: NDArray[Any]) -> NDArray[np.float32]:
+        return logits_of(network, torch.from_numpy(behind.standardised(behind.arrangement.apply(records))))
+
+    settings = folder.resolve().parent.parent / "config.toml"
+    return behind, answer, load_config(settings, {}).source if settings.is_file() else None
 
 
 def _defence_in(described: Path) -> tuple[str, Params]:

@@ -1,1 +1,1 @@
-"""What several data sets share, each of which knows no other."""
+"""What several data sets share; no data set itself."""

@@ -48,17 +48,19 @@ def test_a_budget_nobody_can_meet_says_how_many_were_screened_and_the_smallest_s
 
 
 CSVS = {
-    "text": (["1,x,y", *rows(100)], "expected a finite number in column 'b' in row 1 (line 2) of {path}; got 'x'"),
-    "missing": (
-        [*rows(100), "1,,y"],
-        "expected a finite number in column 'b' in row 101 (line 102) of {path}; got a missing value",
+    "text": (
+        ["1,x,y", *rows(100)],
+        (
+            "expected a number in column 'b' in row 1 (line 2) of {path}; got 'x' "
+            "(leave the cell empty if it is missing, or --drop-column b)"
+        ),
     ),
     "one class": (
         rows(100, lambda _: "y"),
         "expected records of at least two classes; all 100 are of class 'y' (column 'label' of {path})",
     ),
     "short row": (["1,2", *rows(100)], "expected 3 values in row 1 (line 2) of {path}; got 2"),
-    "nothing": ([], "expected records with numeric columns in {path}; got (0, 2)"),
+    "nothing": ([], "expected records with columns beside the label in {path}; got 0 records and 2 such columns"),
 }
 
 
