@@ -97,7 +97,7 @@ def _file(exported: Exported) -> dict[str, Any]:
 def _priced(exported: Exported, device: str) -> str:
     """Say what a file costs on the run's device, and whether that is what the search priced."""
     if exported.cannot_run is not None:
-        return f"{device} cannot run it: {exported.cannot_run}"
+        return f"no estimate on {device}: {exported.cannot_run}"
     costs = exported.prices
     told = f"on {device}: {costs['latency_ms'].value:.3g} ms, {costs['flash_kib'].value:,.1f} KiB of flash"
     return f"{told}, as the search priced it" if exported.as_priced else f"{told}; the search priced other bits"

@@ -33,6 +33,7 @@ def pick(
     as_json: Json = False,
 ) -> None:
     """Choose one candidate, print the reason, and write its architecture, weights and card."""
+    from nas.deploy import exportable
     from nas.runs import picks
     from nas.runs import report
     from nas.runs.front_and_knee import choose
@@ -50,10 +51,13 @@ def pick(
             )
         raise ValueError(f"no candidate meets the limits; {nearest}: {', '.join(choice.failed)}")
     written = picks.write(opened, choice)
+    judged = exportable.judge(opened, [choice.trial])
     if as_json:
-        picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
-        typer.echo(json.dumps(picked))
+        row = {**report.row(study, choice.trial), "int8": exportable.of(judged, choice.trial)}
+        typer.echo(json.dumps({"picked": row, "reason": choice.reason, "folder": str(written)}))
         return
     say(f"candidate {choice.trial.number}: {choice.reason}")
     show_table(report.front_table(study, [choice.trial]))
+    for line in exportable.sentences(judged, [choice.trial]):
+        say(line)
     say(f"written to {written}")

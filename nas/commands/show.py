@@ -33,19 +33,22 @@ def show(
     from nas.runs.run import open_run
 
     trust(plugin)
-    print_front(open_run(run, runs, storage).study, as_json=as_json)
+    opened = open_run(run, runs, storage)
+    print_front(opened.study, opened.folder, as_json=as_json)
 
 
-def print_front(study: optuna.Study, *, as_json: bool) -> None:
+def print_front(study: optuna.Study, folder: Path, *, as_json: bool) -> None:
     """Print a study's counts and its Pareto front, as text or as JSON."""
+    from nas.deploy import exportable
     from nas.runs import report
     from nas.runs.front_and_knee import front
     from nas.runs.progress import count
 
     counts = count(study.get_trials(deepcopy=False))
     best = front(study)
+    judged = exportable.read(folder)
     if as_json:
-        rows = [report.row(study, trial) for trial in best]
+        rows = [{**report.row(study, trial), "int8": exportable.of(judged, trial)} for trial in best]
         typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), "front": rows}))
         return
     table = report.front_table(study, best) if best else None
@@ -54,3 +57,5 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
         say("no candidate has finished training yet")
     else:
         show_table(table)
+        for line in exportable.sentences(judged, best):
+            say(line)

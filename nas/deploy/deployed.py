@@ -96,12 +96,15 @@ def write(found: UserNetwork, precision: str, path: Path, tolerances: Tolerances
     model, judgement = judged(found, precision)
     judging.check(judgement, precision, len(found.check), tolerances or Tolerances())
     files.write(path, lambda stream: stream.write(model.SerializeToString()))
+    size_kib = path.stat().st_size / 1024
+    if found.device is None:
+        return Exported(path, precision, size_kib, judgement, as_priced=False, prices={})
+    device = load_device(found.device)
+    as_priced = precision == priced_as(found.architecture, device)
     try:
-        prices, refused = _prices(found, precision), None
+        return Exported(path, precision, size_kib, judgement, as_priced, _prices(found.architecture, precision, device))
     except CannotRun as error:
-        prices, refused = {}, str(error)
-    as_priced = precision == own_precision(found.architecture)
-    return Exported(path, precision, path.stat().st_size / 1024, judgement, as_priced, prices, refused)
+        return Exported(path, precision, size_kib, judgement, as_priced, {}, str(error))
 
 
 def judged(found: UserNetwork, precision: str) -> tuple[onnx.ModelProto, Judgement]:
@@ -125,11 +128,24 @@ def computed(architecture: Architecture, precision: str) -> Architecture:
     return architecture.without_float(8) if precision == "int8" else architecture
 
 
-def _prices(found: UserNetwork, precision: str) -> dict[str, Estimate]:
-    if found.device is None:
-        return {}
-    device = load_device(found.device)
-    return screen(as_shipped(computed(found.architecture, precision), device), device)
+def priced_as(architecture: Architecture, device: Device) -> str:
+    """Return the precision of the file that a device's estimates of a network are about."""
+    if device.precision == "float32":
+        return "float32"
+    return "int8" if device.float_becomes_bits is not None else own_precision(architecture)
+
+
+def _prices(architecture: Architecture, precision: str, device: Device) -> dict[str, Estimate]:
+    """Price a file of one precision.
+
+    Raises:
+        CannotRun: If the device's figures are not about such files.
+    """
+    if precision == (own := priced_as(architecture, device)):
+        return screen(as_shipped(architecture, device), device)
+    if device.precision == "float32" or device.float_becomes_bits is not None:
+        raise CannotRun(f"its figures are about {own} files")
+    return screen(as_shipped(computed(architecture, precision), device), device)
 
 
 def witnesses_of(found: UserNetwork) -> Witnesses | None:

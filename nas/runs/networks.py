@@ -36,6 +36,9 @@ from search_spaces.graph.architecture import Shape
 from search_spaces.network import Network
 from search_spaces.network import build
 
+PREPROCESSING = "preprocessing.json"
+"""In the folder of a pick: what the network was trained behind."""
+
 
 def read_architecture(
     text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path
@@ -60,6 +63,15 @@ def read_architecture(
     if text.rpartition(":")[2].isdigit() or spaces.space_named(space, input_shape, classes).parse is None:
         return _from_run(text, runs)
     return parse_architecture(text, space, input_shape, classes)
+
+
+def is_of_a_run(text: str | None) -> bool:
+    """Tell whether what `read_architecture` takes names a candidate of a run or a pick: it stands behind something."""
+    if not text or text.lstrip().startswith("{"):
+        return False
+    if Path(text).exists():
+        return (Path(text).parent / PREPROCESSING).is_file()
+    return text.rpartition(":")[2].isdigit()
 
 
 def parse_architecture(text: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
@@ -114,8 +126,6 @@ def _task(written: dict[str, Any]) -> tuple[str, Shape, int, dict[str, Any]]:
     return space, tuple(shape), classes, params
 
 
-PREPROCESSING = "preprocessing.json"
-"""In the folder of a pick: what the network was trained behind."""
 RANDOM_RECORDS = 256
 VALUES_AT_ONCE = 2**26
 """Elements of one tensor over all random records together: large tensors are checked on fewer records."""

@@ -136,13 +136,14 @@ def card(study: optuna.Study, trial: FrozenTrial, reason: str, device: str) -> s
 def how_to_ask(behind: Preprocessing) -> list[str]:
     """Write how a record is to be given to the exported network, and what its answers mean, in Markdown."""
     shape = " x ".join(map(str, behind.arrangement.shape))
-    unit = "pixels from 0 to 255" if behind.pixels else "numbers in the unit of the data"
+    what = "pixels from 0 to 255" if behind.pixels else "numbers in the unit of the data"
+    if behind.columns:
+        what = "features of the columns below, in this order"
     lines = [
         "## What goes in, what comes out",
         "",
-        f"Records as the data have them: {shape} {unit}, `{behind.input_type}`, not standardised: the exported file",
-        "does that itself, by mean and deviation of the members. `nas predict` reads a file of the same form as the",
-        "data.",
+        f"The exported files take {shape} {what}, `{behind.input_type}`, and standardise them by mean and deviation of the",
+        "members. `nas predict` reads a file of the same form as the data. `preprocessing.json` holds all figures.",
         "",
     ]
     if behind.columns:
