@@ -35,6 +35,7 @@ from nas.calibration.measurements import CalibrationReport
 from nas.calibration.this_machine import Hosted
 from nas.cli import app
 from nas.commands import list as listing
+from nas.deploy.exportable import Exportability
 from nas.deploy.timing import Timing
 from nas.runs.progress import Counts
 from nas.search.config import ENGINES
@@ -80,6 +81,7 @@ KINDS = {
 }
 DESCRIBED: dict[str, type] = {
     "Counts": Counts,
+    "Exportability": Exportability,
     "Timing": Timing,
     "Layer": Layer,
     "CalibrationReport": CalibrationReport,

@@ -150,7 +150,9 @@ def write_csv(path: Path, predictions: Predictions) -> None:
 def _of_table(source: Source, behind: Preprocessing) -> NewRecords:
     read = plugins.find("nas.data", source.name, "read")
     if read is None:
-        raise ValueError(f"expected a table, because the network was trained on one; the data set {source.name!r} is none")
+        raise ValueError(
+            f"expected a table, because the network was trained on one; the data set {source.name!r} is none"
+        )
     table = read(source.path, behind.columns)
     cells = {name: table.frame[name] for name in table.frame.columns}
     features = encoded(behind.columns, cells, table.place)
@@ -183,8 +185,8 @@ def _doubts(records: NewRecords, behind: Preprocessing) -> list[str]:
     far = float(np.mean(np.abs(behind.standardised(records.features)) > FAR))
     if far > 1 / 2:
         notes.append(
-            f"{far:.0%} of the values lie more than {FAR:.0f} deviations from what the network was trained on: they are "
-            "in another unit, standardised already, or of another kind"
+            f"{far:.0%} of the values lie more than {FAR:.0f} deviations from what the network was trained on: they "
+            "are in another unit, standardised already, or of another kind"
         )
     if records.labels is not None and (strange := sorted(set(records.labels) - set(behind.classes))):
         count = sum(label in strange for label in records.labels)

@@ -26,7 +26,7 @@ from nas.preprocessing.columns import from_plain
 from nas.preprocessing.columns import to_plain
 from nas.preprocessing.preprocessing import Preprocessing
 
-VERSION = 1
+VERSION: Literal[1] = 1
 MOST_AXES = 8
 MOST_TEXT = 2**24
 """Characters of the JSON: a preprocessing of 100,000 columns needs a tenth of them."""

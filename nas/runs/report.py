@@ -142,8 +142,9 @@ def how_to_ask(behind: Preprocessing) -> list[str]:
     lines = [
         "## What goes in, what comes out",
         "",
-        f"The exported files take {shape} {what}, `{behind.input_type}`, and standardise them by mean and deviation of the",
-        "members. `nas predict` reads a file of the same form as the data. `preprocessing.json` holds all figures.",
+        f"The exported files take {shape} {what}, `{behind.input_type}`, and standardise them by mean and deviation",
+        "of the members. `nas predict` reads a file of the same form as the data. `preprocessing.json` holds all",
+        "figures.",
         "",
     ]
     if behind.columns:

@@ -154,7 +154,8 @@ def test_what_pick_writes_is_the_network_that_was_measured(own_run, picked):
         chosen = picked(*limits, "--prefer", "leakage")
         folder = Path(chosen["folder"])
         assert folder == own_run.folder / "picks" / str(chosen["picked"]["number"])
-        assert sorted(path.name for path in folder.iterdir()) == ["architecture.json", "card.md", "weights.safetensors"]
+        written = ["architecture.json", "card.md", "preprocessing.json", "weights.safetensors"]
+        assert sorted(path.name for path in folder.iterdir()) == written
         assert (folder / "card.md").read_text().startswith(f"# Candidate {chosen['picked']['number']} of small\n")
         for name, estimate in measured(folder, plan).items():
             assert estimate.value == chosen["picked"][name]
