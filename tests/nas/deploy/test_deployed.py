@@ -12,6 +12,7 @@ from nas.base.onnx_runtime import session
 from nas.defences.confidence_rounding import RoundedConfidences
 from nas.deploy import deployed as deploying
 from nas.deploy.deployed import Compared
+from nas.deploy.onnx_file import own_precision
 from nas.deploy.timing import Timing
 from nas.runs import networks
 from nas.runs.networks import read_architecture
@@ -196,3 +197,40 @@ def test_what_is_timed_answers_as_what_is_deployed(monkeypatch):
         answers = session(model).run(None, {"records": found.check[:8].numpy()})[0]
         counts = 100 * np.exp(answers)
         np.testing.assert_allclose(counts, counts.round(), atol=1e-3)
+
+
+def test_each_file_is_priced_as_what_it_computes(pick, tmp_path):
+    found = find(str(pick))
+    board, network = load_device(found.device), found.architecture
+    measured = networks.open_run("small", pick.parents[2]).trained(int(pick.name)).user_attrs
+    bits = {"float32": network.as_float(), "int8": network.without_float(8), "mixed": network}
+    own = own_precision(network)
+    for precision in deploying.precisions_of(network):
+        exported = deploying.write(found, precision, tmp_path / precision)
+        assert exported.as_priced == (precision == own)
+        assert exported.prices == deploying.screen(network if precision == own else bits[precision], board)
+        if exported.as_priced:
+            assert {name: value.value for name, value in exported.prices.items()}.items() <= measured.items()
+
+
+def test_what_a_devices_estimates_are_about():
+    mixed = find('{"block1_weight_bits": 4, "block1_activation_bits": 4}').architecture
+    assert deploying.precisions_of(mixed) == ("float32", "mixed", "int8")
+    assert deploying.precisions_of(mixed.as_float()) == ("float32", "int8")
+    about = {name: deploying.priced_as(mixed, load_device(name)) for name in ("host", "host_int8", "stm32h747")}
+    assert about == {"host": "float32", "host_int8": "int8", "stm32h747": "mixed"}
+    host = load_device("host")
+    assert deploying._prices(mixed, "float32", host) == deploying.screen(deploying.as_shipped(mixed, host), host)
+    with pytest.raises(ValueError, match="its figures are about float32 files"):
+        deploying._prices(mixed, "int8", host)
+    board = load_device("stm32h747")
+    prices = [deploying._prices(mixed, name, board) for name in ("int8", "mixed", "float32")]
+    times, sizes = ([found[name].value for found in prices] for name in ("latency_ms", "flash_kib"))
+    assert times[0] < times[1] <= times[2]  # a layer of 4-bit weights that reads a float computes in float
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_a_network_without_both_is_not_written_as_mixed(tmp_path):
+    with pytest.raises(ValueError, match=r"^expected a network of layers in float and in 8 .+ mixed; got float32$"):
+        deploying.write(find('{"block1_weight_bits": 32}'), "mixed", tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
