@@ -72,10 +72,8 @@ def _network(
 
         behind, answer, usual = open_pick(network)
         if usual is not None:
-            given = {"name": dataset, "path": data_path, "label_column": label_column}
-            changed = {name: value for name, value in given.items() if value is not None}
-            apart = {} if data_path is None else {"test_path": None}
-            return behind, answer, replace(usual, **changed, **apart)
+            usual = replace(usual, name=dataset or usual.name, label_column=label_column or usual.label_column)
+            return behind, answer, usual if data_path is None else replace(usual, path=data_path, test_path=None)
     else:
         behind, answer = _file(network)
     source = Source(dataset or kind_of(data_path), data_path, label_column or "label")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
+from typing import Any
 
 from annotated_types import MaxLen
 from optuna.trial import FrozenTrial
@@ -127,7 +128,7 @@ def _sentence(found: Exportability) -> str:
 
 
 def _judge(run: Run, trial: FrozenTrial) -> Exportability:
-    measured = {}
+    measured: dict[str, Any] = {}
     try:
         found = network_of_run(run, run.architecture(trial), run.network(trial), run.data.preprocessing)
         _, judgement = judged(found, INT8)

@@ -191,8 +191,8 @@ def agreement(
         behind: What the network was trained behind, and what the file does first; None: nothing.
     """
     ours, theirs = _outputs(model, network, records, behind)
-    classes = [[logits.argmax(1) for logits in outputs] for outputs in (ours, theirs)]
-    return float(np.mean(np.all(np.equal(*classes), axis=0)))
+    classes = [np.array([logits.argmax(1) for logits in outputs]) for outputs in (ours, theirs)]
+    return float(np.mean(np.all(classes[0] == classes[1], axis=0)))
 
 
 def answers_of_file(model: onnx.ModelProto, records: NDArray[Any], batch_size: int = 64) -> list[Logits]:

@@ -234,9 +234,9 @@ class _Writer:
             name = self._node("Cast", [name], "pixels", to=TensorProto.FLOAT)
             name = self._node("Div", [name, self._constant("pixel", np.float32(PIXEL))], "scaled")
         if behind.mean.any() or (behind.deviation != 1).any():
-            shape = (1, -1) + (1,) * (len(behind.arrangement.input_shape) - 1)
+            alone = (1, -1) + (1,) * (len(behind.arrangement.input_shape) - 1)
             for operator, values, label in (("Sub", behind.mean, "centred"), ("Div", behind.deviation, "standardised")):
-                constant = self._constant(f"{label}_by", values.astype(kind).reshape(shape))
+                constant = self._constant(f"{label}_by", values.astype(kind).reshape(alone))
                 name = self._node(operator, [name, constant], label)
         return name if kind == np.float32 else self._node("Cast", [name], "single", to=TensorProto.FLOAT)
 

@@ -56,7 +56,7 @@ class Predictions:
         """Whether each record got another class than the file says; None where it says none."""
         if self.records.labels is None:
             return None
-        return np.array(self.classes)[self.chosen] != np.array(self.records.labels)
+        return np.asarray(np.array(self.classes)[self.chosen] != np.array(self.records.labels))
 
     @property
     def error(self) -> Estimate | None:
