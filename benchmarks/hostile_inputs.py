@@ -2,8 +2,8 @@
 
     python benchmarks/hostile_inputs.py --examples 100000
 
-Files that the product reads (settings, tables, arrays, devices, architectures, picks, studies) are made well, then
-mutated: values by others of every kind and size, keys renamed, parts doubled, nested, torn off, bytes changed. A
+Files that the product reads (settings, tables, arrays, images, devices, architectures, picks, studies) are made well,
+then mutated: values by others of every kind and size, keys renamed, parts doubled, nested, torn off, bytes changed. A
 command reads each in this process. Trainings, and what takes seconds, are replaced by `Accepted`: what would begin.
 
 What must hold of each example:
@@ -52,6 +52,7 @@ import numpy as np
 import optuna
 import torch
 from numpy.lib import format as npy
+from PIL import Image
 
 from estimators.devices.files import DEVICES
 from estimators.estimate import Estimate
@@ -73,6 +74,8 @@ ONE_LINE = re.compile(r"nas: [^\n]{1,300}\n")
 RUN = "small"
 TRIALS = 6
 TRAP = "hostile_trap"
+IMAGES = 80
+IMAGE_FORMATS = ("png", "jpeg", "bmp", "gif", "tiff", "webp")
 DEVICE_FILES = ("stm32l4r5", "pixel3", "eyeriss_like", "bit_serial_fpga", "coral_edgetpu")
 LINK = {
     "link": {
@@ -246,11 +249,13 @@ class Base:
     Attributes:
         folder: Where they lie.
         arrays: Records to search with.
+        images: Encoded images to search with, by their names below a folder.
         audit: Arrays of an audit.
     """
 
     folder: Path
     arrays: Mapping[str, Any]
+    images: Mapping[str, bytes]
     audit: Mapping[str, Any]
 
     @property
@@ -282,7 +287,19 @@ def base() -> Base:
     files.write_text(plan.folder / "config.toml", to_toml(plan.config))
     with _quiet(), mock.patch.object(sys, "argv", ["nas", "pick", RUN, "--runs", str(folder / "runs")]):
         cli.main()
-    return Base(folder, arrays, audit)
+    return Base(folder, arrays, _images(generator), audit)
+
+
+def _images(generator: np.random.Generator) -> dict[str, bytes]:
+    """Encode small images of two classes in all formats."""
+    found = {}
+    for number in range(IMAGES):
+        suffix = IMAGE_FORMATS[number % len(IMAGE_FORMATS)]
+        stream = io.BytesIO()
+        pixels = generator.integers(0, 256, size=(6, 6, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(stream, suffix)
+        found[f"{'ab'[number // 2 % 2]}/{number}.{suffix}"] = stream.getvalue()
+    return found
 
 
 def _made_up(plan: Any, _bench: Any, candidate: Any) -> Evaluated:
@@ -349,6 +366,56 @@ def arrays(random: Random, folder: Path) -> list[object]:
         return ["audit", path, "--attack", attack, "--output", folder / "out"]
     given = ["--members", "30", "--references", "2", "--name", "hostile"]
     return ["search", "--dataset", random.choice(["npz", "npz", "location30"]), "--data-path", path, *given]
+
+
+STRANGE_NAMES = (
+    ".hidden.png", "Thumbs.db", "a/x", "a/b/c/x.png", "x.png", "train/x.png", "train/a/x.png", "c/\x1b[31m.png",
+)  # fmt: skip
+
+
+def images(random: Random, folder: Path) -> list[object]:
+    """A folder of images: of damaged ones, ones that claim any size, and with others in it."""
+    made = dict(base().images)
+    for name in random.sample(list(made), random.choice([1, 1, 3, 40])):
+        made[name] = random.choice([_torn_image, _claiming_image, _claiming_image])(random, made[name])
+    names = [
+        "../up",
+        ".hidden.png",
+        "Thumbs.db",
+        "a/x",
+        "a/b/c/x.png",
+        "x.png",
+        "train/x.png",
+        "train/a/x.png",
+        "\x1b[31m",
+    ]
+    for name in random.sample(names, random.choice([0, 1, 2])):
+        made[name] = random.choice([b"", b"x", made["a/0.png"]])
+    if random.random() < 0.2:
+        made = {f"{random.choice(['train', 'test', 'val', 'x'])}/{name}": data for name, data in made.items()}
+    for name, data in made.items():
+        path = folder / "images" / name
+        with contextlib.suppress(OSError):  # one is a file and the folder of another
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    if random.random() < 0.1:
+        (folder / "images" / "a").mkdir(exist_ok=True)
+        (folder / "images" / "a" / "link.png").symlink_to(random.choice(["/dev/zero", "..", "nowhere", "/"]))
+    size = random.choice([[], [], ["--image-size", random.choice(["6,6", "1,1", "100000,100000", "4096,4096", "0,4"])]])
+    given = ["--members", "10", "--references", "2", "--name", "hostile", "--space", random.choice(["mlp", "conv"])]
+    return ["search", "--dataset", "images", "--data-path", folder / "images", *size, *given]
+
+
+def _torn_image(random: Random, data: bytes) -> bytes:
+    return mutated_bytes(random, data)
+
+
+def _claiming_image(random: Random, data: bytes) -> bytes:
+    """Change an image's header alone, where its size and its type of pixels stand."""
+    torn = bytearray(data)
+    for _ in range(random.randint(1, 4)):
+        torn[random.randrange(min(len(torn), 60))] = random.choice([0, 1, 2, 0x7F, 0xFF, random.randrange(256)])
+    return bytes(torn)
 
 
 def _other_array(random: Random, values: Any) -> Any:
@@ -530,6 +597,7 @@ KINDS: Mapping[str, Callable[[Random, Path], list[object]]] = {
     "settings": settings,
     "tables": tables,
     "arrays": arrays,
+    "images": images,
     "devices": devices,
     "architectures": architectures,
     "picks": picks,

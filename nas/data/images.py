@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags
 from PIL import Image
 from PIL import ImageOps
+from PIL import UnidentifiedImageError
 
 from nas.base import sizes
 from nas.base.reading import BROKEN
@@ -33,8 +34,8 @@ from nas.records import Source
 
 NEEDS_PATH = True
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
-"""What is decoded, whatever a file is called; MPO is the JPEG of some telephones."""
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""What is decoded, whatever a file is called."""
 PARTS: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
@@ -88,6 +89,8 @@ class Head:
 def load(source: Source) -> Records:
     """Load images: `(records, channels, height, width)` uint8, grey with one channel if all are, else three.
 
+    A grey image is one that is stored as grey, or with a palette of greys; WebP knows colour alone.
+
     - Classes are the names of folders, sorted; folders in them are searched too. Images in `train` (and `val`) become
       the records to divide, images in `test`, or in `source.test_path`, the test set. A record's name is its path.
     - Images are turned upright by their EXIF orientation, transparency is dropped, and of several frames the first is
@@ -98,6 +101,7 @@ def load(source: Source) -> Records:
         ValueError: If the folder has another layout, sizes disagree, or an image cannot be read; it is named.
     """
     refuse_options(source, "drop_columns", "layout", "record_shape")
+    Image.init()  # without it Pillow knows only some of the formats
     root = existing(source.path, f"a folder of images ({LAYOUT})")
     left_out = Counter[str]()
     files = [*_files(root, left_out)]
@@ -270,6 +274,8 @@ def _opened(file: File) -> Iterator[Image.Image]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file.path, formats=FORMATS) as image:
                 yield image
+    except UnidentifiedImageError:
+        raise ValueError(f"expected an image ({', '.join(FORMATS)}) at {file.path}; it is none") from None
     except (*BROKEN, ArithmeticError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise unreadable(file.path, "an image", error) from None
 
@@ -284,11 +290,17 @@ def _head(file: File) -> Head:
         width, height = image.size
         return Head(
             size=(width, height) if orientation in TRANSPOSED else (height, width),
-            is_grey=image.mode in GREY,
+            is_grey=image.mode in GREY or (image.mode == "P" and _has_grey_palette(image)),
             has_alpha=image.mode.endswith(("A", "a")) or "transparency" in image.info,
             is_turned=orientation in range(2, 9),
             is_animated=bool(getattr(image, "is_animated", False)),
         )
+
+
+def _has_grey_palette(image: Image.Image) -> bool:
+    """Tell whether all colours that an image may use are grey, as those of a grey GIF."""
+    palette = np.array(image.getpalette() or [0, 0, 1], np.int64).reshape(-1, 3)
+    return bool((palette == palette[:, :1]).all())
 
 
 def _common_size(files: Sequence[File], heads: Sequence[Head]) -> tuple[int, int]:

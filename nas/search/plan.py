@@ -147,7 +147,9 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     defence_settings = settings_of(defences.values(), config.defence_parameters)
     records = load_records(config.source)
     space: SearchSpace = make_space(records.input_shape, records.num_classes)
-    if any(name == "flip-crop" for name in _values(config.recipe.augment)) and len(records.input_shape) != 3:
+    # A signal, of height 1, is no image: run backwards in time, or cut at an end, it may be of another class.
+    is_image = len(records.input_shape) == 3 and records.input_shape[1] > 1
+    if any(name == "flip-crop" for name in _values(config.recipe.augment)) and not is_image:
         raise ValueError(f"expected images for augment='flip-crop'; {config.dataset} has shape {records.input_shape}")
     teacher = None
     if config.teacher is not None:

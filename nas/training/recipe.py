@@ -24,7 +24,7 @@ class Recipe:
         batch_size: Records in one step; batches are evened out so that none holds a single record, which batch norms
             cannot learn from.
         optimizer: One of `OPTIMIZERS`.
-        augment: One of `AUGMENTATIONS`; the second needs images.
+        augment: One of `AUGMENTATIONS`; the second needs images, of more than one row: signals are none.
 
     Raises:
         ValueError: If a number is out of range or a name unknown.

@@ -31,7 +31,7 @@ from search_spaces.network import build
 from search_spaces.space import SearchSpace
 
 CLASSES = 5
-SHAPES = ((1, 8, 8), (3, 13, 7), (20,))
+SHAPES = ((1, 8, 8), (3, 13, 7), (3, 1, 24), (20,))
 WEIGHT_LEVELS = {32: None, 8: 255, 4: 15, 2: 3, 1: 2}
 
 
@@ -345,6 +345,34 @@ def test_strides_never_halve_an_axis_below_two(shape, head):
             expected = (expected + 1) // 2 if expected >= 4 else expected
         assert lengths[-1] == expected
     assert ops[-2].size <= 16 * 16
+
+
+MIXED = {"depth": 3, "block1_kind": "separable", "block2_kind": "inverted", "block3_kernel": 5}
+KEYS = {
+    (1, 8, 8): ("8f10378b5b525d26", "1b2d7da7ec740788"),
+    (3, 32, 32): ("bf1537f68db9c031", "50313799bff625a1"),
+    (3, 2, 40): ("577b8c6d0e03597a", "e847c4764c528a4f"),
+    (2, 2, 1): ("f57172b6d154d484", "0c3d3af7df73058d"),
+}
+
+
+@pytest.mark.parametrize("shape", KEYS)
+def test_networks_for_images_keep_their_keys(shape):
+    # Runs of earlier versions find their weights by them.
+    assert (conv_network(shape).key, conv_network(shape, **MIXED).key) == KEYS[shape]
+
+
+def test_windows_on_a_signal_run_along_time_alone():
+    for kind in ("plain", "separable", "inverted"):
+        blocks = {f"block{block}_{name}": value for block in (1, 2) for name, value in (("kind", kind), ("kernel", 5))}
+        network = conv_network((9, 1, 128), stem_width=8, stem_stride=2, block1_residual=True, **blocks)
+        windows = [op for op in network.ops if op.kind in ("conv", "depthwise") and op.kernel != (1, 1)]
+        assert [(op.kernel, op.padding) for op in windows] == [((1, 3), (0, 1)), *[((1, 5), (0, 2))] * 2]
+        assert [op.stride for op in windows] == [(1, 2)] * 3
+        assert [op.shape[1:] for op in windows] == [(1, 64), (1, 32), (1, 16)]
+    # Nine channels to eight, three steps: a square window would hold three times as many weights, of which two thirds
+    # would only ever see padding.
+    assert network.kernels[0].weights == 9 * 8 * 3
 
 
 @pytest.mark.parametrize("kind", ["plain", "separable", "inverted"])

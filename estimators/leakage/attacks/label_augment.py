@@ -5,6 +5,7 @@ classifies changed copies of it correctly more often than copies of a record it 
 class is read: rounding, a temperature, or a defence that keeps the class and hides the confidences change no score.
 
     images    the image, its mirror image, and 4 translations by each of 1 and 2 pixels (4d + 1 with d of 1 and of 2)
+    signals   images of height 1: the signal, it backwards, and translations along time by 1 to 4 steps
     columns   the record, and 9 copies with a tenth of the columns changed: bits flipped, other values with noise
 
 What each copy's answer says is learnt from the references: a logistic regression on which copies a reference gets
@@ -47,6 +48,8 @@ QUERIES = 9
 """Copies asked about for each record."""
 
 SHIFTS = tuple((sign * step * axis, sign * step * (1 - axis)) for step in (1, 2) for axis in (0, 1) for sign in (-1, 1))
+SHIFTS_IN_TIME = tuple((0, sign * step) for step in (1, 2, 3, 4) for sign in (-1, 1))
+"""As many for a signal, which a shift down would leave as it is."""
 CHANGED = 0.1
 DEVIATION = 1.0
 # Eight times 4,000 records are 32,000 examples of 10 bits; more references would ask for more and teach nothing.
@@ -75,7 +78,7 @@ def _answers(oracle: Oracle, features: Floats, labels: Labels, logits: Floats) -
 
 def _moved(images: Floats) -> Iterator[Floats]:
     yield np.ascontiguousarray(images[..., ::-1])
-    for down, right in SHIFTS:
+    for down, right in SHIFTS if images.shape[2] > 1 else SHIFTS_IN_TIME:
         yield shift(images, down, right)
 
 

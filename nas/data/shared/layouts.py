@@ -1,8 +1,8 @@
 """Which axis of an array is which: images, signals and tables, read in the order a network takes them.
 
-An axis can hold channels if it has 1 to 4 places and none of the others has fewer; an axis of 1, the height of a
-signal, is not compared with. Where none can, one that is at most half of each other axis can. If that leaves one
-reading, it is taken; if it leaves several or none, the user is asked: a wrong guess would train without a word.
+The first or the last axis of a record can be its channels if it has 1 to 4 places. Where neither has, one that is at
+most half of each other axis can, less those of 1, the height of a signal. If that leaves one reading, it is taken; if
+it leaves two or none, the user is asked: a wrong guess would train without a word.
 """
 
 from __future__ import annotations
@@ -191,23 +191,18 @@ def _layout_of(shape: Shape, name: str) -> str:
     """
     _, first, middle, last = shape
     lengths = {FIRST: (first, (middle, last)), LAST: (last, (first, middle))}
-    for can_be in (_few, _clearly_fewer):
-        plausible = [layout for layout, (length, others) in lengths.items() if can_be(length, others)]
-        if len(plausible) == 1:
-            return plausible[0]
-        if plausible:
-            break
+    plausible = [layout for layout, (length, _) in lengths.items() if length <= MOST_CHANNELS]
+    if not plausible:
+        plausible = [layout for layout, (length, others) in lengths.items() if _is_small(length, others)]
+    if len(plausible) == 1:
+        return plausible[0]
     reason = "both the first and the last axis" if plausible else "neither the first nor the last axis"
     raise ValueError(
         f"expected --layout {FIRST} or {LAST} for {name} {shape}: {reason} of a record can be its channels"
     )
 
 
-def _few(length: int, others: Shape) -> bool:
-    return length <= MOST_CHANNELS and all(length <= other for other in others if other > 1)
-
-
-def _clearly_fewer(length: int, others: Shape) -> bool:
+def _is_small(length: int, others: Shape) -> bool:
     return all(2 * length <= other for other in others if other > 1)
 
 

@@ -23,6 +23,8 @@ from nas.records import Records
 from nas.records import Source
 from nas.records import load_records
 from nas.records import split
+from tests.images_and_signals import write_image_folder
+from tests.images_and_signals import write_uci_har
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 CIFAR_FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
@@ -89,14 +91,26 @@ def write_parquet(folder: Path) -> Source:
     return Source("parquet", folder / "any.parquet", group_column="person")
 
 
+def write_images(folder: Path) -> Source:
+    write_image_folder(folder)
+    return Source("images", folder)
+
+
+def write_har(folder: Path) -> Source:
+    write_uci_har(folder)
+    return Source("uci_har", folder)
+
+
 WRITERS = {
     "cifar10": write_cifar10,
     "csv": write_csv,
     "parquet": write_parquet,
     "digits": lambda folder: Source("digits"),
     "fashion_mnist": write_fashion_mnist,
+    "images": write_images,
     "location30": write_location30,
     "npz": write_npz,
+    "uci_har": write_har,
 }
 LOADERS = plugins.available("nas.data", "load")
 
@@ -111,8 +125,7 @@ def test_every_loader_gives_sound_records_that_can_be_told_apart(name, tmp_path)
     records = load_records(source)
     assert isinstance(records, Records)
     images = records.features.ndim == 4
-    others = (np.uint8,) if images else (np.float64,) if records.columns else ()
-    assert records.features.dtype in (np.float32, *others)
+    assert records.features.dtype in (np.float32, np.uint8 if images else np.float64)
     assert records.features.flags.c_contiguous
     assert records.features.flags.aligned
     assert np.isfinite(records.features).all()
@@ -556,9 +569,11 @@ def test_npz_group_array_is_the_one_named(tmp_path):
         ({"features": np.array([[0], [np.nan], [1], [2]])}, ["expected finite numbers as features"]),
         ({"features": np.array([[0], [1e300], [1], [2]])}, ["expected finite numbers as features"]),
         ({"features": np.array([[0], [-1e300], [1], [2]])}, ["expected finite numbers as features"]),
-        ({"features": np.zeros((4, 9, 128))}, ["(4, 9, 128)", "(records, channels, height, width)"]),
-        ({"features": np.zeros((4, 28, 28, 1), np.uint8)}, ["channels last", "transpose(0, 3, 1, 2)"]),
+        ({"features": np.zeros((4, 2, 3, 4, 5))}, ["(4, 2, 3, 4, 5)", "(records, channels, height, width)"]),
+        ({"features": np.zeros((4, 3, 3, 3), np.uint8)}, ["(4, 3, 3, 3)", "--layout"]),
         ({"features": np.zeros((3, 2))}, ["labels (3,)", "(4,)"]),
+        ({"features": np.array(1.0)}, ["labels (1,)", "features ()"]),
+        ({"labels": np.array(1)}, ["labels (4,)", "labels ()"]),
         ({"labels": np.array([0.0, 1.0, 0.0, 1.0])}, ["integers or strings", "float64"]),
         ({"labels": np.eye(4, dtype=int)}, ["integers or strings", "(4, 4)"]),
         ({"labels": np.ones(4, int)}, ["at least two classes", "'1'"]),
@@ -573,8 +588,8 @@ def test_npz_that_does_not_fit_is_refused(change, words, tmp_path):
 
 
 def test_npz_without_features_lists_what_it_holds(tmp_path):
-    np.savez(tmp_path / "x.npz", x=np.eye(4), labels=[0, 1, 0, 1])
-    refused(Source("npz", tmp_path / "x.npz"), "no 'features'", "['x', 'labels']")
+    np.savez(tmp_path / "x.npz", pixels=np.eye(4), labels=[0, 1, 0, 1])
+    refused(Source("npz", tmp_path / "x.npz"), "features to 'labels'", "'pixels' (4, 4), 'labels' (4,)")
     np.save(tmp_path / "x.npy", np.eye(4))
     refused(Source("npz", tmp_path / "x.npy"), "not a zip file")
 

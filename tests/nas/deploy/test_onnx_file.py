@@ -139,11 +139,12 @@ def test_every_operator_has_an_integer_form(tmp_path):
     assert not {"Conv", "Gemm", "MatMul"} & found.keys()
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(
+    ("name", "shape"), [*((name, SHAPES.get(name, (3, 8, 8))) for name in SPACES), ("conv", (3, 1, 24))]
+)
 @settings(max_examples=6, derandomize=True, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_float32_is_pytorch_on_random_points_of_every_space(name, seed):
-    shape = SHAPES.get(name, (3, 8, 8))
+def test_float32_is_pytorch_on_random_points_of_every_space(name, shape, seed):
     space = plugins.load("search_spaces", name, "make_space")(shape, 10)
     architecture = space.decode(sample(space.distributions, np.random.default_rng(seed)))
     records = normal(48, *shape, seed=seed)

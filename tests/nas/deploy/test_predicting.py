@@ -13,7 +13,6 @@ from nas.preprocessing.preprocessing import Preprocessing
 from nas.records import NewRecords
 from nas.records import Source
 
-Image.init()
 LAST = Arrangement((4, 6, 3), (2, 0, 1), (3, 4, 6))
 
 

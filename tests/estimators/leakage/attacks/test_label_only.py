@@ -175,6 +175,32 @@ def test_counts_right_copies_by_hand():
     assert label_augment.attack(on_the_left).tolist() == [2, 1 + 2 + 2]
 
 
+def test_a_signal_is_moved_along_time_alone():
+    # A peak at the seventh of twelve steps, seen in steps four to eight: moved by 3 and less to the left, by 1 to the
+    # right, and, run backwards, at the sixth step.
+    signal = np.zeros((1, 2, 1, 12), np.float32)
+    signal[0, 0, 0] = np.arange(12)
+    signal[0, 1, 0, 6] = 1
+    early = by_rule(lambda x: x[:, 1, 0, 3:8].max(axis=1) > 0, signal, np.array([1]))
+    assert label_augment.attack(early).tolist() == [1 + 1 + 3 + 1]
+    assert len(label_augment.SHIFTS_IN_TIME) == len(label_augment.SHIFTS)
+    seen = []
+    spy = Oracle(lambda x: seen.append(x) or early.oracle.query(x))
+    label_augment.attack(replace(early, oracle=spy))
+    assert len({copy.tobytes() for copy in (signal, *seen)}) == 1 + label_augment.QUERIES
+
+
+@pytest.mark.parametrize("module", [label_noise, label_boundary])
+def test_other_label_only_attacks_take_signals(module):
+    signals = np.random.default_rng(0).normal(size=(30, 2, 1, 12)).astype(np.float32)
+    evidence = by_rule(lambda x: x[:, 0, 0].mean(axis=1) > 0, signals, np.ones(30, int))
+    scores = module.attack(evidence)
+    assert scores.shape == (30,)
+    far = signals[:, 0, 0].mean(axis=1) > 0.3
+    assert far.any()
+    assert scores[far].min() > scores[signals[:, 0, 0].mean(axis=1) < 0].max()
+
+
 def test_learns_from_references_which_copies_tell():
     # References get mirror images of members right, and shifted copies of others: the count would be the wrong way.
     rng = np.random.default_rng(0)
