@@ -20,7 +20,6 @@ from nas.base import plugins
 from nas.data import digits
 from nas.deploy.judging import AGREEMENT
 from nas.deploy.judging import agreement
-from nas.deploy.onnx_file import PRECISIONS
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.timing import measure
 from nas.records import Source
@@ -34,6 +33,8 @@ from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
 from search_spaces.space import SearchSpace
 
+# Both are files of every network; mixed.onnx is one of some.
+PRECISIONS = ("float32", "int8")
 RECIPE = Recipe(epochs=8)
 INVERTED = {"kind": "inverted", "residual": True}
 
