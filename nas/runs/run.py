@@ -87,7 +87,9 @@ class Run:
         """
         config = self.config
         plugins.check_allowed(f"the study {self.name!r}", config.dataset)
-        data = split(load_records(config.source), seed=config.seed, members=config.members, transform=config.transform)
+        data = split(
+            load_records(config.source), seed=config.seed, members=config.members, transform=config.transform or "none"
+        )
         if data.fingerprint != self.study.user_attrs.get(ORIGIN, {}).get("fingerprint"):
             raise ValueError(f"expected the data of the run {self.name!r}; {config.dataset!r} now gives other records")
         return data

@@ -155,7 +155,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     plan = Plan(
         config=config,
         folder=runs / config.name,
-        data=split(records, seed=config.seed, members=config.members, transform=config.transform),
+        data=split(records, seed=config.seed, members=config.members, transform=config.transform or "none"),
         space=space,
         device=device,
         metrics=metrics,

@@ -324,3 +324,13 @@ def test_settings_nested_beyond_all_measure_are_refused(tmp_path):
         (tmp_path / "a.toml").write_text(text + "\n")
         with pytest.raises(ValueError, match="nested"):
             load_config(tmp_path / "a.toml", {})
+
+
+def test_a_transform_is_one_that_there_is_and_studies_from_before_have_none():
+    assert parse_config({"transform": "log"}).transform == "log"
+    with pytest.raises(ValueError, match=r"no transform 'sqrt'; there are \['none', 'log', 'quantile'\]"):
+        parse_config({"transform": "sqrt"})
+    stored = parse_config({}).model_dump(mode="json")
+    del stored["transform"]
+    assert differences(parse_config({}), stored) == []
+    assert differences(parse_config({"transform": "log"}), stored) == ["transform: was None, now 'log'"]
