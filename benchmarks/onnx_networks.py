@@ -24,7 +24,6 @@ from nas.deploy.judging import TOLERANCE
 from nas.deploy.judging import Judgement
 from nas.deploy.judging import Witnesses
 from nas.deploy.judging import judge
-from nas.deploy.onnx_file import PRECISIONS
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.timing import time_models
 from nas.records import Source
@@ -41,6 +40,9 @@ from search_spaces.space import SearchSpace
 
 EPOCHS = (2, 8)
 """Trainings of each network: an inaccurate one and one for use."""
+# Both are files of every network; mixed.onnx is one of some.
+PRECISIONS = ("float32", "int8")
+RECIPE = Recipe(epochs=8)
 INVERTED = {"kind": "inverted", "residual": True}
 
 

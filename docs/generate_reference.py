@@ -36,6 +36,7 @@ from nas.calibration.this_machine import Hosted
 from nas.cli import app
 from nas.commands import list as listing
 from nas.commands.examples import EXAMPLES
+from nas.deploy.exportable import Exportability
 from nas.deploy.timing import Timing
 from nas.pricing.limits import Limit
 from nas.runs.listing import Listed
@@ -96,6 +97,7 @@ DESCRIBED: dict[str, type] = {
     "Overview": Overview,
     "Limit": Limit,
     "Baseline": Baseline,
+    "Exportability": Exportability,
     "Timing": Timing,
     "Layer": Layer,
     "CalibrationReport": CalibrationReport,

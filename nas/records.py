@@ -169,6 +169,23 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class NewRecords:
+    """Records that a trained network is to be asked about; they need no class.
+
+    Attributes:
+        features: `(records, *input_shape)`, in the user's unit and the network's order, encoded as the network's are.
+        places: What each record is called: its row in the file, the first is 1, or its own file.
+        labels: Name of each record's class, where the file says it.
+        notes: What was done to the data or doubts about them, a sentence each, for people.
+    """
+
+    features: NDArray[Any]
+    places: tuple[str, ...]
+    labels: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Splits:
     """Five sets that share no record, no group and no duplicate, all float32 and standardised by the members alone.
 
@@ -233,19 +250,7 @@ def split(records: Records, *, seed: int, members: int | None = None, transform:
     """
     if transform != "none" and not records.columns:
         raise ValueError(f"expected columns of a table for the transform {transform!r}; these records have none")
-    rng = np.random.default_rng(seed)
-    equal = clusters_of(records.features, records.copies)
-    clusters = equal if records.groups is None else clusters_of(records.features, records.groups, records.copies)
-    official = None if records.held_out is None or not records.held_out.any() else records.held_out
-    pool = np.arange(len(records))
-    if official is not None:
-        pool = np.flatnonzero(~np.isin(clusters, clusters[official]))
-    _check_counts(records, pool, sets=5 if official is None else 4)
-    parts = assign(clusters[pool], records.labels[pool], members=members, official=official is not None, rng=rng)
-    rows = [pool[part] for part in parts]
-    if official is not None:
-        rows.append(rng.permutation(np.flatnonzero(official)))
-    _check_sets(records, rows)
+    rows, clusters, equal = _placed(records, seed, members)
     fingerprint, notes = _fingerprint(records, rows), records.notes
     if transform != "none":
         columns = fitted(records.columns, records.features[rows[0]], transform)
@@ -263,6 +268,33 @@ def split(records: Records, *, seed: int, members: int | None = None, transform:
         notes=notes,
     )
     return _standardised(records, rows, fingerprint, told)
+
+
+def places(records: Records, *, seed: int, members: int | None = None) -> list[Ints]:
+    """Return the places in `records` of those that `split` puts into each of `SETS`, in their order there.
+
+    Raises:
+        ValueError: As `split`.
+    """
+    return _placed(records, seed, members)[0]
+
+
+def _placed(records: Records, seed: int, members: int | None) -> tuple[list[Ints], Ints, Ints]:
+    """Return the places of each set, and of each record its cluster and which ones it equals."""
+    rng = np.random.default_rng(seed)
+    equal = clusters_of(records.features, records.copies)
+    clusters = equal if records.groups is None else clusters_of(records.features, records.groups, records.copies)
+    official = None if records.held_out is None or not records.held_out.any() else records.held_out
+    pool = np.arange(len(records))
+    if official is not None:
+        pool = np.flatnonzero(~np.isin(clusters, clusters[official]))
+    _check_counts(records, pool, sets=5 if official is None else 4)
+    parts = assign(clusters[pool], records.labels[pool], members=members, official=official is not None, rng=rng)
+    rows = [pool[part] for part in parts]
+    if official is not None:
+        rows.append(rng.permutation(np.flatnonzero(official)))
+    _check_sets(records, rows)
+    return rows, clusters, equal
 
 
 def _check_features(features: NDArray[Any], columns: Sequence[Column]) -> None:

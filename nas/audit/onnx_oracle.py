@@ -6,6 +6,7 @@ A file is somebody else's: what it may read, reserve and run is bounded before O
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -90,6 +91,7 @@ class OnnxNetwork:
     Attributes:
         path: The file.
         classes: Names of the classes where the file holds them, in the order of the answers; else empty.
+        metadata: The file's own properties, as texts.
         notes: Sentences on how records and answers were read; complete after the first query.
     """
 
@@ -108,6 +110,7 @@ class OnnxNetwork:
         self.notes: list[str] = []
         model = _read(path)
         self._engine = _session(model, path)
+        self.metadata: Mapping[str, str] = {entry.key: entry.value for entry in model.metadata_props}
         self.classes = self._named(model)
         self._source, self._target = _ends(self._engine, path)
         shape = [length if isinstance(length, int) else None for length in self._source.shape]

@@ -86,9 +86,10 @@ def estimate(
         return
     network = networks.read_architecture(architecture, space or "conv", shape(input_shape), classes, runs)
     checked = crosscheck.check(network) if check else {}
+    shipped = networks.is_of_a_run(architecture)
     if plot:
-        _plot(plot, network, device)
-    body = (_layers if by_layer else _costs)(network, device, as_json=as_json)
+        _plot(plot, network, device, shipped=shipped)
+    body = (_layers if by_layer else _costs)(network, device, as_json=as_json, shipped=shipped)
     if as_json:
         typer.echo(json.dumps({**_about(network, device), **({"check": checked} if checked else {}), **body}))
         return
@@ -133,14 +134,14 @@ def _say_priced(device: Device, rows: Sequence[TableRow], output: Path, *, as_js
     say(f"estimates of {len(rows)} architectures on {device.name} written to {output}")
 
 
-def _costs(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
+def _costs(network: Architecture, device: str, *, as_json: bool, shipped: bool) -> dict[str, Any]:
     """Print the costs, or return them for JSON."""
     from estimators.devices.files import load_device
     from nas.pricing import limits
     from nas.pricing import price
     from nas.pricing import report
 
-    by_device, refused = price.price_on(network, device)
+    by_device, refused = price.price_on(network, device, shipped=shipped)
     if as_json:
         numbers = {name: _priced(estimates, load_device(name)) for name, estimates in by_device.items()}
         return {"devices": numbers, "refused": refused} if device == "all" else next(iter(numbers.values()))
@@ -183,7 +184,7 @@ def _say_basis(device: str, latency_ms: float) -> None:
             say(line)
 
 
-def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, Any]:
+def _layers(network: Architecture, device: str, *, as_json: bool, shipped: bool) -> dict[str, Any]:
     """Print a row for each layer and the advice, or return them for JSON."""
     from dataclasses import asdict
 
@@ -191,10 +192,12 @@ def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, A
     from estimators.models.by_layer import by_layer
     from nas.pricing import report
     from nas.pricing.advice import advice
+    from nas.pricing.price import as_shipped
 
     chip = load_device(device)
-    layers = by_layer(network, chip)
-    told = advice(layers, network, chip)
+    shown = as_shipped(network, chip) if shipped else network
+    layers = by_layer(shown, chip)
+    told = advice(layers, shown, chip)
     if as_json:
         return {"basis": _basis(chip), "layers": [asdict(layer) for layer in layers], "advice": told}
     show_table(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"), keys=2)
@@ -204,18 +207,20 @@ def _layers(network: Architecture, device: str, *, as_json: bool) -> dict[str, A
     return {}
 
 
-def _plot(path: Path, network: Architecture, device: str) -> None:
+def _plot(path: Path, network: Architecture, device: str, *, shipped: bool) -> None:
     from estimators.devices.files import load_device
     from estimators.models.by_layer import by_layer
     from estimators.models.by_layer import roofs
     from nas.pricing import roofline
+    from nas.pricing.price import as_shipped
 
     roofline.check_format(path)
     chip = load_device(device)
-    layers = by_layer(network, chip)
+    shown = as_shipped(network, chip) if shipped else network
+    layers = by_layer(shown, chip)
     total_ms = sum(layer.latency_ms for layer in layers)
     title = f"{network.space} {network.key} on {chip.name} ({chip.engine}, {chip.precision}): {total_ms:.3g} ms"
-    roofline.roofline(path, layers, roofs(network, chip), title)
+    roofline.roofline(path, layers, roofs(shown, chip), title)
 
 
 def _basis(device: Device) -> dict[str, Any]:

@@ -51,7 +51,11 @@ def export(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Write float32.onnx and int8.onnx. A file that errs or leaks more than its network is not written."""
+    """Write float32.onnx and int8.onnx, and mixed.onnx of a network with both.
+
+    They take records as the data have them. A file that errs or leaks more than its network is not written.
+    """
+    from nas.deploy.deployed import precisions_of
     from nas.deploy.deployed import write
     from nas.deploy.judging import TOLERANCE
     from nas.deploy.judging import Tolerances
@@ -67,18 +71,20 @@ def export(
     found = find_network(architecture, space, shape(input_shape), classes, runs)
     folder = output or (Path(architecture) if found.trained else Path())
     written = []
-    for name in chosen:
+    for name in chosen or precisions_of(found.architecture):
         exported = write(found, name, folder / f"{name}.onnx", tolerances)
         written.append(_file(exported))
         if not as_json:
             told = _compared(exported.judgement, len(found.check))
             weights = "" if found.trained else "; random weights, for timing only"
             say(f"written to {exported.path}: {exported.size_kib:,.1f} KiB, {told}{weights}")
+            if found.device is not None:
+                say(f"  {_priced(exported, found.device)}")
     if found.is_retrained and not as_json:
         say(VOID)
     if as_json:
         about = {"key": found.architecture.key, "trained": found.trained, "records": len(found.check)}
-        about |= {"void": VOID} if found.is_retrained else {}
+        about |= {"device": found.device, **({"void": VOID} if found.is_retrained else {})}
         typer.echo(json.dumps({**about, "files": written}))
 
 
@@ -87,7 +93,17 @@ def _file(exported: Exported) -> dict[str, Any]:
     from estimators.estimate import flat
 
     about = {"path": str(exported.path), "precision": exported.precision, "size_kib": exported.size_kib}
+    about |= {"as_priced": exported.as_priced, "cannot_run": exported.cannot_run, "costs": flat(exported.prices)}
     return {**about, "agreement": exported.judgement.agreement, **flat(exported.judgement.estimates)}
+
+
+def _priced(exported: Exported, device: str) -> str:
+    """Say what a file costs on the run's device, and whether that is what the search priced."""
+    if exported.cannot_run is not None:
+        return f"no estimate on {device}: {exported.cannot_run}"
+    costs = exported.prices
+    told = f"on {device}: {costs['latency_ms'].value:.3g} ms, {costs['flash_kib'].value:,.1f} KiB of flash"
+    return f"{told}, as the search priced it" if exported.as_priced else f"{told}; the search priced other bits"
 
 
 def _compared(found: Judgement, records: int) -> str:

@@ -47,7 +47,10 @@ Space = Annotated[
     typer.Option(help="Search space of the parameters (see nas list spaces).", autocompletion=completion.spaces),
 ]
 Run = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=completion.runs)]
-Precision = Annotated[list[str] | None, typer.Option(help="float32 or int8; may be given twice (default: both).")]
+Precision = Annotated[
+    list[str] | None,
+    typer.Option(help="float32, int8, or mixed: as it was trained; may be repeated (default: all that differ)."),
+]
 
 
 class PlainConsole(Console):
@@ -163,8 +166,8 @@ def shape(text: str | None, option: str = "--input-shape") -> tuple[int, ...] | 
         raise ValueError(f"expected {option} with whole numbers, like 3,32,32; got {text!r}") from None
 
 
-def precisions(texts: list[str] | None) -> tuple[str, ...]:
-    """Return the requested precisions, both by default.
+def precisions(texts: list[str] | None) -> tuple[str, ...] | None:
+    """Return the requested precisions; None if none is given.
 
     Raises:
         ValueError: If there is no such precision.
@@ -173,4 +176,4 @@ def precisions(texts: list[str] | None) -> tuple[str, ...]:
 
     if unknown := [text for text in texts or [] if text not in PRECISIONS]:
         raise ValueError(f"no precision {unknown[0]!r}; there are {list(PRECISIONS)}")
-    return tuple(dict.fromkeys(texts or PRECISIONS))
+    return tuple(dict.fromkeys(texts)) if texts else None

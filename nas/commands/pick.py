@@ -24,6 +24,7 @@ from nas.commands.options import trust
 if TYPE_CHECKING:
     import optuna
 
+    from nas.deploy.exportable import Judged
     from nas.runs.front_and_knee import Choice
     from nas.runs.retrained import Retrained
 
@@ -60,6 +61,7 @@ def pick(
     as_json: Json = False,
 ) -> None:
     """Choose one candidate, print the reason, and write its architecture, weights and card."""
+    from nas.deploy import exportable
     from nas.runs import picks
     from nas.runs import retrained
     from nas.runs.front_and_knee import choose
@@ -79,10 +81,11 @@ def pick(
         _refuse(study, choice, as_json=as_json)
     written = picks.write(opened, choice)
     anew = retrained.write(opened, choice.trial, written) if retrain_on_all else None
+    judged = exportable.judge(opened, [choice.trial])
     if as_json:
-        _print_json(study, choice, written, anew)
+        _print_json(study, choice, written, anew, judged)
     else:
-        _print(study, choice, written, anew)
+        _print(study, choice, written, anew, judged)
 
 
 def _refuse(study: optuna.Study, choice: Choice, *, as_json: bool) -> None:
@@ -105,17 +108,20 @@ def _refuse(study: optuna.Study, choice: Choice, *, as_json: bool) -> None:
     )
 
 
-def _print_json(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None) -> None:
+def _print_json(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None, judged: Judged) -> None:
+    from nas.deploy import exportable
     from nas.runs import by_class
     from nas.runs import report
 
-    picked = {"picked": report.row(study, choice.trial), "reason": choice.reason, "folder": str(written)}
+    row = {**report.row(study, choice.trial), "int8": exportable.of(judged, choice.trial)}
+    picked = {"picked": row, "reason": choice.reason, "folder": str(written)}
     over = {"failed": choice.failed} if choice.failed else {}
     more = {} if anew is None else {"retrained": {**asdict(anew), "folder": str(anew.folder)}}
     typer.echo(json.dumps({**picked, **_limits(choice), **over, **more, "warnings": by_class.cautions(study)}))
 
 
-def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None) -> None:
+def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None, judged: Judged) -> None:
+    from nas.deploy import exportable
     from nas.runs import by_class
     from nas.runs import report
 
@@ -131,6 +137,8 @@ def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained |
         say(f"never predicts: {', '.join(never)}")
     for caution in by_class.cautions(study):
         say(f"warning: {caution}")
+    for line in exportable.sentences(judged, [choice.trial]):
+        say(line)
     say(f"written to {written}")
     if anew is not None:
         say(f"trained anew on {anew.records:,} records, written to {anew.folder}: {anew.void}")

@@ -166,7 +166,7 @@ def search(
     _trust(settings, config, [*(plugin or ()), *modules_in(flags)], nni_config)
     _check_engine(settings, yes=yes)
     study = _run(settings, runs, console(stderr=as_json))
-    print_front(study, as_json=as_json)
+    print_front(study, runs / settings.name, as_json=as_json)
     if not as_json:
         where = "" if runs == Path("runs") else f" --runs {runs}"
         say(
@@ -211,10 +211,12 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
     """Run a search in worker processes and display its progress."""
     from nas.base import environment
     from nas.base import files
+    from nas.deploy import exportable
     from nas.runs import by_class
     from nas.runs import report
     from nas.runs.front_and_knee import front
     from nas.runs.progress import Display
+    from nas.runs.run import Run
     from nas.search import workers
     from nas.search.config import to_toml
     from nas.search.plan import resolve
@@ -238,7 +240,9 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
         screen.print(f"stopped; {kept}. {_how_to_continue(config, runs)}", highlight=False, soft_wrap=True)
         sys.exit(INTERRUPTED)
     display.finish()
-    files.write_json(plan.folder / "front.json", {"front": [report.row(study, trial) for trial in front(study)]})
+    judged = exportable.judge(Run(plan.folder, study), front(study))
+    rows = [{**report.row(study, trial), "int8": exportable.of(judged, trial)} for trial in front(study)]
+    files.write_json(plan.folder / "front.json", {"front": rows})
     return study
 
 

@@ -34,16 +34,18 @@ def show(
     from nas.runs.run import open_run
 
     trust(plugin)
-    print_front(open_run(run, runs, storage).study, as_json=as_json)
+    opened = open_run(run, runs, storage)
+    print_front(opened.study, opened.folder, as_json=as_json)
 
 
-def print_front(study: optuna.Study, *, as_json: bool) -> None:
+def print_front(study: optuna.Study, folder: Path, *, as_json: bool) -> None:
     """Print a study's counts, limits, Pareto front and baselines, as text or as JSON.
 
     Where no trained candidate meets the limits, the nearest ones stand in the place of the front.
     """
     from optuna.trial import TrialState
 
+    from nas.deploy import exportable
     from nas.runs import by_class
     from nas.runs import report
     from nas.runs.front_and_knee import NEAREST
@@ -59,12 +61,16 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
     limits, baselines = limits_of(study.user_attrs), baselines_of(study.user_attrs)
     trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     ordered = [] if best else nearest(trained, limits)
+    judged = exportable.read(folder)
     if as_json:
         told: dict[str, object] = {
             "limits": [asdict(limit) for limit in limits],
             "baselines": [baseline.row for baseline in baselines],
         }
-        rows = [[report.row(study, trial) for trial in trials] for trials in (best, ordered[:NEAREST])]
+        rows = [
+            [{**report.row(study, trial), "int8": exportable.of(judged, trial)} for trial in trials]
+            for trials in (best, ordered[:NEAREST])
+        ]
         told |= {"warnings": by_class.cautions(study), "classes": by_class.told_by_class(study)}
         told |= {"data": study.user_attrs.get(DATA), "front": rows[0], "nearest": rows[1]}
         typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), **told}))
@@ -80,6 +86,8 @@ def print_front(study: optuna.Study, *, as_json: bool) -> None:
             say(report.nothing_within(study, ordered))
         show_table(table)
         for line in report.misfit_lines(study, best or ordered[:NEAREST]):
+            say(line)
+        for line in exportable.sentences(judged, best):
             say(line)
         if best and (never := by_class.never_predicted(study, knee_of(best))):
             say(f"candidate {knee_of(best).number}, the knee of the front, never predicts: {', '.join(never)}")

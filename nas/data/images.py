@@ -27,6 +27,8 @@ from nas.base.reading import existing
 from nas.base.reading import unreadable
 from nas.data.shared.layouts import decoded
 from nas.data.shared.layouts import refuse_options
+from nas.preprocessing.preprocessing import Preprocessing
+from nas.records import NewRecords
 from nas.records import Records
 from nas.records import Source
 
@@ -120,6 +122,31 @@ def load(source: Source) -> Records:
         names=np.array([file.name for file in files]),
         arrangement=decoded(*size, features.shape[1]),
         notes=_notes(heads, size, left_out),
+    )
+
+
+def new_records(source: Source, behind: Preprocessing) -> NewRecords:
+    """Read images to ask a trained network about: all below a folder, brought to the size that it was trained on.
+
+    Where each lies in a folder that is called as one of the classes, that is its class.
+
+    Raises:
+        ValueError: If there are no images, one cannot be read, or the network was not trained on images.
+    """
+    root = existing(source.path, "a folder of images")
+    channels, *size = behind.arrangement.input_shape
+    if len(size) != 2 or not behind.pixels or behind.arrangement != decoded(size[0], size[1], channels):
+        raise ValueError(
+            f"expected records {behind.arrangement.shape} as the network was trained on; {root} holds images"
+        )
+    paths = [*_images(root, root, Counter())]
+    if not paths:
+        raise ValueError(f"expected images ({', '.join(SUFFIXES)}) in {root}; {contents(root)}")
+    files = [File(path, path.relative_to(root).as_posix(), path.parent.name, held_out=False) for path in paths]
+    known = all(file.label in behind.classes and file.path.parent != root for file in files)
+    features = _decoded(files, (size[0], size[1]), channels)
+    return NewRecords(
+        features, tuple(file.name for file in files), tuple(file.label for file in files) if known else None
     )
 
 

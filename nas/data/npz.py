@@ -21,7 +21,10 @@ from nas.base.reading import as_classes
 from nas.base.reading import existing
 from nas.base.reading import unreadable
 from nas.data.shared.layouts import arranged
+from nas.data.shared.layouts import recalled
 from nas.data.shared.layouts import refuse_options
+from nas.preprocessing.preprocessing import Preprocessing
+from nas.records import NewRecords
 from nas.records import Records
 from nas.records import Source
 
@@ -87,6 +90,32 @@ def load(source: Source) -> Records:
         return _joined(parts, notes, source)
     except ValueError as error:
         raise ValueError(f"{error} (in {path})") from None
+
+
+def new_records(source: Source, behind: Preprocessing) -> NewRecords:
+    """Read records to ask a trained network about: features under the usual names, labels if there are any.
+
+    Of several parts the test part is read. Records lie as those that the network was trained on, or as rows of as many
+    numbers.
+
+    Raises:
+        ValueError: If the file is no .npz, or holds no such records.
+    """
+    path = existing(source.path, "an .npz file")
+    names, holds = _listing(path)
+    roles = [found for marks in (("test",), ("",)) if "features" in (found := _roles(names, marks, source))]
+    if not roles:
+        raise ValueError(f"expected an array of features in {path}; it holds {holds}; understood are {UNDERSTOOD}")
+    chosen = {role: name for role, name in roles[0].items() if role in ("features", "labels")}
+    arrays = reading.read_npz(path, list(chosen.values()))
+    features = recalled(arrays[chosen["features"]], behind, chosen["features"])
+    labels = None
+    if "labels" in chosen:
+        numbers, classes = classes_of(arrays[chosen["labels"]], "labels")
+        labels = tuple(classes[number] for number in numbers)
+        if len(labels) != len(features):
+            raise ValueError(f"expected {len(features)} labels in {path}; got {len(labels)}")
+    return NewRecords(features, tuple(str(row + 1) for row in range(len(features))), labels)
 
 
 def _joined(parts: Sequence[Part], notes: Sequence[str], source: Source) -> Records:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
+
 from estimators.devices.device import Device
+from estimators.devices.fields import CannotRun
+from estimators.devices.files import load_device
 from estimators.estimate import Estimate
 from nas.base import files
 from nas.deploy import judging
 from nas.deploy.judging import Judgement
 from nas.deploy.judging import Tolerances
 from nas.deploy.judging import Witnesses
-from nas.deploy.onnx_file import PRECISIONS
+from nas.deploy.onnx_file import own_precision
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.timing import ROUNDS
 from nas.deploy.timing import Timing
 from nas.deploy.timing import time_models
+from nas.pricing.price import as_shipped
 from nas.pricing.price import screen
 from nas.runs.networks import UserNetwork
 from nas.training.answers import answering
@@ -34,15 +40,21 @@ class Exported:
 
     Attributes:
         path: The file.
-        precision: `float32` or `int8`.
+        precision: One of `nas.deploy.onnx_file.PRECISIONS`.
         size_kib: Size of the file, KiB.
         judgement: How it differs from the network, on the same records.
+        as_priced: Whether it computes in the bits that the search priced.
+        prices: What the device's estimates say of this file; empty with random weights, or where it cannot run.
+        cannot_run: Why the device cannot run it; None where it can.
     """
 
     path: Path
     precision: str
     size_kib: float
     judgement: Judgement
+    as_priced: bool
+    prices: Mapping[str, Estimate]
+    cannot_run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class Compared:
     """The measured latency of one network in one precision, and a device's prediction.
 
     Attributes:
-        precision: `float32` or `int8`.
+        precision: One of `nas.deploy.onnx_file.PRECISIONS`.
         timing: Measured on this machine.
         predicted: The device's estimate in ms; None if the device has another precision.
     """
@@ -72,18 +84,68 @@ def write(found: UserNetwork, precision: str, path: Path, tolerances: Tolerances
 
     Args:
         found: The network.
-        precision: `float32` or `int8`.
+        precision: One of `nas.deploy.onnx_file.PRECISIONS`.
         path: The file.
         tolerances: How much worse than the network it may be; None: the usual ones.
 
     Raises:
         ValueError: If it is worse; nothing is written.
     """
-    model = to_onnx(found.architecture, found.network, precision, found.calibration)
-    judgement = judging.judge(model, found.network, found.check, witnesses_of(found))
+    if precision == "mixed" and (own := own_precision(found.architecture)) != "mixed":
+        raise ValueError(f"expected a network of layers in float and in 8 and fewer bits to write as mixed; got {own}")
+    model, judgement = judged(found, precision)
     judging.check(judgement, precision, len(found.check), tolerances or Tolerances())
     files.write(path, lambda stream: stream.write(model.SerializeToString()))
-    return Exported(path, precision, path.stat().st_size / 1024, judgement)
+    size_kib = path.stat().st_size / 1024
+    if found.device is None:
+        return Exported(path, precision, size_kib, judgement, as_priced=False, prices={})
+    device = load_device(found.device)
+    as_priced = precision == priced_as(found.architecture, device)
+    try:
+        return Exported(path, precision, size_kib, judgement, as_priced, _prices(found.architecture, precision, device))
+    except CannotRun as error:
+        return Exported(path, precision, size_kib, judgement, as_priced, {}, str(error))
+
+
+def judged(found: UserNetwork, precision: str) -> tuple[onnx.ModelProto, Judgement]:
+    """Make the ONNX model of a network and hold it against the network, asked for the user's own records."""
+    model = to_onnx(found.architecture, found.network, precision, found.calibration, found.preprocessing)
+    return model, judging.judge(model, found.network, found.check, witnesses_of(found), found.preprocessing)
+
+
+def precisions_of(architecture: Architecture) -> tuple[str, ...]:
+    """Return the precisions that are worth a file each: in float, as trained if that is neither, and in integers.
+
+    The last one may be refused, so it comes last.
+    """
+    return tuple(dict.fromkeys(("float32", *({own_precision(architecture)} - {"int8"}), "int8")))
+
+
+def computed(architecture: Architecture, precision: str) -> Architecture:
+    """Return the network in the bits that a file of a precision computes in, for counting what it costs."""
+    if precision == "float32":
+        return architecture.as_float()
+    return architecture.without_float(8) if precision == "int8" else architecture
+
+
+def priced_as(architecture: Architecture, device: Device) -> str:
+    """Return the precision of the file that a device's estimates of a network are about."""
+    if device.precision == "float32":
+        return "float32"
+    return "int8" if device.float_becomes_bits is not None else own_precision(architecture)
+
+
+def _prices(architecture: Architecture, precision: str, device: Device) -> dict[str, Estimate]:
+    """Price a file of one precision.
+
+    Raises:
+        CannotRun: If the device's figures are not about such files.
+    """
+    if precision == (own := priced_as(architecture, device)):
+        return screen(as_shipped(architecture, device), device)
+    if device.precision == "float32" or device.float_becomes_bits is not None:
+        raise CannotRun(f"its figures are about {own} files")
+    return screen(as_shipped(computed(architecture, precision), device), device)
 
 
 def witnesses_of(found: UserNetwork) -> Witnesses | None:
@@ -94,30 +156,41 @@ def witnesses_of(found: UserNetwork) -> Witnesses | None:
 
 
 def compare(
-    found: UserNetwork, devices: Sequence[Device], *, precisions: Sequence[str] = PRECISIONS, rounds: int = ROUNDS
+    found: UserNetwork, devices: Sequence[Device], *, precisions: Sequence[str] | None = None, rounds: int = ROUNDS
 ) -> list[Compared]:
     """Time one network in several precisions on this machine, and predict each with the device of that precision.
 
     In float32 the network is timed without its rounding, because nobody deploys simulated quantisation.
 
+    Args:
+        found: The network.
+        devices: Devices that may predict it.
+        precisions: Some of `nas.deploy.onnx_file.PRECISIONS`; None: `precisions_of` the network.
+        rounds: Undisturbed rounds to measure.
+
     Raises:
         ValueError: If other processes disturb the measurement, or the device has no rule for an operator.
     """
-    networks = {"float32": found.architecture.as_float(), "int8": found.architecture}
+    precisions = precisions or precisions_of(found.architecture)
     models = []
     for precision in precisions:
-        architecture = networks[precision]
+        architecture = found.architecture.as_float() if precision == "float32" else found.architecture
         network = found.network
         if architecture.key != found.architecture.key:
             network = answering(build(architecture).eval(), copy.deepcopy(answers_of(found.network)))
-        models.append(to_onnx(architecture, network, precision, found.calibration))
+        models.append(to_onnx(architecture, network, precision, found.calibration, found.preprocessing))
     timings = time_models(models, rounds=rounds)
     return [
-        Compared(precision, timing, _predicted(networks[precision], precision, devices))
+        Compared(precision, timing, _predicted(found, precision, devices))
         for precision, timing in zip(precisions, timings, strict=True)
     ]
 
 
-def _predicted(architecture: Architecture, precision: str, devices: Sequence[Device]) -> Estimate | None:
-    same = [device for device in devices if device.precision == precision]
-    return screen(architecture, same[0])["latency_ms"] if same else None
+def _predicted(found: UserNetwork, precision: str, devices: Sequence[Device]) -> Estimate | None:
+    """Predict a latency with the first device of its precision; of both, with one in integers that leaves float be."""
+    measured = "int8" if precision == "mixed" else precision
+    same = [device for device in devices if device.precision == measured]
+    if not same or (precision == "mixed" and same[0].float_becomes_bits is not None):
+        return None
+    running = computed(found.architecture, precision)
+    return screen(as_shipped(running, same[0]) if found.trained else running, same[0])["latency_ms"]

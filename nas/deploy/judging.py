@@ -25,6 +25,8 @@ from estimators.leakage.statistics.auc_and_rates import auc_interval
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.shares import paired_difference
 from nas.base.onnx_runtime import session
+from nas.preprocessing.preprocessing import Preprocessing
+from nas.preprocessing.preprocessing import unchanged
 from nas.training.loop import Labelled
 from nas.training.loop import outputs_of
 
@@ -101,24 +103,34 @@ class Judgement:
         return {name: estimate for name, estimate in named.items() if estimate is not None}
 
 
-def judge(model: onnx.ModelProto, network: nn.Module, check: Tensor, witnesses: Witnesses | None) -> Judgement:
-    """Hold a file against its network.
+def judge(
+    model: onnx.ModelProto,
+    network: nn.Module,
+    check: Tensor,
+    witnesses: Witnesses | None,
+    behind: Preprocessing | None = None,
+) -> Judgement:
+    """Hold a file against its network: the file is asked as its user asks, the network as it was trained.
 
     Args:
         model: What `nas.deploy.onnx_file.to_onnx` wrote.
         network: The network it was written from, in eval mode.
-        check: `(records, *input_shape)`, to compare classes on; at least one.
+        check: `(records, *input_shape)`, in the user's unit, to compare classes on; at least one.
         witnesses: Records with labels, among them the check records; None of a network without data.
+        behind: What the network was trained behind, and what the file does first; None: nothing.
 
     Raises:
         ValueError: If an answer of the file is not finite.
     """
-    agrees = agreement(model, network, check)
+    agrees = agreement(model, network, check, behind)
     if witnesses is None:
         return Judgement(agrees)
-    ours, theirs = (_wrong(logits, witnesses.check) for logits in _both(model, network, witnesses.check.features))
+    ours, theirs = (
+        _wrong(logits, witnesses.check) for logits in _both(model, network, witnesses.check.features, behind)
+    )
     is_member = np.repeat([True, False], [len(witnesses.members.labels), len(witnesses.non_members.labels)])
-    parts = [(part, _both(model, network, part.features)) for part in (witnesses.members, witnesses.non_members)]
+    attacked = (witnesses.members, witnesses.non_members)
+    parts = [(part, _both(model, network, part.features, behind)) for part in attacked]
     scores = [
         np.concatenate([log_probabilities(logits[side], part.labels.cpu().numpy()) for part, logits in parts])
         for side in (0, 1)
@@ -167,29 +179,44 @@ def check(found: Judgement, precision: str, records: int, tolerances: Tolerances
         )
 
 
-def agreement(model: onnx.ModelProto, network: nn.Module, records: Tensor) -> float:
+def agreement(
+    model: onnx.ModelProto, network: nn.Module, records: Tensor, behind: Preprocessing | None = None
+) -> float:
     """Return the share of records for which ONNX Runtime and PyTorch name the same class, at every exit.
 
     Args:
         model: What `nas.deploy.onnx_file.to_onnx` wrote.
         network: The network it was written from, in eval mode.
-        records: `(records, *input_shape)`, at least one.
+        records: `(records, *input_shape)`, in the user's unit; at least one.
+        behind: What the network was trained behind, and what the file does first; None: nothing.
     """
-    ours = [logits.argmax(1) for logits in answers_of_file(model, records)]
-    theirs = [logits.argmax(1) for logits in outputs_of(network, records)]
-    return float(np.mean(np.all(np.equal(ours, theirs), axis=0)))
+    ours, theirs = _outputs(model, network, records, behind)
+    classes = [np.array([logits.argmax(1) for logits in outputs]) for outputs in (ours, theirs)]
+    return float(np.mean(np.all(classes[0] == classes[1], axis=0)))
 
 
-def answers_of_file(model: onnx.ModelProto, records: Tensor, batch_size: int = 64) -> list[Logits]:
-    """Return what ONNX Runtime answers: `(records, classes)` for each exit."""
+def answers_of_file(model: onnx.ModelProto, records: NDArray[Any], batch_size: int = 64) -> list[Logits]:
+    """Return what ONNX Runtime answers to records as the file takes them: `(records, classes)` for each exit."""
     engine = session(model)
-    parts = [engine.run(None, {"records": batch.cpu().numpy()}) for batch in torch.split(records, batch_size)]
+    starts = range(0, len(records), batch_size)
+    parts = [engine.run(None, {"records": records[start : start + batch_size]}) for start in starts]
     return [np.concatenate(exit_parts) for exit_parts in zip(*parts, strict=True)]
 
 
-def _both(model: onnx.ModelProto, network: nn.Module, records: Tensor) -> tuple[Logits, Logits]:
+def _outputs(
+    model: onnx.ModelProto, network: nn.Module, records: Tensor, behind: Preprocessing | None
+) -> tuple[list[Logits], list[Logits]]:
+    """Return the logits of a file and of its network, at every exit, about records in the user's unit."""
+    behind, features = behind or unchanged(tuple(records.shape[1:])), records.cpu().numpy()
+    standardised = torch.from_numpy(behind.standardised(features))
+    return answers_of_file(model, behind.as_given(features)), outputs_of(network, standardised)
+
+
+def _both(
+    model: onnx.ModelProto, network: nn.Module, records: Tensor, behind: Preprocessing | None
+) -> tuple[Logits, Logits]:
     """Return the file's logits and the network's, of a network with one output, as every trained one is."""
-    (ours,), (theirs,) = answers_of_file(model, records), outputs_of(network, records)
+    (ours,), (theirs,) = _outputs(model, network, records, behind)
     if not np.isfinite(ours).all():
         raise ValueError("expected finite answers of the written file; got NaN or infinity: the file is not written")
     return ours, theirs

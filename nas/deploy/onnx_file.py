@@ -1,7 +1,7 @@
 """A trained network as ONNX: in float32, or in int8 as ONNX Runtime's integer kernels take it.
 
 Every operator of the graph becomes the ONNX operator of the same meaning. A batch norm is folded into the weights
-before it, as an engine would; it stays where it follows none. Two precisions:
+before it, as an engine would; it stays where it follows none. Three precisions:
 
 - `float32`: float weights, a few-bit layer's levels times their scale. A tensor that the network was trained to round
   is rounded here too, or a 4-bit network would compute something else; in float (Div, Clip, Round, Mul), because ONNX
@@ -11,6 +11,12 @@ before it, as an engine would; it stays where it follows none. Two precisions:
   int32, tensors uint8 with one scale. A tensor the network rounds keeps its own step; any other gets the range that the
   calibration records show. Logits that no operator reads, and what a linear layer hands to a tanh or hardswish, stay in
   float.
+
+- `mixed`: the network as it was trained and priced: layers and tensors of 8 and fewer bits as in `int8`, those in float
+  as in `float32`. Nothing is calibrated.
+
+The first operators are the preprocessing that the network was trained behind: the file takes a user's records, in their
+own unit, type and order of axes. In `int8` the standardised tensor is what is quantised.
 
 A tensor of fewer than 8 bits is a uint8 tensor whose integers are clipped to its levels: the same numbers, and the
 convolution before it still runs in integers. A sign is a comparison in float; the convolution before it is stored on so
@@ -43,13 +49,19 @@ from nas.deploy.scales import Scale
 from nas.deploy.scales import all_scales
 from nas.deploy.scales import becomes_sign
 from nas.deploy.scales import folded_norms
+from nas.deploy.scales import moved_scales
 from nas.deploy.scales import quantizer_of
 from nas.deploy.scales import ranges_of
 from nas.deploy.scales import trained_scales
+from nas.preprocessing.preprocessing import PIXEL
+from nas.preprocessing.preprocessing import Preprocessing
+from nas.preprocessing.preprocessing import unchanged
+from nas.preprocessing.stored import to_json
 from nas.training.answers import answers_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
 from search_spaces.graph.architecture import groups_of
+from search_spaces.graph.operators import FOLDED
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import QuantConv2d
@@ -58,22 +70,31 @@ from search_spaces.layers.quantize import quantize_weight
 
 Floats: TypeAlias = NDArray[np.float64]
 
-PRECISIONS = ("float32", "int8")
+PRECISIONS = ("float32", "int8", "mixed")
 FUNCTIONS: Mapping[str, str] = {"relu": "Relu", "hardswish": "HardSwish", "tanh": "Tanh"}
+FLOAT = 32
 WEIGHT_LIMIT, BIAS_LIMIT = 127, 2**30
 
 
-def to_onnx(architecture: Architecture, network: nn.Module, precision: str, records: Tensor) -> onnx.ModelProto:
-    """Write a network as an ONNX model: input `records` `(batch, *input_shape)`, output `logits` `(batch, classes)`.
+def to_onnx(
+    architecture: Architecture,
+    network: nn.Module,
+    precision: str,
+    records: Tensor,
+    preprocessing: Preprocessing | None = None,
+) -> onnx.ModelProto:
+    """Write a network as an ONNX model: input `records` `(batch, *shape)`, output `logits` `(batch, classes)`.
 
-    Further exits are outputs `logits_1`, `logits_2`, ..., in the order of `Architecture.outputs`.
+    The shape is that of the user's records (`Preprocessing.arrangement`), and so is the type. Further exits
+    are outputs `logits_1`, `logits_2`, ..., in the order of `Architecture.outputs`.
 
     Args:
         architecture: The graph.
         network: What `search_spaces.network.build` made of it, trained, in eval mode.
-        precision: `float32` or `int8`.
-        records: `(records, *input_shape)`, calibration records: they set the 8-bit ranges that training did not. Not
-            read for `float32`.
+        precision: One of `PRECISIONS`.
+        records: `(records, *input_shape)`, calibration records, standardised: they set the 8-bit ranges that training
+            did not. Read for `int8` alone.
+        preprocessing: What the network was trained behind; None: it reads records as they are.
 
     Raises:
         ValueError: If the precision is unknown, the network is in train mode, there are no calibration records, or an
@@ -86,7 +107,14 @@ def to_onnx(architecture: Architecture, network: nn.Module, precision: str, reco
     scales = trained_scales(architecture, network)
     if precision == "int8":
         scales = all_scales(architecture, network, scales, ranges_of(architecture, network, records))
-    writer = _Writer(architecture, network, scales, integer=precision == "int8")
+    if precision == "mixed":
+        scales = moved_scales(architecture, network, scales)
+    behind = preprocessing or unchanged(architecture.input_shape)
+    if behind.arrangement.input_shape != architecture.input_shape:
+        raise ValueError(
+            f"expected a preprocessing to records {architecture.input_shape}; got {behind.arrangement.input_shape}"
+        )
+    writer = _Writer(architecture, network, scales, behind, precision)
     model: onnx.ModelProto = helper.make_model(
         writer.graph(),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -94,18 +122,33 @@ def to_onnx(architecture: Architecture, network: nn.Module, precision: str, reco
         producer_name="gecko-nas",
         producer_version=metadata.version("gecko-nas"),
     )
-    helper.set_model_props(model, _facts(architecture, precision))
+    helper.set_model_props(model, {**_facts(architecture, precision), **described(behind)})
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def own_precision(architecture: Architecture) -> str:
+    """Return the precision in which a file computes a network as it was trained and priced."""
+    layers = [(kernel.weight_bits, kernel.input_bits) for kernel in architecture.kernels if kernel.macs]
+    widths = {bits for layer in layers for bits in layer}
+    if widths <= {FLOAT}:
+        return "float32"
+    return "mixed" if FLOAT in widths else "int8"
 
 
 class _Writer:
     """Writes nodes and constants; `names[i]` is the float tensor that holds the output of operator i."""
 
     def __init__(
-        self, architecture: Architecture, network: nn.Module, scales: Mapping[int, Scale], *, integer: bool
+        self,
+        architecture: Architecture,
+        network: nn.Module,
+        scales: Mapping[int, Scale],
+        behind: Preprocessing,
+        precision: str,
     ) -> None:
-        self.architecture, self.network, self.scales, self.integer = architecture, network, scales, integer
+        self.architecture, self.network, self.scales = architecture, network, scales
+        self.behind, self.precision = behind, precision
         self.folded = folded_norms(architecture)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
@@ -118,14 +161,18 @@ class _Writer:
             self.names.append(self._rounded(index, self._computed(index, op)))
         if (answers := answers_of(self.network)) is not None:
             self._answered(answers)
-        shapes = {"records": self.architecture.input_shape}
+        shapes = {"records": self.behind.arrangement.shape}
         for place, index in enumerate(self.architecture.outputs):
             name = f"logits_{place}" if place else "logits"
             self._name(index, name, taken=shapes)
             shapes[name] = self.architecture.ops[index].shape
         nodes = _reaching(self.nodes, [*shapes][1:])
         read = {name for node in nodes for name in node.input}
-        ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", *s]) for n, s in shapes.items()]
+        kinds = {"records": helper.np_dtype_to_tensor_dtype(self.behind.input_type)}
+        ends = [
+            helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), ["batch", *shape])
+            for name, shape in shapes.items()
+        ]
         return helper.make_graph(
             nodes,
             self.architecture.space,
@@ -163,7 +210,7 @@ class _Writer:
         inputs = [self.names[source] for source in op.inputs]
         label = f"op{index}_{op.kind}"
         if op.kind == "input":
-            return "records"
+            return self._preprocessed("records")
         if op.kind in WEIGHTED:
             return self._weighted(index, op, label)
         if op.kind == "activation":
@@ -173,6 +220,25 @@ class _Writer:
         if op.kind == "pool":
             return self._pool(op, inputs[0], label)
         return self._plain(op, inputs, label)
+
+    def _preprocessed(self, name: str) -> str:
+        """Write what makes a user's record one that the network reads: `nas.preprocessing`, operation by operation."""
+        behind, kind = self.behind, self.behind.input_type
+        if list(behind.arrangement.axes) != sorted(behind.arrangement.axes):
+            name = self._node("Transpose", [name], "moved", perm=[0, *(axis + 1 for axis in behind.arrangement.axes)])
+        if tuple(behind.arrangement.shape[axis] for axis in behind.arrangement.axes) != behind.arrangement.input_shape:
+            shape = self._constant("record_shape", np.array([-1, *behind.arrangement.input_shape]))
+            name = self._node("Reshape", [name, shape], "reshaped")
+        if behind.pixels:
+            kind = np.dtype(np.float32)
+            name = self._node("Cast", [name], "pixels", to=TensorProto.FLOAT)
+            name = self._node("Div", [name, self._constant("pixel", np.float32(PIXEL))], "scaled")
+        if behind.mean.any() or (behind.deviation != 1).any():
+            alone = (1, -1) + (1,) * (len(behind.arrangement.input_shape) - 1)
+            for operator, values, label in (("Sub", behind.mean, "centred"), ("Div", behind.deviation, "standardised")):
+                constant = self._constant(f"{label}_by", values.astype(kind).reshape(alone))
+                name = self._node(operator, [name, constant], label)
+        return name if kind == np.float32 else self._node("Cast", [name], "single", to=TensorProto.FLOAT)
 
     def _plain(self, op: Op, inputs: list[str], label: str) -> str:
         plain = {"add": "Add", "concat": "Concat", "flatten": "Flatten", "zero": "Mul"}
@@ -185,11 +251,11 @@ class _Writer:
     def _weighted(self, index: int, op: Op, label: str) -> str:
         norm = getattr(self.network, f"op{self.folded[index]}_norm") if index in self.folded else None
         weight, bias, steps = _folded(getattr(self.network, label), norm)
-        if self.integer:
-            source = self.scales[op.inputs[0]]
+        source = self.scales.get(op.inputs[0])
+        if self.precision == "int8" or (self.precision == "mixed" and op.weight_bits < FLOAT):
             downwards = becomes_sign(self.architecture, self.folded.get(index, index))
             inputs, smallest = self._integer_weights(label, weight, bias, steps, source, downwards=downwards)
-            if op.kind != "linear":
+            if op.kind != "linear" and source is not None:
                 self.accumulators[label] = smallest
         else:
             inputs = [self._constant(f"{label}_weight", weight.astype(np.float32))]
@@ -203,14 +269,19 @@ class _Writer:
         raise ValueError(f"no rule for the operator {op.kind!r} in the ONNX export")
 
     def _integer_weights(
-        self, label: str, weight: Floats, bias: Floats | None, steps: Floats, source: Scale, *, downwards: bool
+        self, label: str, weight: Floats, bias: Floats | None, steps: Floats, source: Scale | None, *, downwards: bool
     ) -> tuple[list[str], float]:
-        """Write int8 weights and the int32 bias on the accumulator's scale, one step per output channel."""
-        if bias is not None:  # a channel of next to no weight would need a bias beyond 32 bits
+        """Write int8 weights and the int32 bias on the accumulator's scale, one step per output channel.
+
+        Where the layer reads a tensor in float, it computes in float: there is no accumulator, and the bias is a float.
+        """
+        if bias is not None and source is not None:  # a channel of next to no weight would need a bias beyond 32 bits
             steps = np.maximum(steps, np.abs(bias) / (source.step * BIAS_LIMIT))
         steps = np.where(steps > 0, steps, 1.0).astype(np.float32).astype(np.float64)
         levels = np.rint(weight / _per_channel(steps, weight)).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
         inputs = [self._dequantised(f"{label}_weight", levels, steps, np.int8)]
+        if source is None:
+            return inputs + ([] if bias is None else [self._constant(f"{label}_bias", bias.astype(np.float32))]), 0.0
         accumulator = np.float32(source.step) * steps.astype(np.float32)
         if bias is not None:
             # The sign of sum + bias, the sum a whole number, is that of sum + floor(bias).
@@ -258,7 +329,20 @@ class _Writer:
         if index not in self.scales:
             return name
         scale = self.scales[index]
-        return self._stored(name, scale, label) if self.integer else self._rounded_in_float(name, scale, label)
+        if self.precision == "float32" or self._follows_float(index):
+            name = self._rounded_in_float(name, scale, label if self.precision == "float32" else f"{label}_float")
+        return name if self.precision == "float32" else self._stored(name, scale, label)
+
+    def _follows_float(self, index: int) -> bool:
+        """Tell whether a tensor to store comes out of a layer that is to stay in float.
+
+        ONNX Runtime takes 8 bits before and behind such a layer as leave to make its weights int8, all channels on one
+        scale. Between a rounding in float and the storing it does not see the layer.
+        """
+        ops = self.architecture.ops
+        while ops[index].kind in FOLDED:
+            (index,) = ops[index].inputs
+        return self.precision == "mixed" and ops[index].kind in WEIGHTED and ops[index].weight_bits == FLOAT
 
     def _rounded_in_float(self, name: str, scale: Scale, label: str) -> str:
         step = self._constant(f"{label}_step", np.float32(scale.step))
@@ -343,6 +427,15 @@ def _per_channel(values: Floats, weight: Floats) -> Floats:
 
 def _array(tensor: Any) -> NDArray[Any]:
     return np.asarray(tensor.detach().cpu().contiguous().numpy())
+
+
+def described(behind: Preprocessing) -> dict[str, str]:
+    """Return the metadata that tell how a user's records are to be given, and what the answers mean; JSON each."""
+    if not behind.classes:
+        return {}
+    features = [name for column in behind.columns for name in column.features]
+    about = {"classes": behind.classes, "columns": features}
+    return {"preprocessing": to_json(behind)} | {name: json.dumps(value) for name, value in about.items() if value}
 
 
 def _facts(architecture: Architecture, precision: str) -> dict[str, str]:

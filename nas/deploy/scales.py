@@ -86,11 +86,8 @@ def all_scales(
     ranges: Mapping[int, tuple[float, float]],
 ) -> dict[int, Scale]:
     """Return the scale of each tensor that an integer engine stores."""
-    scales = dict(trained)
+    scales = {**trained, **_signs(architecture, network)}
     for index, op in enumerate(architecture.ops):
-        quantizer = quantizer_of(network, index)
-        if quantizer is not None and quantizer.bits == 1:
-            scales[index] = Scale(1.0, 128, (127, 129))
         if index in scales or _stays_float(architecture, index):
             continue
         if op.kind in CONSTANT or not moves_only(op.kind, op.function):
@@ -100,6 +97,27 @@ def all_scales(
         else:
             scales[index] = _common([scales[source] for source in op.inputs])
     return scales
+
+
+def moved_scales(architecture: Architecture, network: nn.Module, trained: Mapping[int, Scale]) -> dict[int, Scale]:
+    """Return the scale of each tensor that the network rounds, and of those that hold the same numbers in other places.
+
+    What a pooling or a concatenation makes of 8-bit tensors of one scale is stored on that scale: what reads it then
+    reads 8 bits.
+    """
+    scales = {**trained, **_signs(architecture, network)}
+    for index, op in enumerate(architecture.ops):
+        sources = {scales.get(source) for source in op.inputs}
+        moves = op.inputs and op.kind not in CONSTANT and moves_only(op.kind, op.function)
+        if moves and index not in scales and len(sources) == 1 and (scale := sources.pop()) is not None:
+            scales[index] = scale
+    return scales
+
+
+def _signs(architecture: Architecture, network: nn.Module) -> dict[int, Scale]:
+    """Return the scale of each tensor that is a sign."""
+    quantizers = ((index, quantizer_of(network, index)) for index in range(len(architecture.ops)))
+    return {index: Scale(1.0, 128, (127, 129)) for index, found in quantizers if found is not None and found.bits == 1}
 
 
 def _common(scales: Sequence[Scale]) -> Scale:

@@ -57,6 +57,17 @@ class Arrangement:
         moved = records.transpose(0, *(axis + 1 for axis in self.axes))
         return np.ascontiguousarray(moved).reshape(len(records), *self.input_shape)
 
+    def undone(self, records: NDArray[Any]) -> NDArray[Any]:
+        """Return records `(records, *input_shape)` as the user has them, `(records, *shape)`.
+
+        Raises:
+            ValueError: If the records have another shape.
+        """
+        if records.shape[1:] != self.input_shape:
+            raise ValueError(f"expected records of shape {self.input_shape}; got {records.shape[1:]}")
+        moved = records.reshape(len(records), *(self.shape[axis] for axis in self.axes))
+        return np.ascontiguousarray(moved.transpose(0, *(self.axes.index(axis) + 1 for axis in range(len(self.axes)))))
+
 
 def plain(shape: Shape) -> Arrangement:
     """Return the arrangement of records that a network reads as they are."""

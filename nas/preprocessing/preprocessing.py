@@ -33,7 +33,7 @@ class Preprocessing:
         deviation: The same shape; 1 where all members are equal.
         pixels: Whether records are uint8, 0 to 255, and are divided by 255 first.
         columns: Columns of a table, in the order of their features; empty for everything else.
-        classes: Name of each class, in the order of the logits.
+        classes: Name of each class, in the order of the logits; empty where nothing was trained.
     """
 
     arrangement: Arrangement
@@ -52,11 +52,33 @@ class Preprocessing:
         """
         return standardised(features, self.mean, self.deviation)
 
+    @property
+    def input_type(self) -> np.dtype[Any]:
+        """What an exported network takes: pixels, or numbers in single precision.
 
-def unchanged(input_shape: Shape, classes: tuple[str, ...]) -> Preprocessing:
+        A table is centred by its columns before, so that single precision loses none of its digits. Numbers in double
+        precision that no columns describe stay what they are.
+        """
+        if self.pixels:
+            return np.dtype(np.uint8)
+        return np.dtype(np.float64 if self.mean.dtype == np.float64 and not self.columns else np.float32)
+
+    def as_given(self, features: NDArray[Any]) -> NDArray[Any]:
+        """Return features as an exported network takes them: `(records, *arrangement.shape)`, in `input_type`.
+
+        Args:
+            features: `(records, *input_shape)`, in the user's unit and the network's order. NaN becomes the mean.
+        """
+        if features.dtype != np.uint8 and (missing := np.isnan(features)).any():
+            features = np.where(missing, self.mean.astype(features.dtype), features)
+        with np.errstate(over="ignore"):  # whoever takes the records refuses what overflows
+            return self.arrangement.undone(features.astype(self.input_type, copy=False))
+
+
+def unchanged(input_shape: Shape, classes: tuple[str, ...] = ()) -> Preprocessing:
     """Return the preprocessing of records that a network reads as they are."""
-    channels = input_shape[0]
-    return Preprocessing(plain(input_shape), np.zeros(channels), np.ones(channels), False, (), classes)
+    ends = np.zeros(input_shape[0], np.float32), np.ones(input_shape[0], np.float32)
+    return Preprocessing(plain(input_shape), *ends, False, (), classes)
 
 
 def standardised(features: NDArray[Any], mean: NDArray[Any], deviation: NDArray[Any]) -> Floats:

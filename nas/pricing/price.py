@@ -13,6 +13,7 @@ from estimators.devices.files import readable_devices
 from estimators.estimate import Estimate
 from nas.base import plugins
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.standardising import standardised
 
 CostMetric: TypeAlias = Callable[[Architecture, Device], Estimate]
 
@@ -52,8 +53,27 @@ def screen(
     return {name: estimate(architecture, device) for name, estimate in (metrics or cost_metrics(device)).items()}
 
 
-def price_on(architecture: Architecture, device: str) -> tuple[dict[str, dict[str, Estimate]], dict[str, str]]:
+def as_shipped(architecture: Architecture, device: Device) -> Architecture:
+    """Return the network with what its exported file computes before it, where the device's engine computes that.
+
+    An engine in float runs the file's first operators: they are priced as a norm. One in integers takes its input in 8
+    bits already: the application that reads the sensor turns its values into these with one multiplication and one
+    addition each, standardised or not, so that nothing is added. Where nobody measured a norm that stands alone,
+    nothing is added either, because a network without one may still run there.
+    """
+    in_float = device.precision == "float32" and "norm" in device.latency.coefficients
+    return standardised(architecture) if in_float else architecture
+
+
+def price_on(
+    architecture: Architecture, device: str, *, shipped: bool = False
+) -> tuple[dict[str, dict[str, Estimate]], dict[str, str]]:
     """Price an architecture on one device, or on all of them with `all`.
+
+    Args:
+        architecture: The network.
+        device: Name of the device, or `all`.
+        shipped: Whether to price it `as_shipped`.
 
     Returns:
         Its costs by device, and, of all devices, why the others cannot run it.
@@ -61,17 +81,21 @@ def price_on(architecture: Architecture, device: str) -> tuple[dict[str, dict[st
     Raises:
         ValueError: If the one device cannot run it.
     """
+
+    def priced_on(chip: Device) -> dict[str, Estimate]:
+        return screen(as_shipped(architecture, chip) if shipped else architecture, chip)
+
     if device != "all":
         chip = load_device(device)
         try:
-            return {device: screen(architecture, chip)}, {}
+            return {device: priced_on(chip)}, {}
         except CannotRun as error:
             raise ValueError(f"{chip.name} cannot run it: {error}") from None
     priced = {}
     devices, refused = readable_devices()
     for name, chip in devices.items():
         try:
-            priced[name] = screen(architecture, chip)
+            priced[name] = priced_on(chip)
         except CannotRun as error:
             refused[name] = str(error)
     return priced, refused

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nas import spaces
@@ -14,14 +18,21 @@ from nas.base import files
 from nas.base import plugins
 from nas.base import sizes
 from nas.base.reading import parse_json
+from nas.base.reading import read_text
+from nas.preprocessing.preprocessing import Preprocessing
+from nas.preprocessing.preprocessing import unchanged
+from nas.preprocessing.stored import PREPROCESSING
+from nas.preprocessing.stored import from_json
 from nas.records import Records
-from nas.records import Splits
+from nas.records import Source
 from nas.runs.retrained import RETRAINED_ON
+from nas.runs.run import Run
 from nas.runs.run import open_run
 from nas.search.config import load_config
 from nas.search.study import WEIGHTS
 from nas.training.defence import deployed_network
 from nas.training.loop import Labelled
+from nas.training.loop import logits_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import Shape
@@ -52,6 +63,15 @@ def read_architecture(
     if text.rpartition(":")[2].isdigit() or spaces.space_named(space, input_shape, classes).parse is None:
         return _from_run(text, runs)
     return parse_architecture(text, space, input_shape, classes)
+
+
+def is_of_a_run(text: str | None) -> bool:
+    """Tell whether what `read_architecture` takes names a candidate of a run or a pick: it stands behind something."""
+    if not text or text.lstrip().startswith("{"):
+        return False
+    if Path(text).exists():
+        return (Path(text).parent / PREPROCESSING).is_file()
+    return text.rpartition(":")[2].isdigit()
 
 
 def parse_architecture(text: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
@@ -139,23 +159,27 @@ class UserNetwork:
         architecture: The graph.
         network: The network, in eval mode.
         trained: Whether its weights are trained; if not, they are random, for timing only.
-        calibration: `(records, *input_shape)`, to set the 8-bit ranges.
-        check: `(records, *input_shape)`, to compare with PyTorch.
+        preprocessing: What it was trained behind; nothing, with random weights.
+        calibration: `(records, *input_shape)`, standardised, to set the 8-bit ranges.
+        check: `(records, *input_shape)`, as the data have them, to compare with PyTorch.
         is_retrained: Whether the weights are those of a pick that was trained anew on all records.
         labels: `(records,)`, the classes of the check records; None with random weights.
-        members: What the network was trained on; None with random weights.
+        members: What the network was trained on, as the data have it; None with random weights.
         non_members: As many others, for the leakage; None with random weights.
+        device: Name of the run's device; None with random weights.
     """
 
     architecture: Architecture
     network: Network
     trained: bool
+    preprocessing: Preprocessing
     calibration: Tensor
     check: Tensor
     is_retrained: bool = False
     labels: Tensor | None = None
     members: Labelled | None = None
     non_members: Labelled | None = None
+    device: str | None = None
 
 
 def find_network(
@@ -178,26 +202,45 @@ def find_network(
     if text and Path(text).is_dir():
         folder = Path(text)
         architecture, network = read_pick(folder)
-        data = _data_of_run(folder.resolve().parent.parent)
-        return UserNetwork(
-            architecture,
-            network,
-            True,
-            # Members would mark the ranges.
-            calibration=torch.from_numpy(data.reserve.features),
-            check=torch.from_numpy(data.validation.features),
-            labels=torch.from_numpy(data.validation.labels),
-            members=_labelled(data.members),
-            non_members=_labelled(data.non_members),
-            is_retrained=RETRAINED_ON in files.read_json(folder / "architecture.json"),
-        )
+        behind = read_preprocessing(folder, architecture)
+        found = network_of_run(_run_of(folder), architecture, network, behind)
+        return replace(found, is_retrained=RETRAINED_ON in files.read_json(folder / "architecture.json"))
     architecture = read_architecture(text, space, input_shape, classes, runs)
     check_buildable(architecture)
     largest = max(op.size for op in architecture.ops)
     count = max(1, min(RANDOM_RECORDS, VALUES_AT_ONCE // largest))
     shape = (2, count, *architecture.input_shape)
-    made_up = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return UserNetwork(architecture, build(architecture, seed=seed).eval(), False, made_up[0], made_up[1])
+    records = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    behind = unchanged(architecture.input_shape)
+    return UserNetwork(architecture, build(architecture, seed=seed).eval(), False, behind, records[0], records[1])
+
+
+def network_of_run(run: Run, architecture: Architecture, network: Network, behind: Preprocessing) -> UserNetwork:
+    """Put together a trained network of a run and the run's records.
+
+    Args:
+        run: The run.
+        architecture: The graph of one of its candidates.
+        network: That candidate, in eval mode.
+        behind: What it was trained behind.
+
+    Raises:
+        ValueError: If the run's data cannot be read, or are not those of the search.
+    """
+    calibration = torch.from_numpy(run.data.reserve.features)  # members would mark the ranges
+    validation = _labelled(run.sets["validation"])
+    return UserNetwork(
+        architecture,
+        network,
+        True,
+        behind,
+        calibration=calibration,
+        check=validation.features,
+        labels=validation.labels,
+        members=_labelled(run.sets["members"]),
+        non_members=_labelled(run.sets["non_members"]),
+        device=run.config.device,
+    )
 
 
 def check_buildable(architecture: Architecture) -> None:
@@ -214,11 +257,12 @@ def check_buildable(architecture: Architecture) -> None:
     sizes.check_memory(4 * 4 * (weights + largest), "the network")
 
 
-def _data_of_run(folder: Path) -> Splits:
-    """Return the run's record sets: the reserve to calibrate on, validation records to check."""
+def _run_of(pick: Path) -> Run:
+    """Return the run that a pick lies in."""
+    folder = pick.resolve().parent.parent
     if not (folder / "config.toml").is_file():
         raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no run in {folder}")
-    return open_run(str(folder), folder.parent).data
+    return open_run(str(folder), folder.parent)
 
 
 def _labelled(records: Records) -> Labelled:
@@ -253,6 +297,48 @@ def read_pick(folder: Path) -> tuple[Architecture, Network]:
     except RuntimeError:
         raise ValueError(f"expected the weights of network {architecture.key} in {weights}; got others") from None
     return architecture, network.eval()
+
+
+def read_preprocessing(folder: Path, architecture: Architecture) -> Preprocessing:
+    """Read what a pick was trained behind.
+
+    Raises:
+        ValueError: If it is missing, as in a pick of an earlier version, or belongs to another network.
+    """
+    path = folder / PREPROCESSING
+    if not path.is_file():
+        raise ValueError(
+            f"expected what the network was trained behind in {path}; there is none, and without it records as a user "
+            "has them get wrong answers: pick the candidate again"
+        )
+    behind = from_json(read_text(path), str(path))
+    got = behind.arrangement.input_shape, len(behind.classes)
+    if got != (expected := (architecture.input_shape, architecture.num_classes)):
+        raise ValueError(
+            f"expected a preprocessing to records {expected[0]} of {expected[1]} classes in {path}; got {got[0]} and "
+            f"{got[1]}"
+        )
+    return behind
+
+
+def open_pick(folder: Path) -> tuple[Preprocessing, Callable[[NDArray[Any]], NDArray[np.float32]], Source | None]:
+    """Open a pick to ask it about new records.
+
+    Returns:
+        What the network was trained behind; what returns its logits `(records, classes)` about records as an exported
+        network takes them; and where the run's own records are, None for a pick outside its run.
+
+    Raises:
+        ValueError: If files are missing, or belong to another network or version.
+    """
+    architecture, network = read_pick(folder)
+    behind = read_preprocessing(folder, architecture)
+
+    def answer(records: NDArray[Any]) -> NDArray[np.float32]:
+        return logits_of(network, torch.from_numpy(behind.standardised(behind.arrangement.apply(records))))
+
+    settings = folder.resolve().parent.parent / "config.toml"
+    return behind, answer, load_config(settings, {}).source if settings.is_file() else None
 
 
 def _defence_in(described: Path) -> tuple[str, Params]:

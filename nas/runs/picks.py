@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 from nas.base import files
+from nas.preprocessing.stored import PREPROCESSING
+from nas.preprocessing.stored import to_json
 from nas.runs import report
 from nas.runs.front_and_knee import Choice
 from nas.runs.run import Run
@@ -14,7 +16,7 @@ from nas.search.study import WEIGHTS
 
 
 def write(run: Run, choice: Choice) -> Path:
-    """Write `architecture.json`, `weights.safetensors` and `card.md` under the run's folder.
+    """Write `architecture.json`, `weights.safetensors`, `preprocessing.json` and `card.md` under the run's folder.
 
     Weights that another machine trained may not be here; the candidate is then trained again from its own seed.
 
@@ -22,10 +24,12 @@ def write(run: Run, choice: Choice) -> Path:
         The folder written.
 
     Raises:
-        ValueError: If the weights that were measured are not here and cannot be trained again.
+        ValueError: If the weights that were measured are not here and cannot be trained again, or the data are not
+            those of the search.
     """
     trial, study = choice.trial, run.study
     weights = run.weights(trial)
+    behind = run.data.preprocessing
     target = run.folder / "picks" / str(trial.number)
     architecture = run.architecture(trial)
     task = {name: study.user_attrs[TASK][name] for name in ("input_shape", "num_classes")}
@@ -34,5 +38,7 @@ def write(run: Run, choice: Choice) -> Path:
     with weights.open("rb") as stream:
         files.write(target / "weights.safetensors", lambda out: shutil.copyfileobj(stream, out))
     files.write_json(target / "architecture.json", {**described, **defence, WEIGHTS: trial.user_attrs[WEIGHTS]})
-    files.write_text(target / "card.md", report.card(study, choice, run.config.device))
+    files.write_text(target / PREPROCESSING, to_json(behind))
+    card = report.card(study, choice, run.config.device)
+    files.write_text(target / "card.md", "\n".join([card, *report.how_to_ask(behind)]))
     return target

@@ -19,7 +19,10 @@ from nas.base.text import heading
 from nas.base.text import in_markdown
 from nas.base.text import inline
 from nas.base.text import plain_table
+from nas.base.text import printable
 from nas.base.text import stacked
+from nas.preprocessing.columns import Column
+from nas.preprocessing.preprocessing import Preprocessing
 from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.report import bits_of
 from nas.runs import by_class
@@ -262,6 +265,45 @@ def _classes(study: optuna.Study, trial: FrozenTrial) -> list[str]:
     if never := by_class.never_predicted(study, trial):
         lines += ["", f"It never predicts: {', '.join(map(in_markdown, never))}."]
     return lines + [line for caution in by_class.cautions(study) for line in ("", f"Warning: {in_markdown(caution)}.")]
+
+
+def how_to_ask(behind: Preprocessing) -> list[str]:
+    """Write how a record is to be given to the exported network, and what its answers mean, in Markdown."""
+    shape = " x ".join(map(str, behind.arrangement.shape))
+    what = "pixels from 0 to 255" if behind.pixels else "numbers in the unit of the data"
+    if behind.columns:
+        what = "features of the columns below, in this order"
+    lines = [
+        "## What goes in, what comes out",
+        "",
+        f"The exported files take {shape} {what}, `{behind.input_type}`, and standardise them by mean and deviation",
+        "of the members. `nas predict` reads a file of the same form as the data. `preprocessing.json` holds all",
+        "figures.",
+        "",
+    ]
+    if behind.columns:
+        lines += ["| column | read as | features |", "|---|---|---|", *map(_column, behind.columns), ""]
+    lines += ["| logit | class |", "|---|---|"]
+    lines += [f"| {place} | {_cell_of(name)} |" for place, name in enumerate(behind.classes)]
+    return [*lines, ""]
+
+
+def _column(column: Column) -> str:
+    read = {"category": "1 for its level, else 0", "boolean": "1 for yes, 0 for no", "date": "days since 1970"}.get(
+        column.kind, "as it is"
+    )
+    if column.origin:
+        read += f", less {column.origin:.17g}"
+    if column.transform is not None:
+        read += f", bent by its {column.transform.name}"
+    if column.fill is not None:
+        read += f"; a missing cell counts as {column.fill:.6g}"
+    return f"| {_cell_of(column.name)} | {column.kind}: {read} | {', '.join(map(_cell_of, column.features))} |"
+
+
+def _cell_of(name: str) -> str:
+    """Write somebody's name into a cell of a table in Markdown."""
+    return "`" + printable(name).replace("\n", " ").replace("`", "'").replace("|", "\\|") + "`"
 
 
 def _is_number(value: object) -> bool:

@@ -7,6 +7,7 @@ of their own, and every place that names it says what does not hold for it.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial
 
 from nas.base import files
 from nas.base import processes
+from nas.preprocessing.stored import PREPROCESSING
 from nas.runs.run import Run
 from nas.search.bench import cached_teacher
 from nas.search.study import WEIGHTS
@@ -80,6 +82,7 @@ def write(run: Run, trial: FrozenTrial, pick: Path) -> Retrained:
     told = files.read_json(pick / "architecture.json")
     trained_on = {"sets": list(SETS), "records": len(labels)}
     files.write_json(target / "architecture.json", {**told, WEIGHTS: digest, RETRAINED_ON: trained_on})
+    shutil.copy(pick / PREPROCESSING, target / PREPROCESSING)
     found = Retrained(target, len(labels), digest, dict(setup.guarantee))
     files.write_text(target / "card.md", _card(run, trial, found))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace
 from functools import cached_property
@@ -14,8 +15,12 @@ from optuna.trial import TrialState
 from nas.base import files
 from nas.base import plugins
 from nas.base import processes
+from nas.preprocessing.columns import transformed
+from nas.records import SETS
+from nas.records import Records
 from nas.records import Splits
 from nas.records import load_records
+from nas.records import places
 from nas.records import split
 from nas.runs.report import architecture_of
 from nas.runs.report import defence_of
@@ -86,11 +91,28 @@ class Run:
             ValueError: If they are not those that the search had.
         """
         config = self.config
-        plugins.check_allowed(f"the study {self.name!r}", config.dataset)
-        data = split(load_records(config.source), seed=config.seed, members=config.members, transform=config.transform)
+        data = split(self.records, seed=config.seed, members=config.members, transform=config.transform or "none")
         if data.fingerprint != self.study.user_attrs.get(ORIGIN, {}).get("fingerprint"):
             raise ValueError(f"expected the data of the run {self.name!r}; {config.dataset!r} now gives other records")
         return data
+
+    @cached_property
+    def records(self) -> Records:
+        """The run's records, loaded again, as its user has them: not divided and not standardised."""
+        plugins.check_allowed(f"the study {self.name!r}", self.config.dataset)
+        return load_records(self.config.source)
+
+    @cached_property
+    def sets(self) -> Mapping[str, Records]:
+        """The records of each of `nas.records.SETS`, in their order there, but not standardised.
+
+        Numbers of a table are bent by the transforms that the members gave: as a user's table is encoded.
+        """
+        records, columns = self.records, self.data.preprocessing.columns
+        if columns:
+            records = replace(records, columns=columns, features=transformed(columns, records.features))
+        chosen = places(self.records, seed=self.config.seed, members=self.config.members)
+        return {name: records.select(part) for name, part in zip(SETS, chosen, strict=True)}
 
     def sampled(self, number: int) -> FrozenTrial:
         """Return a trial that has an architecture, trained or not.

@@ -30,6 +30,7 @@ from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
 from estimators.leakage.evidence import Bank
 from nas.preprocessing.preprocessing import unchanged
+from nas.pricing.price import as_shipped
 from nas.records import Records
 from nas.records import Splits
 from nas.search.plan import Plan
@@ -127,7 +128,7 @@ def _sorted(told: Any) -> Any:
 
 
 def _prices(plan: Plan) -> dict[str, float | str]:
-    reference = plan.space.describe(plan.space.reference)
+    reference = as_shipped(plan.space.describe(plan.space.reference), plan.device)
     prices: dict[str, float | str] = {}
     for name, estimate in plan.metrics.items():
         try:

@@ -25,6 +25,7 @@ from nas.pricing.limits import device_limits
 from nas.pricing.limits import exceeded
 from nas.pricing.limits import merged
 from nas.pricing.price import CostMetric
+from nas.pricing.price import as_shipped
 from nas.pricing.price import cost_metrics
 from nas.pricing.price import screen
 from nas.records import Splits
@@ -122,8 +123,8 @@ class Plan:
         return BankSpec(self.data, architecture, config.recipe.middle(), config.references, config.seed)
 
     def prices(self, architecture: Architecture) -> dict[str, Estimate]:
-        """Price an architecture by all cost metrics of the plan's device."""
-        return screen(architecture, self.device, self.metrics)
+        """Price an architecture by all cost metrics of the plan's device, as it is shipped."""
+        return screen(as_shipped(architecture, self.device), self.device, self.metrics)
 
     def candidate(self, params: Params) -> Candidate:
         """Turn a sampled point into what is trained.
@@ -177,7 +178,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     is_image = len(records.input_shape) == 3 and records.input_shape[1] > 1
     if any(name == "flip-crop" for name in _values(config.recipe.augment)) and not is_image:
         raise ValueError(f"expected images for augment='flip-crop'; {config.dataset} has shape {records.input_shape}")
-    data = split(records, seed=config.seed, members=config.members, transform=config.transform)
+    data = split(records, seed=config.seed, members=config.members, transform=config.transform or "none")
     config = with_epochs(config, len(data.members))
     teacher = None
     if config.teacher is not None:
@@ -247,7 +248,7 @@ def _check_budgets(plan: Plan) -> None:
     rng = np.random.default_rng(plan.config.seed)
     smallest = dict.fromkeys((limit.metric for limit in limits), float("inf"))
     for _ in range(POINTS_PRICED):
-        architecture = plan.space.describe(sample(plan.space.distributions, rng))
+        architecture = as_shipped(plan.space.describe(sample(plan.space.distributions, rng)), plan.device)
         try:
             estimates = {name: plan.metrics[name](architecture, plan.device) for name in smallest}
         except CannotRun:

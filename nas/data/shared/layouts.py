@@ -17,6 +17,7 @@ from nas.base.reading import as_float32
 from nas.preprocessing.arrangement import Arrangement
 from nas.preprocessing.arrangement import Shape
 from nas.preprocessing.arrangement import plain
+from nas.preprocessing.preprocessing import Preprocessing
 from nas.records import LAYOUTS
 from nas.records import Source
 
@@ -86,6 +87,36 @@ def arranged(values: NDArray[Any], source: Source, name: str) -> tuple[NDArray[A
         arrangement = _image(values.shape[1:], source.layout or _layout_of(values.shape, name))
     features, notes = _as_pixels(arrangement.apply(values.reshape(-1, *arrangement.shape)), name)
     return features, arrangement, (*_described(values.shape, arrangement, name), *notes)
+
+
+def recalled(values: NDArray[Any], behind: Preprocessing, name: str) -> NDArray[Any]:
+    """Return new records in the order and type of those that a network was trained on.
+
+    Args:
+        values: `(records, ...)`, numbers.
+        behind: What the network was trained behind.
+        name: Name of the array, for messages.
+
+    Raises:
+        ValueError: If they lie otherwise, or are no pixels where the network takes pixels.
+    """
+    arrangement = behind.arrangement
+    if values.dtype.kind not in "biuf" or not values.ndim or not len(values):
+        raise ValueError(f"expected records of numbers as {name}; got {values.dtype} {values.shape}")
+    if values.shape[1:] not in (arrangement.shape, (prod(arrangement.shape),)):
+        raise ValueError(
+            f"expected {name} (records, {', '.join(map(str, arrangement.shape))}), as the network was trained on; got "
+            f"{values.shape}"
+        )
+    records = arrangement.apply(values.reshape(-1, *arrangement.shape))
+    if behind.pixels:
+        if not _is_pixels(records):
+            raise ValueError(
+                f"expected pixels from 0 to {MOST_PIXEL} as {name}, as the network was trained on; got {values.dtype} "
+                f"from {float(values.min()):g} to {float(values.max()):g}"
+            )
+        return records.astype(np.uint8)
+    return as_float32(records, name) if behind.mean.dtype == np.float32 else records.astype(np.float64)
 
 
 def _given(values: NDArray[Any], record_shape: Shape, layout: str, name: str) -> Arrangement:

@@ -51,7 +51,9 @@ def test_a_pick_is_exported_into_its_folder_with_its_agreement(nas, own_pick):
     result = nas("export", own_pick)
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
-    for line, name in zip(lines, ("float32", "int8"), strict=True):
+    assert sum(line.endswith(", as the search priced it") for line in lines[1::2]) == 1
+    for line, price, name in zip(lines[::2], lines[1::2], ("float32", "int8"), strict=True):
+        assert re.match(r"  on stm32h747: [\d.]+ ms, [\d.]+ KiB of flash[,;]", price)
         assert line.startswith(f"written to {own_pick / name}.onnx: ")
         more = r"[+-]0\.\d{3} \([+-]0\.\d{3} to [+-]0\.\d{3}\)"
         told = rf"[\d.]+% of \d+ records get PyTorch's class; error 0\.\d{{3}}, {more}; loss AUC 0\.\d{{3}}, {more}"
@@ -128,7 +130,7 @@ def test_random_weights_are_said_to_be_random(nas, tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", ["export", "measure"])
 def test_what_cannot_be_exported_or_measured_is_one_line(nas, tmp_path, timed, command):
     for arguments, line in (
-        (("{}", "--precision", "int4"), "no precision 'int4'; there are ['float32', 'int8']"),
+        (("{}", "--precision", "int4"), "no precision 'int4'; there are ['float32', 'int8', 'mixed']"),
         ((tmp_path,), "expected a folder that nas pick wrote, with architecture.json and weights.safetensors; got "),
         (("nothing",), "expected JSON, a file or RUN:NUMBER; got 'nothing', and there is no such file"),
     ):

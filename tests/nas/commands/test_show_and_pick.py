@@ -235,7 +235,8 @@ def test_what_pick_writes_is_the_network_that_was_measured(own_run, picked):
         chosen = picked(*limits, "--prefer", "leakage")
         folder = Path(chosen["folder"])
         assert folder == own_run.folder / "picks" / str(chosen["picked"]["number"])
-        assert sorted(path.name for path in folder.iterdir()) == ["architecture.json", "card.md", "weights.safetensors"]
+        written = ["architecture.json", "card.md", "preprocessing.json", "weights.safetensors"]
+        assert sorted(path.name for path in folder.iterdir()) == written
         assert (folder / "card.md").read_text().startswith(f"# Candidate {chosen['picked']['number']} of small\n")
         by_class = {f"class_error_{row['class']}": row["error"] for row in chosen["picked"]["by_class"]}
         for name, estimate in measured(folder, plan).items():

@@ -345,7 +345,7 @@ def test_rounded_confidences_go_from_the_search_to_the_exported_file(rounded_run
     exported = write(found, "float32", folder / "float32.onnx")
     assert exported.judgement.agreement > 0.99
     features = plan.data.validation.features[:50]
-    answered = np.exp(of_onnx(exported.path).query(features))
+    answered = np.exp(of_onnx(exported.path).query(found.preprocessing.as_given(found.check[:50].numpy())))
     np.testing.assert_allclose(answered, answered.round(1), atol=1e-5)
     np.testing.assert_allclose(answered, np.exp(of_network(found.network).query(features)), atol=0.1 + 1e-4)
 

@@ -12,6 +12,7 @@ from nas.base.onnx_runtime import session
 from nas.defences.confidence_rounding import RoundedConfidences
 from nas.deploy import deployed as deploying
 from nas.deploy.deployed import Compared
+from nas.deploy.onnx_file import own_precision
 from nas.deploy.timing import Timing
 from nas.runs import networks
 from nas.runs.networks import read_architecture
@@ -44,12 +45,12 @@ def test_a_pick_is_found_with_its_weights_and_its_runs_records(pick):
     # Reserve and validation share no record.
     rows = {record.numpy().tobytes() for record in found.calibration}
     assert len(rows) == len(found.calibration) >= 100
-    assert rows.isdisjoint(record.numpy().tobytes() for record in found.check)
+    assert rows.isdisjoint(record.tobytes() for record in found.preprocessing.standardised(found.check.numpy()))
     # What judges it: the labels of the check records, and the run's two sides.
     data = networks.open_run("small", pick.parents[2]).data
     assert found.labels.tolist() == data.validation.labels.tolist()
     for ours, theirs in ((found.members, data.members), (found.non_members, data.non_members)):
-        np.testing.assert_array_equal(ours.features.numpy(), theirs.features)
+        np.testing.assert_array_equal(found.preprocessing.standardised(ours.features.numpy()), theirs.features)
         np.testing.assert_array_equal(ours.labels.numpy(), theirs.labels)
 
 
@@ -81,7 +82,8 @@ def test_a_network_is_held_against_a_devices_prediction(monkeypatch):
     monkeypatch.setattr(deploying, "time_models", time_models)
     found = find('{"block1_weight_bits": 4, "block1_activation_bits": 4}')
     host = load_device("host")
-    plain, integer = deploying.compare(found, [host], rounds=3)
+    plain, mixed, integer = deploying.compare(found, [host], rounds=3)
+    assert (mixed.precision, mixed.predicted) == ("mixed", None)
     assert (plain.precision, integer.precision) == ("float32", "int8")
     assert plain.timing.repetitions == 3
     twin = deploying.screen(found.architecture.as_float(), host)["latency_ms"]
@@ -91,10 +93,17 @@ def test_a_network_is_held_against_a_devices_prediction(monkeypatch):
     assert integer.predicted is None
     assert integer.error is None
     both = deploying.compare(found, [host, load_device("host_int8")], rounds=3)
-    assert both[1].predicted == deploying.screen(found.architecture, load_device("host_int8"))["latency_ms"]
+    assert both[1].predicted is None  # host_int8 makes all of it int8
+    assert both[2].predicted == deploying.screen(found.architecture, load_device("host_int8"))["latency_ms"]
     kinds = [{node.op_type for node in model.graph.node} for model in seen]
     assert "Round" not in kinds[0]
     assert "QuantizeLinear" in kinds[1]
+    assert "QuantizeLinear" in kinds[2]
+    board = load_device("stm32h747")
+    mixed, integer = deploying.compare(found, [board], precisions=["mixed", "int8"])
+    assert mixed.predicted == deploying.screen(found.architecture, board)["latency_ms"]
+    assert integer.predicted == deploying.screen(found.architecture.without_float(8), board)["latency_ms"]
+    assert integer.predicted.value < mixed.predicted.value
 
 
 def test_a_picks_float_file_has_the_error_and_the_loss_auc_of_the_search(pick, tmp_path):
@@ -166,7 +175,7 @@ def test_the_exported_file_computes_the_pick(pick, tmp_path):
     found = find(str(pick))
     path = deploying.write(found, "float32", tmp_path / "a.onnx").path
     with torch.no_grad():
-        wanted = found.network(found.check).numpy()
+        wanted = found.network(torch.from_numpy(found.preprocessing.standardised(found.check.numpy()))).numpy()
     np.testing.assert_allclose(
         session(onnx.load(path)).run(None, {"records": found.check.numpy()})[0], wanted, atol=1e-3
     )
@@ -188,3 +197,40 @@ def test_what_is_timed_answers_as_what_is_deployed(monkeypatch):
         answers = session(model).run(None, {"records": found.check[:8].numpy()})[0]
         counts = 100 * np.exp(answers)
         np.testing.assert_allclose(counts, counts.round(), atol=1e-3)
+
+
+def test_each_file_is_priced_as_what_it_computes(pick, tmp_path):
+    found = find(str(pick))
+    board, network = load_device(found.device), found.architecture
+    measured = networks.open_run("small", pick.parents[2]).trained(int(pick.name)).user_attrs
+    bits = {"float32": network.as_float(), "int8": network.without_float(8), "mixed": network}
+    own = own_precision(network)
+    for precision in deploying.precisions_of(network):
+        exported = deploying.write(found, precision, tmp_path / precision)
+        assert exported.as_priced == (precision == own)
+        assert exported.prices == deploying.screen(network if precision == own else bits[precision], board)
+        if exported.as_priced:
+            assert {name: value.value for name, value in exported.prices.items()}.items() <= measured.items()
+
+
+def test_what_a_devices_estimates_are_about():
+    mixed = find('{"block1_weight_bits": 4, "block1_activation_bits": 4}').architecture
+    assert deploying.precisions_of(mixed) == ("float32", "mixed", "int8")
+    assert deploying.precisions_of(mixed.as_float()) == ("float32", "int8")
+    about = {name: deploying.priced_as(mixed, load_device(name)) for name in ("host", "host_int8", "stm32h747")}
+    assert about == {"host": "float32", "host_int8": "int8", "stm32h747": "mixed"}
+    host = load_device("host")
+    assert deploying._prices(mixed, "float32", host) == deploying.screen(deploying.as_shipped(mixed, host), host)
+    with pytest.raises(ValueError, match="its figures are about float32 files"):
+        deploying._prices(mixed, "int8", host)
+    board = load_device("stm32h747")
+    prices = [deploying._prices(mixed, name, board) for name in ("int8", "mixed", "float32")]
+    times, sizes = ([found[name].value for found in prices] for name in ("latency_ms", "flash_kib"))
+    assert times[0] < times[1] <= times[2]  # a layer of 4-bit weights that reads a float computes in float
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_a_network_without_both_is_not_written_as_mixed(tmp_path):
+    with pytest.raises(ValueError, match=r"^expected a network of layers in float and in 8 .+ mixed; got float32$"):
+        deploying.write(find('{"block1_weight_bits": 32}'), "mixed", tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())

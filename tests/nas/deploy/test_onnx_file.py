@@ -1,3 +1,4 @@
+import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -19,9 +20,18 @@ from nas.data import digits
 from nas.defences.confidence_rounding import RoundedConfidences
 from nas.deploy.judging import agreement
 from nas.deploy.onnx_file import PRECISIONS
+from nas.deploy.onnx_file import own_precision
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.scales import Scale
 from nas.deploy.scales import scale_of_range
+from nas.preprocessing.arrangement import Arrangement
+from nas.preprocessing.arrangement import plain
+from nas.preprocessing.columns import Column
+from nas.preprocessing.columns import encoded
+from nas.preprocessing.preprocessing import Preprocessing
+from nas.preprocessing.preprocessing import scaled
+from nas.preprocessing.preprocessing import unchanged
+from nas.preprocessing.stored import from_json
 from nas.records import Source
 from nas.records import split
 from nas.spaces import sample
@@ -358,7 +368,7 @@ def test_agreement_counts_what_differs(trained):
 def test_mistakes_are_named():
     architecture = written(lambda graph: graph.linear(0, 3), shape=(4,))
     network, records = build(architecture).eval(), normal(2, 4)
-    with pytest.raises(ValueError, match=r"no precision 'int4'; there are \['float32', 'int8'\]"):
+    with pytest.raises(ValueError, match=r"no precision 'int4'; there are \['float32', 'int8', 'mixed'\]"):
         to_onnx(architecture, network, "int4", records)
     with pytest.raises(ValueError, match="expected a network in eval mode"):
         to_onnx(architecture, network.train(), "float32", records)
@@ -499,3 +509,144 @@ def test_a_kind_without_an_onnx_rule_is_refused(monkeypatch):
     monkeypatch.setattr("nas.deploy.onnx_file.WEIGHTED", frozenset({"lookup"}))
     with pytest.raises(ValueError, match="no rule for the operator 'lookup' in the ONNX export"):
         to_onnx(strange, network, "float32", normal(2, 4))
+
+
+# What stands before the network.
+
+
+def behind_of(arrangement, raw, columns=()):
+    """What a network would be trained behind, if these were the members."""
+    features = arrangement.apply(raw)
+    values = scaled(features)
+    axes = (0, *range(2, values.ndim))
+    precise = values.dtype
+    moments = values.mean(axes).astype(precise), values.std(axes).astype(precise)
+    return Preprocessing(arrangement, *moments, raw.dtype == np.uint8, columns, ("no", "maybe", "yes")), features
+
+
+def drawn(kind, *shape):
+    rng = np.random.default_rng(0)
+    if kind == np.uint8:
+        return rng.integers(0, 256, (50, *shape)).astype(np.uint8)
+    return (rng.normal(size=(50, *shape)) * 50 + 1000).astype(kind)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("arrangement", "kind"),
+    [
+        (Arrangement((6, 4, 3), (2, 0, 1), (3, 6, 4)), np.uint8),
+        (Arrangement((24,), (0,), (2, 3, 4)), np.uint8),
+        (Arrangement((7, 9), (1, 0), (9, 1, 7)), np.float32),
+        (plain((5,)), np.float32),
+        (plain((5,)), np.float64),
+    ],
+    ids=["channels last", "rows of pixels", "signals with time first", "numbers", "precise numbers"],
+)
+def test_the_file_standardises_bit_for_bit_as_the_training_did(arrangement, kind, precision):
+    raw = drawn(kind, *arrangement.shape)
+    behind, features = behind_of(arrangement, raw)
+
+    def layers(graph):
+        x = graph.activation(graph.linear(graph.flatten(0), 8, bias=True), "relu", bits=8)
+        graph.linear(x, 3, weight_bits=4)
+
+    architecture = written(layers, shape=arrangement.input_shape)
+    network = shaken(architecture, torch.from_numpy(behind.standardised(features)))
+    standardised = torch.from_numpy(behind.standardised(features))
+    wanted = logits(to_onnx(architecture, network, precision, standardised), standardised)
+    model = to_onnx(architecture, network, precision, standardised, behind)
+    (source,) = model.graph.input
+    assert source.type.tensor_type.elem_type == onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    assert [axis.dim_value for axis in source.type.tensor_type.shape.dim][1:] == list(arrangement.shape)
+    np.testing.assert_array_equal(session(model).run(None, {"records": raw})[0], wanted)
+    np.testing.assert_array_equal(session(model).run(None, {"records": raw[:1]})[0], wanted[:1])
+
+
+def test_a_change_of_a_second_in_a_timestamp_is_not_lost():
+    # Encoded by its column, 1.7e9 + t is t: single precision is enough for the file.
+    columns = (Column("time", origin=1.7e9),)
+    cells = {"time": [1.7e9 + second for second in range(100)]}
+    behind, features = behind_of(plain((1,)), encoded(columns, cells), columns)
+    assert behind.input_type == np.float32
+    architecture = written(lambda graph: graph.linear(0, 3), shape=(1,))
+    model = to_onnx(architecture, build(architecture).eval(), "float32", torch.zeros(0), behind)
+    found = session(model).run(None, {"records": behind.as_given(features)})[0]
+    wanted = logits(
+        to_onnx(architecture, build(architecture).eval(), "float32", torch.zeros(0)),
+        torch.from_numpy(behind.standardised(features)),
+    )
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+    assert len(np.unique(found[:, 0])) == 100
+
+
+def test_the_file_holds_what_it_was_trained_behind():
+    columns = (Column("a", fill=1.0, indicator=True), Column("b", "category", ("x", "y, or z")))
+    behind, _ = behind_of(plain((4,)), drawn(np.float64, 4), columns)
+    architecture = written(lambda graph: graph.linear(0, 3), shape=(4,))
+    network = build(architecture).eval()
+    facts = {entry.key: entry.value for entry in to_onnx(architecture, network, "float32", None, behind).metadata_props}
+    assert json.loads(facts["classes"]) == ["no", "maybe", "yes"]
+    assert json.loads(facts["columns"]) == ["a", "a is missing", "b=x", "b=y, or z"]
+    again = from_json(facts["preprocessing"], "the file")
+    assert (again.columns, again.classes) == (behind.columns, behind.classes)
+    np.testing.assert_array_equal(again.mean, behind.mean)
+    # Random weights stand behind nothing, and their answers mean nothing.
+    assert not {"classes", "preprocessing"} & {
+        entry.key for entry in to_onnx(architecture, network, "float32", None).metadata_props
+    }
+    with pytest.raises(ValueError, match=r"^expected a preprocessing to records \(4,\); got \(5,\)$"):
+        to_onnx(architecture, network, "float32", None, unchanged((5,)))
+
+
+# Networks in float and in few bits.
+
+
+def test_a_mixed_network_is_written_as_it_was_trained(tmp_path):
+    """Layers of 8 bits beside those in float, which ONNX Runtime would make int8 with all channels on one scale."""
+
+    def layers(graph):
+        x = graph.activation(graph.norm(graph.conv(0, 8, kernel=(3, 3))), "relu", bits=8)
+        x = graph.activation(graph.norm(graph.conv(x, 8, weight_bits=8)), "relu", bits=8)
+        x = graph.pool(x, "max", kernel=(2, 2), stride=(2, 2))
+        x = graph.activation(graph.norm(graph.conv(x, 8, kernel=(2, 2), weight_bits=4)), "relu", bits=8)
+        x = graph.activation(graph.norm(graph.conv(x, 8)), "relu", bits=8)
+        graph.linear(graph.flatten(x), 5, bias=True, weight_bits=8)
+
+    records = normal(64, 2, 6, 6)
+    architecture = written(layers, bits=8)
+    assert own_precision(architecture) == "mixed"
+    network = shaken(architecture, records)
+    network.op11_conv.weight.data[0] *= 100  # on one scale, nothing would be left of the other channels
+    with torch.no_grad():
+        wanted = expected(network, records)
+    model = to_onnx(architecture, network, "mixed", None)
+    answers = session(model).run(None, {"records": records.numpy()})[0]
+    # But for a number that falls to the other side of a rounding's edge, the same.
+    assert np.median(np.abs(answers - wanted)) < 1e-5
+    assert (answers.argmax(1) == wanted.argmax(1)).mean() > 0.95
+    found = kernels(model, tmp_path)
+    assert (found["QLinearConv"], found["Conv"] + found["FusedConv"]) == (2, 2)
+    weights = {name: value.dtype for name, value in constants(model).items() if "weight" in name}
+    assert weights["op1_conv_weight"] == np.float32
+    assert weights["op4_conv_weight_levels"] == np.int8
+
+
+@pytest.mark.parametrize(
+    ("write", "precision"),
+    [
+        (lambda graph: graph.linear(graph.activation(graph.linear(0, 4), "relu"), 2), "float32"),
+        (lambda graph: graph.linear(graph.activation(graph.linear(0, 4), "relu", bits=8), 2), "mixed"),
+        (lambda graph: graph.linear(graph.activation(graph.linear(0, 4, weight_bits=8), "relu"), 2), "mixed"),
+    ],
+)
+def test_the_precision_of_a_network_is_that_of_its_layers(write, precision):
+    assert own_precision(written(write, shape=(3,))) == precision
+
+
+def test_a_network_of_few_bits_throughout_is_int8():
+    def layers(graph):
+        x = graph.activation(graph.linear(0, 4, weight_bits=4), "relu", bits=2)
+        graph.linear(x, 2, weight_bits=8)
+
+    assert own_precision(written(layers, shape=(3,), bits=8)) == "int8"

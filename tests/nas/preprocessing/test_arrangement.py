@@ -37,3 +37,19 @@ def test_only_records_read_as_they_are_count_as_plain():
     assert plain((3, 4, 4)).is_plain
     assert not Arrangement((4, 4), (0, 1), (1, 4, 4)).is_plain
     assert not Arrangement((4, 4, 3), (2, 0, 1), (3, 4, 4)).is_plain
+
+
+@pytest.mark.parametrize(
+    "arrangement",
+    [
+        Arrangement((4, 6, 3), (2, 0, 1), (3, 4, 6)),
+        Arrangement((5, 2, 3, 4), (3, 1, 0, 2), (4, 10, 3)),
+        Arrangement((6,), (0,), (1, 2, 3)),
+        plain((7,)),
+    ],
+)
+def test_records_are_brought_back_to_how_the_user_has_them(arrangement):
+    records = np.random.default_rng(0).normal(size=(3, *arrangement.shape))
+    np.testing.assert_array_equal(arrangement.undone(arrangement.apply(records)), records)
+    with pytest.raises(ValueError, match="expected records of shape"):
+        arrangement.undone(np.zeros((3, 99)))

@@ -354,3 +354,13 @@ def test_class_weights_are_set_searched_or_refused():
     assert both.middle().class_weights == "balanced"
     with pytest.raises(ValueError, match=r"no class weights 'even'; there are \['none', 'balanced'\]"):
         parse_config({"name": "a", "recipe": {"class_weights": "even"}})
+
+
+def test_a_transform_is_one_that_there_is_and_studies_from_before_have_none():
+    assert parse_config({"transform": "log"}).transform == "log"
+    with pytest.raises(ValueError, match=r"no transform 'sqrt'; there are \['none', 'log', 'quantile'\]"):
+        parse_config({"transform": "sqrt"})
+    stored = parse_config({}).model_dump(mode="json")
+    del stored["transform"]
+    assert differences(parse_config({}), stored) == []
+    assert differences(parse_config({"transform": "log"}), stored) == ["transform: was None, now 'log'"]
