@@ -16,6 +16,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "audit": ("nas audit example", "nas audit example --pick 12"),
     "export": ("nas export runs/example/picks/12", "nas export runs/example/picks/12-all --precision int8"),
+    "predict": (
+        "nas predict runs/example/picks/12 --data-path new.csv",
+        "nas predict int8.onnx --data-path new.csv --output labels.csv",
+    ),
     "estimate": (
         "nas estimate example:12",
         "nas estimate --space conv --input-shape 3,32,32 --device all",
