@@ -30,6 +30,7 @@ from nas.audit.findings import Finding
 from nas.audit.findings import RecordRisk
 from nas.base import files
 from nas.base.text import Row
+from nas.base.text import fitting
 from nas.base.text import percent
 from nas.base.text import plain_table
 from nas.base.text import printable
@@ -395,13 +396,12 @@ def _print(console: Console, title: str, sheet: Sheet, note: str = "") -> None:
     if not sheet.rows:
         return
     table = plain_table(*sheet.columns)
-    for column in table.columns:
-        column.overflow = "fold"
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True  # an interval in one line is easier to read than in three
     for row in sheet.rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     _say(console, f"\n{title}")
-    console.print(table)
+    for part in fitting(table, console.width):
+        console.print(part, crop=False)
     if note:
         _say(console, note)

@@ -166,7 +166,7 @@ def search(
     _trust(settings, config, [*(plugin or ()), *modules_in(flags)], nni_config)
     _check_engine(settings, yes=yes)
     study = _run(settings, runs, console(stderr=as_json))
-    print_front(study, runs / settings.name, as_json=as_json)
+    print_front(study, runs / settings.name, as_json=as_json, with_settings=False)
     if not as_json:
         where = "" if runs == Path("runs") else f" --runs {runs}"
         say(

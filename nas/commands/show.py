@@ -38,10 +38,16 @@ def show(
     print_front(opened.study, opened.folder, as_json=as_json)
 
 
-def print_front(study: optuna.Study, folder: Path, *, as_json: bool) -> None:
+def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settings: bool = True) -> None:
     """Print a study's counts, limits, Pareto front and baselines, as text or as JSON.
 
     Where no trained candidate meets the limits, the nearest ones stand in the place of the front.
+
+    Args:
+        study: The study.
+        folder: The run's folder.
+        as_json: Whether to print JSON, which always holds all.
+        with_settings: Whether to say, as text, what became of the records, which limits held, and what to doubt.
     """
     from optuna.trial import TrialState
 
@@ -77,7 +83,7 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool) -> None:
         return
     table = report.front_table(study, best or ordered[:NEAREST])
     say(f"{study.study_name}: {counts.trained} trained, {counts}")
-    for line in report.settings_lines(study):
+    for line in report.settings_lines(study) if with_settings else ():  # a search said them when it began
         say(line)
     if not trained:
         say("no candidate has finished training yet")
@@ -93,5 +99,5 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool) -> None:
             say(f"candidate {knee_of(best).number}, the knee of the front, never predicts: {', '.join(never)}")
     if baselines:
         show_table(report.baseline_table(baselines))
-    for caution in by_class.cautions(study):
+    for caution in by_class.cautions(study) if with_settings else ():
         say(f"warning: {caution}")

@@ -15,6 +15,7 @@ from nas.base.reading import existing
 from nas.base.reading import find_files
 from nas.base.reading import read_bytes
 from nas.base.reading import unreadable
+from nas.data.shared.layouts import refuse_options
 from nas.records import Records
 from nas.records import Source
 
@@ -45,6 +46,7 @@ def load(source: Source) -> Records:
     Raises:
         ValueError: If the folder or a batch is missing, or a batch is damaged.
     """
+    refuse_options(source, "test_path", "drop_columns", "layout", "record_shape", "image_size")
     root = existing(source.path, "the folder of CIFAR-10")
     files = find_files(root, FOLDERS, FILES, "the six batches of CIFAR-10", (".bin", ""))
     batches = [_read_binary(path) if path.suffix == ".bin" else _read_python(path) for path in files]

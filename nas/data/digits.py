@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nas.data.shared.layouts import refuse_options
 from nas.records import Records
 from nas.records import Source
 
@@ -15,7 +16,7 @@ def load(source: Source) -> Records:
 
     Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI (1998), its test part.
     """
-    del source
+    refuse_options(source, "test_path", "drop_columns", "layout", "record_shape", "image_size")
     from sklearn.datasets import load_digits  # noqa: PLC0415 (1.4 s that no other data set should wait for)
 
     digits = load_digits()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nas.base.reading import existing
 from nas.base.reading import find_files
 from nas.base.reading import read_bytes
+from nas.data.shared.layouts import refuse_options
 from nas.records import Records
 from nas.records import Source
 
@@ -33,6 +34,7 @@ def load(source: Source) -> Records:
     Raises:
         ValueError: If the folder or a file is missing, or a file is no IDX file of the right kind and length.
     """
+    refuse_options(source, "test_path", "drop_columns", "layout", "record_shape", "image_size")
     root = existing(source.path, "the folder of Fashion-MNIST")
     files = find_files(root, FOLDERS, FILES, "the four files of Fashion-MNIST", ("", ".gz"))
     train_images, train_labels, test_images, test_labels = files

@@ -14,6 +14,7 @@ from nas.base.reading import contents
 from nas.base.reading import existing
 from nas.base.reading import read_bytes
 from nas.base.reading import read_npz
+from nas.data.shared.layouts import refuse_options
 from nas.records import Records
 from nas.records import Source
 
@@ -36,6 +37,7 @@ def load(source: Source) -> Records:
     Raises:
         ValueError: If the path is missing, or the file holds anything else.
     """
+    refuse_options(source, "test_path", "drop_columns", "layout", "record_shape", "image_size")
     path = _file(existing(source.path, f"Location-30, one of {list(NAMES)} or a folder with it"))
     features, labels = _from_npz(path) if path.suffix == ".npz" else _from_text(path)
     if features.ndim != 2 or features.shape[1] != FEATURES or labels.shape != features.shape[:1] or not labels.size:

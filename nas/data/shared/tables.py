@@ -25,6 +25,7 @@ from nas.data.shared.doubts import doubts
 from nas.data.shared.kinds import Findings
 from nas.data.shared.kinds import column_of
 from nas.data.shared.kinds import sentences
+from nas.data.shared.layouts import refuse_options
 from nas.data.shared.table import Table
 from nas.preprocessing.arrangement import Arrangement
 from nas.preprocessing.cells import as_text
@@ -78,6 +79,7 @@ def load_tables(source: Source, read: Read) -> Records:
     Raises:
         ValueError: If a file cannot be read, lacks a column, or a cell is not what its column holds.
     """
+    refuse_options(source, "image_size", *(["layout"] if source.record_shape is None else []))
     tables = [read(source.path), *([read(source.test_path)] if source.test_path is not None else [])]
     rows = _joined(tables, source)
     labels, classes, dotted = _labels(rows)

@@ -7,6 +7,7 @@ import pickle
 import pickletools
 import struct
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -711,3 +712,25 @@ def test_a_column_that_is_no_class_is_named_with_what_to_do(cells, said, tmp_pat
 def test_one_hot_labels_of_an_npz_are_classes(tmp_path):
     np.savez(tmp_path / "x.npz", features=np.eye(6), labels=np.eye(3)[[0, 1, 2, 0, 1, 2]])
     assert load_records(Source("npz", tmp_path / "x.npz")).labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "fashion_mnist", "location30", "uci_har"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("layout", "channels-last"),
+        ("record_shape", (1, 8, 8)),
+        ("image_size", (8, 8)),
+        ("drop_columns", ("a",)),
+        ("test_path", Path("test.csv")),
+    ],
+)
+def test_a_published_data_set_refuses_options_that_it_has_no_use_for(tmp_path, name, option, value):
+    with pytest.raises(ValueError, match=f"expected no --.* for the data set '{name}'"):
+        load_records(replace(WRITERS[name](tmp_path), **{option: value}))
+
+
+@pytest.mark.parametrize(("option", "value"), [("image_size", (8, 8)), ("layout", "channels-last")])
+def test_a_table_refuses_options_of_images(tmp_path, option, value):
+    with pytest.raises(ValueError, match=r"expected no --.* for the data set 'csv'"):
+        load_records(replace(write_csv(tmp_path), **{option: value}))
