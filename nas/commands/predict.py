@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nas.records import Source
 
 SHOWN = 20
+OWN = "these are the run's own records, members among them: expect a higher error on new ones"
 
 
 def predict(
@@ -45,11 +46,16 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Name the class of each record of a raw file, and the error if the file holds the classes."""
+    from dataclasses import replace
+
     from nas.deploy import predicting
 
     trust(plugin, dataset)
     behind, answer, source = _network(network, data_path, dataset, label_column)
-    found = predicting.predict(predicting.read_records(source, behind), behind, answer)
+    records = predicting.read_records(source, behind)
+    if data_path is None:
+        records = replace(records, notes=(*records.notes, OWN))
+    found = predicting.predict(records, behind, answer)
     if output is not None:
         predicting.write_csv(output, found)
     if as_json:
