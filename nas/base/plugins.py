@@ -193,7 +193,7 @@ def full_name(name: str, folder: Path | None = None) -> str:
 def short_name(name: str) -> str:
     """Return the name of a plug-in as it stands in tables: a path's file without its folder and ending.
 
-    >>> short_name("conv"), short_name("my_company.spaces"), short_name("/home/me/spaces/mine.py")
+    >>> short_name("conv"), short_name("my_company.spaces"), short_name("/srv/spaces/mine.py")
     ('conv', 'my_company.spaces', 'mine')
     """
     return PurePath(name).stem if is_path(name) else name

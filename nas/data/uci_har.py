@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from nas.base.reading import BROKEN
+from nas.base import reading
 from nas.base.reading import as_float32
 from nas.base.reading import existing
 from nas.base.reading import find_files
@@ -27,6 +27,21 @@ PARTS = ("train", "test")
 SIGNALS = tuple(f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz")
 TIME = 128
 ACTIVITY = re.compile(r"\s*(\d+)\s+(\S+)\s*")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The training or the test part.
+
+    Attributes:
+        features: `(records, 9, 1, 128)`.
+        labels: `(records,)`, from 1.
+        people: `(records,)`, a number for each person.
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    people: NDArray[np.int64]
 
 
 def load(source: Source) -> Records:
@@ -47,19 +62,18 @@ def load(source: Source) -> Records:
     activities, *files = find_files(root, FOLDERS, names, "the files of UCI HAR")
     classes = _classes(activities)
     each = len(files) // len(PARTS)
-    train, test = _part(files[:each]), _part(files[each:])
-    features = np.concatenate([train[0], test[0]])
-    found, people = (np.concatenate([train[place], test[place]]) for place in (1, 2))
-    counts = [len(labels) for _, labels, _ in (train, test)]
+    parts = [_part(files[:each]), _part(files[each:])]
+    counts = [len(part.labels) for part in parts]
+    found = np.concatenate([part.labels for part in parts])
     if found.min() < 1 or found.max() > len(classes):
         raise ValueError(
             f"expected labels from 1 to {len(classes)}, those of {activities}; got {found.min()} to {found.max()}"
         )
     return Records(
-        features=features,
+        features=np.concatenate([part.features for part in parts]),
         labels=found - 1,
         classes=classes,
-        groups=people,
+        groups=np.concatenate([part.people for part in parts]),
         held_out=np.repeat([False, True], counts),
         rows=np.concatenate([np.arange(1, count + 1) for count in counts]),
         names=np.repeat(PARTS, counts),
@@ -82,8 +96,7 @@ def _classes(path: Path) -> tuple[str, ...]:
     return tuple(names[number] for number in sorted(names))
 
 
-def _part(files: list[Path]) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Read features `(records, 9, 1, 128)`, labels and people of one part."""
+def _part(files: list[Path]) -> Part:
     label, person, *series = files
     labels, people = (_numbers(path, 1)[:, 0] for path in (label, person))
     for path, values in ((label, labels), (person, people)):
@@ -95,16 +108,21 @@ def _part(files: list[Path]) -> tuple[NDArray[np.float32], NDArray[np.int64], ND
         if len(values) != len(labels):
             raise ValueError(f"expected {len(labels)} rows in {path}, as in {label.name}; got {len(values)}")
         features[:, place, 0] = values
-    return features, labels.astype(np.int64), people.astype(np.int64)
+    return Part(features, labels.astype(np.int64), people.astype(np.int64))
 
 
 def _numbers(path: Path, columns: int) -> NDArray[np.float32]:
     """Read a table of numbers, divided by spaces: `(rows, columns)`."""
     data = read_bytes(path, "a file of UCI HAR")
     try:
-        table = pd.read_csv(io.BytesIO(data), sep=r"\s+", header=None, dtype=np.float64, encoding="latin-1")
-    except BROKEN as error:
+        table = (
+            np.loadtxt(io.StringIO(data.decode("latin-1")), np.float32, comments=None, ndmin=2)
+            if data.strip()
+            else None
+        )
+    except reading.BROKEN as error:
         raise unreadable(path, "numbers divided by spaces", error) from None
-    if table.shape[1] != columns:
-        raise ValueError(f"expected {columns} numbers in each row of {path}; got {table.shape[1]}")
-    return as_float32(table.to_numpy(), f"the numbers of {path}")
+    if table is None or table.shape[1:] != (columns,):
+        got = "none" if table is None else table.shape[1]
+        raise ValueError(f"expected {columns} numbers divided by spaces in each row of {path}; got {got}")
+    return as_float32(table, f"the numbers of {path}")

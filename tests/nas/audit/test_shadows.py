@@ -43,6 +43,7 @@ OTHER = {
     "batch_size": 4,
     "optimizer": "sgd",
     "augment": "flip-crop",
+    "class_weights": "balanced",
 }
 
 

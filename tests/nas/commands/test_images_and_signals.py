@@ -10,7 +10,21 @@ import pytest
 from tests.images_and_signals import pixels
 from tests.images_and_signals import write_image_folder
 
-SMALL = ("--members", "60", "--references", "2", "--trials", "2", "--epochs", "3", "--workers", "1", "--name", "own")
+SMALL = (
+    "--members",
+    "60",
+    "--references",
+    "2",
+    "--trials",
+    "2",
+    "--epochs",
+    "3",
+    "--workers",
+    "1",
+    "--name",
+    "own",
+    "--no-error-ceiling",
+)
 
 
 @pytest.mark.usefixtures("in_process")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +15,12 @@ import torch
 
 from nas.base import files
 from nas.base import plugins
+from nas.pricing.limits import budget_limits
 from nas.runs.run import open_run
 from nas.search import bench
 from nas.search.config import load_config
 from nas.search.plan import resolve
-from nas.search.storage import CONFIG
+from nas.search.schema import LIMITS
 from nas.search.storage import DATA
 from nas.search.storage import ORIGIN
 from nas.search.storage import load_study
@@ -378,7 +380,7 @@ def test_a_number_leaves_nothing_to_choose(refused, own_run, flags, named):
 def test_a_candidate_over_a_budget_is_picked_with_a_warning(nas, own_run):
     study = load_study("small", own_run.folder, None)
     error = study.trials[2].user_attrs["error"]
-    study.set_user_attr(CONFIG, {**study.user_attrs[CONFIG], "budgets": {"error": error / 2}})
+    study.set_user_attr(LIMITS, [asdict(limit) for limit in budget_limits({"error": error / 2})])
     over = f"error {error:.4g} > {error / 2:.4g}"
     told = nas("pick", "small", "--number", 2, "--runs", own_run.runs)
     assert (told.code, told.err) == (0, "")

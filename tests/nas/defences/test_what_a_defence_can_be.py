@@ -297,7 +297,7 @@ def test_a_mask_is_in_all_that_is_picked_audited_and_released(masked_run):
     bare = replace(candidate, defence="none", defence_parameters={})
     assert float(answers_of(measured.network).calm) > 0
 
-    _, picked = read_pick(picks.write(Run(plan.folder, study), Choice(trial, "a test")))
+    _, picked = read_pick(picks.write(Run(plan.folder, study), Choice(trial, "a test", ())))
     subject = subject_of(Run(plan.folder, study), trial.number)
     for network in (picked, subject.network):
         np.testing.assert_array_equal(of_network(network).query(features), expected)
@@ -336,7 +336,7 @@ def rounded_run(tmp_path_factory):
 def test_rounded_confidences_go_from_the_search_to_the_exported_file(rounded_run):
     plan, study = rounded_run
     (trial,) = study.get_trials()
-    folder = picks.write(Run(plan.folder, study), Choice(trial, "a test"))
+    folder = picks.write(Run(plan.folder, study), Choice(trial, "a test", ()))
     told = files.read_json(folder / "architecture.json")
     assert (told["defence"], told["defence_parameters"]) == ("confidence_rounding", {"digits": 1})
     assert "with the defence `confidence_rounding (digits 1)`" in (folder / "card.md").read_text()
@@ -352,7 +352,7 @@ def test_rounded_confidences_go_from_the_search_to_the_exported_file(rounded_run
 
 def test_a_pick_names_a_defence_that_there_is(rounded_run):
     plan, study = rounded_run
-    folder = picks.write(Run(plan.folder, study), Choice(study.get_trials()[0], "a test"))
+    folder = picks.write(Run(plan.folder, study), Choice(study.get_trials()[0], "a test", ()))
     told = files.read_json(folder / "architecture.json")
     for change, message in (
         ({"defence": "no_such"}, "no 'no_such' in nas.defences; there are "),

@@ -53,8 +53,9 @@ WARNING = (
 
 def test_two_percent_positives_are_told_before_the_search_and_after_it(rare):
     _, told = rare
-    assert told.out.splitlines()[0] == WARNING
-    assert told.out.splitlines().count(WARNING) == 2
+    lines = told.out.splitlines()
+    assert lines.count(WARNING) == 1
+    assert lines.index(WARNING) < lines.index(next(line for line in lines if line.startswith("rare: ")))
     assert re.search(r"^candidate \d, the knee of the front, never predicts: yes$", told.out, re.MULTILINE)
 
 
@@ -124,7 +125,9 @@ def test_they_are_objectives_and_budgets(nas, in_process, tmp_path):
     assert study.metric_names == ["balanced_error", f"class_error_{NO}"]
     for trial in study.get_trials():
         assert trial.values == [trial.user_attrs["balanced_error"], trial.user_attrs[f"class_error_{NO}"]]
-        assert trial.constraints["rarest_class_error"] == trial.user_attrs["rarest_class_error"] - 0.95
+        assert trial.constraints["rarest_class_error"] == pytest.approx(
+            trial.user_attrs["rarest_class_error"] / 0.95 - 1
+        )
         assert report.row(study, trial)["recipe"]["class_weights"] == "balanced"
 
 
@@ -132,7 +135,8 @@ def test_the_hint_leaves_out_what_is_done(rare, nas, in_process, tmp_path):
     write_rare(tmp_path / "rare.csv")
     flags = ["search", *FLAGS.split(), "--data-path", tmp_path / "rare.csv", "--runs", tmp_path, "--trials", 1]
     told = nas(*flags, "--class-weights", "none,balanced", "--name", "weighted")
-    assert told.out.splitlines()[0].endswith("consider --objectives balanced_error,leakage,latency_ms")
+    hint = "consider --objectives balanced_error,leakage,latency_ms"
+    assert any(line.endswith(hint) for line in told.out.splitlines())
 
 
 def test_a_class_that_there_is_not_is_refused_before_any_training(nas, no_training, tmp_path):

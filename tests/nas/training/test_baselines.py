@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from estimators.estimate import Estimate
+from nas.preprocessing.preprocessing import unchanged
 from nas.pricing.limits import CEILING
 from nas.records import Records
 from nas.records import Splits
+from nas.split_overview import Overview
 from nas.training import baselines
 from nas.training.baselines import FOREST
 from nas.training.baselines import LINEAR
@@ -33,7 +35,11 @@ def records(count, seed, *, noise=1.0, classes=3, shape=(6,)):
 
 def splits(**options):
     sets = {name: records(count, seed, **options) for seed, (name, count) in enumerate(COUNTS.items())}
-    return Splits(**sets, fingerprint="made up")
+    members = sets["members"]
+    preprocessing = unchanged(members.input_shape, members.classes)
+    return Splits(
+        **sets, fingerprint="made up", preprocessing=preprocessing, overview=Overview(390, COUNTS, 0, 0, None, 390, 1)
+    )
 
 
 def by_name(found):
