@@ -18,6 +18,7 @@ from nas.training.recipe import Recipe
 from search_spaces import conv
 from tests.images_and_signals import HAR_CLASSES
 from tests.images_and_signals import write_uci_har
+from tests.real_data import write_har
 
 
 def load(folder, **given):
@@ -86,17 +87,14 @@ def test_missing_files_are_named_and_other_settings_refused(tmp_path):
 
 
 def test_real_windows_are_learnt_without_dividing_neighbours(shared_data, tmp_path):
-    path = shared_data / "uci_har" / "uci_har.npz"
-    if not path.exists():
-        pytest.skip("needs uci_har in ../shared/data")
-    with np.load(path, allow_pickle=False) as arrays:
-        windows, labels = arrays["x_test"], arrays["y_test"]
     # Windows overlap by half and stand as they were recorded: blocks of them stay together.
-    np.savez(tmp_path / "har.npz", x=windows, y=labels, block=np.arange(len(labels)) // 50)
+    write_har(shared_data, tmp_path / "har.npz")
+    with np.load(tmp_path / "har.npz") as arrays:
+        windows = arrays["x"]
     records = load_records(Source("npz", tmp_path / "har.npz", group_column="block"))
     assert isinstance(records, Records)
     assert (records.input_shape, records.num_classes) == ((9, 1, 128), 6)
-    assert np.array_equal(records.features[:, :, 0], windows.astype(np.float32))
+    assert np.array_equal(records.features[:, :, 0], windows)
     sets = split(records, seed=0)
     blocks = [set(part.groups) for part in (sets.members, sets.non_members, sets.validation, sets.reserve, sets.test)]
     assert sum(map(len, blocks)) == len(set.union(*blocks))

@@ -14,6 +14,7 @@ from nas.records import Records
 from nas.records import Source
 from nas.records import load_records
 from nas.records import split
+from tests.real_data import write_adult
 
 SHARED = Path(__file__).resolve().parents[4].parent / "shared" / "data"
 
@@ -103,16 +104,8 @@ def test_adult_as_uci_has_it_with_its_test_file(tmp_path):
     assert said(records, "missing values of 400 records: '2' ")
 
 
-def test_adult_as_it_is(tmp_path):
-    path = SHARED / "adult" / "adult.npz"
-    if not path.exists():
-        pytest.skip("needs adult/adult.npz in ../shared/data")
-    data = np.load(path)
-    words = {text.split(":")[0]: text.split(":")[1].split("|") for text in data["vocab"].tolist()}
-    frame = pd.DataFrame(data["x"], columns=data["columns"].tolist()).assign(income=data["y"])
-    for name, levels in words.items():
-        frame[name] = np.array(levels)[frame[name]]
-    frame.to_csv(tmp_path / "adult.csv", index=False)
+def test_adult_as_it_is(shared_data, tmp_path):
+    write_adult(shared_data, tmp_path / "adult.csv")
     records = loaded(tmp_path / "adult.csv", label_column="income")
     assert len(records) == 48_842
     assert records.classes == ("<=50K", ">50K")
