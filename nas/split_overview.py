@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
-from dataclasses import field
 from typing import Any
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nas.base.errors import clipped
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -44,7 +45,7 @@ class Overview:
     groups: int | None
     clusters: int
     largest_cluster: int
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -113,7 +114,7 @@ def overview(
         groups=None if groups is None else len(np.unique(groups)),
         clusters=len(sizes),
         largest_cluster=largest,
-        notes=tuple(found),
+        notes=tuple(map(clipped, found)),  # names in a file may be of any length
     )
 
 

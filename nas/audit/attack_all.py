@@ -126,7 +126,9 @@ def audit(
         skipped=skipped,
         warnings=cautions.all_of(findings, released, is_member),
         is_member=is_member,
-        class_errors=errors_by_class(evidence.logits[~is_member].argmax(axis=1), evidence.labels[~is_member]),
+        class_errors=errors_by_class(
+            evidence.logits[~is_member].argmax(axis=1), evidence.labels[~is_member], origin.classes or None
+        ),
     )
 
 

@@ -230,7 +230,7 @@ def classes(audit: Audit, most: int | None = None) -> Sheet:
 def errors(audit: Audit, most: int | None = None) -> Sheet:
     """Lay out the error of each class on records that the network was not trained on, the highest first."""
     ordered = sorted(audit.class_errors, key=lambda one: -one.error.value)
-    rows = tuple((one.name, f"{one.records:,}", stacked(one.error)) for one in ordered[:most])
+    rows = tuple((words.named(one.name), f"{one.records:,}", stacked(one.error)) for one in ordered[:most])
     return Sheet(("class", "records", "error"), rows)
 
 

@@ -8,7 +8,7 @@ A folder is its own registry: a file added is a plug-in added, and its name is t
 | `estimators/cost` | `estimate(architecture, device)` | `applies(device)`: whether the device has what the metric needs; left out: all have |
 | `estimators/leakage/attacks` | `attack(evidence)` | `NEEDS` (required): what it reads beside logits and labels, of `estimators.leakage.evidence.NEEDS`; `MIN_REFERENCES`: networks its bank must have, 0 if left out; `EFFORT`: the least effort of an audit that runs it, `quick` (if left out), `standard` or `full`; `LABEL_ONLY`: whether it reads predicted classes alone; `TRANSDUCTIVE`: whether a record's score depends on the other records it is asked about |
 | `nas/defences` | `defend(setup, teach, **parameters)` | `PARAMETERS`: what a search samples for each; `NEEDS`: `("reserve",)` for records beside the members; `check(**parameters)`: refuses values; `answers(**parameters)`: what the deployed answers pass through; see `nas/defences/__init__.py` |
-| `nas/data` | `load(source)` | `NEEDS_PATH` (required): whether the user must say where the data lie |
+| `nas/data` | `load(source)` | `NEEDS_PATH` (required): whether the user must say where the data lie; `new_records(source, preprocessing)`: reads records without classes for a trained network; left out, `load` reads them |
 
 `KINDS` holds this table. A plug-in that breaks it is refused when it is loaded, and so is an attribute whose name is
 nearly one of these: a misspelt `EFORT` would otherwise do nothing.
@@ -130,7 +130,13 @@ KINDS: Mapping[str, Kind] = {
             "answers": Attribute("a function of the parameters that returns a module", callable),
         },
     ),
-    "nas.data": Kind("load", {"NEEDS_PATH": Attribute("True or False", _is_flag, required=True)}),
+    "nas.data": Kind(
+        "load",
+        {
+            "NEEDS_PATH": Attribute("True or False", _is_flag, required=True),
+            "new_records": Attribute("a function of a source and a preprocessing", callable),
+        },
+    ),
 }
 
 

@@ -82,9 +82,7 @@ def _network(
             return behind, answer, usual if data_path is None else replace(usual, path=data_path, test_path=None)
     else:
         behind, answer = _file(network)
-    source = Source(dataset or kind_of(data_path), data_path, label_column or "label")
-    shape = behind.arrangement.input_shape
-    return behind, answer, replace(source, image_size=shape[1:] if len(shape) == 3 else None)
+    return behind, answer, Source(dataset or kind_of(data_path), data_path, label_column or "label")
 
 
 def _file(path: Path) -> tuple[Preprocessing, Answer]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from nas.data.shared.table import Table
+from nas.data.shared.new_rows import new_rows
 from nas.data.shared.tables import load_tables
 from nas.data.shared.text_table import read_text_table
-from nas.preprocessing.columns import Column
+from nas.preprocessing.preprocessing import Preprocessing
+from nas.records import NewRecords
 from nas.records import Records
 from nas.records import Source
 
@@ -28,11 +26,12 @@ def load(source: Source) -> Records:
     return load_tables(source, lambda path: read_text_table(path, wanted=names, text=names))
 
 
-def read(path: Path, columns: Sequence[Column]) -> Table:
-    """Read new records with the columns that a network knows; they need no label.
+def new_records(source: Source, behind: Preprocessing) -> NewRecords:
+    """Read records for a network that was trained on a table; they need no label.
 
     Raises:
-        ValueError: If the file is missing or no CSV.
+        ValueError: If the file is missing or no CSV, lacks a column, or a cell is not what its column holds.
     """
-    names = [column.name for column in columns]
-    return read_text_table(path, names, [column.name for column in columns if column.kind == "category"])
+    names = [*(column.name for column in behind.columns), source.label_column]
+    texts = [column.name for column in behind.columns if column.kind == "category"]
+    return new_rows(source, behind, read_text_table(source.path, names, [*texts, source.label_column]))

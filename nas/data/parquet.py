@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 from nas.base import sizes
@@ -11,10 +10,12 @@ from nas.base.reading import BROKEN
 from nas.base.reading import existing
 from nas.base.reading import read_bytes
 from nas.base.reading import unreadable
+from nas.data.shared.new_rows import new_rows
 from nas.data.shared.table import Table
 from nas.data.shared.table import unique_names
 from nas.data.shared.tables import load_tables
-from nas.preprocessing.columns import Column
+from nas.preprocessing.preprocessing import Preprocessing
+from nas.records import NewRecords
 from nas.records import Records
 from nas.records import Source
 
@@ -34,13 +35,14 @@ def load(source: Source) -> Records:
     return load_tables(source, _read)
 
 
-def read(path: Path, columns: Sequence[Column]) -> Table:  # noqa: ARG001 - a Parquet file says itself what it holds
-    """Read new records; they need no label.
+def new_records(source: Source, behind: Preprocessing) -> NewRecords:
+    """Read records for a network that was trained on a table; they need no label.
 
     Raises:
-        ValueError: If pyarrow is not installed, or the file is missing or no Parquet.
+        ValueError: If pyarrow is not installed, the file is missing or no Parquet, lacks a column, or a cell is not
+            what its column holds.
     """
-    return _read(path)
+    return new_rows(source, behind, _read(source.path))
 
 
 def _read(path: Path | None) -> Table:

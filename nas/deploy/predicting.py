@@ -18,9 +18,6 @@ from estimators.leakage.scores import log_probabilities
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from nas.base import files
 from nas.base import plugins
-from nas.preprocessing.cells import texts
-from nas.preprocessing.columns import encoded
-from nas.preprocessing.columns import unknown_levels
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.records import NewRecords
 from nas.records import Source
@@ -115,12 +112,13 @@ def read_records(source: Source, behind: Preprocessing) -> NewRecords:
     Raises:
         ValueError: If they cannot be read, or lie otherwise than those that it was trained on.
     """
-    if behind.columns:
-        records = _of_table(source, behind)
-    elif (read := plugins.find("nas.data", source.name, "new_records")) is not None:
-        records = read(source, behind)
-    else:
-        records = _of_data_set(source, behind)
+    read = plugins.find("nas.data", source.name, "new_records") or _of_data_set
+    records = read(source, behind)
+    if records.features.shape[1:] != behind.arrangement.input_shape:
+        raise ValueError(
+            f"expected records {behind.arrangement.input_shape}, as the network was trained on; "
+            f"got {records.features.shape[1:]}"
+        )
     return NewRecords(records.features, records.places, records.labels, (*records.notes, *_doubts(records, behind)))
 
 
@@ -145,23 +143,6 @@ def write_csv(path: Path, predictions: Predictions) -> None:
     writer.writeheader()
     writer.writerows(rows)
     files.write_text(path, stream.getvalue())
-
-
-def _of_table(source: Source, behind: Preprocessing) -> NewRecords:
-    read = plugins.find("nas.data", source.name, "read")
-    if read is None:
-        raise ValueError(
-            f"expected a table, because the network was trained on one; the data set {source.name!r} is none"
-        )
-    table = read(source.path, behind.columns)
-    cells = {name: table.frame[name] for name in table.frame.columns}
-    features = encoded(behind.columns, cells, table.place)
-    labels = None
-    if source.label_column in cells:
-        codes, names = texts(cells[source.label_column])
-        labels = tuple(names[code] or "" for code in codes)
-    notes = (*table.notes, *unknown_levels(behind.columns, cells))
-    return NewRecords(features, tuple(str(row + 1) for row in range(len(features))), labels, notes)
 
 
 def _of_data_set(source: Source, behind: Preprocessing) -> NewRecords:

@@ -32,7 +32,7 @@ from nas.runs.front_and_knee import is_metric
 from nas.runs.front_and_knee import told
 from nas.search import steps
 from nas.search.config import stored_config
-from nas.search.plan import DEFENCE_PARAMETERS
+from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import baselines_of
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of

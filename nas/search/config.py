@@ -224,7 +224,9 @@ class SearchConfig(BaseModel):
     members: Whole | None = Field(default=None, ge=1, le=MOST_WHOLE)
     device: str = "stm32h747"
     objectives: tuple[str, ...] = ("error", "leakage", "latency_ms")
-    budgets: dict[str, Annotated[float, Strict(), AllowInfNan(False)]] = {}
+    budgets: dict[
+        Annotated[str, Field(min_length=1, max_length=200)], Annotated[float, Strict(), AllowInfNan(False)]
+    ] = {}
     device_limits: Annotated[bool, Strict()] = True
     error_ceiling: Annotated[bool, Strict()] = True
     attack: str = "lira_fitted"

@@ -50,8 +50,6 @@ from search_spaces.space import SearchSpace
 
 NNI_PAGE = Path("nni") / "page.txt"
 """In a run's folder: the address of NNI's web page while its service runs."""
-DEFENCE_PARAMETERS = "defence_parameters"
-"""User attribute of a trial: its defence's parameters, fixed and sampled; absent where the defence has none."""
 # Random points priced before a search with cost budgets: a limit that none of them meets is called unreachable.
 POINTS_PRICED = 1000
 

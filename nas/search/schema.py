@@ -57,6 +57,8 @@ MOST_LISTED = 1000
 BROKEN_OFF = "broken_off"
 """Attribute of a trial: a list with the reason of each training that broke off without a result."""
 CLASSES = "classes"
+DEFENCE_PARAMETERS = "defence_parameters"
+"""Attribute of a trial: its defence's parameters, fixed and sampled; absent where the defence has none."""
 NEVER_PREDICTED = "never_predicted"
 """Attribute of a trained trial: the classes of validation records that its network names for none; absent if none."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
@@ -281,6 +283,8 @@ def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, needed: 
         raise ValueError(f"expected a list of texts as {BROKEN_OFF!r} of {where}; got {broken_off!r}")
     if "key" in attrs and not (isinstance(attrs["key"], str) and KEY.fullmatch(attrs["key"])):  # it names a file
         raise ValueError(f"expected sixteen hex digits as 'key' of {where}; got {attrs['key']!r}")
+    if not isinstance(attrs.get(DEFENCE_PARAMETERS, {}), dict):
+        raise ValueError(f"expected a table as {DEFENCE_PARAMETERS!r} of {where}; got {attrs[DEFENCE_PARAMETERS]!r}")
     if "defence" in trial.params and trial.params["defence"] not in config.defences:
         raise ValueError(f"no defence {trial.params['defence']!r}, of {where}; there are {list(config.defences)}")
     if trial.state == TrialState.COMPLETE:

@@ -48,10 +48,10 @@ from nas.search.bench import make_bench
 from nas.search.claims import claim
 from nas.search.claims import first_with_key
 from nas.search.claims import release
-from nas.search.plan import DEFENCE_PARAMETERS
 from nas.search.plan import Plan
 from nas.search.samplers import suggest
 from nas.search.schema import BROKEN_OFF
+from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import NEVER_PREDICTED
 from nas.search.schema import limits_of
 from nas.training.assess import Candidate

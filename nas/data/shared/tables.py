@@ -140,10 +140,18 @@ def _place(tables: Sequence[Table], row: int) -> str:
     return tables[-1].place(row)
 
 
+def named(cells: pd.Series[Any]) -> tuple[NDArray[np.intp], list[str]]:
+    """Return the cells of a label or a group as texts: `(records,)` indices into those that occur, and those.
+
+    A missing cell is an empty text. Unlike a feature, a class may be called `None`.
+    """
+    codes, values = pd.factorize(cells, use_na_sentinel=False)
+    return codes, ["" if pd.isna(value) else _name(value) for value in values]
+
+
 def _known(rows: _Rows, name: str) -> NDArray[np.str_]:
     """Return the texts of a column of which no cell may be missing, the label or the group."""
-    codes, values = pd.factorize(rows.frame[name], use_na_sentinel=False)
-    found = ["" if pd.isna(value) else _name(value) for value in values]
+    codes, found = named(rows.frame[name])
     if "" in found:
         empty = np.flatnonzero([value == "" for value in found])
         row = int(np.argmax(np.isin(codes, empty)))
@@ -250,21 +258,39 @@ def _reshaped(rows: _Rows) -> tuple[NDArray[Any], Arrangement]:
         raise ValueError(f"expected --record-shape CHANNELS,HEIGHT,WIDTH or CHANNELS,TIME; got {shape}")
     if prod(shape) != count:
         raise ValueError(f"expected {prod(shape)} columns for records of shape {shape} in {source.path}; got {count}")
-    sizes.check_memory(len(rows.frame) * count * 4, str(source.path))
-    whole, features = len(shape) == 3, np.empty((len(rows.frame), count), np.float32)
-    for index, name in enumerate(names):
-        values, _ = numbers(rows.frame[name])
-        strange = ~(np.abs(values) <= FLOAT32_MAX)
-        if strange.any():
-            row = int(np.argmax(strange))
-            got = as_text(rows.frame[name].iloc[row])
-            shown = "a missing value" if got is None else repr(got[:40])
-            raise ValueError(f"expected a finite number in column {name!r} in {rows.place(row)}; got {shown}")
-        whole = whole and bool(((values >= 0) & (values <= PIXEL) & (values == np.floor(values))).all())
-        features[:, index] = values
+    features, are_pixels = numbers_of(rows.frame, names, rows.place)
+    whole = are_pixels and len(shape) == 3
     network = shape if len(shape) == 3 else (shape[0], 1, shape[1])
     arrangement = Arrangement((count,), (0,), network)
     if source.layout == LAYOUTS[1]:  # channels stand behind the positions
         arrangement = Arrangement((*shape[1:], shape[0]), (len(shape) - 1, *range(len(shape) - 1)), network)
     records = features.astype(np.uint8) if whole else features
     return arrangement.apply(records.reshape(len(records), *arrangement.shape)), arrangement
+
+
+def numbers_of(
+    frame: pd.DataFrame, names: Sequence[str], place: Callable[[int], str]
+) -> tuple[NDArray[np.float32], bool]:
+    """Return columns of numbers, `(records, columns)`, and whether all are pixels, whole numbers from 0 to 255.
+
+    Args:
+        frame: The cells.
+        names: The columns.
+        place: Says where the record of an index is to be found.
+
+    Raises:
+        ValueError: If a cell is no finite number, or they do not fit into memory.
+    """
+    sizes.check_memory(len(frame) * len(names) * 4, "the table")
+    are_pixels, features = True, np.empty((len(frame), len(names)), np.float32)
+    for index, name in enumerate(names):
+        values, _ = numbers(frame[name])
+        strange = ~(np.abs(values) <= FLOAT32_MAX)
+        if strange.any():
+            row = int(np.argmax(strange))
+            got = as_text(frame[name].iloc[row])
+            shown = "a missing value" if got is None else repr(got[:40])
+            raise ValueError(f"expected a finite number in column {name!r} in {place(row)}; got {shown}")
+        are_pixels = are_pixels and bool(((values >= 0) & (values <= PIXEL) & (values == np.floor(values))).all())
+        features[:, index] = values
+    return features, are_pixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from nas.preprocessing.columns import Column
 from nas.preprocessing.columns import encoded
 from nas.preprocessing.columns import from_plain
 from nas.preprocessing.columns import to_plain
+from nas.preprocessing.preprocessing import unchanged
 from nas.records import SETS
 from nas.records import Source
 from nas.records import load_records
@@ -224,9 +226,42 @@ def test_new_records_are_read_without_a_label(tmp_path, kind):
     frame = pd.DataFrame({"size": [1.5, 2.5], "code": ["1", "2"]})
     frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
     columns = (Column("code", "category", ("1", "2", "x")), Column("size"))
-    table = plugins.load("nas.data", kind, "read")(path, columns)
-    assert encoded(columns, table.frame, table.place).tolist() == [[1, 0, 0, 1.5], [0, 1, 0, 2.5]]
-    assert table.place(1).startswith("row 2")
+    behind = replace(unchanged((4,), ("01", "None")), columns=columns)
+    read = plugins.load("nas.data", kind, "new_records")
+    found = read(Source(kind, path), behind)
+    assert found.features.tolist() == [[1, 0, 0, 1.5], [0, 1, 0, 2.5]]
+    assert (found.places, found.labels) == (("1", "2"), None)
+    # Labels are read as training reads them: neither a number nor a missing value is made of them.
+    labelled = frame.assign(label=["01", "None"])
+    labelled.to_csv(path, index=False) if kind == "csv" else labelled.to_parquet(path)
+    assert read(Source(kind, path), behind).labels == ("01", "None")
+    partly = frame.assign(label=["01", None])
+    partly.to_csv(path, index=False) if kind == "csv" else partly.to_parquet(path)
+    found = read(Source(kind, path), behind)
+    assert found.labels is None
+    assert any("1 of 2 records have no value in column 'label'" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_rows_of_pixels_become_images_again_with_or_without_a_label(tmp_path, index):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 6))
+    frame = pd.DataFrame(pixels, columns=[f"pixel{place}" for place in range(6)])
+    path = tmp_path / "x.csv"
+    frame.assign(label=["a", "b"] * 20).to_csv(path)
+    records = load_records(Source("csv", path, record_shape=(1, 2, 3)))
+    behind = replace(unchanged((1, 2, 3), ("a", "b")), arrangement=records.arrangement, pixels=True)
+    read = plugins.load("nas.data", "csv", "new_records")
+    frame.to_csv(path, index=index)
+    found = read(Source("csv", path), behind)
+    assert found.features.dtype == np.uint8
+    assert np.array_equal(found.features, records.features)
+    assert found.labels is None
+    (frame / 2).to_csv(path, index=index)
+    with pytest.raises(ValueError, match=r"expected pixels, whole numbers from 0 to 255, in .*x\.csv; got other"):
+        read(Source("csv", path), behind)
+    frame.drop(columns="pixel3").to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"expected 6 columns of numbers in .*x\.csv, beside 'label', .* got 5"):
+        read(Source("csv", path), behind)
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
