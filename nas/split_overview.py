@@ -12,14 +12,15 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.base.errors import clipped
-
 Ints: TypeAlias = NDArray[np.int64]
 
 FEW_GROUPS = 10
 """A class that comes from fewer groups than this may be known by its groups; chosen, not measured."""
 LARGE_CLUSTER, MANY_UNUSED = 0.1, 0.05
 """Shares of all records from which on a cluster is called large, and records without a role many."""
+
+LONGEST = 1000
+"""Characters of a note: names in a file may be of any length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def overview(
         groups=None if groups is None else len(np.unique(groups)),
         clusters=len(sizes),
         largest_cluster=largest,
-        notes=tuple(map(clipped, found)),  # names in a file may be of any length
+        notes=tuple(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..." for text in found),
     )
 
 
@@ -123,8 +124,8 @@ def _about_clusters(count: int, largest: int, unused: int, groups: NDArray[Any] 
     found = []
     if largest > LARGE_CLUSTER * count:
         found.append(
-            f"{largest:,} of {count:,} records have {because} and cannot be divided: the sets are further from their "
-            "shares for it"
+            f"{largest:,} of {count:,} records have {because} and cannot be divided: the sets are larger or "
+            "smaller than usual for it"
         )
     if unused > MANY_UNUSED * count:
         found.append(

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from estimators.leakage.evidence import Floats
-from estimators.leakage.evidence import Oracle
 from nas.audit.answers import SMALLEST
 from nas.audit.answers import Kind
 from nas.audit.answers import as_logits
@@ -63,16 +62,6 @@ INPUT_TYPES = {
 ANSWERS = ("tensor(float)", "tensor(double)", "tensor(float16)")
 CLASSES = "classes"
 """Metadata property that holds the names of the classes: a JSON list of texts, in the order of the answers."""
-
-
-def of_onnx(path: Path) -> Oracle:
-    """Make an oracle of an ONNX file, as `OnnxNetwork`.
-
-    Raises:
-        ValueError: As `OnnxNetwork`.
-        OSError: If the file cannot be read.
-    """
-    return Oracle(OnnxNetwork(path).query)
 
 
 class OnnxNetwork:

@@ -60,6 +60,20 @@ def classes_of(values: NDArray[Any] | Sequence[Any], where: str) -> tuple[Ints, 
     return _texts(_as_text(found, where), where)
 
 
+def groups_of(values: NDArray[Any], where: str) -> Ints:
+    """Number the groups that occur, `(records,)`.
+
+    >>> groups_of(np.array(["eve", "adam", "eve"]), "person")
+    array([1, 0, 1])
+
+    Raises:
+        ValueError: If the values are neither integers nor texts, or not `(records,)`.
+    """
+    if values.ndim != 1 or values.dtype.kind not in "biuUS":
+        raise ValueError(f"expected {where} (records,) of integers or strings; got {values.dtype} {values.shape}")
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
 def _from_one_hot(values: NDArray[Any], where: str) -> NDArray[Any]:
     """Return the column of each record's one, or say why there is no such thing."""
     if values.dtype.kind not in "biuf":

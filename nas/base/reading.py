@@ -251,22 +251,3 @@ def as_float32(values: NDArray[Any], where: str) -> NDArray[np.float32]:
     if values.size and not -FLOAT32_MAX <= float(values.min()) <= float(values.max()) <= FLOAT32_MAX:
         raise ValueError(f"expected finite numbers as {where}; got NaN, infinity or a number beyond float32")
     return np.ascontiguousarray(values, dtype=np.float32)
-
-
-def as_classes(values: NDArray[Any], where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Number the classes that occur, in order: `(records,)` labels and the name of each class.
-
-    >>> as_classes(np.array(["dog", "cat", "dog"]), "labels")
-    (array([1, 0, 1]), ('cat', 'dog'))
-
-    Raises:
-        ValueError: If the values are neither integers nor strings, or not `(records,)`.
-    """
-    if values.ndim != 1 or values.dtype.kind not in "biuUS":
-        raise ValueError(f"expected {where} (records,) of integers or strings; got {values.dtype} {values.shape}")
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
-    if values.dtype.kind == "b":
-        values = values.astype(np.int64)
-    classes, labels = np.unique(values, return_inverse=True)
-    return labels.astype(np.int64), tuple(str(name) for name in classes)

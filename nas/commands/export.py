@@ -1,4 +1,4 @@
-"""nas export: write a network as ONNX files that are checked against PyTorch."""
+"""nas export: write a network as ONNX files that are judged by their error and leakage."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def measure(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Time a network on this machine, in float32 and int8, and compare with a device's prediction."""
+    """Time a network on this machine, in each of its precisions, and compare with a device's prediction."""
     from importlib.metadata import version
 
     from estimators.devices.files import load_device

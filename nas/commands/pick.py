@@ -81,7 +81,7 @@ def pick(
         _refuse(study, choice, as_json=as_json)
     written = picks.write(opened, choice)
     anew = retrained.write(opened, choice.trial, written) if retrain_on_all else None
-    judged = exportable.judge(opened, [choice.trial])
+    judged = exportable.judge_int8(opened, [choice.trial])
     if as_json:
         _print_json(study, choice, written, anew, judged)
     else:

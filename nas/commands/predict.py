@@ -49,6 +49,7 @@ def predict(
     from dataclasses import replace
 
     from nas.deploy import predicting
+    from nas.runs.tables import write_table
 
     trust(plugin, dataset)
     behind, answer, source = _network(network, data_path, dataset, label_column)
@@ -57,7 +58,7 @@ def predict(
         records = replace(records, notes=(*records.notes, OWN))
     found = predicting.predict(records, behind, answer)
     if output is not None:
-        predicting.write_csv(output, found)
+        write_table(output, found.rows())
     if as_json:
         typer.echo(json.dumps(_told(found, output)))
         return

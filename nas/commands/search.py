@@ -240,7 +240,7 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
         screen.print(f"stopped; {kept}. {_how_to_continue(config, runs)}", highlight=False, soft_wrap=True)
         sys.exit(INTERRUPTED)
     display.finish()
-    judged = exportable.judge(Run(plan.folder, study), front(study))
+    judged = exportable.judge_int8(Run(plan.folder, study), front(study))
     rows = [{**report.row(study, trial), "int8": exportable.of(judged, trial)} for trial in front(study)]
     files.write_json(plan.folder / "front.json", {"front": rows})
     return study

@@ -128,7 +128,7 @@ def load(source: Source) -> Records:
 def new_records(source: Source, behind: Preprocessing) -> NewRecords:
     """Read images to ask a trained network about: all below a folder, brought to the size that it was trained on.
 
-    Where each lies in a folder that is called as one of the classes, that is its class.
+    An image's class is the name of its folder, if all images lie in folders that are named after classes.
 
     Raises:
         ValueError: If there are no images, one cannot be read, or the network was not trained on images.

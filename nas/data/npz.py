@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nas.base import reading
 from nas.base.labels import classes_of
-from nas.base.reading import as_classes
+from nas.base.labels import groups_of
 from nas.base.reading import existing
 from nas.base.reading import unreadable
 from nas.data.shared.layouts import arranged
@@ -146,7 +146,7 @@ def _joined(parts: Sequence[Part], notes: Sequence[str], source: Source) -> Reco
 
 def _groups(parts: Sequence[Part], name: str) -> NDArray[np.int64] | None:
     found = [part.groups for part in parts if part.groups is not None]
-    return as_classes(np.concatenate(found), name)[0] if found else None
+    return groups_of(np.concatenate(found), name) if found else None
 
 
 def _check_alike(parts: Sequence[Part]) -> None:

@@ -61,7 +61,7 @@ class _Kept(BaseModel):
 Judged = Mapping[str, Exportability]
 
 
-def judge(run: Run, trials: Iterable[FrozenTrial]) -> Judged:
+def judge_int8(run: Run, trials: Iterable[FrozenTrial]) -> Judged:
     """Judge the int8 versions of candidates, where the run's device computes in int8, and keep what was found.
 
     What was judged before is not judged again. A candidate whose weights are not here is passed over.

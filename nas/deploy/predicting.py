@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,6 @@ from numpy.typing import NDArray
 from estimators.estimate import Estimate
 from estimators.leakage.scores import log_probabilities
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
-from nas.base import files
 from nas.base import plugins
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.records import NewRecords
@@ -133,16 +130,6 @@ def kind_of(path: Path | None) -> str:
     if path is None or path.suffix.lower() not in KINDS:
         raise ValueError(f"expected --dataset, or a folder or a file that ends in {sorted(KINDS)}; got {path}")
     return KINDS[path.suffix.lower()]
-
-
-def write_csv(path: Path, predictions: Predictions) -> None:
-    """Write a row for each record, completely or not at all."""
-    stream = io.StringIO()
-    rows = predictions.rows()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(path, stream.getvalue())
 
 
 def _of_data_set(source: Source, behind: Preprocessing) -> NewRecords:

@@ -44,7 +44,7 @@ class ClassCounts:
     validation: int
 
 
-def classes_of(study: optuna.Study) -> list[ClassCounts]:
+def class_counts(study: optuna.Study) -> list[ClassCounts]:
     """Return the classes, in the order of the logits; none for a study of an earlier version."""
     told = study.user_attrs.get(CLASSES)
     if told is None:
@@ -62,7 +62,7 @@ def estimate_of(study: optuna.Study, trial: FrozenTrial, name: str) -> Estimate:
     if not name.startswith(CLASS_ERROR):
         return from_flat(trial.user_attrs, name)
     value = float(trial.user_attrs[name])
-    records = {one.name: one.validation for one in classes_of(study)}.get(name.removeprefix(CLASS_ERROR), 0)
+    records = {one.name: one.validation for one in class_counts(study)}.get(name.removeprefix(CLASS_ERROR), 0)
     return class_error(value, records) if records else Estimate.exact(value)
 
 
@@ -75,20 +75,20 @@ def errors_by_class(study: optuna.Study, trial: FrozenTrial) -> list[Row]:
             "validation": one.validation,
             **flat({"error": estimate_of(study, trial, f"{CLASS_ERROR}{one.name}")}),
         }
-        for one in classes_of(study)
+        for one in class_counts(study)
         if f"{CLASS_ERROR}{one.name}" in trial.user_attrs
     ]
 
 
 def never_predicted(study: optuna.Study, trial: FrozenTrial) -> list[str]:
     """Name the classes of validation records that a candidate's network names for none of them."""
-    classes = classes_of(study)
+    classes = class_counts(study)
     return [classes[label].name for label in trial.user_attrs.get(NEVER_PREDICTED, []) if label < len(classes)]
 
 
 def is_imbalanced(study: optuna.Study) -> bool:
     """Tell whether the rarest class has less than a fifth of an even share of the members."""
-    classes = classes_of(study)
+    classes = class_counts(study)
     members = [one.members for one in classes]
     return bool(classes) and min(members) * len(classes) < EVEN_SHARE * sum(members)
 
@@ -99,7 +99,7 @@ def cautions(study: optuna.Study) -> list[str]:
 
 
 def _of_imbalance(study: optuna.Study) -> list[str]:
-    config, classes = study.user_attrs[CONFIG], classes_of(study)
+    config, classes = study.user_attrs[CONFIG], class_counts(study)
     wanted = [*config["objectives"], *config["budgets"]]
     by_class = any(name in ("balanced_error", "rarest_class_error") or name.startswith(CLASS_ERROR) for name in wanted)
     if by_class or not is_imbalanced(study):
@@ -117,7 +117,7 @@ def _of_imbalance(study: optuna.Study) -> list[str]:
 
 
 def _of_few_records(study: optuna.Study) -> list[str]:
-    records = sum(one.validation for one in classes_of(study))
+    records = sum(one.validation for one in class_counts(study))
     if not 0 < records < FEWEST_VALIDATION:
         return []
     typical = proportion_interval(round(TYPICAL_ERROR * records), records)
@@ -130,4 +130,4 @@ def _of_few_records(study: optuna.Study) -> list[str]:
 
 def told_by_class(study: optuna.Study) -> list[dict[str, Any]]:
     """Return the counts of each class for JSON."""
-    return [{"name": one.name, "members": one.members, "validation": one.validation} for one in classes_of(study)]
+    return [{"name": one.name, "members": one.members, "validation": one.validation} for one in class_counts(study)]

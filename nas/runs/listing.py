@@ -45,7 +45,7 @@ class Listed:
 
 
 def list_runs(runs: Path) -> list[Listed]:
-    """Describe every run in a folder, sorted by name. Nothing is changed, and no code of a run's is imported."""
+    """Describe every run in a folder, sorted by name. Nothing is changed; no module that a run names is imported."""
     return [_listed(name, runs) for name in run_names(runs)]
 
 

@@ -33,7 +33,7 @@ class Counts:
     Attributes:
         screened: Candidates whose cost was estimated.
         trained: Trained and attacked.
-        rejected: Not trained, because they exceed a budget or the device cannot run them.
+        rejected: Not trained, because they exceed a limit or the device cannot run them.
         duplicates: Not trained, because they equal an earlier candidate.
         diverged: Their training diverged.
         out_of_memory: Their training did not get its memory, twice.
@@ -62,7 +62,7 @@ def count(trials: list[FrozenTrial]) -> Counts:
     return Counts(
         screened=sum("key" in trial.user_attrs for trial in trials),
         trained=sum(trial.state == TrialState.COMPLETE for trial in trials),
-        rejected=sum(refusal.startswith(("over budget", "cannot run")) for refusal in refusals),
+        rejected=sum(refusal.startswith(("over a limit", "over budget", "cannot run")) for refusal in refusals),
         duplicates=sum(refusal.startswith("duplicate") for refusal in refusals),
         diverged=sum(refusal.startswith("diverged") for refusal in refusals),
         out_of_memory=sum(refusal.startswith("out of memory") for refusal in refusals),

@@ -19,7 +19,6 @@ from nas.base.text import heading
 from nas.base.text import in_markdown
 from nas.base.text import inline
 from nas.base.text import plain_table
-from nas.base.text import printable
 from nas.base.text import stacked
 from nas.preprocessing.columns import Column
 from nas.preprocessing.preprocessing import Preprocessing
@@ -284,7 +283,7 @@ def how_to_ask(behind: Preprocessing) -> list[str]:
     if behind.columns:
         lines += ["| column | read as | features |", "|---|---|---|", *map(_column, behind.columns), ""]
     lines += ["| logit | class |", "|---|---|"]
-    lines += [f"| {place} | {_cell_of(name)} |" for place, name in enumerate(behind.classes)]
+    lines += [f"| {place} | {in_markdown(name)} |" for place, name in enumerate(behind.classes)]
     return [*lines, ""]
 
 
@@ -298,12 +297,7 @@ def _column(column: Column) -> str:
         read += f", bent by its {column.transform.name}"
     if column.fill is not None:
         read += f"; a missing cell counts as {column.fill:.6g}"
-    return f"| {_cell_of(column.name)} | {column.kind}: {read} | {', '.join(map(_cell_of, column.features))} |"
-
-
-def _cell_of(name: str) -> str:
-    """Write somebody's name into a cell of a table in Markdown."""
-    return "`" + printable(name).replace("\n", " ").replace("`", "'").replace("|", "\\|") + "`"
+    return f"| {in_markdown(column.name)} | {column.kind}: {read} | {', '.join(map(in_markdown, column.features))} |"
 
 
 def _is_number(value: object) -> bool:

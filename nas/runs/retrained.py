@@ -28,7 +28,7 @@ from nas.training.loop import train
 
 RETRAINED_ON = "retrained_on"
 """Key of a retrained pick's `architecture.json`: the record sets it was trained on, and how many records they hold."""
-SETS = ("members", "non_members", "validation")
+TRAINED_ON = ("members", "non_members", "validation")
 VOID = (
     "this network was trained anew on members, non-members and validation records: the error and the leakage of the "
     "search and every audit belong to the other network, the pick; the test records were not used"
@@ -69,18 +69,18 @@ def write(run: Run, trial: FrozenTrial, pick: Path) -> Retrained:
         ValueError: If the run's data, device or program are not those of the search, or the training diverged.
     """
     plan, candidate = run.plan, run.plan.candidate(trial.params)
-    parts = [getattr(plan.data, name) for name in SETS]
+    parts = [getattr(plan.data, name) for name in TRAINED_ON]
     features, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "labels"))
     defence = plan.defences[candidate.defence]
     reserve = parted(plan.data.reserve)[0] if "reserve" in defence.needs else None
     with processes.one_thread():
-        setup = set_up(candidate, features, labels, seed_from(plan.config.seed, candidate.key, *SETS), reserve)
+        setup = set_up(candidate, features, labels, seed_from(plan.config.seed, candidate.key, *TRAINED_ON), reserve)
         setup = defence.set_up(setup, partial(cached_teacher, plan), candidate.defence_parameters)
         network = train(setup)
     target = pick.with_name(f"{pick.name}-all")
     digest = files.write_weights(target / "weights.safetensors", network)
     told = files.read_json(pick / "architecture.json")
-    trained_on = {"sets": list(SETS), "records": len(labels)}
+    trained_on = {"sets": list(TRAINED_ON), "records": len(labels)}
     files.write_json(target / "architecture.json", {**told, WEIGHTS: digest, RETRAINED_ON: trained_on})
     shutil.copy(pick / PREPROCESSING, target / PREPROCESSING)
     found = Retrained(target, len(labels), digest, dict(setup.guarantee))
@@ -95,7 +95,7 @@ def _card(run: Run, trial: FrozenTrial, found: Retrained) -> str:
         f"{found.void[0].upper()}{found.void[1:]}.",
         "",
         f"- candidate `{trial.user_attrs['key']}`, the same recipe and defence as the pick in `../{trial.number}`",
-        f"- {found.records:,} records: {', '.join(name.replace('_', '-') for name in SETS)}",
+        f"- {found.records:,} records: {', '.join(name.replace('_', '-') for name in TRAINED_ON)}",
         f"- SHA-256 of the weights: `{found.weights_sha256}`",
         *(f"- the defence states {name} = {value:.6g} for this training" for name, value in found.guarantee.items()),
         "",

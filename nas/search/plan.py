@@ -256,7 +256,7 @@ def _check_budgets(plan: Plan) -> None:
         smallest = {name: min(value, estimates[name].value) for name, value in smallest.items()}
     shown = [limit for limit in limits if limit.kind == BUDGET or smallest[limit.metric] > limit.value] or limits
     seen = ", ".join(f"smallest {limit.metric} {smallest[limit.metric]:.4g} ({_why(limit)})" for limit in shown)
-    raise ValueError(f"no candidate meets the budget: {POINTS_PRICED} screened on {plan.device.name}, {seen}")
+    raise ValueError(f"no candidate meets the limits: {POINTS_PRICED} screened on {plan.device.name}, {seen}")
 
 
 def _why(limit: Limit) -> str:

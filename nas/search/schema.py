@@ -283,12 +283,18 @@ def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, needed: 
         raise ValueError(f"expected a list of texts as {BROKEN_OFF!r} of {where}; got {broken_off!r}")
     if "key" in attrs and not (isinstance(attrs["key"], str) and KEY.fullmatch(attrs["key"])):  # it names a file
         raise ValueError(f"expected sixteen hex digits as 'key' of {where}; got {attrs['key']!r}")
-    if not isinstance(attrs.get(DEFENCE_PARAMETERS, {}), dict):
-        raise ValueError(f"expected a table as {DEFENCE_PARAMETERS!r} of {where}; got {attrs[DEFENCE_PARAMETERS]!r}")
-    if "defence" in trial.params and trial.params["defence"] not in config.defences:
-        raise ValueError(f"no defence {trial.params['defence']!r}, of {where}; there are {list(config.defences)}")
+    _check_defence(trial, config, where)
     if trial.state == TrialState.COMPLETE:
         _check_complete(trial, config, needed, where)
+
+
+def _check_defence(trial: FrozenTrial, config: SearchConfig, where: str) -> None:
+    if not isinstance(trial.user_attrs.get(DEFENCE_PARAMETERS, {}), dict):
+        raise ValueError(
+            f"expected a table as {DEFENCE_PARAMETERS!r} of {where}; got {trial.user_attrs[DEFENCE_PARAMETERS]!r}"
+        )
+    if "defence" in trial.params and trial.params["defence"] not in config.defences:
+        raise ValueError(f"no defence {trial.params['defence']!r}, of {where}; there are {list(config.defences)}")
 
 
 def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[str], where: str) -> None:

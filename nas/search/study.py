@@ -256,7 +256,7 @@ def _refusal(plan: Plan, study: optuna.Study, trial: Trial, candidate: Candidate
         return f"cannot run on {plan.device.name}: {error}"
     _note(study, trial, costs)
     if over := exceeded(costs, limits_of(study.user_attrs)):
-        return f"over budget: {', '.join(limit.told(costs[limit.metric].value) for limit in over)}"
+        return f"over a limit: {', '.join(limit.told(costs[limit.metric].value) for limit in over)}"
     first = first_with_key(study, trial.number, candidate.key)
     return None if first is None else f"duplicate of trial {first}"
 

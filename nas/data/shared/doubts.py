@@ -83,7 +83,7 @@ def doubts(columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], 
         notes.append(f"left out as other forms of the label {label_column!r}: {listed(copies)}")
     if determining:
         notes.append(
-            f"WARNING: of every record the label {label_column!r} can be told by one of {listed(determining)} alone: "
+            f"warning: of every record the label {label_column!r} can be told by one of {listed(determining)} alone: "
             f"if that is known only with the label, {drop(determining)}"
         )
     if unique:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nas.base import sizes
 from nas.base.labels import classes_of
+from nas.base.labels import groups_of
 from nas.base.reading import FLOAT32_MAX
 from nas.data.shared.doubts import UNNAMED
 from nas.data.shared.doubts import Values
@@ -185,7 +186,7 @@ def _labels(rows: _Rows) -> tuple[NDArray[np.int64], tuple[str, ...], list[str]]
 
 
 def _groups(rows: _Rows, name: str) -> NDArray[np.int64]:
-    return np.unique(_known(rows, name), return_inverse=True)[1].astype(np.int64)
+    return groups_of(_known(rows, name), f"column {name!r}")
 
 
 def _columns(

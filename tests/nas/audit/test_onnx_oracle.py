@@ -11,7 +11,6 @@ from onnx import helper
 from onnx import numpy_helper
 
 from nas.audit.onnx_oracle import OnnxNetwork
-from nas.audit.onnx_oracle import of_onnx
 from nas.audit.oracles import of_network
 from nas.deploy.onnx_file import to_onnx
 from search_spaces.graph.builder import GraphBuilder
@@ -55,8 +54,7 @@ def linear_model(*after, **shapes):
 def test_an_onnx_file_answers_as_pytorch_does(bits, tmp_path):
     architecture, network = small(bits)
     path = saved(tmp_path / "model.onnx", to_onnx(architecture, network, "float32", torch.from_numpy(RECORDS)))
-    oracle = of_onnx(path)
-    assert oracle.activations is None
+    oracle = OnnxNetwork(path)
     answers = oracle.query(RECORDS.astype(np.float64))
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers, of_network(network).query(RECORDS), rtol=0, atol=1e-5)
@@ -65,13 +63,13 @@ def test_an_onnx_file_answers_as_pytorch_does(bits, tmp_path):
 @pytest.mark.parametrize("fixed", [1, 5, 200])
 def test_a_fixed_batch_is_filled_up(fixed, tmp_path):
     model, weight = linear_model(source=(fixed, 6), target=(fixed, 3))
-    oracle = of_onnx(saved(tmp_path / "model.onnx", model))
+    oracle = OnnxNetwork(saved(tmp_path / "model.onnx", model))
     np.testing.assert_allclose(oracle.query(RECORDS), RECORDS @ weight, rtol=1e-5, atol=1e-6)
 
 
 def test_probabilities_become_logits_of_the_same_softmax(tmp_path):
     model, weight = linear_model("Softmax")
-    oracle = of_onnx(saved(tmp_path / "model.onnx", model))
+    oracle = OnnxNetwork(saved(tmp_path / "model.onnx", model))
     logits = RECORDS.astype(np.float64) @ weight
     wanted = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     np.testing.assert_allclose(oracle.query(RECORDS), wanted, rtol=0, atol=1e-5)
@@ -83,7 +81,7 @@ def test_probabilities_become_logits_of_the_same_softmax(tmp_path):
 @pytest.mark.parametrize("answers", [[[0.5, 0.6]], [[1.5, -0.5]], [[0.5, 0.5], [0.5, 0.4]]])
 def test_logits_are_not_taken_for_probabilities(answers, tmp_path):
     model = model_of([helper.make_node("Identity", ["x"], ["y"])], source=("n", 2), target=("n", 2))
-    oracle = of_onnx(saved(tmp_path / "model.onnx", model))
+    oracle = OnnxNetwork(saved(tmp_path / "model.onnx", model))
     np.testing.assert_array_equal(oracle.query(np.array(answers)), np.float32(answers))
 
 
@@ -92,10 +90,10 @@ def test_a_file_that_is_no_model_is_refused(content, tmp_path):
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"expected an ONNX model .*bad\.onnx") as refusal:
-        of_onnx(path)
+        OnnxNetwork(path)
     assert "\n" not in str(refusal.value)
     with pytest.raises(FileNotFoundError):
-        of_onnx(tmp_path / "missing.onnx")
+        OnnxNetwork(tmp_path / "missing.onnx")
 
 
 # Weights in other files.
@@ -121,7 +119,7 @@ def test_weights_beside_the_model_are_read(location, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # not the folder that ONNX Runtime would look in
     (tmp_path / "w.bin").write_bytes(b"x" * 1000)
     for name in (path, path.relative_to(tmp_path)):
-        np.testing.assert_allclose(of_onnx(name).query(RECORDS), RECORDS @ weight, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(OnnxNetwork(name).query(RECORDS), RECORDS @ weight, rtol=1e-5, atol=1e-6)
 
 
 def test_weights_outside_the_models_folder_are_refused_wherever_they_are_named(tmp_path):
@@ -140,7 +138,7 @@ def test_weights_outside_the_models_folder_are_refused_wherever_they_are_named(t
     ):
         path, _ = with_weights_at(folder / "model.onnx", location)
         with pytest.raises(ValueError, match=r"expected the values of 'w' in the folder of .*; it names '"):
-            of_onnx(path)
+            OnnxNetwork(path)
     weight = linear_model()[0].graph.initializer[0]
     onnx.external_data_helper.set_external_data(weight, "../secret.bin")
     weight.ClearField("raw_data")
@@ -152,7 +150,7 @@ def test_weights_outside_the_models_folder_are_refused_wherever_they_are_named(t
     )
     nodes = [helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)]
     with pytest.raises(ValueError, match=r"expected the values of 'w' in the folder of"):
-        of_onnx(saved(folder / "model.onnx", model_of(nodes)))
+        OnnxNetwork(saved(folder / "model.onnx", model_of(nodes)))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +167,7 @@ def test_weights_outside_the_models_folder_are_refused_wherever_they_are_named(t
 def test_weights_that_are_not_where_the_model_says_are_refused(location, entries, message, tmp_path):
     path, _ = with_weights_at(tmp_path / "model.onnx", location, **entries)
     with pytest.raises(ValueError, match=message) as refusal:
-        of_onnx(path)
+        OnnxNetwork(path)
     assert "\n" not in str(refusal.value)
 
 
@@ -178,7 +176,7 @@ def test_more_weights_elsewhere_than_onnx_runtime_takes_are_refused_unread(tmp_p
     with (tmp_path / "w.bin").open("wb") as stream:
         stream.truncate(3 * 2**30)  # a file that takes no room
     with pytest.raises(ValueError, match=r"expected at most 2 GiB of weights beside .*; got 3,221,225,472 bytes"):
-        of_onnx(path)
+        OnnxNetwork(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe of POSIX")
@@ -186,7 +184,7 @@ def test_weights_in_a_pipe_are_not_waited_for(tmp_path):
     path, _ = with_weights_at(tmp_path / "model.onnx", "pipe.bin")
     os.mkfifo(tmp_path / "pipe.bin")
     with pytest.raises(ValueError, match="there is no such file"):
-        of_onnx(path)
+        OnnxNetwork(path)
 
 
 # Ends as others export them.
@@ -231,25 +229,25 @@ def test_models_with_other_ends_are_refused(tmp_path):
     model.graph.output[1].name = "y0"
     model.graph.node.append(helper.make_node("Relu", ["x"], ["y0"]))
     with pytest.raises(ValueError, match=r"one input and one output .* inputs \['x'\] and outputs \['y', 'y0'\]"):
-        of_onnx(saved(path, model))
+        OnnxNetwork(saved(path, model))
     label, _ = with_label("tensor")
     del label.graph.output[1]
     with pytest.raises(ValueError, match=r"outputs \['label'\] of tensor\(int64\)"):
-        of_onnx(saved(path, label))
+        OnnxNetwork(saved(path, label))
     texts = model_of([helper.make_node("Cast", ["x"], ["y"], to=1)], target=("n", 6))
     texts.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
     with pytest.raises(ValueError, match=r"expected records of numbers .* got 'x' of tensor\(string\)"):
-        of_onnx(saved(path, texts))
+        OnnxNetwork(saved(path, texts))
     add = helper.make_node("Identity", ["x"], ["y"])
     with pytest.raises(ValueError, match=r"expected an input \(batch, \.\.\.\) .* of shape \[6\]"):
-        of_onnx(saved(path, model_of([add], source=(6,), target=(6,))))
+        OnnxNetwork(saved(path, model_of([add], source=(6,), target=(6,))))
     with pytest.raises(ValueError, match="expected an ONNX model that ONNX Runtime runs"):
-        of_onnx(saved(path, model_of([helper.make_node("NoSuchOperator", ["x"], ["y"])])))
+        OnnxNetwork(saved(path, model_of([helper.make_node("NoSuchOperator", ["x"], ["y"])])))
     graph = GraphBuilder((6,))
     architecture = graph.architecture("example", {}, (graph.linear(0, 3), graph.linear(0, 3)))
     exits = to_onnx(architecture, build(architecture).eval(), "float32", torch.zeros(1, 6))
     with pytest.raises(ValueError, match=r"expected one input and one output .* outputs \['logits', 'logits_1'\]"):
-        of_onnx(saved(path, exits))
+        OnnxNetwork(saved(path, exits))
 
 
 def cast_model(kind, source=("n", 6)):
@@ -270,7 +268,7 @@ def cast_model(kind, source=("n", 6)):
 @pytest.mark.parametrize("batch", ["n", 1])
 def test_records_are_cast_to_the_inputs_type(kind, batch, tmp_path):
     records = np.random.default_rng(0).integers(0, 100, (9, 6)).astype(np.float32)
-    oracle = of_onnx(saved(tmp_path / "model.onnx", cast_model(getattr(TensorProto, kind), (batch, 6))))
+    oracle = OnnxNetwork(saved(tmp_path / "model.onnx", cast_model(getattr(TensorProto, kind), (batch, 6))))
     np.testing.assert_array_equal(oracle.query(records), 2 * records)
 
 
@@ -278,8 +276,8 @@ def test_fractions_for_whole_numbers_are_refused_at_first_and_rounded_in_changed
     path = saved(tmp_path / "model.onnx", cast_model(TensorProto.UINT8))
     for wrong in (RECORDS, np.full((4, 6), 256.0), np.full((4, 6), 0.5)):
         with pytest.raises(ValueError, match=r"whole numbers from 0 to 255, .*\(tensor\(uint8\)\); got "):
-            of_onnx(path).query(wrong)
-    oracle = of_onnx(path)
+            OnnxNetwork(path).query(wrong)
+    oracle = OnnxNetwork(path)
     oracle.query(np.full((4, 6), 7.0))
     np.testing.assert_array_equal(oracle.query(np.array([[0.4, 0.6, -3, 300, 254.6, 2]])), [[0, 2, 0, 510, 510, 4]])
 
@@ -287,7 +285,7 @@ def test_fractions_for_whole_numbers_are_refused_at_first_and_rounded_in_changed
 def test_answers_in_double_become_logits(tmp_path):
     model = model_of([helper.make_node("Identity", ["x"], ["y"])], ("n", 2), ("n", 2), kind=TensorProto.DOUBLE)
     answers = np.array([[3.0, -1.0], [0.5, 2.0]])
-    found = of_onnx(saved(tmp_path / "model.onnx", model)).query(answers)
+    found = OnnxNetwork(saved(tmp_path / "model.onnx", model)).query(answers)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, answers)
 
@@ -317,7 +315,7 @@ def test_one_column_is_that_of_two_classes(after, kind, rank, tmp_path):
 def test_a_sigmoid_that_rounds_to_one_is_sure_but_not_beyond_measure(tmp_path):
     model = model_of([helper.make_node("Identity", ["x"], ["y"])], ("n", 1), ("n", 1))
     given = np.array([[1.0], [1 - 6e-8], [0.5], [1e-30], [0.0]], np.float32)
-    odds = np.diff(of_onnx(saved(tmp_path / "model.onnx", model)).query(given), axis=1)[:, 0]
+    odds = np.diff(OnnxNetwork(saved(tmp_path / "model.onnx", model)).query(given), axis=1)[:, 0]
     assert (np.diff(odds) < 0).all()
     np.testing.assert_allclose(odds, [17.3, 16.6, 0, -69.1, -87.3], atol=0.1)
 
@@ -358,20 +356,20 @@ def test_names_of_classes_are_read_from_the_metadata(text, names, tmp_path):
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 6, 2), (4,), (0, 6)])
 def test_records_of_another_shape_are_refused(shape, tmp_path):
-    oracle = of_onnx(saved(tmp_path / "model.onnx", linear_model()[0]))
+    oracle = OnnxNetwork(saved(tmp_path / "model.onnx", linear_model()[0]))
     with pytest.raises(ValueError, match=r"expected features \(records, \.\.\.\) for an input \['batch', 6\]; got \("):
         oracle.query(np.zeros(shape))
 
 
 def test_answers_that_are_no_logits_are_refused(tmp_path):
     path = tmp_path / "model.onnx"
-    oracle = of_onnx(saved(path, linear_model("Log")[0]))
+    oracle = OnnxNetwork(saved(path, linear_model("Log")[0]))
     with pytest.raises(ValueError, match="expected finite logits"):
         oracle.query(RECORDS)
     # An input of any shape: the model itself says what it cannot take.
     free = linear_model(source=("batch", "any"))[0]
     with pytest.raises(ValueError, match=r"expected a model that takes records \(4, 5\); "):
-        of_onnx(saved(path, free)).query(np.zeros((4, 5)))
+        OnnxNetwork(saved(path, free)).query(np.zeros((4, 5)))
 
 
 def bomb(elements, *, known=True):
@@ -399,13 +397,13 @@ def test_a_small_file_that_asks_for_gigabytes_is_refused_before_it_gets_them(ele
     path.write_bytes(bomb(elements).SerializeToString())
     assert path.stat().st_size < 400
     with pytest.raises(ValueError, match=rf"^expected tensors of at most 134,217,728 elements in {path}; 'large' has"):
-        of_onnx(path)
+        OnnxNetwork(path)
 
 
 def test_a_file_that_computes_how_much_it_asks_for_is_held_by_the_system(tmp_path):
     path = tmp_path / "bomb.onnx"
     path.write_bytes(bomb(2**31, known=False).SerializeToString())
-    oracle = of_onnx(path)
+    oracle = OnnxNetwork(path)
     with pytest.raises(ValueError, match="expected a model that takes records"):
         oracle.query(np.ones((3, 2), np.float32))
 
@@ -414,4 +412,4 @@ def test_an_input_beyond_all_measure_is_refused(tmp_path):
     model = model_of([helper.make_node("Relu", ["x"], ["y"])], (10**12, 2), (10**12, 2))
     (tmp_path / "wide.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ValueError, match=r"'x' has \[1000000000000, 2\]"):
-        of_onnx(tmp_path / "wide.onnx")
+        OnnxNetwork(tmp_path / "wide.onnx")

@@ -16,8 +16,6 @@ from nas.deploy import deployed as deploying
 from nas.deploy.judging import Judgement
 from nas.deploy.timing import Timing
 
-NONE = Estimate(0.0, 0.0, 0.0)
-
 
 @pytest.fixture(scope="module")
 def pick(trained_run, nas, tmp_path_factory):

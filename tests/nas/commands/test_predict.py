@@ -133,7 +133,7 @@ def test_each_file_takes_raw_records_and_says_what_they_are(case):
     floats = next(one for one in exported["files"] if one["precision"] == "float32")
     assert floats["error"] == run.trained(0).user_attrs["error"]
     card = (pick / "card.md").read_text()
-    assert all(f"| `{name}` |" in card for name in NAMES)
+    assert all(f"| {name} |" in card for name in NAMES)
     shape = {"table": "6 features", "images": "8 x 10 x 3 pixels", "signals": "9 x 32 numbers"}[kind]
     assert shape in card
 
@@ -186,7 +186,7 @@ def test_records_without_a_class_are_predicted_too(case, tmp_path):
 
 
 def test_what_cannot_be_asked_is_one_line(case, tmp_path):
-    kind, raw, _, pick, _ = case
+    _, raw, _, pick, _ = case
     bare = tmp_path / "bare.onnx"
     model = onnx.load(pick / "float32.onnx")
     kept = [entry for entry in model.metadata_props if entry.key != "preprocessing"]

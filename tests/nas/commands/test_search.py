@@ -44,7 +44,7 @@ def rows(count, label=lambda number: "yn"[number % 2]):
 def test_a_budget_nobody_can_meet_says_how_many_were_screened_and_the_smallest_seen(refused):
     line = refused("search", "--budget", "latency_ms=0.001", "--budget", "params=1e9")
     found = re.fullmatch(
-        r"no candidate meets the budget: (\d+) screened on stm32h747, smallest latency_ms (\S+) \(limit 0\.001\), "
+        r"no candidate meets the limits: (\d+) screened on stm32h747, smallest latency_ms (\S+) \(limit 0\.001\), "
         r"smallest params (\S+) \(limit 1e\+09\)",
         line,
     )
@@ -90,7 +90,7 @@ def test_a_device_that_no_network_fits_is_named_with_the_flag(refused, nas, tmp_
     chip = small_chip(tmp_path, 0.5)
     line = refused("search", "--device", chip)
     assert re.fullmatch(
-        r"no candidate meets the budget: 1000 screened on tiny, smallest peak_ram_kib \S+ "
+        r"no candidate meets the limits: 1000 screened on tiny, smallest peak_ram_kib \S+ "
         r"\(limit 0\.5: tiny has 0\.5 KiB of RAM; --no-device-limits looks beyond\)",
         line,
     )

@@ -14,7 +14,7 @@ from nas.audit import shadows
 from nas.audit.candidate import pool_of
 from nas.audit.candidate import shadow_spec
 from nas.audit.candidate import subject_of
-from nas.audit.onnx_oracle import of_onnx
+from nas.audit.onnx_oracle import OnnxNetwork
 from nas.audit.oracles import of_network
 from nas.audit.post_training import compressed
 from nas.base import files
@@ -345,7 +345,7 @@ def test_rounded_confidences_go_from_the_search_to_the_exported_file(rounded_run
     exported = write(found, "float32", folder / "float32.onnx")
     assert exported.judgement.agreement > 0.99
     features = plan.data.validation.features[:50]
-    answered = np.exp(of_onnx(exported.path).query(found.preprocessing.as_given(found.check[:50].numpy())))
+    answered = np.exp(OnnxNetwork(exported.path).query(found.preprocessing.as_given(found.check[:50].numpy())))
     np.testing.assert_allclose(answered, answered.round(1), atol=1e-5)
     np.testing.assert_allclose(answered, np.exp(of_network(found.network).query(features)), atol=0.1 + 1e-4)
 

@@ -38,7 +38,7 @@ def test_a_search_leaves_what_it_found_of_its_front(trained_run, run, judged):
     best = front(run.study)
     assert {trial.user_attrs[WEIGHTS] for trial in best} == known.keys()
     assert stat.S_IMODE((trained_run.folder / "exports.json").stat().st_mode) == 0o600
-    assert exportable.judge(run, best) == known
+    assert exportable.judge_int8(run, best) == known
     assert not judged
     for trial in best:
         found = known[trial.user_attrs[WEIGHTS]]
@@ -64,7 +64,7 @@ def test_a_pick_that_is_not_of_the_front_is_judged_too(nas, own_run, run, judged
     assert len(judged) == 1
     assert told["picked"]["int8"]["error"] is not None
     assert len(exportable.read(own_run.folder)) == 1
-    exportable.judge(run, front(run.study))
+    exportable.judge_int8(run, front(run.study))
     assert len(judged) == len(front(run.study))
 
 
@@ -76,7 +76,7 @@ def test_one_that_cannot_be_written_is_refused_with_the_reason(run, monkeypatch)
 
     monkeypatch.setattr(exportable, "judged", fail)
     best = front(run.study)
-    known = exportable.judge(run, best)
+    known = exportable.judge_int8(run, best)
     assert all(
         found == Exportability(written=False, reason="the answers cannot be written") for found in known.values()
     )
@@ -96,9 +96,9 @@ def test_a_device_in_float_and_weights_elsewhere_are_passed_over(run, judged):
     (run.folder / "exports.json").unlink()
     for path in (run.folder / "models").glob("*.safetensors"):
         path.unlink()
-    assert exportable.judge(run, front(run.study)) == {}
+    assert exportable.judge_int8(run, front(run.study)) == {}
     run.__dict__["config"] = run.config.model_copy(update={"device": "host"})
-    assert exportable.judge(run, front(run.study)) == {}
+    assert exportable.judge_int8(run, front(run.study)) == {}
     assert not judged
     assert not (run.folder / "exports.json").exists()
 

@@ -206,7 +206,7 @@ def test_few_validation_records_are_told_with_the_width_of_an_interval():
 def test_a_study_of_an_earlier_version_says_nothing_of_classes():
     study = SimpleNamespace(user_attrs={"config": {"objectives": ["error"], "budgets": {}}})
     trial = SimpleNamespace(user_attrs={"error": 0.1, "error_low": 0.05, "error_high": 0.2, "never_predicted": [3]})
-    assert (by_class.classes_of(study), by_class.cautions(study), by_class.told_by_class(study)) == ([], [], [])
+    assert (by_class.class_counts(study), by_class.cautions(study), by_class.told_by_class(study)) == ([], [], [])
     assert (by_class.errors_by_class(study, trial), by_class.never_predicted(study, trial)) == ([], [])
     assert by_class.estimate_of(study, trial, "error").high == 0.2
 

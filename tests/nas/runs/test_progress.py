@@ -39,7 +39,7 @@ TRIALS = [
     trial(TrialState.RUNNING, key="k"),
     trial(TrialState.RUNNING),  # sampled, not priced yet
     pruned("over budget: latency_ms 5 > 4"),
-    pruned("over budget: params 5 > 4"),
+    pruned("over a limit: params 5 > 4"),
     pruned("over budget: macs 5 > 4"),
     pruned("duplicate of trial 0"),
     pruned("diverged: the loss became nan in epoch 3 of 9"),
@@ -171,7 +171,7 @@ def test_the_end_says_what_others_still_do(display):
 
 def test_nothing_trained_is_an_error_that_says_what_became_of_the_candidates(display):
     study = optuna.create_study(directions=["minimize"] * 3)
-    for reason in ("over budget: error 0.9 > 0.1", "diverged: the loss became nan"):
+    for reason in ("over a limit: error 0.9 > 0.1", "diverged: the loss became nan"):
         study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs={"key": "k", "rejected": reason}))
     shown, _ = display(2, study=study)
     with pytest.raises(

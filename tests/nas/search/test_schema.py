@@ -114,6 +114,18 @@ def test_a_task_of_another_kind_is_refused(rewritten, name, value):
         load_study("small", run.folder, None)
 
 
+@pytest.mark.parametrize("value", [[], "strong", 5])
+def test_parameters_of_a_defence_of_another_kind_are_refused(rewritten, value):
+    def replaced(lines):
+        attribute = of_trial(lines, "tpr_at_1pct_fpr")
+        attribute.clear()
+        attribute["defence_parameters"] = value
+
+    run = rewritten(replaced)
+    with pytest.raises(ValueError, match=r"expected a table as 'defence_parameters' of trial 0 of the study 'small'"):
+        load_study("small", run.folder, None)
+
+
 DATA = {
     "records": [None, -1, 1.5, "many"],
     "sets": [None, [], {"members": "many"}, {"members": -1}],

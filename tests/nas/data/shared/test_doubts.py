@@ -119,10 +119,10 @@ def test_a_column_that_determines_the_label_is_warned_of_and_kept():
     grades = LABELS + 3 * RNG.integers(0, 4, COUNT)
     found = asked(grades=grades, size=NOISE)
     assert found.left_out == ()
-    assert named(found, "WARNING")
+    assert named(found, "warning")
     assert named(found, "--drop-column grades")
     grades[5] = grades[np.flatnonzero(LABELS[5] != LABELS)[0]]
-    assert not named(asked(grades=grades, size=NOISE), "WARNING")
+    assert not named(asked(grades=grades, size=NOISE), "warning")
 
 
 def test_a_measure_behind_the_label_is_warned_of():

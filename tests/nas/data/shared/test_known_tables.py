@@ -160,7 +160,7 @@ def test_heart_disease_with_both_labels_warns_of_the_other(tmp_path):
     lines = [f"{line},{int(line[-1] != '0')}" for line in heart(rng, 300)]
     (tmp_path / "heart.csv").write_text("\n".join(["age,sex,trestbps,ca,num,target", *lines]))
     records = loaded(tmp_path / "heart.csv", label_column="target")
-    assert said(records, "WARNING", "'target'", "'num'", "--drop-column num")
+    assert said(records, "warning", "'target'", "'num'", "--drop-column num")
 
 
 def pixels(rng, count):
