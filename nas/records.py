@@ -360,13 +360,12 @@ def _standardised(records: Records, rows: Sequence[Ints], fingerprint: str, told
         names = None if records.names is None else records.names[chosen]
         places = None if records.rows is None else records.rows[chosen]
         sets[name] = Records(part, records.labels[chosen], records.classes, groups, rows=places, names=names)
-    missing = np.isnan(records.features).any(axis=0) if records.columns else np.zeros(0, dtype=bool)
     preprocessing = Preprocessing(
         arrangement=records.arrangement or plain(records.input_shape),
         mean=mean,
         deviation=deviation,
         pixels=records.features.dtype == np.uint8,
-        columns=filled(records.columns, mean, missing),
+        columns=filled(records.columns, mean),
         classes=records.classes,
     )
     return Splits(**sets, fingerprint=fingerprint, preprocessing=preprocessing, overview=told)

@@ -249,11 +249,37 @@ def _train(subjects: Sequence[Subject], effort: str, workers: int | None) -> Non
         sys.exit(INTERRUPTED)
 
 
+def _beside_stronger(folder: Path, found: Audit) -> Path:
+    """Return the folder for a report: another one where this one holds the report of more effort or more attacks.
+
+    Raises:
+        ValueError: If there is a file that is no report.
+    """
+    from nas.audit.attack_all import EFFORTS
+    from nas.base import files
+
+    path = folder / "audit.json"
+    if not path.is_file():
+        return folder
+    before, efforts = files.read_json(path), list(EFFORTS)
+    if not isinstance(before, dict) or before.get("effort") not in efforts:
+        raise ValueError(f"expected an audit's report at {path}, which would be replaced; give --output")
+    there, here = (
+        (efforts.index(effort), attacks)
+        for effort, attacks in (
+            (before["effort"], len(before.get("findings", ()))),
+            (found.effort, len(found.findings)),
+        )
+    )
+    return folder if here >= there else folder.with_name(f"{folder.name}-{found.effort}-{len(found.findings)}-attacks")
+
+
 def _report(found: Audit, about: dict[str, str], folder: Path, *, as_json: bool) -> None:
     from nas.audit import report
     from nas.base import files
 
     written = report.as_json(found, about)
+    folder = _beside_stronger(folder, found)
     files.write_json(folder / "audit.json", written, files.OWNER)
     report.write_html(folder / "audit.html", found, about)
     if as_json:

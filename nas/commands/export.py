@@ -81,7 +81,7 @@ def export(
             if found.device is not None:
                 say(f"  {_priced(exported, found.device)}")
     if found.is_retrained and not as_json:
-        say(VOID)
+        say(f"{VOID}; the error and the loss AUC above are of records that it was trained on")
     if as_json:
         about = {"key": found.architecture.key, "trained": found.trained, "records": len(found.check)}
         about |= {"device": found.device, **({"void": VOID} if found.is_retrained else {})}

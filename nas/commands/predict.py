@@ -54,6 +54,8 @@ def predict(
     trust(plugin, dataset)
     behind, answer, source = _network(network, data_path, dataset, label_column)
     records = predicting.read_records(source, behind)
+    if label_column is not None and records.labels is None and not any(label_column in note for note in records.notes):
+        raise ValueError(f"expected a column {label_column!r} in {source.path}, as --label-column says; there is none")
     if data_path is None:
         records = replace(records, notes=(*records.notes, OWN))
     found = predicting.predict(records, behind, answer)

@@ -207,18 +207,17 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(repr(name[:40]) for name in names[:most]) + more
 
 
-def filled(columns: Sequence[Column], means: NDArray[np.floating], missing: NDArray[np.bool_]) -> tuple[Column, ...]:
+def filled(columns: Sequence[Column], means: NDArray[np.floating]) -> tuple[Column, ...]:
     """Return the columns with what their missing cells count as: the mean of the members.
+
+    Columns of which no cell was missing have it too: in new records one may be.
 
     Args:
         columns: The columns.
         means: `(features,)`, on the scale of the features.
-        missing: `(features,)`, whether any record lacks it.
     """
     return tuple(
-        replace(column, fill=float(means[place]) if column.indicator or missing[place] else None)
-        if column.kind != "category"
-        else column
+        replace(column, fill=float(means[place])) if column.kind != "category" else column
         for column, place in zip(columns, _places(columns), strict=True)
     )
 

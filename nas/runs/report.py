@@ -43,6 +43,7 @@ from nas.split_overview import overview_in
 from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
 from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import OF_CLASSES
 from nas.training.defence import described
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import ParamValue
@@ -63,7 +64,6 @@ COLUMNS = (
 )
 # These are estimated from a sample of records, so the table shows their intervals.
 WITH_INTERVAL = ("error", "balanced_error", "rarest_class_error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
-OF_CLASSES = ("balanced_error", "rarest_class_error")
 
 
 def space_of(study: optuna.Study) -> SearchSpace:

@@ -35,6 +35,7 @@ from nas.pricing.limits import merged
 from nas.search import journal
 from nas.search import schema
 from nas.search import storage_url
+from nas.search.config import SearchConfig
 from nas.search.config import differences
 from nas.search.config import widened
 from nas.search.origin import changes
@@ -43,6 +44,8 @@ from nas.search.plan import Plan
 from nas.search.storage_url import is_database
 from nas.training.baselines import error_ceiling
 from nas.training.baselines import train_baselines
+from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import OF_CLASSES
 
 CONFIG, TASK, ORIGIN, DATA, CLASSES = schema.CONFIG, schema.TASK, schema.ORIGIN, schema.DATA, schema.CLASSES
 JOURNAL = "journal.log"
@@ -252,7 +255,7 @@ def _told(plan: Plan) -> dict[str, Any]:
     """Return what a study says of itself beside its settings: what decides its numbers, its limits, its baselines."""
     members = plan.data.members
     baselines = train_baselines(plan.data, plan.config.seed)
-    ceiling = error_ceiling(baselines) if plan.config.error_ceiling else None
+    ceiling = error_ceiling(baselines) if plan.config.error_ceiling and not _counts_classes(plan.config) else None
     budgets = [limit for limit in plan.limits if limit.kind == BUDGET]
     others = [limit for limit in plan.limits if limit.kind != BUDGET]
     return {
@@ -267,6 +270,13 @@ def _told(plan: Plan) -> dict[str, Any]:
         schema.LIMITS: [asdict(limit) for limit in merged(budgets, [*others, *([ceiling] if ceiling else [])])],
         schema.MEMORY: [asdict(limit) for limit in device_limits(plan.device)],
     }
+
+
+def _counts_classes(config: SearchConfig) -> bool:
+    """Tell whether errors of classes are asked for: a ceiling of the plain error would work against them."""
+    asked = (*config.objectives, *config.budgets)
+    weighted = config.recipe.class_weights != "none"
+    return weighted or any(name in OF_CLASSES or name.startswith(CLASS_ERROR) for name in asked)
 
 
 def _sign(study: optuna.Study, plan: Plan, told: Mapping[str, Any]) -> None:

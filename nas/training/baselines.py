@@ -113,11 +113,11 @@ def error_ceiling(baselines: Sequence[Baseline]) -> Limit | None:
     linear = errors[LINEAR]
     reasons = {
         ALLOWED_ERROR * linear.value: f"twice the error of logistic regression, {linear.value:.3g}",
-        linear.high: f"upper end of the error of logistic regression, {linear.value:.3g}",
+        linear.high: f"upper end of the 95 % interval of logistic regression's error, {linear.value:.3g}",
     }
     allowed = max(reasons)
     if errors[MAJORITY].value <= allowed:
-        return Limit("error", errors[MAJORITY].value, "the majority class has this error", CEILING)
+        return Limit("error", errors[MAJORITY].value, "the error of always naming the most frequent class", CEILING)
     return Limit("error", allowed, reasons[allowed], CEILING)
 
 

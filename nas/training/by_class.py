@@ -18,6 +18,8 @@ from nas.records import Records
 
 Ints: TypeAlias = NDArray[np.integer]
 
+OF_CLASSES = ("balanced_error", "rarest_class_error")
+"""Errors that do not count each record the same."""
 CLASS_ERROR = "class_error_"
 """Starts the names of the metrics of single classes; the name of the class follows, whatever characters it has."""
 LONGEST = 200

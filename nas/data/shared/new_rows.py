@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from nas.data.shared.doubts import UNNAMED
 from nas.data.shared.table import Table
 from nas.data.shared.tables import named
 from nas.data.shared.tables import numbers_of
+from nas.preprocessing.cells import numbers
+from nas.preprocessing.columns import Column
 from nas.preprocessing.columns import encoded
 from nas.preprocessing.columns import unknown_levels
 from nas.preprocessing.preprocessing import Preprocessing
@@ -31,20 +34,34 @@ def new_rows(source: Source, behind: Preprocessing, table: Table) -> NewRecords:
         ValueError: If a column is missing, or a cell is not what its column holds.
     """
     cells = {name: table.frame[name] for name in table.frame.columns}
-    labels, notes = _labels(cells, source.label_column)
+    labels, notes = _labels(cells, source.label_column, behind)
     if behind.columns:
         features: NDArray[Any] = encoded(behind.columns, cells, table.place)
-        notes += unknown_levels(behind.columns, cells)
+        notes += [*unknown_levels(behind.columns, cells), *_newly_missing(behind.columns, cells)]
     else:
         features = _arranged(source, behind, table)
     places = tuple(str(row + 1) for row in range(len(table.frame)))
     return NewRecords(features, places, labels, (*table.notes, *notes))
 
 
-def _labels(cells: Mapping[str, Any], column: str) -> tuple[tuple[str, ...] | None, list[str]]:
+def _newly_missing(columns: Sequence[Column], cells: Mapping[str, Any]) -> list[str]:
+    """Say which numbers are missing though none was when the network was trained: it has no feature that tells."""
+    said = []
+    for column in columns:
+        if column.kind == "number" and not column.indicator:
+            missing = int(np.isnan(numbers(cells[column.name])[0]).sum())
+            said += [f"{missing} cells of column {column.name!r} are missing and count as the mean"] if missing else []
+    return said
+
+
+def _labels(cells: Mapping[str, Any], column: str, behind: Preprocessing) -> tuple[tuple[str, ...] | None, list[str]]:
     """Return each row's class as training reads it, or say why there is none."""
     if column not in cells:
-        return None, []
+        others = [name for name in cells if name not in {one.name for one in behind.columns}]
+        likely = [name for name in others if set(named(cells[name])[1]) <= set(behind.classes)]
+        return None, [
+            f"column {name!r} holds the network's classes: --label-column {name} counts errors" for name in likely
+        ]
     codes, names = named(cells[column])
     labels = tuple(names[code] for code in codes)
     if missing := labels.count(""):

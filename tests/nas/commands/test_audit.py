@@ -170,6 +170,24 @@ def test_attacks_and_a_folder_may_be_named(nas, own_run, trained, tmp_path):
     assert trained
 
 
+def test_a_report_is_not_replaced_by_one_of_fewer_attacks(nas, own_run, trained):
+    folder = own_run.folder / "audits"
+    asked = ("--attack", "loss", "--attack", "rmia", "--attack", "gap")
+    assert audited(nas, own_run, *asked).code == 0
+    (number,) = [path.name for path in folder.iterdir()]
+    before = (folder / number / "audit.json").read_bytes()
+    told = audited(nas, own_run, "--attack", "loss")
+    assert told.code == 0
+    beside = folder / f"{number}-quick-1-attacks"
+    assert f"written to {beside / 'audit.html'}" in told.out
+    assert (folder / number / "audit.json").read_bytes() == before
+    assert len(json.loads((beside / "audit.json").read_text())["findings"]) == 1
+    # As many attacks take its place: the audit was repeated.
+    (folder / number / "audit.html").unlink()
+    assert audited(nas, own_run, *asked).code == 0
+    assert (folder / number / "audit.html").exists()
+
+
 def test_versions_are_attacked_with_it(nas, own_run, trained):
     result = audited(nas, own_run, "--bits", 8, "--bits", 2, "--attack", "loss", "--json")
     assert result.code == 0, result.err

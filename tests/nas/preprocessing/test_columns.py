@@ -133,9 +133,8 @@ def test_other_data_are_refused(data):
 
 def test_means_of_the_members_fill_what_may_be_missing():
     columns = (Column("a", "category", ("x", "y")), Column("b", indicator=True), Column("c"), Column("d"))
-    missing = np.array([False, False, False, False, False, True])
-    found = filled(columns, np.arange(6.0), missing)
-    assert [column.fill for column in found] == [None, 2.0, None, 5.0]
+    found = filled(columns, np.arange(6.0))
+    assert [column.fill for column in found] == [None, 2.0, 4.0, 5.0]
 
 
 def test_transforms_are_fitted_on_numbers_alone_and_bend_them_alone():

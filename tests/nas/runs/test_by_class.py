@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from nas.runs import by_class
 from nas.runs import report
 from nas.runs.front_and_knee import is_metric
+from nas.search.schema import limits_of
 from nas.search.storage import load_study
 from tests.conftest import command_line
 from tests.conftest import work_here
@@ -123,6 +124,7 @@ def test_they_are_objectives_and_budgets(nas, in_process, tmp_path):
     assert "consider" not in told.out
     study = load_study("weighted", tmp_path / "weighted", None)
     assert study.metric_names == ["balanced_error", f"class_error_{NO}"]
+    assert "error" not in {limit.metric for limit in limits_of(study.user_attrs)}  # its ceiling would work against them
     for trial in study.get_trials():
         assert trial.values == [trial.user_attrs["balanced_error"], trial.user_attrs[f"class_error_{NO}"]]
         assert trial.constraints["rarest_class_error"] == pytest.approx(

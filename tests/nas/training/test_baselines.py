@@ -105,9 +105,9 @@ def baseline(name, error, high):
     ("majority", "linear", "high", "ceiling", "reason"),
     [
         (0.9, 0.06, 0.1, 0.12, "twice the error of logistic regression, 0.06"),
-        (0.9, 0.02, 0.08, 0.08, "upper end of the error of logistic regression, 0.02"),
-        (0.9, 0.0, 0.03, 0.03, "upper end of the error of logistic regression, 0"),
-        (0.1, 0.06, 0.09, 0.1, "the majority class has this error"),
+        (0.9, 0.02, 0.08, 0.08, "upper end of the 95 % interval of logistic regression's error, 0.02"),
+        (0.9, 0.0, 0.03, 0.03, "upper end of the 95 % interval of logistic regression's error, 0"),
+        (0.1, 0.06, 0.09, 0.1, "the error of always naming the most frequent class"),
     ],
 )
 def test_the_ceiling_by_hand(majority, linear, high, ceiling, reason):

@@ -309,3 +309,22 @@ def test_rows_of_pixels_become_images_of_bytes(load):
 def test_rows_that_are_no_images_are_refused(load, change, shape, words):
     with pytest.raises(ValueError, match=words):
         load(images_of().assign(**change), record_shape=shape)
+
+
+def test_a_number_that_was_never_missing_may_be_missing_in_new_records(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": rng.normal(5, 2, 80), "label": ["a", "b"] * 40})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    behind = split(load_records(Source("csv", tmp_path / "x.csv")), seed=0).preprocessing
+    (tmp_path / "new.csv").write_text("size,label\n1.5,a\n,b\n")
+    found = plugins.load("nas.data", "csv", "new_records")(Source("csv", tmp_path / "new.csv"), behind)
+    assert behind.standardised(found.features)[1] == pytest.approx([0], abs=1e-6)
+    assert any("1 cells of column 'size' are missing and count as the mean" in note for note in found.notes)
+
+
+def test_a_column_with_the_classes_is_named_where_no_label_column_is(tmp_path):
+    (tmp_path / "new.csv").write_text("size,state,town\n1.5,a,Ulm\n2.5,b,Bonn\n")
+    behind = replace(unchanged((1,), ("a", "b")), columns=(Column("size"),))
+    found = plugins.load("nas.data", "csv", "new_records")(Source("csv", tmp_path / "new.csv"), behind)
+    assert found.labels is None
+    assert found.notes == ("column 'state' holds the network's classes: --label-column state counts errors",)
