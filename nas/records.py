@@ -80,7 +80,7 @@ class Records:
     Attributes:
         features: `(records, channels, height, width)`, a signal `(records, channels, 1, time)`, or `(records,
             features)`, float32. A loader may hand images over as uint8, where 0 to 255 stand for 0 to 1, which takes a
-            quarter of the memory, and a table as float64, in which large offsets lose no digits; `split` makes both
+            quarter of the memory, and numbers as float64, in which large offsets lose no digits; `split` makes both
             float32. NaN stands for a missing number of a table, and only there.
         labels: `(records,)`, 0 to `num_classes` - 1.
         classes: Name of each class.
@@ -303,11 +303,8 @@ def _check_features(features: NDArray[Any], columns: Sequence[Column]) -> None:
             "expected features (records, features) or (records, channels, height, width), none of them 0; "
             f"got {features.shape}"
         )
-    allowed = {2: (np.float32, np.float64), 4: (np.float32, np.uint8)}[features.ndim]
-    if features.dtype not in allowed:
-        raise ValueError(
-            f"expected float32 features, or uint8 images, or a float64 table; got {features.dtype} {features.shape}"
-        )
+    if features.dtype not in (np.float32, np.float64, *((np.uint8,) if features.ndim == 4 else ())):
+        raise ValueError(f"expected float32, float64, or images in uint8; got {features.dtype} {features.shape}")
     if columns and (count := sum(len(column.features) for column in columns)) != features.shape[1]:
         raise ValueError(f"expected {count} features of {len(columns)} columns; got {features.shape[1]}")
     # Minimum and maximum carry infinity, and NaN where it counts, and need no copy.

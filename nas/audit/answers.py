@@ -15,8 +15,9 @@ import numpy as np
 
 from estimators.leakage.evidence import Floats
 
-# Sums of probabilities in float32 are within 1e-6 of 1, those of a softmax computed in float16 within this.
-SUM_TOLERANCE = 1e-3
+SUM_TOLERANCE = 0.03
+"""Sums of probabilities that were rounded to two digits, to bfloat16 or to 256 steps are within this of 1; those of the
+logits of many records are not."""
 DECIMALS = (2, 3, 4)
 """Probabilities that were written with so few digits sum to 1 less exactly; with more, as `SUM_TOLERANCE` says."""
 BELOW_ZERO = 1e-6
@@ -30,6 +31,7 @@ class Kind(Enum):
 
     LOGITS = "logits"
     PROBABILITIES = "probabilities"
+    PERCENTAGES = "probabilities in percent"
     LOG_ODDS = "log odds of the second of two classes, in one column"
     PROBABILITY = "the probability of the second of two classes, in one column"
 
@@ -37,19 +39,22 @@ class Kind(Enum):
 def kind_of(answers: Floats) -> Kind:
     """Judge what answers are, by all of them together.
 
-    Answers in [0, 1] that sum to 1 for every record, up to how they were rounded, are probabilities. One column in [0,
+    Answers in [0, 1] that sum to 1 for every record, up to how they were rounded, are probabilities; in [0, 100] and to
+    100, percentages. One column in [0,
     1] is what a sigmoid gives, any other column what stands before one.
 
     Args:
         answers: `(..., records, classes)`, finite floats; of one class, a single column.
     """
-    is_share = bool(answers.min() >= -BELOW_ZERO and answers.max() <= 1 + SUM_TOLERANCE)
+    least, most = float(answers.min()), float(answers.max())
     if answers.shape[-1] == 1:
-        return Kind.PROBABILITY if is_share else Kind.LOG_ODDS
-    if not is_share:
-        return Kind.LOGITS
-    off = np.abs(answers.sum(axis=-1, dtype=np.float64) - 1).max()
-    return Kind.PROBABILITIES if off <= max(SUM_TOLERANCE, _rounding(answers)) else Kind.LOGITS
+        return Kind.PROBABILITY if least >= -BELOW_ZERO and most <= 1 + BELOW_ZERO else Kind.LOG_ODDS
+    sums = answers.sum(axis=-1, dtype=np.float64)
+    for kind, whole in ((Kind.PROBABILITIES, 1), (Kind.PERCENTAGES, 100)):
+        tolerance = whole * max(SUM_TOLERANCE, _rounding(answers / whole))
+        if least >= -BELOW_ZERO * whole and most <= whole + tolerance and np.abs(sums - whole).max() <= tolerance:
+            return kind
+    return Kind.LOGITS
 
 
 def as_logits(answers: Floats, kind: Kind, least: float | None = None) -> Floats:
@@ -71,6 +76,8 @@ def as_logits(answers: Floats, kind: Kind, least: float | None = None) -> Floats
         return _typed(np.concatenate([np.zeros_like(values), values], axis=-1), answers)
     if kind is Kind.PROBABILITY:
         values = np.concatenate([1 - values, values], axis=-1)
+    if kind is Kind.PERCENTAGES:
+        values = values / 100
     floor = _least(values) if least is None else least
     if kind is Kind.PROBABILITY:
         values[..., 0] = np.maximum(values[..., 0], float(np.finfo(answers.dtype).eps) / 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -37,10 +38,11 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """What is decoded, whatever a file is called."""
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
+    "train": ("train", "training", "train_set", "training_set"),
+    "validation": ("val", "valid", "validation", "val_set", "validation_set"),
+    "test": ("test", "testing", "test_set", "testing_set"),
 }
+PART = re.compile(r"train|test|val")
 NOT_IMAGES = ("thumbs.db", "desktop.ini", "__macosx")
 GREY = ("1", "L", "LA", "La")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -144,6 +146,8 @@ def new_records(source: Source, behind: Preprocessing) -> NewRecords:
         raise ValueError(f"expected images ({', '.join(SUFFIXES)}) in {root}; {contents(root)}")
     files = [File(path, path.relative_to(root).as_posix(), path.parent.name, held_out=False) for path in paths]
     known = all(file.label in behind.classes and file.path.parent != root for file in files)
+    for file in files:
+        _head(file)  # refuses what training refuses
     features = _decoded(files, (size[0], size[1]), channels)
     return NewRecords(
         features, tuple(file.name for file in files), tuple(file.label for file in files) if known else None
@@ -166,6 +170,8 @@ def _files(root: Path, left_out: Counter[str]) -> Iterator[File]:
         raise ValueError(f"expected {LAYOUT} in {root}; there is no train folder, {contents(root)}")
     # A class may be called train as well: it has images in it, and no folders.
     if not any(_folders(root / name, root, Counter()) for name in parts["train"]):
+        if len(folders) > 1 and all(PART.search(name.lower()) for name in folders):
+            raise ValueError(f"expected {LAYOUT} in {root}; its folders are called like parts, not classes: {folders}")
         yield from _of_classes(root, root, folders, left_out, held_out=False)
         return
     if others or max(map(len, parts.values())) > 1:

@@ -111,8 +111,7 @@ def new_records(source: Source, behind: Preprocessing) -> NewRecords:
     features = recalled(arrays[chosen["features"]], behind, chosen["features"])
     labels = None
     if "labels" in chosen:
-        numbers, classes = classes_of(arrays[chosen["labels"]], "labels")
-        labels = tuple(classes[number] for number in numbers)
+        labels = _names_of(arrays[chosen["labels"]])
         if len(labels) != len(features):
             raise ValueError(f"expected {len(features)} labels in {path}; got {len(labels)}")
     return NewRecords(features, tuple(str(row + 1) for row in range(len(features))), labels)
@@ -301,3 +300,12 @@ def _roles(names: Sequence[str], marks: Sequence[str], source: Source) -> dict[s
 
 def _spelled(word: str, mark: str) -> tuple[str, ...]:
     return (f"{word}_{mark}", f"{mark}_{word}") if mark else (word,)
+
+
+def _names_of(values: NDArray[Any]) -> tuple[str, ...]:
+    """Return the name of each record's class, as training names classes; a few records show few of them."""
+    if values.ndim == 2:
+        values = values[:, 0] if values.shape[1] == 1 else values.argmax(axis=1)
+    if values.dtype.kind == "f" and (values == np.floor(values)).all():
+        values = values.astype(np.int64)
+    return tuple(text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in values.tolist())

@@ -91,5 +91,6 @@ def as_number(text: str) -> float | None:
 
 
 def _days(moments: pd.Series[Any]) -> NDArray[np.float64]:
-    since = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
-    return np.asarray(since.to_numpy(dtype=np.float64, na_value=np.nan))
+    # In microseconds: nanoseconds reach from 1677 to 2262 alone.
+    since = moments.astype("datetime64[us, UTC]") - pd.Timestamp(0, tz="UTC").as_unit("us")
+    return np.asarray((since / pd.Timedelta(days=1)).to_numpy(dtype=np.float64, na_value=np.nan))

@@ -58,7 +58,7 @@ def sizes_of(splits):
             {"features": np.zeros((4, 1, 2, 2))},
             "float32 features, or uint8 images, or a float64 .* got float64",
         ),
-        ({"features": np.zeros((4, 2), np.uint8)}, "or a float64 table; got uint8"),
+        ({"features": np.zeros((4, 2), np.uint8)}, "or images in uint8; got uint8"),
         ({"features": np.array([[np.inf, 0]] * 4), "columns": (Column("a"), Column("b"))}, "finite"),
         ({"columns": (Column("a"),)}, "expected 1 features of 1 columns; got 2"),
         ({"copies": np.arange(3)}, r"expected copies \(4,\)"),

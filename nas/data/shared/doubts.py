@@ -21,6 +21,8 @@ SAMPLE = 2000
 """Records by which most columns are told to be none of a suspicious kind."""
 FEWEST = 10
 """Records from which on it is no accident that a column numbers them."""
+NEARLY_ALL = 0.95
+"""A column that names records may lack a few names, or hold some twice."""
 SURE = math.log(1e5)
 """A column that says the class of all records would do so by chance less than once in a hundred thousand."""
 POSITIVE = frozenset({"1", "1.0", "true", "yes", "t", "y"})
@@ -36,10 +38,12 @@ class Values:
     Attributes:
         numbers: `(records,)`: its numbers, or the place of its text among those that occur; NaN where it is missing.
         ordered: Whether it is greater or less, not only different.
+        is_time: Whether it is a date.
     """
 
     numbers: NDArray[np.float64]
     ordered: bool
+    is_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,12 @@ def doubts(columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], 
     counting = [name for name, values in columns.items() if _counts(name, values)]
     rest = {name: values for name, values in columns.items() if name not in counting}
     copies = [name for name, values in rest.items() if _is_copy(values.numbers, labels)]
-    copies += _one_hot({name: rest[name] for name in rest if name not in copies}, labels, classes, label_column)
+    whole_set, single = _one_hot(
+        {name: rest[name] for name in rest if name not in copies}, labels, classes, label_column
+    )
+    copies += whole_set
     rest = {name: values for name, values in rest.items() if name not in copies}
-    determining = [name for name, values in rest.items() if _determines(values, labels)]
+    determining = [name for name, values in rest.items() if name in single or _determines(values, labels)]
     unique = [name for name, values in rest.items() if _is_unique(values)]
     monotone = [name for name, values in rest.items() if name not in unique and _is_monotone(values)]
     blocks = [name for name, values in rest.items() if name not in monotone and _is_in_blocks(values)]
@@ -87,7 +94,9 @@ def doubts(columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], 
             f"if that is known only with the label, {drop(determining)}"
         )
     if unique:
-        notes.append(f"another whole number in every record: {listed(unique)}; if that is a name, {drop(unique)}")
+        notes.append(
+            f"another value in nearly every record: {listed(unique)}; if that is a name or a time, {drop(unique)}"
+        )
     if monotone:
         notes.append(f"rising or falling with the rows: {listed(monotone)}; if that only says when, {drop(monotone)}")
     if blocks:
@@ -119,10 +128,14 @@ def _is_whole(found: NDArray[np.float64]) -> bool:
 
 
 def _is_unique(values: Values) -> bool:
-    found = values.numbers
-    if not values.ordered or not _is_whole(found[:SAMPLE]) or np.unique(found[:SAMPLE]).size < len(found[:SAMPLE]):
-        return False
-    return _is_whole(found) and np.unique(found).size == found.size
+    """Tell whether (nearly) every record has another whole number, or another time."""
+    for found in (values.numbers[:SAMPLE], values.numbers):
+        known = found[~np.isnan(found)]
+        if not values.ordered or known.size < NEARLY_ALL * found.size or not (values.is_time or _is_whole(known)):
+            return False
+        if np.unique(known).size < NEARLY_ALL * known.size:
+            return False
+    return True
 
 
 def _is_monotone(values: Values) -> bool:
@@ -186,35 +199,46 @@ def _surprise(found: NDArray[np.float64], labels: Ints, agreeing: int) -> float:
     return -agreeing * math.log(float(((np.bincount(known) / known.size) ** 2).sum()))
 
 
-def _one_hot(columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], label_column: str) -> list[str]:
-    """List the columns that are 1 in the records of one class each, of all classes or all but one."""
-    binary = {name: values.numbers == 1 for name, values in columns.items() if _is_binary(values.numbers)}
+def _one_hot(
+    columns: Mapping[str, Values], labels: Ints, classes: Sequence[str], label_column: str
+) -> tuple[list[str], list[str]]:
+    """List the columns that together say the class, and those that tell one class from all others.
+
+    Such a column has two values, in whatever coding: 0 and 1, 1 and 0, 0 and 100, x and nothing.
+    """
+    binary = {name: halves for name, values in columns.items() if (halves := _halves(values.numbers)) is not None}
     present = np.flatnonzero(np.bincount(labels))
     of_class = {}
     for name, ones in binary.items():
-        (first, *_), is_one = labels[ones], labels == labels[int(np.argmax(ones))]
-        if np.array_equal(ones, is_one):
-            of_class[name] = int(first)
-    if len(present) > 2 and len(set(of_class.values())) >= len(present) - 1:
-        return list(of_class)
+        for half in (ones, ~ones):
+            label = labels[int(np.argmax(half))]
+            if np.array_equal(half, labels == label):
+                of_class[name] = int(label)
+    if len(present) > 2:
+        complete = len(set(of_class.values())) >= len(present) - 1
+        return (list(of_class), []) if complete else ([], list(of_class))
     positive = [index for index, name in enumerate(classes) if name.lower() in POSITIVE]
     if len(present) != 2 or len(positive) != 1:
-        return []
+        return [], []
     rest = labels != positive[0]
-    disjoint = {name: ones for name, ones in binary.items() if not (ones & ~rest).any()}
+    marked = {name: columns[name].numbers == 1 for name in binary}
+    disjoint = {name: ones for name, ones in marked.items() if ones.any() and not (ones & ~rest).any()}
     stem = re.split(r"[^0-9A-Za-z]+(?=[0-9A-Za-z]+$)", label_column)[0]
     same_stem = {name: ones for name, ones in disjoint.items() if name.startswith(stem) and stem != label_column}
     for family in (same_stem, disjoint):
         if len(family) > 1 and np.array_equal(np.sum(list(family.values()), axis=0), rest.astype(int)):
-            return list(family)
-    return []
+            return list(family), []
+    return [], []
 
 
-def _is_binary(found: NDArray[np.float64]) -> bool:
+def _halves(found: NDArray[np.float64]) -> NDArray[np.bool_] | None:
+    """Return where a column has the one of its two values, of which one may be "missing"; None if it has not two."""
     for rows in (found[:SAMPLE], found):
-        if not ((rows == 0) | (rows == 1)).all():
-            return False
-    return bool((found == 1).any())
+        missing = np.isnan(rows)
+        known = np.unique(rows[~missing])
+        if known.size + missing.any() != 2:
+            return None
+    return np.asarray(found == known[-1])
 
 
 def _sentinels(values: Values) -> list[tuple[float, int]]:
@@ -227,7 +251,8 @@ def _sentinels(values: Values) -> list[tuple[float, int]]:
         count = known.size - others.size
         if not others.size or count < 2 or not SENTINELS.fullmatch(f"{end:.0f}") or end % 1:
             continue
-        negative = end < 0 and others.min() >= 0 and np.unique(others[:SAMPLE]).size > 2
+        apart = others.min() >= 0 or (end <= -99 and others.min() > end / 2)
+        negative = end < 0 and apart and np.unique(others[:SAMPLE]).size > 2
         far = end > 0 and end >= 99 and end > 2 * others.max() and np.unique(others[:SAMPLE]).size > 2
         if negative or far:
             found.append((float(end), int(count)))

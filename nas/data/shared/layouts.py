@@ -26,6 +26,8 @@ MOST_CHANNELS = 4
 """Grey, grey and alpha, colour, colour and alpha."""
 LEAST_SIDE = 8
 """Of an image without an axis for channels."""
+FAR = 1000
+"""Numbers so many times farther from 0 than they scatter stay in double precision until they are standardised."""
 MOST_PIXEL = 255
 OPTIONS = {
     "test_path": "--test-path",
@@ -245,6 +247,8 @@ def _as_pixels(values: NDArray[Any], name: str) -> tuple[NDArray[Any], tuple[str
         note = f"{name} are {values.dtype} from 0 to {MOST_PIXEL} and count as pixels in uint8"
         return values.astype(np.uint8), (note,)
     single = as_float32(values, name)
+    if values.dtype.itemsize > 4 and float(values.std()) * FAR < abs(float(values.mean())):
+        return np.ascontiguousarray(values, dtype=np.float64), ()  # float32 would keep few digits of what differs
     if single.min() >= 0 and 1 < single.max() <= MOST_PIXEL and _is_pixels(single):
         return single, (f"{name} are {values.dtype} from 0 to {MOST_PIXEL}: pixels, kept in the user's scale",)
     return single, ()

@@ -29,6 +29,7 @@ from nas.data.shared.kinds import sentences
 from nas.data.shared.layouts import refuse_options
 from nas.data.shared.table import Table
 from nas.preprocessing.arrangement import Arrangement
+from nas.preprocessing.cells import NO_VALUE
 from nas.preprocessing.cells import as_text
 from nas.preprocessing.cells import dates
 from nas.preprocessing.cells import numbers
@@ -45,6 +46,8 @@ PIXELS = re.compile(r"(pixel|px|p)?_?\d+([x_]\d+)?", re.IGNORECASE)
 """How columns with the pixels of an image are called."""
 IMAGES = {64: "1,8,8", 256: "1,16,16", 784: "1,28,28", 1024: "1,32,32", 3072: "3,32,32", 2352: "3,28,28"}
 """Shapes of usual images, by how many numbers they have."""
+WHOLE = re.compile(r"-?\d+\.0+")
+"""A whole number with a point."""
 FEW = 5
 """Where less than one record in so many is different, columns are too few to tell which records were written twice."""
 
@@ -144,10 +147,13 @@ def _place(tables: Sequence[Table], row: int) -> str:
 def named(cells: pd.Series[Any]) -> tuple[NDArray[np.intp], list[str]]:
     """Return the cells of a label or a group as texts: `(records,)` indices into those that occur, and those.
 
-    A missing cell is an empty text. Unlike a feature, a class may be called `None`.
+    A missing cell, or one of `NO_VALUE`, is an empty text; but a class may be called `None`. Whole numbers are written
+    without a point, so that 1 and 1.0 are one class.
     """
     codes, values = pd.factorize(cells, use_na_sentinel=False)
-    return codes, ["" if pd.isna(value) else _name(value) for value in values]
+    found = ["" if pd.isna(value) else _name(value) for value in values]
+    found = ["" if text in NO_VALUE and text != "None" else text for text in found]
+    return codes, [text.partition(".")[0] if WHOLE.fullmatch(text) else text for text in found]
 
 
 def _known(rows: _Rows, name: str) -> NDArray[np.str_]:
@@ -215,7 +221,7 @@ def _values(column: Column, cells: pd.Series[Any]) -> Values:
     if column.kind == "number":
         return Values(numbers(cells)[0], ordered=True)
     if column.kind == "date":
-        return Values(dates(cells, column.date_format)[0], ordered=True)
+        return Values(dates(cells, column.date_format)[0], ordered=True, is_time=True)
     if column.kind == "boolean":
         return Values(encoded([column], {column.name: cells})[:, 0], ordered=False)
     codes, found = texts(cells)

@@ -32,6 +32,11 @@ SHARES = softmax(LOGITS, axis=1)
         (Kind.PROBABILITIES, SHARES.round(4)),
         (Kind.PROBABILITIES, SHARES.round(2).astype(np.float32)),
         (Kind.PROBABILITIES, np.eye(5)[LABELS]),
+        (Kind.PROBABILITIES, np.floor(SHARES * 1000) / 1000),
+        (Kind.PROBABILITIES, np.floor(SHARES * 256) / 256),
+        (Kind.PROBABILITIES, np.vectorize(lambda share: float(f"{share:.2g}"))(SHARES)),
+        (Kind.PERCENTAGES, SHARES * 100),
+        (Kind.PERCENTAGES, (SHARES * 100).round(1)),
         (Kind.PROBABILITIES, np.stack([1 - expit(LOGITS[:, 0]) - 1e-9, expit(LOGITS[:, 0]) + 1e-9], axis=1)),
         (Kind.PROBABILITY, expit(LOGITS[:, :1])),
         (Kind.LOG_ODDS, LOGITS[:, :1]),
@@ -74,6 +79,11 @@ def test_what_rounded_to_certainty_stays_in_order_and_in_sight():
     only = np.eye(3)
     assert np.isfinite(as_logits(only, kind_of(only))).all()
     np.testing.assert_array_equal(as_logits(only, kind_of(only)).argmax(axis=1), [0, 1, 2])
+
+
+def test_percentages_have_the_log_odds_of_their_logits():
+    turned = as_logits(SHARES * 100, Kind.PERCENTAGES)
+    assert scaled_logit(turned, LABELS) == pytest.approx(scaled_logit(LOGITS, LABELS), abs=1e-9)
 
 
 def test_logits_are_left_as_they_are():

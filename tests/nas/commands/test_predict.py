@@ -229,3 +229,20 @@ def test_records_in_another_unit_are_doubted(case, tmp_path):
     assert any(
         "of classes that the network does not know, ['2'], and count as errors" in note for note in told["notes"]
     )
+
+
+def test_signals_far_from_zero_keep_their_digits_to_the_label(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    signals = 1e7 + 0.05 * rng.normal(size=(200, 3, 32)) + 0.1 * labels[:, None, None]
+    np.savez(tmp_path / "far.npz", x=signals, y=labels)
+    monkeypatch.setattr("nas.search.workers.run", work_here)
+    runs = ("--runs", tmp_path / "runs")
+    flags = ("--dataset", "npz", "--data-path", tmp_path / "far.npz", "--name", "far", "--device", "host")
+    searched = command_line("search", *flags, *SEARCH, *runs)
+    assert searched.code == 0, searched.err
+    assert command_line("pick", "far", *runs).code == 0
+    pick = tmp_path / "runs" / "far" / "picks" / "0"
+    assert command_line("export", pick, "--precision", "float32").code == 0
+    told = predicted(pick / "float32.onnx", "--data-path", tmp_path / "far.npz")
+    assert told["error"]["value"] < 0.1  # in single precision neighbours are 1 apart

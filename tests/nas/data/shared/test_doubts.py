@@ -168,3 +168,39 @@ def test_marks_of_missing_values_are_warned_of(mark, others, seen):
 
 def test_one_extreme_number_is_no_mark():
     assert asked(size=np.where(np.arange(COUNT) == 7, 9999, np.abs(NOISE))).notes == ()
+
+
+CODINGS = {
+    "0 and 1": lambda is_one: is_one.astype(float),
+    "1 and 0": lambda is_one: 1.0 - is_one,
+    "0 and 100": lambda is_one: 100.0 * is_one,
+    "-1 and 1": lambda is_one: 2.0 * is_one - 1,
+    "x and nothing": lambda is_one: np.where(is_one, 1.0, NAN),
+}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_one_column_for_each_class_is_the_label_in_whatever_coding(coding):
+    columns = {f"c{index}": CODINGS[coding](index == LABELS) for index in range(3)}
+    assert sorted(asked(**columns, size=NOISE).left_out) == ["c0", "c1", "c2"]
+    # One of them alone tells its class: that may be genuine, and is said.
+    found = asked(c1=columns["c1"], size=NOISE)
+    assert found.left_out == ()
+    assert named(found, "warning: of every record the label 'label' can be told by one of 'c1'")
+
+
+@pytest.mark.parametrize("is_time", [False, True])
+def test_names_of_records_may_be_missing_or_twice_and_times_are_no_whole_numbers(is_time):
+    values = RNG.permutation(COUNT) + (0.3 if is_time else 0.0)
+    values[7], values[9] = NAN, values[11]
+    found = asked(name=Values(values, ordered=True, is_time=is_time), size=NOISE)
+    assert found.telling == ("name",)
+
+
+def test_a_mark_far_below_other_negative_numbers_is_seen():
+    values = np.random.default_rng(3).normal(0, 5, COUNT).round()
+    values[:4] = -9999
+    assert named(asked(size=values), "'size' holds -9999 in 4 records")
+    values[4:9] = -999
+    assert named(asked(size=values), "'size' holds -9999 in 4 records")
+    assert not named(asked(size=np.where(values < -900, -30, values)), "mark for a missing")

@@ -328,3 +328,32 @@ def test_a_column_with_the_classes_is_named_where_no_label_column_is(tmp_path):
     found = plugins.load("nas.data", "csv", "new_records")(Source("csv", tmp_path / "new.csv"), behind)
     assert found.labels is None
     assert found.notes == ("column 'state' holds the network's classes: --label-column state counts errors",)
+
+
+def test_whole_numbers_with_a_point_are_the_same_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": rng.normal(size=80), "label": rng.integers(0, 2, 80).astype(float)})
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    frame.assign(label=frame.label.astype(int)).to_csv(tmp_path / "test.csv", index=False)
+    records = load_records(Source("csv", tmp_path / "train.csv", test_path=tmp_path / "test.csv"))
+    assert records.classes == ("0", "1")
+    assert np.array_equal(records.labels[:80], records.labels[80:])
+
+
+@pytest.mark.parametrize("missing", ["?", "NA", "NaN", ""])
+def test_a_missing_label_is_refused_in_whatever_words(tmp_path, missing):
+    rows = "".join(f"{number},{number % 2}\n" for number in range(40))
+    (tmp_path / "x.csv").write_text(f"size,label\n{rows}1.5,{missing}\n")
+    with pytest.raises(ValueError, match=r"expected a value in column 'label' in row 41 .*; it is missing"):
+        load_records(Source("csv", tmp_path / "x.csv"))
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "1600-12-31"])
+def test_dates_beyond_three_centuries_are_dates(tmp_path, day):
+    days = pd.date_range("2020-01-01", periods=40).strftime("%Y-%m-%d").tolist()
+    rows = "".join(
+        f"{text},{place % 2}\n" for place, text in enumerate([*np.random.default_rng(0).permutation(days), day])
+    )
+    (tmp_path / "x.csv").write_text(f"since,label\n{rows}")
+    (column,) = load_records(Source("csv", tmp_path / "x.csv")).columns
+    assert column.kind == "date"
