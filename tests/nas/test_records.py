@@ -55,8 +55,8 @@ def sizes_of(splits):
         ({"features": np.zeros((4, 2, 2), np.float32)}, r"expected features \(records, features\) or"),
         ({"features": np.zeros((4, 0), np.float32)}, "none of them 0"),
         (
-            {"features": np.zeros((4, 1, 2, 2))},
-            "float32 features, or uint8 images, or a float64 .* got float64",
+            {"features": np.zeros((4, 1, 2, 2), np.float16)},
+            "expected float32, float64, or images in uint8; got float16",
         ),
         ({"features": np.zeros((4, 2), np.uint8)}, "or images in uint8; got uint8"),
         ({"features": np.array([[np.inf, 0]] * 4), "columns": (Column("a"), Column("b"))}, "finite"),
