@@ -170,6 +170,19 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "steps",
+        "How many steps does a training need on few records?",
+        "Ten random networks of the space `conv` on digits, each trained for about so many steps.",
+        {
+            "members": ("members", number),
+            "steps": ("steps", number),
+            "epochs": ("epochs", number),
+            "median_error": ("median error", rate),
+            "best_error": ("best error", rate),
+            "seconds": ("seconds each", number),
+        },
+    ),
+    Table(
         "screening",
         "How fast is a network priced?",
         "All cost metrics of one network, from its graph, beside one count by fvcore and by thop.",

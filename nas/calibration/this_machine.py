@@ -11,11 +11,11 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import psutil
 import torch
 
@@ -214,7 +214,7 @@ def hosted(name: str, networks: Sequence[Architecture], latency_ms: Floats) -> H
 def _about(name: str) -> About:
     """Describe this machine as a device. The memory of the process itself is not counted."""
     precision, processor = DEVICES[name], str(environment.describe()["processor"])
-    engine = f"ONNX Runtime {onnxruntime.__version__}"
+    engine = f"ONNX Runtime {version('onnxruntime')}"
     return About(
         name=name,
         core=processor,

@@ -19,7 +19,6 @@ from functools import lru_cache
 
 import numpy as np
 import onnx
-import onnxruntime
 import psutil
 from onnx import TensorProto
 from onnx import helper
@@ -27,6 +26,7 @@ from onnx import numpy_helper
 
 from nas.base.onnx_runtime import IR_VERSION
 from nas.base.onnx_runtime import OPSET
+from nas.base.onnx_runtime import InferenceSession
 from nas.base.onnx_runtime import session
 
 DRIFT_LIMIT = 0.10
@@ -233,7 +233,7 @@ def _runner(model: onnx.ModelProto) -> Callable[[], object]:
     return _bound(session(model))
 
 
-def _bound(engine: onnxruntime.InferenceSession) -> Callable[[], object]:
+def _bound(engine: InferenceSession) -> Callable[[], object]:
     """Bind one random record once: copying it in and out each time would cost a small network several times itself."""
     binding = engine.io_binding()
     rng = np.random.default_rng(0)

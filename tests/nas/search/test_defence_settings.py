@@ -12,7 +12,7 @@ from optuna.distributions import IntDistribution
 
 from nas.search.config import parse_config
 from nas.search.defence_settings import settings_of
-from nas.search.plan import DEFENCE_PARAMETERS
+from nas.search.schema import DEFENCE_PARAMETERS
 from nas.training.assess import Candidate
 from nas.training.defence import load_defence
 from nas.training.recipe import Recipe
