@@ -91,7 +91,7 @@ class Run:
             ValueError: If they are not those that the search had.
         """
         config = self.config
-        data = split(self.records, seed=config.seed, members=config.members, transform=config.transform or "none")
+        data = split(self.records, seed=config.seed, members=config.members, transform=config.transform)
         if data.fingerprint != self.study.user_attrs.get(ORIGIN, {}).get("fingerprint"):
             raise ValueError(f"expected the data of the run {self.name!r}; {config.dataset!r} now gives other records")
         return data

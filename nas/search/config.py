@@ -51,7 +51,7 @@ PLUGINS = ("space", "dataset", "attack")
 # (the data themselves are compared by their fingerprint).
 MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path", "test_path"})
 # What settings were, of studies that a version without them started.
-BEFORE: Mapping[str, Any] = {"device_limits": False, "error_ceiling": False}
+BEFORE: Mapping[str, Any] = {"device_limits": False, "error_ceiling": False, "transform": "none"}
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
 # A process and a network for each would be started at once.
@@ -181,8 +181,7 @@ class SearchConfig(BaseModel):
         layout: One of `nas.records.LAYOUTS`; None: found out, or refused if it could be several.
         record_shape: Shape of one record, such as `[1, 28, 28]`, where each is a row of numbers.
         image_size: Height and width that images of a folder are brought to; None: all have one size.
-        transform: What bends the scale of a table's numbers, by constants of the members: log or quantile; None
-            (or `none`): nothing.
+        transform: What bends the scale of a table's numbers, by constants of the members: none, log or quantile.
         members: Training records; as many others are attacked. None: three tenths of the data.
         device: A file of `estimators/devices`, or the path of your own.
         objectives: Metrics to minimise.
@@ -220,7 +219,7 @@ class SearchConfig(BaseModel):
     layout: str | None = None
     record_shape: tuple[Length, ...] | None = Field(default=None, min_length=1, max_length=3)
     image_size: tuple[Length, Length] | None = None
-    transform: str | None = None
+    transform: str = "none"
     members: Whole | None = Field(default=None, ge=1, le=MOST_WHOLE)
     device: str = "stm32h747"
     objectives: tuple[str, ...] = ("error", "leakage", "latency_ms")
@@ -262,7 +261,7 @@ class SearchConfig(BaseModel):
             ("sampler", self.sampler, SAMPLERS),
             ("engine", self.engine, ENGINES),
             ("layout", self.layout or LAYOUTS[0], LAYOUTS),
-            ("transform", self.transform or TRANSFORMS[0], TRANSFORMS),
+            ("transform", self.transform, TRANSFORMS),
         ):
             if value not in known:
                 raise ValueError(f"no {what} {value!r}; there are {list(known)}")

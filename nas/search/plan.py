@@ -176,7 +176,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     is_image = len(records.input_shape) == 3 and records.input_shape[1] > 1
     if any(name == "flip-crop" for name in _values(config.recipe.augment)) and not is_image:
         raise ValueError(f"expected images for augment='flip-crop'; {config.dataset} has shape {records.input_shape}")
-    data = split(records, seed=config.seed, members=config.members, transform=config.transform or "none")
+    data = split(records, seed=config.seed, members=config.members, transform=config.transform)
     config = with_epochs(config, len(data.members))
     teacher = None
     if config.teacher is not None:

@@ -363,4 +363,4 @@ def test_a_transform_is_one_that_there_is_and_studies_from_before_have_none():
     stored = parse_config({}).model_dump(mode="json")
     del stored["transform"]
     assert differences(parse_config({}), stored) == []
-    assert differences(parse_config({"transform": "log"}), stored) == ["transform: was None, now 'log'"]
+    assert differences(parse_config({"transform": "log"}), stored) == ["transform: was 'none', now 'log'"]
