@@ -2,6 +2,7 @@
 
 import hashlib
 import textwrap
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from nas.search.config import SearchConfig
 from nas.search.config import parse_config
 from nas.search.plan import Plan
 from nas.search.plan import resolve
+from nas.search.storage import open_storage
 from nas.search.storage import open_study
 from nas.training.assess import MEASURED
 
@@ -152,3 +154,19 @@ def record_of(study) -> list[dict]:
         }
         for trial in study.get_trials()
     ]
+
+
+def opened_at_once(url, folder, count=8):
+    """Open one storage in several threads at the same moment, and return what studies each found."""
+    start, found = threading.Barrier(count), []
+
+    def open_it():
+        start.wait()
+        found.append(open_storage(url, folder).get_all_studies())
+
+    threads = [threading.Thread(target=open_it) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found

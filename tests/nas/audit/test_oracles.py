@@ -14,20 +14,8 @@ from nas.training.loop import Diverged
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.layers.quantize import quantize_weight
 from search_spaces.network import build
-
-RECORDS = np.random.default_rng(0).normal(0, 1, (70, 6)).astype(np.float32)
-
-
-def small(bits=32):
-    """A network of two linear layers whose hidden numbers are rounded to `bits` bits, and its description."""
-    graph = GraphBuilder((6,))
-    x = graph.activation(graph.linear(0, 8, bias=True), "relu", bits=bits)
-    graph.linear(x, 3, bias=True, weight_bits=bits)
-    architecture = graph.architecture("example", {})
-    network = build(architecture, dropout=0.5)
-    with torch.no_grad():
-        network.train()(torch.from_numpy(RECORDS))
-    return architecture, network.eval()
+from tests.small_network import RECORDS
+from tests.small_network import small
 
 
 @pytest.mark.parametrize("bits", [32, 8, 4, 2, 1])

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -20,9 +19,9 @@ from optuna.trial import TrialState
 
 from nas.base import locks
 from nas.search import study as search
-from nas.search.storage import open_storage
 from nas.search.storage import open_study
 from tests.small_search import elsewhere
+from tests.small_search import opened_at_once
 from tests.small_search import planned
 from tests.small_search import record_of
 from tests.small_search import run_here
@@ -143,18 +142,7 @@ def states(study):
 
 def test_many_open_an_empty_database_at_once(database, tmp_path):
     """All but one get a unique violation while the tables are made."""
-    start, opened = threading.Barrier(8), []
-
-    def open_it():
-        start.wait()
-        opened.append(open_storage(database, tmp_path).get_all_studies())
-
-    threads = [threading.Thread(target=open_it) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert opened == [[]] * 8
+    assert opened_at_once(database, tmp_path) == [[]] * 8
 
 
 def test_two_searches_from_two_folders_work_on_one_study(database, start, nas, tmp_path):

@@ -1,5 +1,3 @@
-import threading
-
 import optuna
 import pytest
 from optuna.storages import JournalStorage
@@ -21,6 +19,7 @@ from nas.search.storage import open_storage
 from nas.search.storage import open_study
 from nas.search.storage import run_names
 from tests.small_search import elsewhere
+from tests.small_search import opened_at_once
 from tests.small_search import planned
 from tests.small_search import with_settings
 
@@ -288,15 +287,4 @@ def test_a_server_that_is_not_there_is_not_waited_for(monkeypatch, tmp_path):
 
 
 def test_many_open_one_new_database_at_once(tmp_path):
-    start, opened = threading.Barrier(8), []
-
-    def open_it():
-        start.wait()
-        opened.append(open_storage(f"sqlite:///{tmp_path}/new.db", tmp_path).get_all_studies())
-
-    threads = [threading.Thread(target=open_it) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert opened == [[]] * 8
+    assert opened_at_once(f"sqlite:///{tmp_path}/new.db", tmp_path) == [[]] * 8
