@@ -106,7 +106,7 @@ class Judgement:
 def judge(
     model: onnx.ModelProto,
     network: nn.Module,
-    check: Tensor,
+    asked: Tensor,
     witnesses: Witnesses | None,
     behind: Preprocessing | None = None,
 ) -> Judgement:
@@ -115,19 +115,17 @@ def judge(
     Args:
         model: What `nas.deploy.onnx_file.to_onnx` wrote.
         network: The network it was written from, in eval mode.
-        check: `(records, *input_shape)`, in the user's unit, to compare classes on; at least one.
-        witnesses: Records with labels, among them the check records; None of a network without data.
+        asked: `(records, *input_shape)`, in the user's unit, to compare classes on; at least one.
+        witnesses: Records with labels, of which the check records are these; None of a network without data.
         behind: What the network was trained behind, and what the file does first; None: nothing.
 
     Raises:
         ValueError: If an answer of the file is not finite.
     """
-    agrees = agreement(model, network, check, behind)
     if witnesses is None:
-        return Judgement(agrees)
-    ours, theirs = (
-        _wrong(logits, witnesses.check) for logits in _both(model, network, witnesses.check.features, behind)
-    )
+        return Judgement(agreement(model, network, asked, behind))
+    answers = _both(model, network, witnesses.check.features, behind)
+    ours, theirs = (_wrong(logits, witnesses.check) for logits in answers)
     is_member = np.repeat([True, False], [len(witnesses.members.labels), len(witnesses.non_members.labels)])
     attacked = (witnesses.members, witnesses.non_members)
     parts = [(part, _both(model, network, part.features, behind)) for part in attacked]
@@ -136,7 +134,7 @@ def judge(
         for side in (0, 1)
     ]
     return Judgement(
-        agreement=agrees,
+        agreement=float(np.mean(answers[0].argmax(1) == answers[1].argmax(1))),
         error=proportion_interval(int(ours.sum()), len(ours)),
         error_increase=paired_difference(ours, theirs),
         loss_auc=auc_interval(scores[0], is_member),
