@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 ENDS = ("_low", "_high")
 """What follows a number's name in the names of its interval's ends, in the flat form."""
+EXTRAPOLATED = "_extrapolated"
+"""What follows a number's name in the flat form, with the value True, where nothing like it was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +22,14 @@ class Estimate:
         value: The estimate, in the unit that the metric's name says.
         low: Lower end of the interval (95 % for measured errors and leakage; a device's own interval for latency).
         high: Upper end. A number that is counted, not estimated, has `low == value == high`.
+        extrapolated: Whether the estimate lies outside what was measured: its interval is a guess, and wide for that
+            reason.
 
     Raises:
         ValueError: If a number is NaN or infinite, or the value lies outside its interval.
 
     >>> Estimate.exact(3)
-    Estimate(value=3.0, low=3.0, high=3.0)
+    Estimate(value=3.0, low=3.0, high=3.0, extrapolated=False)
     >>> Estimate(0.5, 0.6, 0.7)
     Traceback (most recent call last):
     ValueError: expected low <= value <= high; got 0.6, 0.5, 0.7
@@ -33,6 +38,7 @@ class Estimate:
     value: float
     low: float
     high: float
+    extrapolated: bool = False
 
     def __post_init__(self) -> None:
         # One chained comparison checks order and NaN at once; only infinities need a second look.
@@ -56,7 +62,7 @@ def flat(estimates: Mapping[str, Estimate]) -> dict[str, float]:
 
     Returns:
         `NAME` for each value, a whole number as an `int`. An estimate that has an interval also gives `NAME_low` and
-        `NAME_high`, its ends.
+        `NAME_high`, its ends, and an extrapolated one `NAME_extrapolated`, which is True.
 
     >>> flat({"macs": Estimate.exact(12.0), "latency_ms": Estimate(0.5, 0.4, 0.6)})
     {'macs': 12, 'latency_ms': 0.5, 'latency_ms_low': 0.4, 'latency_ms_high': 0.6}
@@ -66,6 +72,8 @@ def flat(estimates: Mapping[str, Estimate]) -> dict[str, float]:
         numbers[name] = plain(estimate.value)
         if estimate.low < estimate.high:
             numbers |= {f"{name}{ENDS[0]}": estimate.low, f"{name}{ENDS[1]}": estimate.high}
+        if estimate.extrapolated:
+            numbers[f"{name}{EXTRAPOLATED}"] = True
     return numbers
 
 
@@ -81,7 +89,33 @@ def from_flat(numbers: Mapping[str, Any], name: str) -> Estimate:
         KeyError: If there is no such number.
 
     >>> from_flat({"latency_ms": 0.5, "latency_ms_low": 0.4, "latency_ms_high": 0.6}, "latency_ms")
-    Estimate(value=0.5, low=0.4, high=0.6)
+    Estimate(value=0.5, low=0.4, high=0.6, extrapolated=False)
     """
     value = float(numbers[name])
-    return Estimate(value, *(float(numbers.get(f"{name}{end}", value)) for end in ENDS))
+    low, high = (float(numbers.get(f"{name}{end}", value)) for end in ENDS)
+    return Estimate(value, low, high, extrapolated=bool(numbers.get(f"{name}{EXTRAPOLATED}", False)))
+
+
+def metric_of(name: str, known: Container[str]) -> str | None:
+    """Return the metric that a name stands for: itself, or the one whose interval's end it names; None for neither.
+
+    >>> metric_of("leakage_high", {"leakage"}), metric_of("leakage", {"leakage"}), metric_of("speed", {"leakage"})
+    ('leakage', 'leakage', None)
+    """
+    if name in known:
+        return name
+    bases = (name.removesuffix(end) for end in ENDS if name.endswith(end))
+    return next((base for base in bases if base in known), None)
+
+
+def number_of(numbers: Mapping[str, Any], name: str) -> float | None:
+    """Return a number of the flat form by its name, which may be that of an interval's end; None if there is none.
+
+    The ends of an exact number, which has none in the flat form, are the number.
+
+    >>> numbers = flat({"macs": Estimate.exact(12.0), "latency_ms": Estimate(0.5, 0.4, 0.6)})
+    >>> number_of(numbers, "latency_ms_high"), number_of(numbers, "macs_high"), number_of(numbers, "error")
+    (0.6, 12.0, None)
+    """
+    metric = metric_of(name, numbers)
+    return None if metric is None else float(numbers[metric])

@@ -154,6 +154,6 @@ def around(value: float, interval: float) -> Estimate:
     """Return a value with its interval of relative half-width `interval`; time and energy do not fall below 0.
 
     >>> around(2.0, 0.25)
-    Estimate(value=2.0, low=1.5, high=2.5)
+    Estimate(value=2.0, low=1.5, high=2.5, extrapolated=False)
     """
     return Estimate(value, max(0.0, value * (1 - interval)), value * (1 + interval))

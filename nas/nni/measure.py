@@ -62,8 +62,8 @@ def evaluated_in(numbers: Mapping[str, Any]) -> Evaluated:
     >>> numbers |= {"loss_auc": 0.6, "accuracy_gap": 0.0, "trainings": 1, "guarantee_epsilon": 8.0}
     >>> numbers |= {"balanced_error": 0.2, "rarest_class_error": 0.3}
     >>> found = evaluated_in({**numbers, "weights_sha256": "ab", "seconds_training": 2.0})
-    >>> found.measures["error"], found.measures["epsilon"], found.seconds["training"]
-    (Estimate(value=0.2, low=0.1, high=0.4), Estimate(value=8.0, low=8.0, high=8.0), 2.0)
+    >>> found.measures["error"].high, found.measures["epsilon"].high, found.seconds["training"]
+    (0.4, 8.0, 2.0)
     """
     measures = {name: from_flat(numbers, name) for name in MEASURED}
     stated = {name.removeprefix(GUARANTEE): value for name, value in numbers.items() if name.startswith(GUARANTEE)}
