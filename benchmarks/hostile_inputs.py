@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import csv
 import importlib
 import io
 import json
@@ -50,6 +51,7 @@ from unittest import mock
 
 import numpy as np
 import optuna
+import pandas as pd
 import torch
 from numpy.lib import format as npy
 from PIL import Image
@@ -75,6 +77,7 @@ RUN = "small"
 TRIALS = 6
 TRAP = "hostile_trap"
 IMAGES = 80
+RECORDS = 60
 IMAGE_FORMATS = ("png", "jpeg", "bmp", "gif", "tiff", "webp")
 DEVICE_FILES = ("stm32l4r5", "pixel3", "eyeriss_like", "bit_serial_fpga", "coral_edgetpu")
 LINK = {
@@ -368,8 +371,46 @@ def arrays(random: Random, folder: Path) -> list[object]:
     return ["search", "--dataset", random.choice(["npz", "npz", "location30"]), "--data-path", path, *given]
 
 
-STRANGE_NAMES = (
-    ".hidden.png", "Thumbs.db", "a/x", "a/b/c/x.png", "x.png", "train/x.png", "train/a/x.png", "c/\x1b[31m.png",
+def records(random: Random, folder: Path) -> list[object]:
+    """A table of records to search with, as text or as Parquet: strange cells, columns, separators and bytes."""
+    generator = np.random.default_rng(random.randrange(2**32))
+    columns: dict[str, list[Any]] = {
+        "number": [f"{value:.3f}" for value in generator.normal(size=RECORDS)],
+        "count": [str(value) for value in generator.integers(0, 9, RECORDS)],
+        "kind": random.choices(["red", "blue", ""], k=RECORDS),
+        "day": [f"2024-{1 + row % 12:02}-{1 + row % 28:02}" for row in range(RECORDS)],
+        "label": [str(row % 2) for row in range(RECORDS)],
+    }
+    for _ in range(random.choice([0, 1, 2, 5])):
+        column = columns[random.choice(list(columns))]
+        many = random.choice([1, 1, 3, RECORDS])
+        for row in random.sample(range(RECORDS), many):
+            column[row] = _text(weird(random)) if random.random() < 0.5 else random.choice(STRANGE_CELLS)
+    if random.random() < 0.2:
+        name = random.choice(list(columns))
+        columns[random.choice(["", "x" * 300, "\x1b[31m", "a,b", '"', "../up", "__class__"])] = columns.pop(name)
+    chosen = random.sample(list(columns), random.choice([2, len(columns), len(columns), len(columns)]))
+    given: list[object] = ["--members", "20", "--references", "2", "--name", "hostile", "--space", "mlp"]
+    given += random.choice([[], [], ["--drop-column", "day"], ["--group-column", "kind"], ["--transform", "quantile"]])
+    if random.random() < 0.2:
+        path = folder / "records.parquet"
+        frame = pd.DataFrame({name: columns[name] for name in chosen})
+        frame.map(lambda cell: cell.encode("utf-8", "replace").decode()).to_parquet(path)
+        if random.random() < 0.5:
+            path.write_bytes(mutated_bytes(random, path.read_bytes()))
+        return ["search", "--dataset", "parquet", "--data-path", path, *given]
+    text = io.StringIO(newline="")
+    quoting = random.choice([csv.QUOTE_MINIMAL, csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+    writer = csv.writer(text, delimiter=random.choice([",", ",", ",", ";", "\t", "|"]), quoting=quoting)
+    writer.writerows([chosen, *zip(*(columns[name] for name in chosen), strict=True)])
+    path = written(random, folder / "records.csv", text.getvalue(), share=0.1)
+    return ["search", "--dataset", "csv", "--data-path", path, *given]
+
+
+STRANGE_CELLS = (
+    "", " ", "nan", "NA", "-9999", "1e999", "-1e308", "1,5", "1.234.567,8", "0x10", "9" * 400, "1_000", "\u0661\u0662",
+    "True", "yes", "2024-02-30", "0001-01-01", "99999-01-01", "12:00", "x" * 70_000, "\x1b[31m", "[/b]", '"', "=1+1",
+    "\ufeff", "\u2028", "a\nb", "1e-320",
 )  # fmt: skip
 
 
@@ -598,6 +639,7 @@ KINDS: Mapping[str, Callable[[Random, Path], list[object]]] = {
     "tables": tables,
     "arrays": arrays,
     "images": images,
+    "records": records,
     "devices": devices,
     "architectures": architectures,
     "picks": picks,
