@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-KINDS = ("settings", "tables", "arrays", "images", "devices", "architectures", "picks", "studies")
-EXAMPLES = 2000
+KINDS = ("settings", "tables", "arrays", "images", "records", "devices", "architectures", "picks", "studies")
+EXAMPLES = 2250
 MOST_MIB = 1024
 
 
