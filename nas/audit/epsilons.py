@@ -24,8 +24,8 @@ ANY, GAUSSIAN = "none about the training", "the training's trade-off function is
 """What is assumed of the training, in words."""
 LOWER = "A bound on epsilon is a lower one: 0 means that nothing was shown, not that the training is private."
 OTHERWISE = (
-    "A bound that assumes a Gaussian trade-off function holds for noise like that of a Gaussian mechanism. For other "
-    "trainings it can lie far above their epsilon: quote the bound that assumes nothing about the training."
+    "A bound that assumes a Gaussian trade-off function holds for noise like that of a Gaussian mechanism. For a "
+    "training of another kind it can lie far above epsilon: quote the bound that assumes nothing about the training."
 )
 OF_RECORDS = (
     LOWER,
