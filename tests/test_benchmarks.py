@@ -60,6 +60,22 @@ def test_a_ceiling_keeps_useless_networks_off_the_front(run, monkeypatch):
     assert rows["with"]["on_front"] <= rows["without"]["on_front"]
 
 
+def test_bounds_on_epsilon_hold_where_their_assumption_does_and_point_estimates_do_not(run):
+    found = {(row["mechanism"], row["bound"]): row for row in run("epsilon", short=True)["rows"]}
+    ours = ("any training", "Gaussian, thresholds", "Gaussian, AUC")
+    for mu in ("Gaussian 1", "Gaussian 2"):
+        reached = [found[mu, bound]["share_reached"] for bound in ours]
+        assert 0.4 < reached[0] < 0.6 < 0.8 < reached[1] < 1
+        assert 0.85 < reached[2] < 1
+    # Twenty runs: three or fewer failures have a probability of 98 % where one in twenty is allowed.
+    valid = [row["above_truth"] for (name, bound), row in found.items() if bound in {"any training", "one run"}]
+    valid += [found[mu, bound]["above_truth"] for mu in ("Gaussian 1", "Gaussian 2", "nothing") for bound in ours]
+    assert max(valid) <= 0.15
+    assert found["Laplace 1", "Gaussian, thresholds"]["above_truth"] == 1
+    assert found["Laplace 1", "raw counts"]["above_truth"] > 0.5
+    assert found["Gaussian 1", "mu, AUC as it is"]["above_truth"] > 0.2
+
+
 @pytest.mark.filterwarnings("ignore")  # thop's, about a distutils class
 def test_screening_times_every_network_beside_both_peers(run):
     found = run("screening", "--repetitions", "3", "--points", "2")

@@ -239,6 +239,7 @@ def test_every_field_of_an_audit_is_documented(started: Started, fields) -> None
     assert bare(told) - fields("nas audit RUN --pick N, nas audit FILE") == set()
     for title, name in (("Finding", "findings"), ("Record", "records")):
         assert {field for row in told[name] for field in bare(row)} - fields(title) == set()
+    assert {field for row in told["findings"] for one in row["epsilon_bounds"] for field in one} == fields("Bound")
 
 
 # Names

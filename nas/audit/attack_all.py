@@ -36,12 +36,12 @@ from estimators.leakage.statistics.auc_and_rates import auc_interval
 from estimators.leakage.statistics.auc_and_rates import by_membership
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr_interval
-from estimators.leakage.statistics.epsilon import over_thresholds
 from estimators.leakage.statistics.record_risk import shapr
 from estimators.leakage.statistics.record_risk import spearman_rho
 from estimators.leakage.statistics.thresholds import advantage
 from estimators.leakage.statistics.thresholds import balanced_accuracy
 from nas.audit import cautions
+from nas.audit import epsilons
 from nas.audit.findings import ATTACKS
 from nas.audit.findings import Audit
 from nas.audit.findings import ClassRisk
@@ -108,7 +108,7 @@ def audit(
     findings = []
     for name in names:
         look(name)
-        findings.append(_finding(name, evidence, is_member, of_gap, seed))
+        findings.append(_finding(name, evidence, is_member, of_gap, seed=seed, attacks=len(names)))
     findings.sort(key=lambda found: -found.auc.value)
     scores = {AS_TRAINED: {found.attack: found.scores for found in findings}}
     scores |= _on_each(versions or {}, _on_versions(names, attacks), look)
@@ -193,7 +193,7 @@ def _load(name: str) -> Attack:
     return attack
 
 
-def _finding(name: str, evidence: Evidence, is_member: Mask, of_gap: Scores, seed: int) -> Finding:
+def _finding(name: str, evidence: Evidence, is_member: Mask, of_gap: Scores, *, seed: int, attacks: int) -> Finding:
     since = time.perf_counter()
     scores = _load(name)(evidence)
     seconds = time.perf_counter() - since
@@ -206,7 +206,7 @@ def _finding(name: str, evidence: Evidence, is_member: Mask, of_gap: Scores, see
         tpr={fpr: tpr_at_fpr_interval(scores, is_member, fpr, seed=seed) if enough[fpr] else None for fpr in FPRS},
         balanced_accuracy=balanced_accuracy(scores, is_member, seed=seed),
         advantage=advantage(scores, is_member, seed=seed),
-        epsilon=over_thresholds(scores, is_member, delta=1 / int(is_member.sum())),
+        epsilons=epsilons.of_scores(scores, is_member, attacks),
         scores=scores,
         seconds=seconds,
     )

@@ -16,6 +16,7 @@ from estimators.leakage.statistics.auc_and_rates import Difference
 from estimators.leakage.statistics.auc_and_rates import auc_interval
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.epsilon import EpsilonBound
+from nas.audit.epsilons import Epsilons
 
 Scores: TypeAlias = NDArray[np.float64]
 ATTACKS = "estimators.leakage.attacks"
@@ -61,7 +62,7 @@ class Finding:
         tpr: Share of members found, by FPR, with a bootstrap interval; None if there are too few non-members.
         balanced_accuracy: Mean of TPR and TNR, at a threshold chosen on the other half of the records.
         advantage: TPR minus FPR at that threshold.
-        epsilon: Lower bound on the training's epsilon at delta 1 / members, corrected for the choice of threshold.
+        epsilons: Lower bounds on the training's epsilon at delta 1 / members, each with its assumption.
         scores: `(records,)`.
         seconds: Run time of the attack.
     """
@@ -73,9 +74,14 @@ class Finding:
     tpr: Mapping[float, Estimate | None]
     balanced_accuracy: Estimate
     advantage: Estimate
-    epsilon: EpsilonBound
+    epsilons: Epsilons
     scores: Scores
     seconds: float
+
+    @property
+    def epsilon(self) -> EpsilonBound:
+        """The bound that assumes nothing about the training: the one to quote."""
+        return self.epsilons.any_training
 
 
 @dataclass(frozen=True)

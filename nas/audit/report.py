@@ -21,6 +21,7 @@ from estimators.estimate import flat
 from estimators.leakage.statistics.auc_and_rates import Difference
 from estimators.leakage.statistics.auc_and_rates import by_membership
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
+from nas.audit import epsilons
 from nas.audit import figures
 from nas.audit import sentences as words
 from nas.audit.attack_all import LEAST_OF_A_CLASS
@@ -98,6 +99,7 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         **(dict.fromkeys(leakage) if audit.is_alarming else leakage),
         "reversed": [found.attack for found in audit.reversed],
         "findings": [_finding(found, audit) for found in audit.findings],
+        "epsilon_caveats": list(epsilons.OF_RECORDS),
         "classes": [
             {
                 "label": risk.label,
@@ -147,6 +149,8 @@ def show(audit: Audit, about: Mapping[str, str], console: Console) -> None:
     for warning in audit.warnings:
         _say(console, f"warning: {warning}")
     _print(console, "attacks", attacks(audit), f"epsilon: a lower bound; {words.of_epsilon(audit)}")
+    _print(console, "epsilon at least, by what is assumed of the training", bounds(audit, WORST))
+    _list(console, f"about epsilon, at {words.of_epsilon(audit)}", epsilons.OF_RECORDS)
     _print(console, f"the {WORST} classes with the highest AUC of {audit.strongest.attack}", classes(audit, WORST))
     _print(console, f"the {WORST} classes with the highest error on records not trained on", errors(audit, WORST))
     _print(
@@ -191,6 +195,8 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
         skipped=words.skipped(audit),
         not_tested=words.not_tested(audit),
         epsilon=words.of_epsilon(audit),
+        bounds=bounds(audit),
+        of_bounds=epsilons.OF_RECORDS,
         least_of_a_class=LEAST_OF_A_CLASS,
         roc=_roc(audit),
         histogram=_histogram(audit),
@@ -217,6 +223,11 @@ def attacks(audit: Audit) -> Sheet:
         for found in audit.findings
     )
     return Sheet((*columns, "seconds"), rows)
+
+
+def bounds(audit: Audit, most: int | None = None) -> Sheet:
+    """Lay out the bounds on epsilon by assumption, the strongest attack first."""
+    return Sheet(epsilons.COLUMNS, tuple(epsilons.cells([(one.attack, one.epsilons) for one in audit.findings[:most]])))
 
 
 def classes(audit: Audit, most: int | None = None) -> Sheet:
@@ -336,6 +347,7 @@ def _finding(found: Finding, audit: Audit) -> Row:
         "epsilon_bound": found.epsilon.epsilon,
         "epsilon_delta": found.epsilon.delta,
         "epsilon_confidence": found.epsilon.confidence,
+        "epsilon_bounds": epsilons.as_json(found.epsilons),
         "seconds": found.seconds,
         "roc": figures.roc_points(found.scores, audit.is_member).round(9).tolist(),
     }

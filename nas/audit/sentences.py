@@ -77,7 +77,7 @@ def not_tested(audit: Audit) -> list[str]:
 def of_epsilon(audit: Audit) -> str:
     """Return the delta and the confidence of the bounds on epsilon."""
     bound = audit.strongest.epsilon
-    return f"delta {bound.delta:.3g}, {100 * bound.confidence:g} % one-sided"
+    return f"delta {bound.delta:.3g}, {100 * bound.confidence:g} % one-sided for all attacks together"
 
 
 def of_shapr(audit: Audit) -> str:

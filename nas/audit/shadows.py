@@ -198,6 +198,26 @@ def load(spec: ShadowSpec, count: int) -> list[Network]:
     return networks
 
 
+def trained_on(
+    spec: ShadowSpec, features: NDArray[np.float32], labels: NDArray[np.int64], seed: int
+) -> torch.nn.Module:
+    """Train a network of the candidate's kind, its defence included, on any records.
+
+    Args:
+        spec: Of the candidate.
+        features: `(records, ...)`.
+        labels: `(records,)`.
+        seed: Of the training.
+
+    Raises:
+        nas.training.loop.Diverged: If the loss is not finite.
+    """
+    candidate = spec.candidate
+    setup = set_up(candidate, features, labels, seed, spec.reserve)
+    defence = load_defence(candidate.defence)
+    return train(defence.set_up(setup, partial(_teach, spec.teacher), candidate.defence_parameters))
+
+
 def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
     """Return the answers of shadow models about the audited records, as a bank.
 
@@ -225,12 +245,10 @@ def _here(specs: Sequence[ShadowSpec], items: Sequence[tuple[int, int]]) -> Iter
 
 
 def _trained(spec: ShadowSpec, shadow: int) -> torch.nn.Module:
-    pool, candidate = spec.pool, spec.candidate
+    pool = spec.pool
     rows = pool.rows(shadow, spec.seed)
-    seed = seed_from(spec.seed, pool.fingerprint, candidate.key, shadow)
-    setup = set_up(candidate, pool.features[rows], pool.labels[rows], seed, spec.reserve)
-    defence = load_defence(candidate.defence)
-    return train(defence.set_up(setup, partial(_teach, spec.teacher), candidate.defence_parameters))
+    seed = seed_from(spec.seed, pool.fingerprint, spec.candidate.key, shadow)
+    return trained_on(spec, pool.features[rows], pool.labels[rows], seed)
 
 
 def _teach(teacher: Candidate | None, setup: TrainSetup, **asked: Tensor | None) -> Tensor:

@@ -49,6 +49,13 @@ def audit(
         ),
     ] = None,
     attack: Annotated[list[str] | None, typer.Option(help="Run only this attack; may be repeated.")] = None,
+    canaries: Annotated[
+        int | None,
+        typer.Option(
+            help="Instead of attacks: train once more, with about half of so many mislabelled test records, and bound "
+            "epsilon."
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="For an .onnx file: the .npz with the audited records.")] = None,
     shadow: Annotated[
         list[Path] | None, typer.Option(help="For an .onnx file: a shadow model, as .onnx; may be repeated.")
@@ -64,7 +71,7 @@ def audit(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Attack a network with all attacks that can run and write a report, or check a search's proxy."""
+    """Attack a network with all attacks that can run and write a report, check a search's proxy, or try canaries."""
     import torch
 
     from nas.audit.attack_all import EFFORTS
@@ -78,6 +85,10 @@ def audit(
     wanted = _Wanted(effort, tuple(bits or ()), attack, workers, output, as_json)
     if Path(what).suffix in (".onnx", ".npz"):
         _refuse({"--pick": pick is not None, "--bits": bits}, f"for a candidate of a run; {what} is a file")
+        trained = (
+            f"for a candidate of a run: canaries have to be trained on, and {what} is of a network that is trained"
+        )
+        _refuse({"--canaries": canaries is not None}, trained)
         _audit_files(Path(what), data, shadow or [], wanted)
         return
     _refuse({"--data": data, "--shadow": shadow}, f"for an .onnx file; {what} is a run")
@@ -86,7 +97,11 @@ def audit(
     run = open_run(what, runs, storage)
     if pick is None:
         _refuse({"--bits": bits, "--attack": attack}, "with --pick: the proxy check always runs the same attacks")
+        _refuse({"--canaries": canaries is not None}, "with --pick: which candidate's training is it to audit?")
         _audit_proxy(run, wanted)
+    elif canaries is not None:
+        _refuse({"--bits": bits, "--attack": attack}, "without --canaries, which runs no attacks")
+        _audit_canaries(run, pick, canaries, wanted)
     else:
         _audit_candidate(run, pick, wanted)
 
@@ -136,6 +151,28 @@ def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
     note(run.folder, number, wanted.effort)
     described = about(subject, run.plan, found, before)
     _report(found, described, wanted.output or _own(run.folder) / str(number), as_json=wanted.as_json)
+
+
+def _audit_canaries(run: Run, number: int, count: int, wanted: _Wanted) -> None:
+    from nas.audit import canaries
+    from nas.audit.candidate import subject_of
+    from nas.base import files
+
+    canaries.check_count(count, run.plan.data.test)
+    subject = subject_of(run, number)
+    with console(stderr=True).status(f"training once, with {count} canaries"):
+        found = canaries.audit(subject, run.plan.data.members, count)
+    written = canaries.as_json(found, canaries.about(subject, run.plan))
+    path = (wanted.output or _own(run.folder) / str(number)) / f"canaries-{count}.json"
+    files.write_json(path, written, files.OWNER)
+    if wanted.as_json:
+        typer.echo(json.dumps(written))
+        return
+    say(canaries.headline(found))
+    show_table(canaries.table(found))
+    for line in canaries.summary(found):
+        say(line)
+    say(f"written to {path}")
 
 
 def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted: _Wanted) -> None:

@@ -28,6 +28,12 @@ from estimators.leakage.statistics.auc_and_rates import Scores
 from estimators.leakage.statistics.auc_and_rates import by_membership
 from estimators.leakage.statistics.auc_and_rates import check_confidence
 from estimators.leakage.statistics.thresholds import calibration_half
+from estimators.leakage.statistics.trade_off import ruled_out
+
+LARGEST_EPSILON = 500.0
+"""No counts show more, and its exponential is a number yet."""
+GUESSED_SHARES = (0.1, 0.3, 0.7, 1.0)
+"""Shares of the canaries on which `one_run_by_shares` guesses; chosen on simulated Gaussian scores, not on networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +83,18 @@ def at_threshold(
 def over_thresholds(
     scores: Scores, is_member: Mask, *, delta: float, confidence: float = 0.95, thresholds: int = 20
 ) -> EpsilonBound:
-    """Bound epsilon by the best of many thresholds, with Bonferroni's correction for having tried them all.
+    """Bound epsilon by the best of many thresholds, which are tested together and exactly.
 
-    The thresholds are ranks, spaced geometrically, in each direction: the non-member with the 1st, 2nd, 3rd, 5th ...
-    highest score, for TPR against FPR, and the member with the 1st, 2nd ... lowest, for TNR against FNR. A rank does
-    not depend on the scores, and Clopper and Pearson's upper bound is exact at one: the share of a population beyond
-    the (k + 1)-th highest of n draws is Beta(k + 1, n - k). Ties only make that share smaller.
+    Both directions of the definition bound the true positive rate by a function of the false one (Wasserman and Zhou,
+    2010; Kairouz et al., 2015); `estimators.leakage.statistics.trade_off.ruled_out` says what the counts at all
+    thresholds rule out.
 
     Args:
         scores: `(records,)`; higher means member. Independent of each other.
         is_member: `(records,)`.
         delta: Of the definition; 0 is pure differential privacy.
         confidence: Share of samples in which the bound holds.
-        thresholds: At most how many to try in each direction; fixed before the scores were seen.
+        thresholds: At most how many; fixed before the scores were seen.
 
     Raises:
         ValueError: As `at_threshold`, or if there is no threshold to try.
@@ -100,14 +105,15 @@ def over_thresholds(
     4.1
     """
     members, others = _checked(scores, is_member, delta, confidence)
-    directions = [(members, others), (-others, -members)]
-    ranks = [_ranks(len(negatives), thresholds) for _, negatives in directions]
-    error = (1 - confidence) / sum(len(tried) for tried in ranks)
-    best = max(
-        _at_ranks(positives, negatives, tried, delta, error).max()
-        for (positives, negatives), tried in zip(directions, ranks, strict=True)
+    found = ruled_out(
+        members,
+        others,
+        lambda rates, epsilon: _highest(rates, epsilon, delta),
+        most=LARGEST_EPSILON,
+        confidence=confidence,
+        thresholds=thresholds,
     )
-    return EpsilonBound(float(best), delta, confidence)
+    return EpsilonBound(found, delta, confidence)
 
 
 def by_splitting(
@@ -115,7 +121,7 @@ def by_splitting(
 ) -> EpsilonBound:
     """Bound epsilon at the threshold that looks best on one half of the records, measured on the other half.
 
-    Unlike `over_thresholds` it needs no correction but half of the records: better if there are many records.
+    Unlike `over_thresholds` it needs no correction but half of the records.
 
     Args:
         scores: `(records,)`; higher means member. Independent of each other.
@@ -166,13 +172,56 @@ def one_run(scores: Scores, is_member: Mask, *, guesses: int, delta: float, conf
     3.47
     """
     _checked(scores, is_member, delta, confidence)
+    correct = right_guesses(scores, is_member, guesses)
+    return one_run_bound(len(scores), guesses, correct, delta=delta, confidence=confidence)
+
+
+def one_run_by_shares(scores: Scores, is_member: Mask, *, delta: float, confidence: float = 0.95) -> EpsilonBound:
+    """Bound epsilon from canaries of a single training run, by the best of several numbers of guesses.
+
+    Few confident guesses show a small epsilon, many a large one, and which it is cannot be known beforehand. The
+    numbers of `guess_counts` are tried, each at its part of the error (Bonferroni). The best of many without this
+    correction, as some programs report it, is no bound.
+
+    Args:
+        scores: `(canaries,)`, all of them; higher means member. They may depend on each other.
+        is_member: `(canaries,)`; what the coins said.
+        delta: Of the definition. It is paid once per canary: keep it well below 1 / canaries.
+        confidence: Share of trainings in which the bound holds.
+
+    Raises:
+        ValueError: As `one_run`.
+    """
+    counts = guess_counts(len(scores))
+    error = (1 - confidence) / len(counts)
+    found = [one_run(scores, is_member, guesses=n, delta=delta, confidence=1 - error) for n in counts]
+    return EpsilonBound(max(bound.epsilon for bound in found), delta, confidence)
+
+
+def guess_counts(canaries: int) -> list[int]:
+    """Return on how many canaries to guess: `GUESSED_SHARES` of them, each number once."""
+    return sorted({max(round(share * canaries), 1) for share in GUESSED_SHARES})
+
+
+def right_guesses(scores: Scores, is_member: Mask, guesses: int) -> int:
+    """Count right guesses: the highest scores are guessed to be in, the lowest to be out, half of the guesses each.
+
+    Ties go against the auditor.
+
+    Args:
+        scores: `(canaries,)`; higher means member.
+        is_member: `(canaries,)`.
+        guesses: How many.
+
+    Raises:
+        ValueError: If guesses are not from 1 to canaries.
+    """
     if not 1 <= guesses <= len(scores):
         raise ValueError(f"expected guesses from 1 to the {len(scores)} canaries; got {guesses}")
     guessed_in = (guesses + 1) // 2
     highest = np.lexsort((is_member, -scores))[:guessed_in]
     lowest = np.lexsort((~is_member, scores))[: guesses - guessed_in]
-    correct = int(is_member[highest].sum()) + int((~is_member[lowest]).sum())
-    return one_run_bound(len(scores), guesses, correct, delta=delta, confidence=confidence)
+    return int(is_member[highest].sum()) + int((~is_member[lowest]).sum())
 
 
 def one_run_bound(canaries: int, guesses: int, correct: int, *, delta: float, confidence: float = 0.95) -> EpsilonBound:
@@ -249,6 +298,12 @@ def _checked(scores: Scores, is_member: Mask, delta: float, confidence: float) -
 def _check_delta(delta: float) -> None:
     if not 0 <= delta < 1:
         raise ValueError(f"expected delta from 0 to below 1; got {delta}")
+
+
+def _highest(rates: Scores, epsilon: float, delta: float) -> Scores:
+    """Return the highest true positive rates that (epsilon, delta) allows, of false positive rates."""
+    allowed = np.minimum(math.exp(epsilon) * rates + delta, 1 - math.exp(-epsilon) * (1 - delta - rates))
+    return np.asarray(np.clip(allowed, 0.0, 1.0))
 
 
 def _measured(positives: Scores, negatives: Scores, threshold: float, delta: float, error: float) -> float:

@@ -214,13 +214,14 @@ def test_a_network_that_learned_by_heart_is_found_out():
 
 def test_a_membership_drawn_by_chance_is_not_found():
     evidence, is_member = overfit_network()
-    held = 0
+    held = silent = 0
     for seed in range(8):
         by_chance = np.random.default_rng(seed).permutation(is_member)
         found = audit(evidence, by_chance, seed=seed, effort="quick", attacks=QUICK)
         held += found.leakage.low <= 0.5 <= found.leakage.high
-        assert all(one.epsilon.epsilon == 0 for one in found.findings)
-    assert held >= 7  # of intervals that hold 95 % of the time at least
+        silent += all(one.epsilon.epsilon == 0 for one in found.findings)
+    # Of intervals, and of bounds for all attacks together, that hold 95 % of the time at least.
+    assert min(held, silent) >= 7
 
 
 def test_a_network_that_was_trained_on_other_records_is_not_found():

@@ -18,6 +18,9 @@ from estimators.estimate import Estimate
 from estimators.leakage.statistics.auc_and_rates import auc
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
+from estimators.leakage.statistics.epsilon import over_thresholds
+from estimators.leakage.statistics.gaussian_epsilon import gaussian_epsilon
+from nas.audit import epsilons
 from nas.audit import figures
 from nas.audit import report as audit_report
 from nas.audit import sentences
@@ -174,6 +177,43 @@ def test_json_holds_what_was_found(audit):
     assert report["other_trainings"] == audit.trainings.tolist()
     assert report["about"] == ABOUT
     assert list(report["about"]) == list(ABOUT)
+
+
+def test_every_bound_on_epsilon_stands_with_its_assumption_and_its_caveats_in_all_three(audit, page):
+    report = audit_report.as_json(audit, ABOUT)
+    texts = words_of(shown(audit)), words_of("".join(page.text))
+    for caveat in report["epsilon_caveats"]:
+        assert all(caveat in text for text in texts)
+    head = next(place for place, row in enumerate(page.rows) if row[1:2] == ["nothing"])
+    assert [words_of(cell) for cell in page.rows[head][2:]] == [
+        "Gaussian trade-off, from all thresholds",
+        "Gaussian trade-off, from the AUC",
+    ]
+    rows = {row[0]: row for row in page.rows[head + 1 : head + 1 + len(audit.findings)]}
+    for found in report["findings"]:
+        any_training, thresholds, from_auc = found["epsilon_bounds"]
+        assumed = [one["assumes"] for one in found["epsilon_bounds"]]
+        assert assumed == [epsilons.ANY, epsilons.GAUSSIAN, epsilons.GAUSSIAN]
+        assert [one["from"] for one in found["epsilon_bounds"]] == ["all thresholds", "all thresholds", "AUC"]
+        assert (any_training["epsilon"], any_training["delta"], any_training["mu"]) == (
+            found["epsilon_bound"],
+            1 / audit.members,
+            None,
+        )
+        for bound in (thresholds, from_auc):
+            assert bound["epsilon"] == gaussian_epsilon(bound["mu"], bound["delta"])
+        cells = [f"{one['epsilon']:.2f}" for one in found["epsilon_bounds"]]
+        assert [cell.strip() for cell in rows[found["attack"]][1:]] == cells
+        if found in report["findings"][: audit_report.WORST]:
+            assert f"{found['attack']} {' '.join(cells)}" in texts[0]
+
+
+def test_bounds_on_epsilon_hold_for_all_attacks_together(audit):
+    for found in audit.findings:
+        error = 0.05 / len(audit.findings)
+        alone = over_thresholds(found.scores, audit.is_member, delta=1 / audit.members, confidence=1 - error)
+        assert found.epsilon.epsilon == alone.epsilon
+        assert found.epsilon.confidence == 0.95
 
 
 def test_the_table_says_what_the_json_says(audit, page):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -34,6 +35,7 @@ from tests.conftest import command_line
 from tests.conftest import work_here
 
 ONE = ("--workers", 1)
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 
 
 @pytest.fixture
@@ -217,7 +219,48 @@ def test_members_are_those_of_the_candidate_and_others_test_records(own_run):
     assert subject.proxy.value == study.trials[1].user_attrs["leakage"]
 
 
+def test_canaries_cost_one_training_and_bound_epsilon(nas, own_run, trained):
+    result = nas("audit", "small", "--pick", 1, "--canaries", 40, "--json", "--runs", own_run.runs)
+    assert result.code == 0, result.err
+    written = json.loads(result.out)
+    path = own_run.folder / "audits" / "1" / "canaries-40.json"
+    assert written == json.loads(path.read_text())
+    assert path.stat().st_mode & 0o077 == 0
+    assert (written["canaries"], trained) == (40, [120 + written["included"]])
+    assert not (own_run.folder / AUDITS).exists()  # no error on test records was looked at
+    told = nas("audit", "small", "--pick", 1, "--canaries", 40, "--runs", own_run.runs)
+    bounds = written["epsilon_bounds"]
+    assert told.out.startswith(
+        f"epsilon at least {bounds[0]['epsilon']:.2f} at delta 1e-05, with 95 % confidence, from one"
+    )
+    text = " ".join(told.out.split())
+    for line in (*written["epsilon_caveats"], f"Gaussian {bounds[1]['epsilon']:.2f} {bounds[1]['mu']:.2f}"):
+        assert line in text
+    assert told.out.splitlines()[-1] == f"written to {path}"
+    documented = (REFERENCE / "json.md").read_text(encoding="utf-8")
+    section = documented.partition("## nas audit RUN --pick N --canaries N")[2].partition("\n## ")[0]
+    assert set(written) == set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE))
+
+
 # What is refused before any training, with nothing written.
+
+
+def test_canaries_that_cannot_be_are_refused(refused, own_run, no_shadow, described):
+    def told(*options, what="small"):
+        return refused("audit", what, *options)
+
+    available = len(open_run("small", own_run.runs).data.test)
+    assert told("--pick", 1, "--canaries", 9) == (
+        f"expected --canaries from 10 to {available}, one for each test record of the run; got 9"
+    )
+    assert told("--canaries", 40) == "expected --canaries only with --pick: which candidate's training is it to audit?"
+    assert told("--pick", 1, "--canaries", 40, "--bits", 8) == (
+        "expected --bits only without --canaries, which runs no attacks"
+    )
+    assert told("--canaries", 40, what=described) == (
+        f"expected --canaries only for a candidate of a run: canaries have to be trained on, and {described} is of a "
+        "network that is trained"
+    )
 
 
 def add_rejected(run):

@@ -3,40 +3,25 @@ import pytest
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
-from scipy.optimize import brentq
+from scipy.integrate import quad
 from scipy.stats import beta
 from scipy.stats import binom
-from scipy.stats import norm
 
 from estimators.leakage.statistics.epsilon import at_threshold
 from estimators.leakage.statistics.epsilon import by_splitting
+from estimators.leakage.statistics.epsilon import guess_counts
 from estimators.leakage.statistics.epsilon import one_run
 from estimators.leakage.statistics.epsilon import one_run_bound
+from estimators.leakage.statistics.epsilon import one_run_by_shares
 from estimators.leakage.statistics.epsilon import one_run_p_value
 from estimators.leakage.statistics.epsilon import over_thresholds
 from estimators.leakage.statistics.thresholds import calibration_half
+from tests.mechanisms import counted
+from tests.mechanisms import gaussian
+from tests.mechanisms import gaussian_epsilon
 
 few = settings(max_examples=50, deadline=None, derandomize=True)
 SEARCHES = [over_thresholds, lambda scores, is_member, delta: by_splitting(scores, is_member, delta=delta, seed=0)]
-
-
-def gaussian_epsilon(shift, delta):
-    """Epsilon of a Gaussian mechanism of sensitivity `shift` and deviation 1: Balle and Wang (2018), theorem 8."""
-    return brentq(
-        lambda e: norm.cdf(shift / 2 - e / shift) - np.exp(e) * norm.cdf(-shift / 2 - e / shift) - delta, 0, 50
-    )
-
-
-def gaussian(rng, shift, records):
-    is_member = np.arange(2 * records) < records
-    return rng.normal(size=2 * records) + shift * is_member, is_member
-
-
-def counted(hits, members, false, others):
-    """Scores 1 and 0 with these counts above 0.5."""
-    is_member = np.arange(members + others) < members
-    scores = np.concatenate([np.arange(members) < hits, np.arange(others) < false])
-    return scores.astype(float), is_member
 
 
 def test_all_of_500_right_is_4_54_as_tensorflow_privacy_has_it():
@@ -94,17 +79,28 @@ def test_search_is_corrected_and_an_uncorrected_one_would_be_caught():
     assert np.mean(np.array(corrected) > 0) <= 0.4 < np.mean(np.array(uncorrected) > 0)
 
 
-def test_search_pays_for_each_threshold_and_direction():
+def chance_of(hits, members, rank, others, epsilon, delta):
+    """How likely so many members lie above that rank of the non-members, at most, under (epsilon, delta)."""
+
+    def at(rate):
+        allowed = min(np.exp(epsilon) * rate + delta, 1 - np.exp(-epsilon) * (1 - delta - rate), 1)
+        return binom.sf(hits - 1, members, allowed) * beta.pdf(rate, rank + 1, others - rank)
+
+    return quad(at, 0, 1, limit=500, points=[(rank + 1) / others])[0]
+
+
+def test_search_pays_for_each_threshold_and_sums_what_both_rates_can_be():
     # Half of the members lie above all non-members; of the non-members a quarter lies below all members.
     is_member = np.arange(700) < 400
     scores = np.concatenate([np.linspace(1, 5, 400), np.linspace(0, 3, 300)])
     ranked = np.sort(scores[~is_member])[::-1]
-    # One threshold each way: half of the error. Three each way, geometric ranks up to half of 300: a sixth.
-    for thresholds, ranks in ((1, [0]), (3, [0, 11, 149])):
-        confidence = 1 - 0.1 / (2 * thresholds)
-        alone = [at_threshold(scores, is_member, ranked[rank], delta=1e-3, confidence=confidence) for rank in ranks]
-        found = over_thresholds(scores, is_member, delta=1e-3, confidence=0.9, thresholds=thresholds)
-        assert found.epsilon == pytest.approx(max(bound.epsilon for bound in alone))
+    # One threshold, the highest rank; three: the highest, the middle one, the lowest.
+    for thresholds, ranks in ((1, [0]), (3, [0, 150, 299])):
+        found = over_thresholds(scores, is_member, delta=1e-3, confidence=0.9, thresholds=thresholds).epsilon
+        hits = [int((scores[is_member] > ranked[rank]).sum()) for rank in ranks]
+        chances = [chance_of(h, 400, rank, 300, found, 1e-3) for h, rank in zip(hits, ranks, strict=True)]
+        # Each step is taken at its upper end, so the exact chance is a little less than the rank's share of the error.
+        assert 0.88 * 0.1 / thresholds < min(chances) <= 0.1 / thresholds
 
 
 def test_a_bound_at_a_fixed_threshold_fails_as_often_as_it_may():
@@ -163,12 +159,15 @@ def test_searches_find_a_tail_on_either_side(search, sign):
 
 
 def test_a_tie_is_charged_at_its_rank():
-    # 10 of 100 non-members score 1, the others 0; ranks 0, 6 and 49. Above 0 lie 90 members and 10 non-members, but the
-    # threshold was picked as rank 49, so 49 false positives are charged, in either direction.
+    # 10 of 100 non-members score 1, the others 0; ranks 0, 50 and 99. Above 0 lie 90 members and 10 non-members, but
+    # the threshold was picked as rank 50, so 50 false positives are charged.
     scores, is_member = counted(90, 100, 10, 100)
-    low, high = beta.ppf(0.1 / 12, 90, 11), beta.isf(0.1 / 12, 50, 51)
     found = over_thresholds(scores, is_member, delta=0.0, confidence=0.9, thresholds=3).epsilon
-    assert found == pytest.approx(np.log((1 - high) / (1 - low)))
+    assert 0.88 * 0.1 / 3 < chance_of(90, 100, 50, 100, found, 0.0) <= 0.1 / 3
+    untied = over_thresholds(
+        scores + np.where(is_member, 0, scores), is_member, delta=0.0, confidence=0.9, thresholds=3
+    )
+    assert untied.epsilon == found
 
 
 @pytest.mark.parametrize("search", [*SEARCHES, lambda s, m, delta: one_run(s, m, guesses=60, delta=delta)])
@@ -263,6 +262,31 @@ def test_one_run_bound_holds_for_randomised_response(epsilon):
     bounds = np.array([one_run(scores, m, guesses=100, delta=0.0).epsilon for scores, m in draws])
     assert np.mean(bounds > epsilon) <= 0.05
     assert np.median(bounds) >= 0.6 * epsilon
+
+
+def test_several_numbers_of_guesses_share_the_error():
+    rng = np.random.default_rng(9)
+    is_member = rng.random(400) < 0.5
+    scores = rng.normal(size=400) + 2 * is_member
+    assert guess_counts(400) == [40, 120, 280, 400]
+    alone = [one_run(scores, is_member, guesses=n, delta=1e-5, confidence=0.95).epsilon for n in guess_counts(400)]
+    found = one_run_by_shares(scores, is_member, delta=1e-5, confidence=0.8)
+    assert found.epsilon == max(alone)
+    assert (found.delta, found.confidence) == (1e-5, 0.8)
+    assert guess_counts(1) == [1]
+    assert guess_counts(3) == [1, 2, 3]
+
+
+def test_the_best_of_several_numbers_of_guesses_holds_and_without_correction_would_not():
+    rng = np.random.default_rng(10)
+    is_member = rng.random((300, 200)) < 0.5
+    scores = rng.random((300, 200))
+    draws = list(zip(scores, is_member, strict=True))
+    found = [one_run_by_shares(s, m, delta=0.0, confidence=0.7).epsilon for s, m in draws]
+    naive = [
+        max(one_run(s, m, guesses=n, delta=0.0, confidence=0.7).epsilon for n in guess_counts(200)) for s, m in draws
+    ]
+    assert np.mean(np.array(found) > 0) <= 0.3 < np.mean(np.array(naive) > 0)
 
 
 def test_one_run_counts_by_hand():
