@@ -173,7 +173,7 @@ def size_row(device: str, what: str, distances: Floats, wider: Floats) -> dict[s
         return row
     return row | {
         "farthest": float(distances.max()),
-        "near, in the plain interval": float(np.mean(wider[near] <= 1)) if near.any() else float("nan"),
+        "near, in the plain interval": float(np.mean(wider[near] <= 1)) if near.any() else "",
         "in the plain interval": float(np.mean(wider <= 1)),
         "in the wider interval": float(np.mean(wider <= distances**GROWTH)),
         "growth": growth_of(distances, wider),

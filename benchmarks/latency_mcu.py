@@ -5,6 +5,10 @@
 Reads `../shared/data/stm32` (ST's model zoo: int8 networks on one STM32H747) and `../shared/data/mlperf_tiny` (four
 networks on many boards and engines), prints what the device files hold, beside one cycles-per-MAC constant.
 
+The Cortex-M33 has more: twelve small networks of ST's zoo, int8 and float (`small_networks.py`). They tell what windows
+other than 3x3, norms and float kernels cost, which the other boards of that engine borrow. Each kind of network is
+predicted by a fit without any of its kind, beside what the fit to MLPerf Tiny's networks alone says of it.
+
 Every system is predicted without the network it is judged on, in two ways: the network is left out of this system but
 seen on other cores that run the same engine (`error`, `worst`), or left out of all of them (`unseen`, `interval`).
 """
@@ -585,8 +589,20 @@ def named_cycles(found: Judged, terms: Sequence[tuple[str, str]]) -> dict[str, f
 def system_row(family: Family, system: str) -> dict[str, object]:
     """Fit and judge one system of MLPerf Tiny."""
     found = judge(family, system)
-    row = {"device": SHIPPED.get((family.engine, system), ""), "system": system, "engine": family.engine}
+    device = SHIPPED.get((family.engine, system), "")
+    row = {"device": "" if device == M33 else device, "system": system, "engine": family.engine}
     return row | {"networks": len(family.tasks)} | errors_of(found) | named_cycles(found, TERMS)
+
+
+def m33_row() -> dict[str, object]:
+    """Judge what ships for the Cortex-M33: MLPerf Tiny's networks and small ones, int8 and float, by kind left out."""
+    found = judge_m33()
+    row = {
+        "device": M33,
+        "system": "STM32U575 and U585, kinds left out",
+        "engine": "X-CUBE-AI 8.1 to 10.0, ST Edge AI 3.0",
+    }
+    return row | {"networks": len(found.unseen)} | errors_of(found) | named_cycles(found, SMALL_TERMS)
 
 
 def skipped_channels(family: Family, system: str) -> float:
@@ -599,6 +615,7 @@ def main() -> None:
     """Print and write the fits."""
     rows = candidate_rows()
     rows += [system_row(family, system) for family in FAMILIES for system in family.systems]
+    rows.append(m33_row())
     vww = {f"{f.engine}, {s}": skipped_channels(f, s) for f in FAMILIES if not f.dense for s in f.systems}
     write_results(
         "latency_mcu",

@@ -264,7 +264,7 @@ class Calibration:
     within_10_percent: Annotated[float, Ge(0), Le(1)] | None = None
     fastest_ms: Positive | None = None
     slowest_ms: Positive | None = None
-    windows: tuple[Window, ...] = ()
+    windows: tuple[Window, ...] = field(default_factory=tuple)
     widest_bits: Width | None = None
     memory_networks: Annotated[int, Ge(0)] = 0
 
