@@ -436,6 +436,7 @@ def m33_rows(left_out: str = "") -> Rows:
     )
 
 
+@cache
 def fit_m33(left_out: str = "") -> Floats:
     """Fit int8 cycles on the Cortex-M33: `SMALL_TERMS`, the first four pulled to what MLPerf Tiny's networks give.
 

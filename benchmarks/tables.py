@@ -221,8 +221,8 @@ TABLES: Sequence[Table] = (
         "extrapolation",
         "How far does an interval hold outside the measured range?",
         "A model is fitted to the slower or to the faster networks of a data set and predicts the others. Counted are "
-        "networks that it predicts outside the range of the fit. *Near* are those at most a factor of two outside. The "
-        "wider interval is the shipped one: it grows with the square root of the distance.",
+        "networks that it predicts outside the range of the fit, their interval included. *Near* are those at most a "
+        "factor of two outside. The wider interval is the shipped one: it grows with the square root of the distance.",
         {
             "device": ("device", plain),
             "fit": ("fit", plain),

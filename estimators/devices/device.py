@@ -94,7 +94,8 @@ class Latency:
         cycles_per_byte: The memory roof, by type; a type left out has none.
         cycles_per_weight_byte: The same for the bytes of weights, by type; a type left out has those of other bytes.
         cycles_per_other_output: Added for each element that a layer writes through a window that is neither 3x3 nor
-            1x1: engines have no kernels of their own for those. By type; a type left out has none.
+            1x1, nor among `calibration.windows`: engines have no kernels of their own for those. By type; a type left
+            out has none.
         float_kernels: What layers in floating point cost, where that was measured apart; None: `relative_cycles` says
             it.
         array: Rows and columns of a systolic or bit-serial array: a layer with a smaller fan-in than there are rows, or

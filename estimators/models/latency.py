@@ -17,6 +17,7 @@ from estimators.estimate import Estimate
 from estimators.models.counts import COLUMNS
 from estimators.models.counts import counts_of
 from estimators.models.extrapolation import is_float
+from estimators.models.extrapolation import named
 from estimators.models.extrapolation import timed
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
@@ -81,7 +82,7 @@ def window_cycles(kernel: Kernel, device: Device) -> float:
     """Return what reading through its window costs a kernel beside its MACs."""
     latency = device.latency
     cycles = 0.0
-    if kernel.window not in USUAL_WINDOWS:
+    if kernel.window not in USUAL_WINDOWS and named(kernel.window) not in device.calibration.windows:
         cycles = kernel.output_size * latency.cycles_per_other_output.get(kernel.kind, 0.0)
     if latency.float_kernels is not None and is_float(kernel):
         elements = kernel.output_size * kernel.window[0] * kernel.window[1]

@@ -11,6 +11,7 @@ from rich.table import Table
 from estimators.devices.device import Device
 from estimators.estimate import Estimate
 from estimators.models.by_layer import Layer
+from estimators.models.extrapolation import distance
 from nas.base.errors import clipped
 from nas.base.text import Row
 from nas.base.text import heading
@@ -108,7 +109,7 @@ def beyond(latency: Estimate, device: Device) -> str | None:
     if not latency.extrapolated:
         return None
     found = device.calibration
-    if found.distance(latency.value) > 1:
+    if distance(latency.value, device) > 1:
         ends = [f"{end:.3g}" if end else "?" for end in (found.fastest_ms, found.slowest_ms)]
         why = f"{latency.value:.3g} ms lies outside the range measured on {device.name}, {ends[0]} to {ends[1]} ms"
     else:

@@ -78,7 +78,7 @@ def test_outside_it_is_wider_and_wider(name, distance, more, slower):
     example = usual(device)
     near_ms, far_ms = (
         device.calibration.slowest_ms * factor if slower else device.calibration.fastest_ms / factor
-        for factor in (distance, distance * more)
+        for factor in (distance * (1 + device.latency.interval), distance * more * (1 + device.latency.interval))
     )
     inside = timed(device.calibration.fastest_ms, example, device)
     near, far = (timed(time_ms, example, device) for time_ms in (near_ms, far_ms))
@@ -119,12 +119,26 @@ def chip(**calibration):
 
 
 def test_an_interval_grows_with_the_root_of_the_distance():
-    # 0.5 ms is four times faster than 2 ms: twice as wide, 0.5 * 0.8 / 2 to 0.5 * 1.2 * 2.
-    assert timed(0.5, network(), chip()) == Estimate(0.5, 0.2, 1.2, extrapolated=True)
-    # 72 ms is nine times slower than 8 ms.
-    far = timed(72.0, network(), chip())
-    assert (far.low, far.high) == pytest.approx((72 * 0.8 / 3, 72 * 1.2 * 3))
+    # 0.375 ms, 0.45 ms with its interval, is four times faster than 1.8 ms: twice as wide, * 0.8 / 2 and * 1.2 * 2.
+    near = timed(0.375, network(), chip(fastest_ms=1.8))
+    assert (near.low, near.value, near.high, near.extrapolated) == (
+        pytest.approx(0.15),
+        0.375,
+        pytest.approx(0.9),
+        True,
+    )
+    # 86.4 ms is nine times slower than 8 ms and the interval of 20 %.
+    far = timed(86.4, network(), chip())
+    assert (far.low, far.high) == pytest.approx((86.4 * 0.8 / 3, 86.4 * 1.2 * 3))
     assert timed(4.0, network(), chip()) == Estimate(4.0, 3.2, 4.8)
+
+
+def test_a_time_whose_interval_reaches_the_range_is_not_outside():
+    # A network that was measured may be predicted as a little faster than the fastest.
+    assert not timed(2.0 / 1.19, network(), chip()).extrapolated
+    assert timed(2.0 / 1.21, network(), chip()).extrapolated
+    assert not timed(8.0 * 1.19, network(), chip()).extrapolated
+    assert timed(8.0 * 1.21, network(), chip()).extrapolated
 
 
 def test_nothing_runs_in_no_time_for_sure():
@@ -150,7 +164,7 @@ def test_a_kind_of_layer_that_was_not_measured_is_extrapolated_at_any_time():
         "windows of 5x1",
     ]
     # Both at once, and faster than all: a factor for the kind, and one for the distance.
-    assert timed(0.5, network(window=(5, 1)), windows).high == pytest.approx(0.5 * 1.2 * 2 * OTHER_KIND)
+    assert timed(2 / 4.8, network(window=(5, 1)), windows).high == pytest.approx(2 / 4.8 * 1.2 * 2 * OTHER_KIND)
 
 
 def test_pointwise_layers_and_poolings_have_no_window_of_their_own():
