@@ -5,6 +5,10 @@
 Reads `../shared/data/stm32` (ST's model zoo: int8 networks on one STM32H747) and `../shared/data/mlperf_tiny` (four
 networks on many boards and engines), prints what the device files hold, beside one cycles-per-MAC constant.
 
+The Cortex-M33 has more: twelve small networks of ST's zoo, int8 and float (`small_networks.py`). They tell what windows
+other than 3x3, norms and float kernels cost, which the other boards of that engine borrow. Each kind of network is
+predicted by a fit without any of its kind, beside what the fit to MLPerf Tiny's networks alone says of it.
+
 Every system is predicted without the network it is judged on, in two ways: the network is left out of this system but
 seen on other cores that run the same engine (`error`, `worst`), or left out of all of them (`unseen`, `interval`).
 """
@@ -12,6 +16,7 @@ seen on other cores that run the same engine (`error`, `worst`), or left out of 
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,17 +24,25 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from reference_networks import REFERENCE_NETWORKS
 from reference_networks import ST_NETWORKS
 from report import ROOT
 from report import write_results
 from scipy.optimize import nnls
+from small_networks import IN_FLOAT
+from small_networks import IN_INT8
+from small_networks import OLD
+from small_networks import ON_CORTEX_M4
 
+from estimators.devices.device import USUAL_WINDOWS
+from estimators.devices.files import load_device
 from estimators.fitting.least_squares import Fit
 from estimators.fitting.least_squares import fit_cycles
 from estimators.models.counts import COLUMNS
 from estimators.models.counts import Floats
 from estimators.models.counts import counts_of
+from search_spaces.graph.architecture import Architecture
 
 DATA = ROOT.parent / "shared" / "data"
 ZOO = DATA / "stm32" / "stm32h747_int8_measured.csv"
@@ -61,6 +74,15 @@ CANDIDATES = {
         *(("cycles_per_kernel", kind) for kind in ("conv", "pointwise", "depthwise")),
     ),
 }
+
+SMALL_TERMS = (*TERMS, ("cycles_per_element", "norm"), ("cycles_per_other_output", "conv"))
+FLOAT_TERMS = ("conv", "linear", "window element")
+# Where nothing tells, a rough guess, pulled to hardly at all.
+WEAK_PRIOR, WEAK_PULL = (10.0, 50.0), 1e-3
+FLOAT_PRIOR, OTHER_ENGINE = np.array([6.0, 8.0, 20.0]), 0.1
+M33 = "stm32u575"
+LENT = {"stm32l4r5": "m4", "stm32h7a3": "m7", "stm32h747": "m7"}
+"""Boards whose small and float networks nobody measured, with the core that their float kernels are taken from."""
 
 # How strongly relatives' cycles are pulled to the STM32H747's, and a system's to its relatives'. One pair for all: with
 # four networks a search per system would flatter its errors. The first was picked after a look at 0.001, 0.01 and 0.1,
@@ -347,7 +369,183 @@ def judge_shipped() -> dict[str, Judged]:
     """Judge the systems that ship as device files, by the device's name."""
     names, counts, cycles = zoo()
     boards = {SHIPPED[f.engine, s]: judge(f, s) for f in FAMILIES for s in f.systems if (f.engine, s) in SHIPPED}
-    return {"stm32h747": judge_model(counts_for(counts, H747_TERMS), names, cycles), **boards}
+    return {"stm32h747": judge_model(counts_for(counts, H747_TERMS), names, cycles), **boards, M33: judge_m33()}
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Networks measured on one core in one precision.
+
+    Attributes:
+        names: Of the networks.
+        kinds: What each is left out with.
+        counts: `(networks, terms)`.
+        fixed: `(networks,)`, cycles that are known already.
+        cycles: `(networks,)`, measured.
+        weights: `(networks,)`, below 1 for another engine.
+    """
+
+    names: list[str]
+    kinds: NDArray[np.str_]
+    counts: Floats
+    fixed: Floats
+    cycles: Floats
+    weights: Floats
+
+
+def other_outputs(network: Architecture) -> float:
+    """Count what convolutions write through windows that are neither 3x3 nor 1x1."""
+    kernels = [kernel for kernel in network.kernels if kernel.kind == "conv" and kernel.window not in USUAL_WINDOWS]
+    return float(sum(kernel.output_size for kernel in kernels))
+
+
+def window_elements(network: Architecture) -> float:
+    """Count what convolutions write, times the elements of their windows."""
+    kernels = [kernel for kernel in network.kernels if kernel.kind == "conv"]
+    return float(sum(kernel.output_size * kernel.window[0] * kernel.window[1] for kernel in kernels))
+
+
+def small_counts(network: Architecture) -> list[float]:
+    """Return what `SMALL_TERMS` multiply in a network."""
+    counts = counts_of(network)
+    ordinary = [counts[COLUMNS.index(term)] for term in (*TERMS, ("cycles_per_element", "norm"))]
+    return [*map(float, ordinary), other_outputs(network)]
+
+
+def newer_version(tasks: Sequence[str]) -> float:
+    """Return what version 9.0.0 of X-CUBE-AI takes over 8.1.0 on the Cortex-M33, the geometric mean over networks."""
+    old, new = (mlperf_rows(FAMILIES[index], "NUCLEO_U575ZI_Q") for index in (3, 0))
+    return float(np.exp(np.mean([np.log(float(new[t]["latency_ms"]) / float(old[t]["latency_ms"])) for t in tasks])))
+
+
+def m33_rows(left_out: str = "") -> Rows:
+    """Return the int8 networks on the Cortex-M33; of another version, scaled by what both measured of MLPerf Tiny's."""
+    family = FAMILIES[0]
+    mine = list(family.systems).index("NUCLEO_U575ZI_Q")
+    scale = newer_version([task for task in family.tasks if task != left_out])
+    names = [*family.tasks, *(row.name for row in IN_INT8)]
+    networks = [*(REFERENCE_NETWORKS[task]() for task in family.tasks), *(row.build() for row in IN_INT8)]
+    small = [row.cycles * (scale if row.engine == OLD else 1.0) for row in IN_INT8]
+    return Rows(
+        names,
+        np.array([*family.tasks, *(row.kind for row in IN_INT8)]),
+        np.array([small_counts(network) for network in networks]),
+        np.zeros(len(names)),
+        np.array([*measured_cycles(family)[mine], *small]),
+        np.ones(len(names)),
+    )
+
+
+@cache
+def fit_m33(left_out: str = "") -> Floats:
+    """Fit int8 cycles on the Cortex-M33: `SMALL_TERMS`, the first four pulled to what MLPerf Tiny's networks give.
+
+    Args:
+        left_out: Kind of networks that reach nothing of it: not the prior, nor the scale between versions.
+    """
+    family, rows = FAMILIES[0], m33_rows(left_out)
+    mine = list(family.systems).index("NUCLEO_U575ZI_Q")
+    kept = np.array([task != left_out for task in family.tasks])
+    counts, cycles = reference_counts(family.tasks)[kept], measured_cycles(family)[:, kept]
+    prior = fit_system(counts, np.delete(cycles, mine, axis=0), cycles[mine], h747_prior(family))
+    seen = rows.kinds != left_out
+    return fit_shares(rows, seen, np.array([*prior, *WEAK_PRIOR]), np.array([PULL_TO_H747] * 4 + [WEAK_PULL] * 2))
+
+
+def fit_shares(rows: Rows, seen: NDArray[np.bool_], prior: Floats, pulls: Floats) -> Floats:
+    """Fit non-negative cycles by relative least squares, each pulled to its prior by its own strength."""
+    roots = np.sqrt(rows.weights[seen])
+    shares = rows.counts[seen] * prior / rows.cycles[seen, None] * roots[:, None]
+    missing = (1 - rows.fixed[seen] / rows.cycles[seen]) * roots
+    factors, _ = nnls(np.vstack([shares, np.diag(np.sqrt(pulls))]), np.concatenate([missing, np.sqrt(pulls)]))
+    return np.asarray(factors * prior)
+
+
+def without_each_kind(rows: Rows, fit: Callable[[str], Floats]) -> Floats:
+    """Return `(networks,)` measured over predicted, each predicted by a fit without its kind."""
+    ratios = np.empty(len(rows.names))
+    for kind in dict.fromkeys(rows.kinds):
+        out = rows.kinds == kind
+        ratios[out] = rows.cycles[out] / (rows.counts[out] @ fit(str(kind)) + rows.fixed[out])
+    return ratios
+
+
+def judge_m33() -> Judged:
+    """Judge the Cortex-M33 on networks whose kind was left out, in both precisions; coefficients are int8's."""
+    rows, in_float = m33_rows(), float_rows()
+    board = np.array([name in {row.name for row in IN_FLOAT} for name in in_float.names])
+    unseen = np.concatenate([without_each_kind(rows, fit_m33), without_each_kind(in_float, fit_float)[board]])
+    macs = np.concatenate([rows.counts[:, [0, 1, 3]].sum(axis=1), in_float.counts[board, :2].sum(axis=1)])
+    cycles = np.concatenate([rows.cycles, in_float.cycles[board]])
+    constant = fit_cycles(macs[:, None], cycles).ratios
+    return Judged(Fit(fit_m33(), unseen, PULL_TO_H747), unseen, constant)
+
+
+@cache
+def float_rows() -> Rows:
+    """Return float networks: small ones with X-CUBE-AI on a Cortex-M33 and an M4, MLPerf Tiny's on an M4 with HALE.
+
+    Another engine's count less. What elements, norms and other windows cost in int8 is taken to be the same.
+    """
+    int8 = fit_m33()
+    measured = mlperf_rows(FAMILIES[1], "CY8CPROTO_062_4343W_float")
+    networks = [row.build() for row in (*IN_FLOAT, ON_CORTEX_M4)]
+    networks += [REFERENCE_NETWORKS[task]().as_float() for task in measured]
+    counts = np.array([small_counts(network) for network in networks])
+    windows = np.array([window_elements(network) for network in networks])
+    small = [row.cycles for row in (*IN_FLOAT, ON_CORTEX_M4)]
+    return Rows(
+        [*(row.name for row in (*IN_FLOAT, ON_CORTEX_M4)), *measured],
+        np.array([*(row.kind for row in (*IN_FLOAT, ON_CORTEX_M4)), *measured]),
+        np.column_stack([counts[:, 0] + counts[:, 1], counts[:, 3], windows]),
+        counts[:, [2, 4, 5]] @ int8[[2, 4, 5]],
+        np.array([*small, *(float(row["latency_ms"]) * 150e3 for row in measured.values())]),
+        np.array([1.0] * len(small) + [OTHER_ENGINE] * len(measured)),
+    )
+
+
+def fit_float(left_out: str = "") -> Floats:
+    """Fit `FLOAT_TERMS` on the Cortex-M33 and M4, without one kind of networks."""
+    rows = float_rows()
+    return fit_shares(rows, rows.kinds != left_out, FLOAT_PRIOR, np.full(len(FLOAT_PRIOR), WEAK_PULL))
+
+
+def float_of_m7() -> float:
+    """Return what a float network takes on the Cortex-M7 over the M4, in cycles: HALE, geometric mean of three."""
+    m4, m7 = (mlperf_rows(FAMILIES[1], f"{board}_float") for board in ("CY8CPROTO_062_4343W", "NUCLEO_H7A3ZI"))
+    ratios = [float(m7[t]["latency_ms"]) * 280 / (float(m4[t]["latency_ms"]) * 150) for t in m4]
+    return float(np.exp(np.mean(np.log(ratios))))
+
+
+def lent(conv: float) -> dict[str, float]:
+    """Return what a board lends from the Cortex-M33, in proportion to the cycles of a convolution's MAC.
+
+    Args:
+        conv: Cycles of that MAC on the board.
+    """
+    fitted = fit_m33()
+    return {"norm": fitted[4] * conv / fitted[0], "other outputs": fitted[5] * conv / fitted[0]}
+
+
+def float_table(core: str) -> dict[str, float]:
+    """Return the float cycles of a core, `m4` (the same as the Cortex-M33's) or `m7`."""
+    return dict(zip(FLOAT_TERMS, map(float, fit_float() * (float_of_m7() if core == "m7" else 1.0)), strict=True))
+
+
+def small_network_rows() -> list[dict[str, object]]:
+    """Return each small network: measured, as MLPerf Tiny's networks alone predict it, and with its kind left out."""
+    rows, in_float = m33_rows(), float_rows()
+    before = judge(FAMILIES[0], "NUCLEO_U575ZI_Q").fit.coefficients
+    old = {"int8": rows.counts[:, :4] @ before}
+    factor = float_cycles(FAMILIES[1], "CY8CPROTO_062_4343W")
+    old["float"] = (in_float.counts[:, 0] * before[0] + in_float.counts[:, 1] * before[3]) * factor
+    found: list[dict[str, object]] = []
+    for precision, table, fit in (("int8", rows, fit_m33), ("float", in_float, fit_float)):
+        for index, ratio in enumerate(without_each_kind(table, fit)):
+            about = {"network": table.names[index], "precision": precision, "kind": str(table.kinds[index])}
+            by_old = float(table.cycles[index] / old[precision][index])
+            found.append(about | {"measured / before": by_old, "measured / kind left out": float(ratio)})
+    return found
 
 
 def summary(ratios: Floats, mean: str, worst: str) -> dict[str, float]:
@@ -392,8 +590,20 @@ def named_cycles(found: Judged, terms: Sequence[tuple[str, str]]) -> dict[str, f
 def system_row(family: Family, system: str) -> dict[str, object]:
     """Fit and judge one system of MLPerf Tiny."""
     found = judge(family, system)
-    row = {"device": SHIPPED.get((family.engine, system), ""), "system": system, "engine": family.engine}
+    device = SHIPPED.get((family.engine, system), "")
+    row = {"device": "" if device == M33 else device, "system": system, "engine": family.engine}
     return row | {"networks": len(family.tasks)} | errors_of(found) | named_cycles(found, TERMS)
+
+
+def m33_row() -> dict[str, object]:
+    """Judge what ships for the Cortex-M33: MLPerf Tiny's networks and small ones, int8 and float, by kind left out."""
+    found = judge_m33()
+    row = {
+        "device": M33,
+        "system": "STM32U575 and U585, kinds left out",
+        "engine": "X-CUBE-AI 8.1 to 10.0, ST Edge AI 3.0",
+    }
+    return row | {"networks": len(found.unseen)} | errors_of(found) | named_cycles(found, SMALL_TERMS)
 
 
 def skipped_channels(family: Family, system: str) -> float:
@@ -406,6 +616,7 @@ def main() -> None:
     """Print and write the fits."""
     rows = candidate_rows()
     rows += [system_row(family, system) for family in FAMILIES for system in family.systems]
+    rows.append(m33_row())
     vww = {f"{f.engine}, {s}": skipped_channels(f, s) for f in FAMILIES if not f.dense for s in f.systems}
     write_results(
         "latency_mcu",
@@ -414,6 +625,10 @@ def main() -> None:
         float_cycles_on_cortex_m4=float_cycles(FAMILIES[1], "CY8CPROTO_062_4343W"),
         float_cycles_on_cortex_m7=float_cycles(FAMILIES[1], "NUCLEO_H7A3ZI"),
         vww_measured_over_predicted_where_dead_channels_are_skipped=vww,
+        small_networks=small_network_rows(),
+        cortex_m33=dict(zip(map("/".join, SMALL_TERMS), map(float, fit_m33()), strict=True)),
+        float_kernels={core: float_table(core) for core in ("m4", "m7")},
+        lent_to_boards={name: lent(load_device(name).latency.cycles_per_mac["conv"]) for name in LENT},
     )
 
 

@@ -8,6 +8,9 @@ under each rule for computing in place; what the engine adds to it (an offset, o
 left in. Errors are means over networks left out one by one, and by families: the same network at another width or
 resolution is no stranger. Memory beside the activation buffer, and flash beside constants, are lines over the number of
 kernels. Prints what the device file holds.
+
+Last the thirteen small networks of `small_networks.py` on the STM32U585, in int8 and in float, each kind predicted from
+the other kinds and ST's fifteen networks together: what the file of the STM32U575 holds.
 """
 
 from __future__ import annotations
@@ -20,9 +23,14 @@ from dataclasses import dataclass
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from reference_networks import ST_NETWORKS
 from report import write_results
+from scipy.optimize import nnls
 from shared_data import SHARED
+from small_networks import IN_FLOAT
+from small_networks import IN_INT8
+from small_networks import ON_CORTEX_M4
 
 from estimators.cost import flash_kib
 from estimators.cost import peak_ram_kib
@@ -31,6 +39,7 @@ from estimators.devices.device import Memory
 from estimators.devices.files import load_device
 from estimators.fitting.least_squares import interval_of
 from estimators.models.counts import Floats
+from estimators.models.extrapolation import is_float
 from estimators.models.memory import best_order
 from search_spaces.graph.architecture import Architecture
 
@@ -52,6 +61,11 @@ RULES: dict[str, tuple[str, ...]] = {
 TOTALS = ("total_ram_kib", "total_flash_kib")
 SHIPPED = "conv, depthwise, pool"
 BYTES_PER_SCALE = 5
+SMALL = (*IN_FLOAT, ON_CORTEX_M4, *IN_INT8)
+BEFORE_KIB = 13.4
+"""Engine and scratch together, the rule for networks of all sizes before small ones were measured."""
+PER_TENSOR = (1.0, 1.5, 2.0, 2.5, 3.0)
+"""Above 3 a float network would take less memory than its int8 form."""
 WIDTHS = (("mobilenet_v1_0.25_224", "mobilenet_v1_0.5_224"), ("fdmobilenet_0.25_224", "st_fdmobilenet_v1_224"))
 
 Fit = Callable[[Floats, Floats], Callable[[Floats], Floats]]
@@ -195,7 +209,7 @@ def predict(measured: Measured, groups: Sequence[str]) -> dict[str, Floats]:
 
 
 def fit_engine(measured: Measured) -> dict[str, float]:
-    """Fit what a device file holds to all networks. The scratch that the offset stands for is the engine's memory."""
+    """Fit what a device file holds to all networks. The offset stands for the scratch of kernels."""
     nothing, one = np.zeros(1), np.ones(1)
     tensors = tensors_kib(measured.networks, RULES[SHIPPED])
     scratch = offset(tensors, measured.column("activation_ram_kib"))
@@ -203,7 +217,8 @@ def fit_engine(measured: Measured) -> dict[str, float]:
     known = measured.constants + measured.channels * BYTES_PER_SCALE / KIB
     code = line(measured.kernels, measured.column("total_flash_kib") - known)
     return {
-        "engine_ram_kib": float((scratch(nothing) + runtime(nothing))[0]),
+        "scratch_kib": float(scratch(nothing)[0]),
+        "engine_ram_kib": float(runtime(nothing)[0]),
         "ram_kib_per_kernel": float((runtime(one) - runtime(nothing))[0]),
         "engine_flash_kib": float(code(nothing)[0]),
         "flash_kib_per_kernel": float((code(one) - code(nothing))[0]),
@@ -219,6 +234,118 @@ def bytes_per_scale(measured: Measured) -> dict[str, float]:
         more = measured.channels[second] - measured.channels[first]
         found[f"{narrow} to {wide}"] = float((beside[second] - beside[first]) / more)
     return found
+
+
+@dataclass(frozen=True)
+class Board:
+    """Networks on two boards with one engine, in KiB; the small ones come first.
+
+    Attributes:
+        kinds: What each is left out with.
+        tensors: Peak of its tensors.
+        in_float: Whether it computes in floating point.
+        kernels: How many run.
+        ram: All RAM, measured.
+        flash: All flash, measured.
+    """
+
+    kinds: NDArray[np.str_]
+    tensors: Floats
+    in_float: NDArray[np.bool_]
+    kernels: Floats
+    ram: Floats
+    flash: Floats
+
+    @classmethod
+    def of(cls, measured: Measured) -> Board:
+        """Describe the small networks and ST's."""
+        small = [row.build() for row in SMALL]
+        networks = [*small, *measured.networks]
+        in_float = [all(is_float(kernel) for kernel in network.kernels if kernel.macs) for network in networks]
+        return cls(
+            np.array([network.space for network in networks]),
+            tensors_kib(networks, RULES[SHIPPED]),
+            np.array(in_float),
+            np.array([float(len(network.kernels)) for network in networks]),
+            np.array([*(row.ram_kib for row in SMALL), *measured.column("total_ram_kib")]),
+            np.array([*(row.flash_kib for row in SMALL), *measured.column("total_flash_kib")]),
+        )
+
+    def with_scratch(self, most: float, per_tensor: float) -> Floats:
+        """Return tensors with the memory that integer kernels work in."""
+        return self.tensors + np.where(self.in_float, 0.0, np.minimum(most, per_tensor * self.tensors))
+
+
+def fit_board(board: Board, measured: Measured, seen: NDArray[np.bool_]) -> dict[str, float]:
+    """Fit engine and scratch by relative least squares; of the factors in `PER_TENSOR`, the best."""
+    nothing = np.zeros(1)
+    tensors = tensors_kib(measured.networks, RULES[SHIPPED])
+    most = float(offset(tensors, measured.column("activation_ram_kib"))(nothing)[0])
+    found = []
+    for per_tensor in PER_TENSOR:
+        start, slope, left = beside(board.ram - board.with_scratch(most, per_tensor), board.kernels, board.ram, seen)
+        found.append((left, per_tensor, start, slope))
+    _, per_tensor, start, slope = min(found)
+    return {
+        "scratch_kib": most,
+        "scratch_per_tensor": per_tensor,
+        "engine_ram_kib": start,
+        "ram_kib_per_kernel": slope,
+    }
+
+
+def beside(rest: Floats, kernels: Floats, whole: Floats, seen: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Fit rest = a + b kernels with the smallest error relative to the whole; return a, b and what is left."""
+    shares = np.column_stack([np.ones(len(kernels)), kernels])[seen] / whole[seen, None]
+    (start, slope), left = nnls(shares, rest[seen] / whole[seen])
+    return float(start), float(slope), float(left)
+
+
+def price_board(board: Board, fitted: dict[str, float]) -> Floats:
+    """Return `(networks,)` RAM."""
+    tensors = board.with_scratch(fitted["scratch_kib"], fitted["scratch_per_tensor"])
+    return tensors + fitted["engine_ram_kib"] + fitted["ram_kib_per_kernel"] * board.kernels
+
+
+def half_width(measured: Floats, predicted: Floats) -> float:
+    """Return the half-width in KiB that holds 90 % of networks left out: the conformal quantile."""
+    errors = np.sort(np.abs(measured - predicted))
+    return float(errors[min(len(errors), int(np.ceil(0.9 * (len(errors) + 1)))) - 1])
+
+
+def judge_board(measured: Measured) -> dict[str, object]:
+    """Fit the STM32U575's memory, and predict each kind of its networks without it."""
+    board = Board.of(measured)
+    own = np.arange(len(board.kinds)) < len(SMALL)
+    ram = np.empty(len(own))
+    for kind in dict.fromkeys(board.kinds[own]):
+        out = board.kinds == kind
+        ram[out] = price_board(board, fit_board(board, measured, ~out))[out]
+    lender, networks = load_device(DEVICE), [row.build() for row in SMALL]
+    plain = replace(lender, engine_ram_kib=BEFORE_KIB, memory=replace(lender.memory, scratch_kib=0.0))
+    rows = [
+        {
+            "network": row.name,
+            "ram_kib": row.ram_kib,
+            "ram, kind left out": float(ram[index]),
+            "ram, by the STM32H747's rules": peak_ram_kib.estimate(networks[index], lender).value,
+            "ram, these rules without a limit of the scratch": peak_ram_kib.estimate(networks[index], plain).value,
+            "flash_kib": row.flash_kib,
+            "flash, by the STM32H747's rules": flash_kib.estimate(networks[index], lender).value,
+        }
+        for index, row in enumerate(SMALL)
+    ]
+    return {
+        "networks": rows,
+        "fitted": fit_board(board, measured, np.ones(len(own), dtype=np.bool_)),
+        # In KiB: an error of the engine's share, which is most of a small network.
+        "intervals_kib": {
+            "ram": half_width(board.ram[own], ram[own]),
+            "flash": half_width(
+                board.flash[own], np.array([flash_kib.estimate(one, lender).value for one in networks])
+            ),
+        },
+    }
 
 
 def compare(measured: Measured, found: dict[str, Floats], index: int) -> dict[str, object]:
@@ -258,6 +385,7 @@ def main() -> None:
         device_file=in_file,
         fitted=fit_engine(measured),
         bytes_per_scale=bytes_per_scale(measured),
+        stm32u575=judge_board(measured),
     )
 
 

@@ -68,6 +68,7 @@ NOTE = "*Written by `python docs/generate_reference.py` from the code. Change th
 DEVICE_TABLES: dict[str, type] = {
     "": Device,
     "latency": device.Latency,
+    "latency.float_kernels": device.FloatKernels,
     "latency.residual": corrections.Residual,
     "latency.kernels": corrections.KernelTrees,
     "calibration": device.Calibration,
@@ -367,6 +368,7 @@ def json_fields() -> str:
         "Every command prints one JSON object with `--json`. Progress and warnings go to the error stream.",
         "A number that is estimated has its interval beside it: `leakage`, `leakage_low`, `leakage_high`.",
         "A counted number stands alone. `null` means that there is no such number.",
+        "Where nothing like a cost was measured `NAME_extrapolated` is `true` beside it; see [Cost](../cost.md).",
         "",
         "## Measures",
         "",

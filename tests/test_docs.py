@@ -201,8 +201,8 @@ def fields() -> Callable[..., set[str]]:
 
 
 def bare(names: object) -> set[str]:
-    """Names without the ends of intervals, which stand beside every estimated number."""
-    return {re.sub(r"_(low|high)$", "", name) for name in names}
+    """Names without what stands beside an estimated number: the ends of its interval, and that it is extrapolated."""
+    return {re.sub(r"_(low|high|extrapolated)$", "", name) for name in names}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from estimators.devices.device import Device
 from estimators.devices.device import deployed
 from estimators.estimate import Estimate
 from estimators.models.accelerator import layer_energies
+from estimators.models.extrapolation import scaled
 from estimators.models.latency import around
 from estimators.models.latency import inference_ms
 from search_spaces.graph.architecture import Architecture
@@ -34,6 +35,5 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     if power_mw is None:
         layers_mj = sum(layer.energy_mj for layer in layer_energies(deployed(architecture, device), device))
         return around(layers_mj, device.energy.interval)
-    time_ms = inference_ms(architecture, device).value
     # Milliwatts times milliseconds are microjoules.
-    return around(power_mw * time_ms / MICROJOULES_PER_MILLIJOULE, device.latency.interval + device.energy.interval)
+    return scaled(inference_ms(architecture, device), power_mw / MICROJOULES_PER_MILLIJOULE, device.energy.interval)

@@ -6,14 +6,16 @@ from estimators.devices.device import Device
 from estimators.devices.device import deployed
 from estimators.devices.fields import no_rule
 from estimators.estimate import Estimate
+from estimators.models.extrapolation import OTHER_RAM
+from estimators.models.extrapolation import unmeasured
 from estimators.models.latency import around
+from estimators.models.memory import BYTES_PER_KIB
 from estimators.models.memory import best_order
+from estimators.models.memory import engine_kib
 from estimators.models.memory import tensor_bytes
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.operators import KERNEL_KINDS
 from search_spaces.graph.operators import VIEW_KINDS
-
-BYTES_PER_KIB = 1024
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:
@@ -22,6 +24,7 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     While a kernel runs, its inputs, its output and every tensor that is still needed are live together, save that an
     output takes the place of an input where the device computes in place. The engine reserves `arena_factor` times
     that. Weights stay in flash. A tensor is stored at the narrowest width that the device stores and that holds it.
+    Where no network's memory was measured on the device the estimate is extrapolated.
 
     Raises:
         ValueError: If an operator has no rule, or the device stores no width wide enough.
@@ -30,9 +33,10 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
     peak = _chain_peak(running, device)
     if peak is None:
         peak = best_order(running, device)[1]
-    memory = device.memory
-    engine = device.engine_ram_kib + memory.ram_kib_per_kernel * len(running.kernels)
-    return around(peak * memory.arena_factor / BYTES_PER_KIB + engine, memory.ram_interval)
+    kib = peak * device.memory.arena_factor / BYTES_PER_KIB + engine_kib(running, peak, device)
+    if not device.calibration.memory_networks:
+        return unmeasured(kib, OTHER_RAM)
+    return around(kib, max(device.memory.ram_interval, device.memory.ram_interval_kib / kib))
 
 
 def _chain_peak(architecture: Architecture, device: Device) -> int | None:

@@ -21,6 +21,7 @@ from annotated_types import Ge
 from annotated_types import Le
 from annotated_types import MaxLen
 from annotated_types import MinLen
+from pydantic import StringConstraints
 from pydantic.dataclasses import dataclass
 
 from estimators.devices.corrections import KernelTrees
@@ -48,7 +49,29 @@ from search_spaces.graph.pruning import prune
 
 PLAIN = (None, True, False)
 """Nothing converted, dead operators left out, repeated ones not merged: what most engines do."""
+USUAL_WINDOWS = frozenset({(1, 1), (3, 3)})
+"""Windows of convolutions that engines have kernels of their own for, and that most measured networks consist of."""
+WIDEST_INTEGER = 8
+"""Bits of the widest integers that microcontrollers' engines compute in; wider ones they compute in floating point."""
+Window: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[1-9]\d*x[1-9]\d*$")]
 CostMetric: TypeAlias = Callable[["Architecture", "Device"], Estimate]
+
+
+@dataclass(frozen=True, config=STRICT)
+class FloatKernels:
+    """Cycles of layers in more than 8 bits, where an engine's float kernels were measured apart from its integer ones.
+
+    A layer costs `macs * cycles_per_mac + outputs * window * cycles_per_window_element`, where the window is its rows
+    times its columns, beside what elements and other windows cost in any precision. The second part is what a float
+    kernel's inner loop costs beside multiplying: it dominates where there are few input channels.
+
+    Attributes:
+        cycles_per_mac: By type; a type left out costs what `relative_cycles` says.
+        cycles_per_window_element: By type; a type left out has none.
+    """
+
+    cycles_per_mac: PerMac
+    cycles_per_window_element: PerMac = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -70,6 +93,11 @@ class Latency:
         interval: Relative half-width of the 90 % interval, from cross-validated errors.
         cycles_per_byte: The memory roof, by type; a type left out has none.
         cycles_per_weight_byte: The same for the bytes of weights, by type; a type left out has those of other bytes.
+        cycles_per_other_output: Added for each element that a layer writes through a window that is neither 3x3 nor
+            1x1, nor among `calibration.windows`: engines have no kernels of their own for those. By type; a type left
+            out has none.
+        float_kernels: What layers in floating point cost, where that was measured apart; None: `relative_cycles` says
+            it.
         array: Rows and columns of a systolic or bit-serial array: a layer with a smaller fan-in than there are rows, or
             fewer output channels than columns, occupies all of them. None where MACs alone count.
         accumulator_bits: Width at which results leave the array, whatever the next layer reads; None: their own.
@@ -88,6 +116,8 @@ class Latency:
     cycles_per_kernel: PerKind
     cycles_per_byte: PerKind = field(default_factory=dict)
     cycles_per_weight_byte: PerMac = field(default_factory=dict)
+    cycles_per_other_output: PerMac = field(default_factory=dict)
+    float_kernels: FloatKernels | None = None
     array: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(2), MaxLen(2)] | None = None
     accumulator_bits: Width | None = None
     weight_cache_kib: NotNegative | None = None
@@ -186,8 +216,13 @@ class Memory:
         bytes_per_scale: Bytes of one output channel's scale (and zero point) where weights are integers.
         ram_kib_per_kernel: Memory for the description of one kernel, views counted.
         flash_kib_per_kernel: Flash for it, and for code that comes with kernels.
-        ram_interval: Relative half-width of the 90 % interval of peak RAM; 0 where the rules are exact or untested.
+        scratch_kib: Memory that kernels in integers work in, beside the tensors, at most.
+        scratch_per_tensor: It is at most this many times the peak of the tensors, too.
+        ram_interval: Relative half-width of the 90 % interval of peak RAM, where it was measured.
         flash_interval: The same for flash.
+        ram_interval_kib: The same in KiB; of the two, the wider counts. It matters where the engine takes more than the
+            network.
+        flash_interval_kib: The same for flash.
     """
 
     in_place: Kinds = ()
@@ -195,8 +230,12 @@ class Memory:
     bytes_per_scale: Annotated[int, Ge(0)] = 4
     ram_kib_per_kernel: NotNegative = 0.0
     flash_kib_per_kernel: NotNegative = 0.0
+    scratch_kib: NotNegative = 0.0
+    scratch_per_tensor: NotNegative = 0.0
     ram_interval: NotNegative = 0.0
     flash_interval: NotNegative = 0.0
+    ram_interval_kib: NotNegative = 0.0
+    flash_interval_kib: NotNegative = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -209,8 +248,14 @@ class Calibration:
         error_mean: Mean relative error on networks left out of the fit.
         error_max: Largest of these errors.
         within_10_percent: Share of networks left out that are predicted within 10 %; None where nobody counted.
-        fastest_ms: Time of the fastest network measured; a prediction far below it is an extrapolation.
-        slowest_ms: The same for the slowest and far above.
+        fastest_ms: Time of the fastest network measured; a prediction below it is an extrapolation.
+        slowest_ms: The same for the slowest and above.
+        windows: Windows of the layers that were measured, such as `3x3`: a network with another one is an
+            extrapolation, however long it takes. 1x1 always counts. Empty: of all kinds.
+        widest_bits: Bits of the widest weights and tensors that were measured, in the same way: layers in floating
+            point may be priced by another board's figures. None: all that are priced.
+        memory_networks: How many networks' RAM and flash were measured on this device. 0: the rules are another
+            device's, or count tensors and weights alone, and every estimate of memory is an extrapolation.
     """
 
     source: Text
@@ -220,10 +265,18 @@ class Calibration:
     within_10_percent: Annotated[float, Ge(0), Le(1)] | None = None
     fastest_ms: Positive | None = None
     slowest_ms: Positive | None = None
+    windows: tuple[Window, ...] = field(default_factory=tuple)
+    widest_bits: Width | None = None
+    memory_networks: Annotated[int, Ge(0)] = 0
 
-    def covers(self, latency_ms: float) -> bool:
-        """Tell whether networks about as fast as this one were measured, within a factor of two."""
-        return (self.fastest_ms or 0.0) / 2 <= latency_ms <= (self.slowest_ms or math.inf) * 2
+    def distance(self, latency_ms: float) -> float:
+        """Return by which factor a time lies outside the range that was measured: 1 within it.
+
+        >>> measured = Calibration("a table", 9, 0.05, 0.1, fastest_ms=2.0, slowest_ms=80.0)
+        >>> measured.distance(0.5), measured.distance(2.0), measured.distance(240.0)
+        (4.0, 1.0, 3.0)
+        """
+        return max(1.0, (self.fastest_ms or 0.0) / latency_ms, latency_ms / (self.slowest_ms or math.inf))
 
 
 @dataclass(frozen=True, config=STRICT)

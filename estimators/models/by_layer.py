@@ -15,9 +15,12 @@ from estimators.models.flash import kernel_bytes
 from estimators.models.latency import correction
 from estimators.models.latency import cycle_parts
 from estimators.models.latency import learned_factors
+from estimators.models.latency import mac_cycles
 from estimators.models.latency import moved_bytes
 from estimators.models.latency import streamed_cycles
+from estimators.models.memory import BYTES_PER_KIB
 from estimators.models.memory import Moment
+from estimators.models.memory import engine_kib
 from estimators.models.memory import schedule
 from estimators.models.memory import tensor_bytes
 from search_spaces.graph.architecture import Architecture
@@ -32,7 +35,6 @@ Bound: TypeAlias = Literal["compute", "memory", "overhead", "nothing"]
 INPUT = -1
 """Stands for the network's input where tensors are called by the kernel that makes them."""
 ENGINE = "engine"
-BYTES_PER_KIB = 1024
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def by_layer(architecture: Architecture, device: Device) -> list[Layer]:
     alive = _live(running, moments)
     times = _times_ms(running, device)
     energies = _energies_mj(running, device, [time_ms for time_ms, _ in times])
-    engine_ram = device.engine_ram_kib + device.memory.ram_kib_per_kernel * len(running.kernels)
+    engine_ram = engine_kib(running, max((moment.live for moment in moments), default=0), device)
     layers = [_engine(running, device, engine_ram)]
     for moment, live in zip(moments, alive, strict=True):
         kernel = running.kernels[moment.kernel]
@@ -161,10 +163,7 @@ def roofs(architecture: Architecture, device: Device) -> Roofs:
     """
     running, latency = deployed(architecture, device), device.latency
     kernels = [kernel for kernel in running.kernels if kernel.macs]
-    per_mac = [
-        latency.cycles_per_mac[kernel.kind] * latency.relative_by_bits[kernel.weight_bits, kernel.input_bits]
-        for kernel in kernels
-    ]
+    per_mac = [mac_cycles(kernel, device) for kernel in kernels]
     per_byte = {
         kernel.kind: min(latency.cycles_per_byte[kernel.kind], latency.cycles_per_weight_byte.get(kernel.kind, inf))
         for kernel in kernels

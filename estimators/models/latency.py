@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from estimators.devices.corrections import Residual
+from estimators.devices.device import USUAL_WINDOWS
 from estimators.devices.device import Device
 from estimators.devices.device import deployed
 from estimators.devices.device import stored_width
@@ -15,6 +16,9 @@ from estimators.devices.trees import value_of
 from estimators.estimate import Estimate
 from estimators.models.counts import COLUMNS
 from estimators.models.counts import counts_of
+from estimators.models.extrapolation import is_float
+from estimators.models.extrapolation import named
+from estimators.models.extrapolation import timed
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
 
@@ -41,14 +45,11 @@ def cycle_parts(kernel: Kernel, device: Device) -> tuple[float, float, float]:
     coefficients = latency.coefficients.get(kernel.kind)
     if coefficients is None:
         raise no_rule(kernel.kind, f"the latency table of {device.name!r}")
-    per_mac, per_element, per_kernel = coefficients
+    _, per_element, per_kernel = coefficients
     compute = memory = 0.0
     if kernel.macs:
-        relative = latency.relative_by_bits.get((kernel.weight_bits, kernel.input_bits))
-        if relative is None:
-            raise _no_bits(kernel, device)
         macs = kernel.macs if latency.array is None else occupied_macs(kernel, latency.array)
-        compute = macs * per_mac * relative
+        compute = macs * mac_cycles(kernel, device) + window_cycles(kernel, device)
     per_byte = latency.cycles_per_byte.get(kernel.kind)
     if per_byte:
         weights, tensors = moved_bytes(kernel, device)
@@ -58,6 +59,35 @@ def cycle_parts(kernel: Kernel, device: Device) -> tuple[float, float, float]:
         else:
             memory = 0.0
     return compute, memory + (kernel.input_size + kernel.output_size) * per_element, per_kernel
+
+
+def mac_cycles(kernel: Kernel, device: Device) -> float:
+    """Return the cycles of one of a kernel's MACs, what its window takes beside them left out.
+
+    Raises:
+        ValueError: If the device has no rule for its bits.
+    """
+    latency = device.latency
+    relative = latency.relative_by_bits.get((kernel.weight_bits, kernel.input_bits))
+    if relative is None:
+        raise _no_bits(kernel, device)
+    if latency.float_kernels is not None and is_float(kernel):
+        found = latency.float_kernels.cycles_per_mac.get(kernel.kind)
+        if found is not None:
+            return found
+    return latency.cycles_per_mac.get(kernel.kind, 0.0) * relative
+
+
+def window_cycles(kernel: Kernel, device: Device) -> float:
+    """Return what reading through its window costs a kernel beside its MACs."""
+    latency = device.latency
+    cycles = 0.0
+    if kernel.window not in USUAL_WINDOWS and named(kernel.window) not in device.calibration.windows:
+        cycles = kernel.output_size * latency.cycles_per_other_output.get(kernel.kind, 0.0)
+    if latency.float_kernels is not None and is_float(kernel):
+        elements = kernel.output_size * kernel.window[0] * kernel.window[1]
+        cycles += elements * latency.float_kernels.cycles_per_window_element.get(kernel.kind, 0.0)
+    return cycles
 
 
 def cycles_of_kernels(architecture: Architecture, device: Device) -> list[float]:
@@ -130,6 +160,8 @@ def _no_bits(kernel: Kernel, device: Device) -> CannotRun:
 def inference_ms(architecture: Architecture, device: Device) -> Estimate:
     """Predict the time of one inference in milliseconds, with the device's 90 % interval.
 
+    Where no network like it was measured the interval is wider, and the estimate says that it is extrapolated.
+
     Raises:
         ValueError: If the device has no rule for an operator or its bits.
     """
@@ -140,7 +172,7 @@ def inference_ms(architecture: Architecture, device: Device) -> Estimate:
     time_ms = device.latency.overhead_ms + cycles / (device.clock_mhz * 1e3)
     if device.latency.residual is not None:
         time_ms *= correction(running, device.latency.residual)
-    return around(time_ms, device.latency.interval)
+    return timed(time_ms, running, device)
 
 
 def correction(architecture: Architecture, residual: Residual) -> float:

@@ -13,6 +13,7 @@ from itertools import count
 from typing import NamedTuple
 from typing import TypeAlias
 
+from estimators.devices.device import WIDEST_INTEGER
 from estimators.devices.device import Device
 from estimators.devices.device import stored_width
 from estimators.devices.fields import no_rule
@@ -21,6 +22,7 @@ from search_spaces.graph.operators import CONSTANT
 from search_spaces.graph.operators import KERNEL_KINDS
 from search_spaces.graph.operators import VIEW_KINDS
 
+BYTES_PER_KIB = 1024
 MOST_SETS = 5_000
 """A second or so."""
 
@@ -142,6 +144,21 @@ def schedule(architecture: Architecture, device: Device, order: Sequence[int] | 
 def tensor_bytes(elements: int, bits: int, device: Device) -> int:
     """Return the bytes of a tensor, at the narrowest width that the device stores and that holds it."""
     return (elements * stored_width(bits, device.activation_bits) + 7) // 8
+
+
+def engine_kib(architecture: Architecture, peak: int, device: Device) -> float:
+    """Return the memory that the engine needs beside a network's tensors, in KiB.
+
+    Args:
+        architecture: The network as it runs (`estimators.devices.device.deployed`).
+        peak: Bytes of its tensors at the worst moment.
+        device: The device.
+    """
+    memory = device.memory
+    scratch = min(memory.scratch_kib, memory.scratch_per_tensor * peak / BYTES_PER_KIB)
+    if scratch and all(kernel.input_bits > WIDEST_INTEGER for kernel in architecture.kernels if kernel.macs):
+        scratch = 0.0
+    return device.engine_ram_kib + memory.ram_kib_per_kernel * len(architecture.kernels) + scratch
 
 
 class _Step(NamedTuple):

@@ -27,6 +27,8 @@ from scipy.optimize import milp
 from estimators.devices.device import Device
 from estimators.devices.device import Enclave
 from estimators.estimate import Estimate
+from estimators.models.extrapolation import summed
+from estimators.models.extrapolation import timed
 from estimators.models.flash import kernel_bytes
 from estimators.models.latency import around
 from estimators.models.memory import tensor_bytes
@@ -158,6 +160,7 @@ class _Visit(NamedTuple):
 class _World:
     """A network on a device with an enclave; all by index into `architecture.kernels`."""
 
+    architecture: Architecture
     device: Device
     enclave: Enclave
     steps: tuple[int, ...]
@@ -178,6 +181,7 @@ class _World:
             raise ValueError(f"expected a finite value of at least 0 for each of {len(kernels)} kernels; got {values}")
         made = [architecture.ops[tensor.op] for tensor in found]
         return cls(
+            architecture=architecture,
             device=device,
             enclave=device.enclave,
             steps=computing(architecture),
@@ -199,7 +203,7 @@ class _World:
         ram_kib = self._ram_kib(constants, peak) if visits else 0.0
         worth = sum(visit.worth for visit in visits)
         latency = self.device.latency
-        plain = around(latency.overhead_ms + sum(self.times_ms), latency.interval)
+        plain = timed(latency.overhead_ms + sum(self.times_ms), self.architecture, self.device)
         added = around(sum(visit.added_ms for visit in visits), latency.interval + self.enclave.interval)
         return Hidden(
             kernels=tuple(index for visit in visits for index in visit.kernels),
@@ -208,7 +212,7 @@ class _World:
             secure_ram_kib=ram_kib,
             fits=ram_kib <= self.enclave.secure_ram_kib,
             exposed_percent=100 * max(0.0, 1 - worth / self.total) if self.total else 0.0,
-            latency_ms=Estimate(plain.value + added.value, plain.low + added.low, plain.high + added.high),
+            latency_ms=summed(plain, added),
         )
 
     def visits_that_fit(self) -> list[_Visit]:

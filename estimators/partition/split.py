@@ -23,6 +23,9 @@ from scipy.sparse.csgraph import maximum_flow
 from estimators.devices.device import Device
 from estimators.devices.device import Link
 from estimators.estimate import Estimate
+from estimators.models.extrapolation import scaled
+from estimators.models.extrapolation import summed
+from estimators.models.extrapolation import timed
 from estimators.models.latency import around
 from estimators.partition.flow import Tensor
 from estimators.partition.flow import computing
@@ -119,7 +122,7 @@ def best_split(architecture: Architecture, device: Device) -> Split:
                 f"the device {device.name!r} has no measured power of itself and of its link, so no energy"
             )
         rates = watts
-    return _priced(_minimum_cut(parts, device, rates), parts, device)
+    return _priced(_minimum_cut(parts, device, rates), parts, architecture, device)
 
 
 def split_at(architecture: Architecture, device: Device, on_device: Collection[int]) -> Split:
@@ -140,7 +143,7 @@ def split_at(architecture: Architecture, device: Device, on_device: Collection[i
         late = [reader for reader in tensor.readers if reader in kept]
         if late and tensor.maker is not None and tensor.maker not in kept:
             raise ValueError(f"expected kernel {tensor.maker} on the device too: kernel {late[0]} reads what it makes")
-    return _priced(kept, parts, device)
+    return _priced(kept, parts, architecture, device)
 
 
 def prefix_splits(architecture: Architecture, device: Device) -> tuple[Split, ...]:
@@ -150,7 +153,7 @@ def prefix_splits(architecture: Architecture, device: Device) -> tuple[Split, ..
         ValueError: If the device has no link, or one of the two machines has no rule for an operator.
     """
     parts, steps = _parts_of(architecture, device), computing(architecture)
-    return tuple(_priced(set(steps[:cut]), parts, device) for cut in range(len(steps) + 1))
+    return tuple(_priced(set(steps[:cut]), parts, architecture, device) for cut in range(len(steps) + 1))
 
 
 def energy_known(device: Device) -> bool:
@@ -178,7 +181,7 @@ def _parts_of(architecture: Architecture, device: Device) -> _Parts:
     return _Parts(device.link, device_ms, server_ms, found, sizes)
 
 
-def _priced(kept: set[int], parts: _Parts, device: Device) -> Split:
+def _priced(kept: set[int], parts: _Parts, architecture: Architecture, device: Device) -> Split:
     link, server = parts.link, parts.link.server
     sent, sent_bytes, back_bytes = _crossing(kept, parts)
     away = [ms for index, ms in parts.server_ms.items() if index not in kept]
@@ -198,8 +201,8 @@ def _priced(kept: set[int], parts: _Parts, device: Device) -> Split:
         device_ms=times.device,
         link_ms=times.on_link,
         server_ms=times.server,
-        latency_ms=_latency(times, device, link),
-        energy_mj=_energy(times, device, link),
+        latency_ms=_latency(times, architecture, device, link),
+        energy_mj=_energy(times, architecture, device, link),
     )
 
 
@@ -216,31 +219,23 @@ def _crossing(kept: set[int], parts: _Parts) -> tuple[tuple[int, ...], int, int]
     return tuple(sent), sent_bytes, back_bytes
 
 
-def _latency(times: _Times, device: Device, link: Link) -> Estimate:
-    return _sum(
-        around(times.device, device.latency.interval),
+def _latency(times: _Times, architecture: Architecture, device: Device, link: Link) -> Estimate:
+    return summed(
+        timed(times.device, architecture, device),
         around(times.on_link, link.interval),
-        around(times.server, link.server.latency.interval),
+        timed(times.server, architecture, link.server),
     )
 
 
-def _energy(times: _Times, device: Device, link: Link) -> Estimate | None:
+def _energy(times: _Times, architecture: Architecture, device: Device, link: Link) -> Estimate | None:
     watts = _watts(device)
     if watts is None or device.energy is None or link.power is None:
         return None
     on_link = watts.send * times.up + watts.wait * times.round_trip + watts.receive * times.down
-    return _sum(
-        around(watts.compute * times.device, device.latency.interval + device.energy.interval),
+    return summed(
+        scaled(timed(times.device, architecture, device), watts.compute, device.energy.interval),
         around(on_link, link.interval + link.power.interval),
-        around(watts.wait * times.server, link.server.latency.interval + link.power.interval),
-    )
-
-
-def _sum(*estimates: Estimate) -> Estimate:
-    return Estimate(
-        sum(estimate.value for estimate in estimates),
-        sum(estimate.low for estimate in estimates),
-        sum(estimate.high for estimate in estimates),
+        scaled(timed(times.server, architecture, link.server), watts.wait, link.power.interval),
     )
 
 

@@ -151,13 +151,12 @@ def _costs(network: Architecture, device: str, *, as_json: bool, shipped: bool) 
     for name, costs in by_device.items():
         for line in limits.misfits(costs, load_device(name)):
             say(f"{name}: {line}" if device == "all" else line)
+    if note := report.extrapolated(by_device):
+        say(note)
     if device == "all":
-        far = [name for name, costs in by_device.items() if report.beyond(costs["latency_ms"].value, load_device(name))]
-        if far:
-            say(f"outside the measured range, so the interval may not hold: {', '.join(far)}")
         return {}
     for name, costs in by_device.items():
-        _say_basis(name, costs["latency_ms"].value)
+        _say_basis(name, costs["latency_ms"])
     return {}
 
 
@@ -173,13 +172,13 @@ def _priced(costs: Mapping[str, Estimate], device: Device) -> dict[str, Any]:
     return {**flat(costs), "fits": not misfits(costs, device), "limits": limits}
 
 
-def _say_basis(device: str, latency_ms: float) -> None:
-    """Print where a latency comes from, and a warning if it lies outside the measured range."""
+def _say_basis(device: str, latency: Estimate) -> None:
+    """Print where a latency comes from, and a warning if it is extrapolated."""
     from estimators.devices.files import load_device
     from nas.pricing import report
 
     chip = load_device(device)
-    for line in (report.basis(chip), report.beyond(latency_ms, chip)):
+    for line in (report.basis(chip), report.beyond(latency, chip)):
         if line:
             say(line)
 
@@ -190,6 +189,7 @@ def _layers(network: Architecture, device: str, *, as_json: bool, shipped: bool)
 
     from estimators.devices.files import load_device
     from estimators.models.by_layer import by_layer
+    from estimators.models.latency import inference_ms
     from nas.pricing import report
     from nas.pricing.advice import advice
     from nas.pricing.price import as_shipped
@@ -201,7 +201,7 @@ def _layers(network: Architecture, device: str, *, as_json: bool, shipped: bool)
     if as_json:
         return {"basis": _basis(chip), "layers": [asdict(layer) for layer in layers], "advice": told}
     show_table(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"), keys=2)
-    _say_basis(device, sum(layer.latency_ms for layer in layers))
+    _say_basis(device, inference_ms(shown, chip))
     for line in told:
         say(line)
     return {}

@@ -11,6 +11,7 @@ from rich.table import Table
 from estimators.devices.device import Device
 from estimators.estimate import Estimate
 from estimators.models.by_layer import Layer
+from estimators.models.extrapolation import distance
 from nas.base.errors import clipped
 from nas.base.text import Row
 from nas.base.text import heading
@@ -21,6 +22,9 @@ from nas.base.text import short
 from nas.base.text import stacked
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.operators import WEIGHTED
+
+MARK = "*"
+"""After a number that is extrapolated."""
 
 
 def bits_of(architecture: Architecture) -> str:
@@ -42,9 +46,21 @@ def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) 
         column.justify = "right"
         column.no_wrap = True
     for device, estimates in by_device.items():
-        cells = [stacked(estimates[name]) if name in estimates else "-" for name in names]
+        cells = [_marked(estimates[name]) if name in estimates else "-" for name in names]
         table.add_row(device, *cells)
     return table
+
+
+def extrapolated(by_device: Mapping[str, Mapping[str, Estimate]]) -> str | None:
+    """Explain the mark in a table of costs, or return None where no number has it."""
+    if not any(estimate.extrapolated for costs in by_device.values() for estimate in costs.values()):
+        return None
+    return f"{MARK} extrapolated: nothing like it was measured there, so the interval is a guess, and wide"
+
+
+def _marked(estimate: Estimate) -> str:
+    value, *interval = stacked(estimate).split("\n")
+    return "\n".join([value + MARK * estimate.extrapolated, *interval])
 
 
 def layer_table(layers: Sequence[Layer], title: str) -> Table:
@@ -88,16 +104,20 @@ def basis(device: Device) -> str:
     )
 
 
-def beyond(latency_ms: float, device: Device) -> str | None:
-    """Return a warning if a latency lies outside the range that was measured on a device, else None."""
-    found = device.calibration
-    if found.covers(latency_ms):
+def beyond(latency: Estimate, device: Device) -> str | None:
+    """Return a warning if a latency is an extrapolation, with what was not measured, else None."""
+    if not latency.extrapolated:
         return None
-    ends = [f"{end:.3g}" if end else "?" for end in (found.fastest_ms, found.slowest_ms)]
-    return (
-        f"{latency_ms:.3g} ms lies far outside the range measured on {device.name}, {ends[0]} to {ends[1]} ms: "
-        "the interval may not hold"
-    )
+    found = device.calibration
+    if distance(latency.value, device) > 1:
+        ends = [f"{end:.3g}" if end else "?" for end in (found.fastest_ms, found.slowest_ms)]
+        why = f"{latency.value:.3g} ms lies outside the range measured on {device.name}, {ends[0]} to {ends[1]} ms"
+    else:
+        windows = [f"windows of {', '.join(found.windows)} and 1x1"] if found.windows else []
+        bits = [f"layers of at most {found.widest_bits} bits"] if found.widest_bits else []
+        measured = " and ".join(windows + bits)
+        why = f"some of its layers are of a kind that was not measured on {device.name} ({measured} were)"
+    return f"{why}: extrapolated, so the interval is wider, and a guess"
 
 
 def device_row(device: Device) -> Row:

@@ -138,7 +138,7 @@ def _lines(numbers: Sequence[str]) -> str:
 def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[dict[str, object]]:
     """Add the costs of each row's network on a device, with `NAME_low` and `NAME_high` where there is an interval.
 
-    A column `note` is added if the device cannot run a network, if its latency lies outside the measured range, or if
+    A column `note` is added if the device cannot run a network, if its latency is extrapolated, or if
     it exceeds the device's memory.
 
     Args:
@@ -158,7 +158,7 @@ def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[di
             refused.append(f"line {row.line}: {device.name} cannot run it: {error}")
             costs = {NOTE: refused[-1].partition(": ")[2]}
         else:
-            notes = [report.beyond(estimates["latency_ms"].value, device), *misfits(estimates, device)]
+            notes = [report.beyond(estimates["latency_ms"], device), *misfits(estimates, device)]
             note = "; ".join(filter(None, notes))
             costs |= {NOTE: note} if note else {}
         if taken := [name for name in costs if name in row.cells]:

