@@ -70,6 +70,7 @@ from nas.search.plan import resolve
 from nas.search.storage import open_study
 from nas.spaces import space_named
 from nas.training.assess import MEASURED
+from nas.training.assess import Bench
 from search_spaces.network import build
 
 ONE_LINE = re.compile(r"nas: [^\n]{1,300}\n")
@@ -284,7 +285,8 @@ def base() -> Base:
     }
     np.savez(folder / "records.npz", **arrays)
     plan = resolve(parse_config({**SETTINGS, "data_path": folder / "records.npz"}), folder / "runs")
-    with mock.patch.object(search, "evaluate", _made_up), mock.patch.object(search, "make_bench"):
+    bench = Bench(plan.data, plan.attack, None, {}, 0)
+    with mock.patch.object(search, "evaluate", _made_up), mock.patch.object(search, "make_bench", return_value=bench):
         study = open_study(plan)
         search.work(plan, study)
     files.write_text(plan.folder / "config.toml", to_toml(plan.config))

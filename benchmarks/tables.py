@@ -186,6 +186,56 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "between_trainings",
+        "What do trainings of one recipe vary by, and does a search know it?",
+        "Sixteen random candidates of each data set, each trained four times on the same records. *Between* is the "
+        "standard deviation between trainings, *records* that of the records' sampling, *share* the ratio of their "
+        "squares, *learned* what the reference bank says it is. *Covered*: other trainings whose number lies in the "
+        "95 % interval of one, first of the records alone, then with what was learned.",
+        {
+            "data": ("data", plain),
+            "measure": ("measure", plain),
+            "between_sd": ("between", number),
+            "records_sd": ("records", number),
+            "share": ("share", number),
+            "learned": ("learned", number),
+            "covered_records": ("covered by records alone, %", number),
+            "covered": ("covered, %", number),
+        },
+        keep=lambda row: row["part"] == "measure",
+    ),
+    Table(
+        "between_trainings",
+        "How often does a pick break its limit on the leakage when it is trained again?",
+        "Of the same trainings, for many limits: the candidate with the lowest error within the limit, and whether "
+        "another training of it is over the limit. *Value*: the leakage is within the limit. *Records*: the upper end "
+        "at 95 % of the interval of the records alone is. *Sure*: that of the interval of a search is, as with "
+        "`nas pick --confidence 95`.",
+        {
+            "data": ("data", plain),
+            "way": ("within the limit is", plain),
+            "breaks_percent": ("over it when trained again, %", number),
+            "picks_percent": ("limits with a pick, %", number),
+            "error": ("error of the picks", rate),
+        },
+        keep=lambda row: row["part"] == "pick",
+    ),
+    Table(
+        "between_trainings",
+        "Does choosing among many candidates break the limit more often?",
+        "Made-up candidates with a leakage from 0.5 to 0.8, whose error falls as the leakage rises; *off* is how far "
+        "it lies from the line. *Records* and *between* as above.",
+        {
+            "of": ("candidates", number),
+            "records_sd": ("records", number),
+            "between_sd": ("between", number),
+            "error_scatter": ("off", number),
+            "way": ("within the limit is", plain),
+            "breaks_percent": ("over it when trained again, %", number),
+        },
+        keep=lambda row: row["part"] == "simulated",
+    ),
+    Table(
         "steps",
         "How many steps does a training need on few records?",
         "Ten random networks of the space `conv` on digits, each trained for about so many steps.",

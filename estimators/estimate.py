@@ -6,12 +6,14 @@ import math
 from collections.abc import Container
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 ENDS = ("_low", "_high")
 """What follows a number's name in the names of its interval's ends, in the flat form."""
 EXTRAPOLATED = "_extrapolated"
 """What follows a number's name in the flat form, with the value True, where nothing like it was measured."""
+NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,20 @@ class Estimate:
             raise ValueError(f"expected low <= value <= high; got {self.low}, {self.value}, {self.high}")
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise ValueError(f"expected finite numbers; got {self.low}, {self.value}, {self.high}")
+
+    def upper(self, confidence: float, *, of: float) -> float:
+        """Return the upper end of the one-sided interval of another confidence, as of a normal error.
+
+        Args:
+            confidence: Share of cases in which the number should lie below the end; above 0.5.
+            of: Share that the interval from `low` to `high` covers.
+
+        >>> Estimate(10.0, 8.0, 12.0).upper(0.95, of=0.90)  # that is this interval's own end
+        12.0
+        >>> round(Estimate(0.6, 0.58, 0.62).upper(0.95, of=0.95), 4)
+        0.6168
+        """
+        return self.value + (self.high - self.value) * NORMAL.inv_cdf(confidence) / NORMAL.inv_cdf((1 + of) / 2)
 
     @classmethod
     def exact(cls, value: float) -> Estimate:

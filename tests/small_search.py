@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -58,6 +59,10 @@ TINY_SPACE = textwrap.dedent(
         return SearchSpace("tiny_space", input_shape, num_classes, distributions, describe, {"width": 8})
     '''
 )
+
+
+# What stands for a bench where nothing is trained: nothing was learned of how far trainings lie apart.
+NO_BENCH = SimpleNamespace(spreads={})
 
 
 def snapshot(folder):
@@ -123,7 +128,7 @@ def without_training(monkeypatch) -> list[str]:
         return evaluated(candidate.key)
 
     monkeypatch.setattr("nas.search.study.evaluate", evaluate)
-    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: NO_BENCH)
     return asked
 
 

@@ -114,3 +114,21 @@ def test_the_host_is_predicted_better_than_by_macs(run, monkeypatch, tmp_path):
 
 def _made_up_ms(network):
     return 0.01 + sum(0.01 + 1e-7 * kernel.output_size for kernel in network.kernels)
+
+
+def test_a_pick_with_confidence_breaks_its_limit_less_often(run, monkeypatch, tmp_path):
+    between = importlib.import_module("between_trainings")
+    monkeypatch.setattr(between, "CACHE", tmp_path / "kept")
+    quick = {"members": 120, "references": 4, "recipe": {"epochs": 4}, "defences": ["none"]}
+    monkeypatch.setattr(between, "tasks", lambda **_: {"digits": {"space": "mlp", "dataset": "digits", **quick}})
+    found = run("between_trainings", short=True)
+    measures = [row for row in found["rows"] if row["part"] == "measure"]
+    assert [row["measure"] for row in measures] == list(between.MEASURES)
+    for row in measures:
+        assert row["share"] == pytest.approx((row["between_sd"] / row["records_sd"]) ** 2)
+        assert row["covered"] >= row["covered_records"]
+    for part in ("pick", "simulated"):
+        breaks = {row["way"]: row["breaks_percent"] for row in found["rows"] if row["part"] == part}
+        assert breaks["sure"] <= breaks["records"] <= breaks["value"]
+        assert breaks["sure"] <= 5
+    assert found["trainings"] == 3

@@ -162,13 +162,11 @@ def _costs(network: Architecture, device: str, *, as_json: bool, shipped: bool) 
 
 def _priced(costs: Mapping[str, Estimate], device: Device) -> dict[str, Any]:
     """Write the costs on a device for JSON, and whether the network fits into what the device has."""
-    from dataclasses import asdict
-
     from estimators.estimate import flat
     from nas.pricing.limits import device_limits
     from nas.pricing.limits import misfits
 
-    limits = [asdict(limit) for limit in device_limits(device)]
+    limits = [limit.row for limit in device_limits(device)]
     return {**flat(costs), "fits": not misfits(costs, device), "limits": limits}
 
 

@@ -12,6 +12,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "pick": (
         "nas pick example",
         "nas pick example --max latency_ms=10 --max leakage=0.55 --prefer error",
+        "nas pick example --max leakage=0.6 --prefer error --confidence 95",
         "nas pick example --number 12 --retrain-on-all",
     ),
     "audit": ("nas audit example", "nas audit example --pick 12"),

@@ -38,6 +38,13 @@ def pick(
     prefer: Annotated[
         str | None, typer.Option(help="Metric to minimise within the limits (default: the knee of the front).")
     ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="Percent, such as 95: choose only what stays within each limit in so many of 100 cases when it is "
+            "trained anew, by the upper end of its interval."
+        ),
+    ] = None,
     no_device_limits: Annotated[
         bool, typer.Option("--no-device-limits", help="Choose also what exceeds the memory of the device.")
     ] = False,
@@ -75,7 +82,13 @@ def pick(
     opened = open_run(run, runs, storage)
     study = opened.study
     wanted = limits(maximum, "--max")
-    within = limits_to_pick_by(study, wanted, device_limits=not no_device_limits, error_ceiling=not no_error_ceiling)
+    within = limits_to_pick_by(
+        study,
+        wanted,
+        device_limits=not no_device_limits,
+        error_ceiling=not no_error_ceiling,
+        confidence=_share(confidence),
+    )
     choice = choose(study, within, prefer) if number is None else chosen(opened.trained(number), within)
     if choice.failed and number is None:
         _refuse(study, choice, as_json=as_json)
@@ -86,6 +99,20 @@ def pick(
         _print_json(study, choice, written, anew, judged)
     else:
         _print(study, choice, written, anew, judged)
+
+
+def _share(percent: float | None) -> float | None:
+    """Turn a confidence in percent into a share.
+
+    Raises:
+        ValueError: If it is not above 50 and below 100.
+    """
+    if percent is None:
+        return None
+    if not 50 < percent < 100:
+        hint = f"; a share of {percent:g} is {100 * percent:g} percent" if 0.5 < percent < 1 else ""
+        raise ValueError(f"expected --confidence in percent, above 50 and below 100; got {percent:g}{hint}")
+    return percent / 100
 
 
 def _refuse(study: optuna.Study, choice: Choice, *, as_json: bool) -> None:
@@ -110,14 +137,13 @@ def _refuse(study: optuna.Study, choice: Choice, *, as_json: bool) -> None:
 
 def _print_json(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None, judged: Judged) -> None:
     from nas.deploy import exportable
-    from nas.runs import by_class
     from nas.runs import report
 
     row = {**report.row(study, choice.trial), "int8": exportable.of(judged, choice.trial)}
     picked = {"picked": row, "reason": choice.reason, "folder": str(written)}
     over = {"failed": choice.failed} if choice.failed else {}
     more = {} if anew is None else {"retrained": {**asdict(anew), "folder": str(anew.folder)}}
-    typer.echo(json.dumps({**picked, **_limits(choice), **over, **more, "warnings": by_class.cautions(study)}))
+    typer.echo(json.dumps({**picked, **_limits(choice), **over, **more, "warnings": _cautions(study, choice)}))
 
 
 def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None, judged: Judged) -> None:
@@ -135,14 +161,21 @@ def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained |
         say(line)
     if never := by_class.never_predicted(study, choice.trial):
         say(f"never predicts: {', '.join(never)}")
-    for caution in by_class.cautions(study):
+    for caution in _cautions(study, choice):
         say(f"warning: {caution}")
-    for line in exportable.sentences(judged, [choice.trial]):
+    for line in (*report.between_lines(study), *exportable.sentences(judged, [choice.trial])):
         say(line)
     say(f"written to {written}")
     if anew is not None:
         say(f"trained anew on {anew.records:,} records, written to {anew.folder}: {anew.void}")
 
 
+def _cautions(study: optuna.Study, choice: Choice) -> list[str]:
+    from nas.runs import by_class
+    from nas.runs import report
+
+    return [*by_class.cautions(study), *report.between_cautions(study, choice)]
+
+
 def _limits(choice: Choice) -> dict[str, list[dict[str, Any]]]:
-    return {"limits": [asdict(limit) for limit in choice.limits]}
+    return {"limits": [limit.row for limit in choice.limits]}

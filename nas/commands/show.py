@@ -59,6 +59,7 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
     from nas.runs.front_and_knee import knee_of
     from nas.runs.front_and_knee import nearest
     from nas.runs.progress import count
+    from nas.search.schema import BETWEEN
     from nas.search.schema import DATA
     from nas.search.schema import baselines_of
     from nas.search.schema import limits_of
@@ -70,7 +71,7 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
     judged = exportable.read(folder)
     if as_json:
         told: dict[str, object] = {
-            "limits": [asdict(limit) for limit in limits],
+            "limits": [limit.row for limit in limits],
             "baselines": [baseline.row for baseline in baselines],
         }
         rows = [
@@ -78,6 +79,7 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
             for trials in (best, ordered[:NEAREST])
         ]
         told |= {"warnings": by_class.cautions(study), "classes": by_class.told_by_class(study)}
+        told |= {BETWEEN: study.user_attrs.get(BETWEEN)}
         told |= {"data": study.user_attrs.get(DATA), "front": rows[0], "nearest": rows[1]}
         typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), **told}))
         return
@@ -93,7 +95,7 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
         show_table(table)
         for line in report.misfit_lines(study, best or ordered[:NEAREST]):
             say(line)
-        for line in exportable.sentences(judged, best):
+        for line in (*report.between_lines(study), *exportable.sentences(judged, best)):
             say(line)
         if best and (never := by_class.never_predicted(study, knee_of(best))):
             say(f"candidate {knee_of(best).number}, the knee of the front, never predicts: {', '.join(never)}")

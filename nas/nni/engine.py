@@ -17,8 +17,8 @@ from nas.base import locks
 from nas.base.clock import Clock
 from nas.base.clock import since_start
 from nas.nni.check import check
-from nas.search.bench import make_bench
 from nas.search.plan import Plan
+from nas.search.study import open_bench
 
 
 def work(plan: Plan, study: optuna.Study) -> None:
@@ -33,7 +33,7 @@ def work(plan: Plan, study: optuna.Study) -> None:
     """
     check()
     clock = Clock({"start-up": since_start()})
-    bench = make_bench(plan)
+    bench = open_bench(plan, study)
     clock.lap("bank")
     strategy = import_strategy(plan.cache_folder)
     clock.lap("nni")

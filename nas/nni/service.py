@@ -35,8 +35,8 @@ from nas.base.processes import cores
 from nas.nni import job
 from nas.nni.check import check
 from nas.nni.check import check_settings
-from nas.search.bench import make_bench
 from nas.search.plan import Plan
+from nas.search.study import open_bench
 
 LOG = "manager.log"
 # NNI waits this long and longer for its own processes to end.
@@ -65,7 +65,7 @@ def work(plan: Plan, study: optuna.Study) -> None:
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) >= plan.config.trials:
         return
     clock = Clock({"start-up": since_start()})
-    make_bench(plan)  # trainings find the bank in the cache instead of building it all at once
+    open_bench(plan, study)  # trainings find the bank in the cache instead of building it all at once
     clock.lap("bank")
     files.append_json(plan.timings, clock.line(None))
     _prepare(plan, folder)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated
 from typing import Literal
 
+from annotated_types import Gt
+from annotated_types import Lt
 from annotated_types import MaxLen
 from annotated_types import MinLen
 from pydantic import ConfigDict
@@ -37,6 +40,8 @@ class Limit:
         value: The highest allowed value; a candidate that has it is within the limit.
         reason: Where the limit comes from, in a few words.
         kind: `budget` of the user's, `device` for its memory, `ceiling` for the default ceiling of the error.
+        confidence: Share of cases, above 0.5, in which the metric of a candidate within the limit is within it too:
+            the upper end of its interval counts, of a one-sided one. None: the value counts.
 
     >>> Limit("peak_ram_kib", 144.0, "stm32g0b1 has 144 KiB of RAM", DEVICE).told(533.4)
     'peak_ram_kib 533.4 > 144 (stm32g0b1 has 144 KiB of RAM)'
@@ -46,6 +51,7 @@ class Limit:
     value: Annotated[float, Strict()]
     reason: Annotated[str, MinLen(1), MaxLen(500)]
     kind: Literal["budget", "device", "ceiling"]
+    confidence: Annotated[float, Gt(0.5), Lt(1)] | None = None
 
     def excess(self, value: float) -> float:
         """Return by how much a value is over the limit, as a share of the limit; at most 0 within it."""
@@ -54,7 +60,7 @@ class Limit:
     def told(self, value: float) -> str:
         """Say that a value exceeds the limit, with the reason of a limit that the user did not set."""
         because = "" if self.kind == BUDGET else f" ({self.reason})"
-        return f"{self.metric} {value:.4g} > {self.value:.4g}{because}"
+        return f"{self.metric} {value:.4g}{self._sure} > {self.value:.4g}{because}"
 
     @property
     def bare(self) -> str:
@@ -65,7 +71,16 @@ class Limit:
     def line(self) -> str:
         """Say what the limit is, why, and how to look beyond it."""
         flag = LOOK_BEYOND.get(self.kind)
-        return f"limit {self.bare}: {self.reason}" + (f"; {flag} looks beyond" if flag else "")
+        return f"limit {self.bare}{self._sure}: {self.reason}" + (f"; {flag} looks beyond" if flag else "")
+
+    @property
+    def row(self) -> dict[str, str | float]:
+        """The limit as a study and JSON hold it; a limit that a value has to meet has no confidence."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @property
+    def _sure(self) -> str:
+        return "" if self.confidence is None else f" at {100 * self.confidence:.4g} % confidence"
 
 
 def budget_limits(budgets: Mapping[str, float]) -> tuple[Limit, ...]:

@@ -16,10 +16,12 @@ from estimators.estimate import Estimate
 from estimators.estimate import flat
 from estimators.estimate import from_flat
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
+from estimators.leakage.statistics.between_trainings import widened
 from nas.base.text import Row
 from nas.search.schema import CLASSES
 from nas.search.schema import CONFIG
 from nas.search.schema import NEVER_PREDICTED
+from nas.search.schema import spreads_in
 from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import EVEN_SHARE
 from nas.training.by_class import class_error
@@ -57,13 +59,16 @@ def estimate_of(study: optuna.Study, trial: FrozenTrial, name: str) -> Estimate:
     """Return a measure of a trial with its interval.
 
     The error of a class is kept without one, because the names of its ends could be those of other classes; it follows
-    from the number of its validation records.
+    from the number of its validation records and from how far trainings of the study lie apart.
     """
     if not name.startswith(CLASS_ERROR):
         return from_flat(trial.user_attrs, name)
     value = float(trial.user_attrs[name])
     records = {one.name: one.validation for one in class_counts(study)}.get(name.removeprefix(CLASS_ERROR), 0)
-    return class_error(value, records) if records else Estimate.exact(value)
+    if not records:
+        return Estimate.exact(value)
+    error, spreads = class_error(value, records), spreads_in(study.user_attrs)
+    return widened(error, spreads["error"].share) if spreads else error
 
 
 def errors_by_class(study: optuna.Study, trial: FrozenTrial) -> list[Row]:

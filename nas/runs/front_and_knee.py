@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -15,6 +16,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from estimators.estimate import ENDS
+from estimators.estimate import from_flat
 from nas.pricing.limits import BUDGET
 from nas.pricing.limits import CEILING
 from nas.pricing.limits import Limit
@@ -22,8 +24,11 @@ from nas.pricing.limits import budget_limits
 from nas.pricing.limits import merged
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
+from nas.training.between import SPREAD_OF
 from nas.training.by_class import CLASS_ERROR
 
+MEASURED_INTERVAL, COST_INTERVAL = 0.95, 0.90
+"""Shares that the intervals of what is measured and of what a device costs cover."""
 NEAREST = 3
 """Candidates that are shown where none meets the limits."""
 
@@ -70,7 +75,12 @@ def told(trial: FrozenTrial, limits: Iterable[Limit]) -> tuple[str, ...]:
 
 
 def limits_to_pick_by(
-    study: optuna.Study, maximum: Mapping[str, float], *, device_limits: bool = True, error_ceiling: bool = True
+    study: optuna.Study,
+    maximum: Mapping[str, float],
+    *,
+    device_limits: bool = True,
+    error_ceiling: bool = True,
+    confidence: float | None = None,
 ) -> tuple[Limit, ...]:
     """Return the limits that a pick has to meet.
 
@@ -79,12 +89,25 @@ def limits_to_pick_by(
         maximum: The user's limits by metric: each takes the place of the study's budget and of the error's ceiling.
         device_limits: Whether what the device has holds.
         error_ceiling: Whether the ceiling of the error holds.
+        confidence: Share of cases in which a candidate within the budgets and the device's memory is to be within them
+            when it is trained anew; None: its values count. The ceiling is a guess at what the user wants, and its
+            value counts always.
+
+    Raises:
+        ValueError: If a limit at some confidence is on the error of a single class, whose interval no trial keeps.
     """
     own = limits_of(study.user_attrs)
     budgets = {limit.metric: limit for limit in (*own, *budget_limits(maximum)) if limit.kind == BUDGET}
     ceiling = [limit for limit in own if limit.kind == CEILING and error_ceiling]
     memory = (memory_of(study.user_attrs) or ()) if device_limits else ()
-    return merged(budgets.values(), (*ceiling, *memory))
+    of_classes = [name for name in budgets if name.startswith(CLASS_ERROR)]
+    if confidence is not None and of_classes:
+        raise ValueError(
+            f"expected a limit with an interval for a confidence; a trial keeps none of {of_classes[0]!r}: limit "
+            "'rarest_class_error' or 'balanced_error'"
+        )
+    sure = [replace(limit, confidence=confidence) for limit in (*budgets.values(), *memory)]
+    return merged(sure[: len(budgets)], (*ceiling, *sure[len(budgets) :]))
 
 
 def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> Choice:
@@ -188,4 +211,10 @@ def _listed(known: Sequence[str], name: str) -> list[str]:
 
 
 def _value(trial: FrozenTrial, limit: Limit) -> float:
-    return float(trial.user_attrs.get(limit.metric, math.inf))
+    """Return the number of a trial that a limit is about: the value, or the upper end at the limit's confidence."""
+    if limit.metric not in trial.user_attrs:
+        return math.inf
+    if limit.confidence is None:
+        return float(trial.user_attrs[limit.metric])
+    covered = MEASURED_INTERVAL if limit.metric in SPREAD_OF else COST_INTERVAL
+    return from_flat(trial.user_attrs, limit.metric).upper(limit.confidence, of=covered)

@@ -13,6 +13,7 @@ from rich.table import Table
 from estimators.estimate import Estimate
 from estimators.estimate import from_flat
 from estimators.estimate import plain
+from estimators.leakage.statistics.between_trainings import wider
 from nas.base import plugins
 from nas.base.text import Row
 from nas.base.text import heading
@@ -35,6 +36,7 @@ from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import baselines_of
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
+from nas.search.schema import spreads_in
 from nas.search.storage import CONFIG
 from nas.search.storage import DATA
 from nas.search.storage import TASK
@@ -159,6 +161,34 @@ def nothing_within(study: optuna.Study, ordered: Sequence[FrozenTrial]) -> str:
     )
 
 
+def between_lines(study: optuna.Study) -> list[str]:
+    """Say what the intervals of error and leakage are for; nothing where an earlier version did not learn it."""
+    spreads = spreads_in(study.user_attrs)
+    if not spreads:
+        return []
+    error, leakage = spreads["error"], spreads["leakage"]
+    known = (
+        f"trainings of one recipe differ by a standard deviation of {leakage.sd:.3f} in leakage and {error.sd:.3f} in "
+        f"error ({leakage.pairs} pairs of references)"
+        if leakage.pairs
+        else "how far trainings of one recipe differ is not known here: it counts as much as the records"
+    )
+    meant = "intervals of error and leakage hold this: they are for a network trained anew by a candidate's recipe"
+    by_leakage, by_error = (f"{wider(spread.share):.2g} times" for spread in (leakage, error))
+    return [known, meant, f"for the network at hand: {by_leakage} narrower of the leakage, {by_error} of the error"]
+
+
+def between_cautions(study: optuna.Study, choice: Choice) -> list[str]:
+    """Say what a confidence in a limit does not hold, a line each."""
+    if spreads_in(study.user_attrs) or all(limit.confidence is None for limit in choice.limits):
+        return []
+    said = (
+        "the intervals of this run do not hold what trainings vary by, because an earlier version began it: a "
+        "network trained anew is over a limit more often than the confidence says"
+    )
+    return [said]
+
+
 def baseline_table(baselines: Sequence[Baseline]) -> Table:
     """Lay out what quick models reach on a search's members, as the front's table shows candidates."""
     table = plain_table("baseline", "error", "loss AUC", "members", title="scikit-learn on the same members")
@@ -229,6 +259,8 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
         "lowest of many noisy values is too low on average, and a single one may be too high. It is not an audit: run",
         "`nas audit` before you quote the leakage of a release. `error` is measured on validation records;",
         "the test records were not used.",
+        "",
+        *(f"- {line}" for line in between_lines(study)),
         "",
         *_baseline_lines(baselines_of(study.user_attrs)),
     ]

@@ -17,6 +17,7 @@ from torch import Tensor
 from estimators.estimate import Estimate
 from nas.base import files
 from nas.base import locks
+from nas.base import plugins
 from nas.search.plan import Plan
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
@@ -24,6 +25,7 @@ from nas.training.assess import assess
 from nas.training.assess import train_teacher
 from nas.training.bank import build_bank
 from nas.training.bank import cached_logits
+from nas.training.between import spreads_of
 from nas.training.loop import TrainSetup
 from nas.training.loop import plain_setup
 from nas.training.loop import seed_from
@@ -66,6 +68,7 @@ def weights_path(folder: Path, key: str) -> Path:
 def make_bench(plan: Plan) -> Bench:
     """Build the reference bank, or fetch it, and put together what every candidate is measured with."""
     bank = build_bank(plan.bank, plan.cache_folder) if plan.needs_bank else None
+    fewest = plugins.find("estimators.leakage.attacks", plan.config.attack, "MIN_REFERENCES") or 0
     return Bench(
         data=plan.data,
         attack=plan.attack,
@@ -74,6 +77,7 @@ def make_bench(plan: Plan) -> Bench:
         seed=plan.config.seed,
         teach=partial(cached_teacher, plan),
         named=frozenset([*plan.config.objectives, *plan.config.budgets]),
+        spreads=spreads_of(bank, plan.attack, fewest),
     )
 
 

@@ -28,6 +28,7 @@ from pydantic import FiniteFloat
 from pydantic import TypeAdapter
 from pydantic import ValidationError
 
+from estimators.leakage.statistics.between_trainings import Spread
 from nas.base import sizes
 from nas.pricing.limits import Limit
 from nas.pricing.limits import budget_limits
@@ -37,6 +38,7 @@ from nas.search.config import stored_config
 from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
 from nas.training.baselines import baseline_of
+from nas.training.between import SPREAD_OF
 from nas.training.by_class import CLASS_ERROR
 from search_spaces.space import contains
 from search_spaces.space import describe_distribution
@@ -54,6 +56,8 @@ BASELINES = "baselines"
 LISTS = TypeAdapter(list[Limit])
 MOST_LISTED = 1000
 """Limits or baselines of one study."""
+BETWEEN = "between_trainings"
+"""Attribute of a study: how far trainings of one recipe lie apart, by measure, which its intervals hold (`Between`)."""
 BROKEN_OFF = "broken_off"
 """Attribute of a trial: a list with the reason of each training that broke off without a result."""
 CLASSES = "classes"
@@ -149,6 +153,21 @@ class Classes(BaseModel):
     validation: list[Annotated[int, Ge(0), Le(MOST_WHOLE)]]
 
 
+class Between(BaseModel):
+    """How far trainings lie apart in one measure (`Spread`, in `estimators`); a later version may say more.
+
+    Attributes:
+        share: Variance between trainings as a share of the sampling variance of the records.
+        sd: Standard deviation between trainings of the references, in the measure's unit; 0 if nothing was learned.
+        pairs: Pairs of references that it was learned from; 0 where the share is the usual one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    share: Annotated[FiniteFloat, Ge(0)]
+    sd: Annotated[FiniteFloat, Ge(0)]
+    pairs: Count
+
+
 def is_signed(attrs: Mapping[str, Any]) -> bool:
     """Tell whether a study was made by this program: it says so in its attributes."""
     return isinstance(attrs.get(CONFIG), dict) and isinstance(attrs.get(TASK), dict)
@@ -174,6 +193,7 @@ def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence
         _check_part(Data, attrs[DATA], "wrong data", where)
     if CLASSES in attrs:  # not in studies from before errors were measured by class
         _check_classes(attrs[CLASSES], attrs[TASK]["num_classes"], where)
+    _check_between(attrs.get(BETWEEN, {}), where)  # not in studies whose intervals are of the records alone
     config = _config(attrs[CONFIG], where)
     _check_lists(attrs, where)
     if config.name != name:  # it names the run's folder
@@ -200,6 +220,12 @@ def memory_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...] | None:
 def baselines_of(attrs: Mapping[str, Any]) -> tuple[Baseline, ...]:
     """Return what quick models reach on a study's records; none where an earlier version did not train them."""
     return tuple(map(baseline_of, attrs.get(BASELINES, ())))
+
+
+def spreads_in(attrs: Mapping[str, Any]) -> dict[str, Spread]:
+    """Return how far trainings lie apart by measure, which a study's intervals hold; empty where they do not."""
+    found = {name: Between.model_validate(row) for name, row in attrs.get(BETWEEN, {}).items()}
+    return {name: Spread(one.share, one.sd, one.pairs) for name, one in found.items()}
 
 
 def _limits(rows: Sequence[Mapping[str, Any]]) -> tuple[Limit, ...]:
@@ -255,6 +281,14 @@ def _check_classes(classes: object, expected: int, where: str) -> None:
             f"{where} has wrong classes: expected {expected} different names and as many counts; got {counts[0]} "
             f"different of {counts[1]} names, {counts[2]} and {counts[3]} counts"
         )
+
+
+def _check_between(found: object, where: str) -> None:
+    if not isinstance(found, dict) or (found and not found.keys() >= set(SPREAD_OF.values())):
+        names = sorted(set(SPREAD_OF.values()))
+        raise ValueError(f"{where} has a wrong {BETWEEN}: expected a table with {names}; got {str(found)[:80]!r}")
+    for name, row in found.items():
+        _check_part(Between, row, f"a wrong {BETWEEN} of {str(name)[:80]!r}", where)
 
 
 def _config(config: Mapping[str, Any], where: str) -> SearchConfig:

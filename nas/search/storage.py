@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -267,8 +266,8 @@ def _told(plan: Plan) -> dict[str, Any]:
             "validation": plan.data.validation.class_counts.tolist(),
         },
         schema.BASELINES: [baseline.row for baseline in baselines],
-        schema.LIMITS: [asdict(limit) for limit in merged(budgets, [*others, *([ceiling] if ceiling else [])])],
-        schema.MEMORY: [asdict(limit) for limit in device_limits(plan.device)],
+        schema.LIMITS: [limit.row for limit in merged(budgets, [*others, *([ceiling] if ceiling else [])])],
+        schema.MEMORY: [limit.row for limit in device_limits(plan.device)],
     }
 
 

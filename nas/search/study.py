@@ -26,7 +26,9 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import replace
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -50,10 +52,12 @@ from nas.search.claims import first_with_key
 from nas.search.claims import release
 from nas.search.plan import Plan
 from nas.search.samplers import suggest
+from nas.search.schema import BETWEEN
 from nas.search.schema import BROKEN_OFF
 from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import NEVER_PREDICTED
 from nas.search.schema import limits_of
+from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.loop import Diverged
 
@@ -175,7 +179,7 @@ def note_death(study: optuna.Study, number: int, name: str) -> bool:
 def work(plan: Plan, study: optuna.Study) -> None:
     """Search until the study has its trials: one worker, one thread of work; others may share the study."""
     clock = Clock({"start-up": since_start()})
-    bench = make_bench(plan)
+    bench = open_bench(plan, study)
     clock.lap("bank")
     while proposal := propose(plan, study):
         clock.lap("sampling and screening")
@@ -195,6 +199,20 @@ def work(plan: Plan, study: optuna.Study) -> None:
         files.append_json(plan.timings, clock.line(proposal.trial.number))
     clock.lap("sampling and screening")
     files.append_json(plan.timings, clock.line(None))
+
+
+def open_bench(plan: Plan, study: optuna.Study) -> Bench:
+    """Put together what candidates are measured with, and note in the study how far trainings lie apart.
+
+    A study that an earlier version began has intervals without that, and keeps to them: its candidates are compared.
+    """
+    bench = make_bench(plan)
+    if BETWEEN in study.user_attrs or not bench.spreads:
+        return bench
+    if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return replace(bench, spreads={})
+    study.set_user_attr(BETWEEN, {name: asdict(spread) for name, spread in bench.spreads.items()})
+    return bench
 
 
 @contextmanager

@@ -26,9 +26,11 @@ from estimators.leakage.statistics.auc_and_rates import accuracy_gap
 from estimators.leakage.statistics.auc_and_rates import auc_interval
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr_interval
+from estimators.leakage.statistics.between_trainings import Spread
 from nas.base.clock import Clock
 from nas.records import Records
 from nas.records import Splits
+from nas.training.between import with_trainings
 from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import measures_by_class
 from nas.training.by_class import never_predicted
@@ -51,17 +53,18 @@ Attack: TypeAlias = Callable[[Evidence], NDArray[np.float64]]
 # Larger tensors leave a CPU's cache, smaller ones are all overhead; this many are 64 colour images of 32 x 32.
 VALUES_IN_CACHE = 64 * 3 * 32 * 32
 MEASURES: Mapping[str, str] = {
-    "error": "Share of validation records misclassified, with its exact binomial 95 % interval.",
-    "balanced_error": "Error averaged over the classes, each counting the same; exact intervals put together (MOVER).",
-    "rarest_class_error": "Share misclassified of the class with the fewest members, with its exact 95 % interval.",
-    "leakage": "AUC of the membership attack, 0.5 when nothing leaks, with its DeLong 95 % interval.",
-    "tpr_at_1pct_fpr": "Share of members that the attack finds at 1 % FPR, with a bootstrap 95 % interval.",
-    "loss_auc": "AUC of the loss threshold, the baseline of the attack, with its DeLong 95 % interval.",
-    "accuracy_gap": "Accuracy on members minus accuracy on non-members, with Newcombe's 95 % interval.",
+    "error": "Share of validation records misclassified; interval from the exact binomial one.",
+    "balanced_error": "Error averaged over the classes, each counting the same; from exact intervals put together.",
+    "rarest_class_error": "Share misclassified of the class with the fewest members; from the exact interval.",
+    "leakage": "AUC of the membership attack, 0.5 when nothing leaks; interval from DeLong's.",
+    "tpr_at_1pct_fpr": "Share of members that the attack finds at 1 % FPR; interval from a bootstrap.",
+    "loss_auc": "AUC of the loss threshold, the baseline of the attack; interval from DeLong's.",
+    "accuracy_gap": "Accuracy on members minus accuracy on non-members; interval from Newcombe's.",
     "trainings": "Trainings that a candidate costs: its own and those of the teachers that its defence asks for.",
 }
 """What is measured of every candidate, with a line on each; a defence may add what it guarantees.
 
+Intervals are 95 %, for a training of the same recipe: those named, widened by what trainings vary by.
 The errors of single classes come beside them (`nas.training.by_class`).
 """
 MEASURED = tuple(MEASURES)
@@ -106,6 +109,8 @@ class Bench:
         seed: The run's seed; a candidate's own seed comes from this and its key.
         teach: Trains the teacher a defence asks for and returns its logits; a search passes one that caches.
         named: Metrics that somebody asks for by name; of many classes only the errors of those named are kept.
+        spreads: How far trainings lie apart in each measure, which widens the intervals (`nas.training.between`);
+            empty for intervals of the network at hand.
     """
 
     data: Splits
@@ -115,6 +120,7 @@ class Bench:
     seed: int
     teach: Teach = field(default_factory=lambda: train_teacher)
     named: Collection[str] = ()
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +129,7 @@ class Assessment:
 
     Attributes:
         measures: One estimate for each name in `MEASURED`, the errors of single classes, and the guarantee of the
-            defence if it has one; intervals are 95 %.
+            defence if it has one; intervals are 95 %, and hold what trainings vary by if the bench knows it.
         never_predicted: Classes of validation records that the network names for none of them.
         network: The trained network, in eval mode.
         seconds: Wall time by phase: `teacher`, `training`, `attack` (one forward pass and the statistics).
@@ -239,7 +245,7 @@ def _measured(network: nn.Module, bench: Bench) -> tuple[dict[str, Estimate], ND
         "loss_auc": auc_interval(log_probabilities(logits, labels), is_member),
         "accuracy_gap": accuracy_gap(correct, is_member),
     }
-    return measures, predicted
+    return with_trainings(measures, bench.spreads), predicted
 
 
 def train_teacher(setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:

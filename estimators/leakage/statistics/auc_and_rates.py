@@ -120,7 +120,7 @@ def auc_difference(first: Scores, second: Scores, is_member: Mask, confidence: f
     (0.333, 0.39)
     """
     check_confidence(confidence)
-    (of_members, of_others), (from_members, from_others) = _placements(first, is_member), _placements(second, is_member)
+    (of_members, of_others), (from_members, from_others) = placements(first, is_member), placements(second, is_member)
     members, others = of_members - from_members, of_others - from_others
     value, pairs = float(members.mean()), min(len(members), len(others))
     variance = members.var(ddof=1) / len(members) + others.var(ddof=1) / len(others) if pairs > 1 else 0.0
@@ -307,6 +307,28 @@ def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -
     return _proportion(successes, trials, confidence, "exact")
 
 
+def placements(scores: Scores, is_member: Mask) -> tuple[Scores, Scores]:
+    """Compute for each member, in order, the share of non-members below, and for each non-member that of members above.
+
+    Both have the AUC as their mean, and DeLong's variance is that of their means.
+
+    Args:
+        scores: `(records,)`; higher means member.
+        is_member: `(records,)`.
+
+    Raises:
+        ValueError: As `auc`.
+
+    >>> placements(np.array([3.0, 1.0, 2.0]), np.array([True, True, False]))
+    (array([1., 0.]), array([0.5]))
+    """
+    members, others = by_membership(scores, is_member)
+    below, above = np.empty(len(members)), np.empty(len(others))
+    below[np.argsort(members)] = _count_below(members, others) / len(others)
+    above[np.argsort(others)] = 1 - _count_below(others, members) / len(members)
+    return below, above
+
+
 def by_membership(scores: Scores, is_member: Mask) -> tuple[Scores, Scores]:
     """Check scores and split them into members' and non-members'.
 
@@ -350,18 +372,6 @@ def _proportion(successes: int, trials: int, confidence: float, method: Literal[
     interval = binomtest(successes, trials).proportion_ci(confidence, method)
     # Wilson's end can miss a share of 0 or 1 by one rounding.
     return Estimate(value, min(float(interval.low), value), max(float(interval.high), value))
-
-
-def _placements(scores: Scores, is_member: Mask) -> tuple[Scores, Scores]:
-    """Compute for each member, in order, the share of non-members below, and for each non-member that of those above.
-
-    Of members for a non-member, that is: both have the AUC as their mean.
-    """
-    members, others = by_membership(scores, is_member)
-    below, above = np.empty(len(members)), np.empty(len(others))
-    below[np.argsort(members)] = _count_below(members, others) / len(others)
-    above[np.argsort(others)] = 1 - _count_below(others, members) / len(members)
-    return below, above
 
 
 def _count_below(values: Scores, others: Scores) -> Scores:

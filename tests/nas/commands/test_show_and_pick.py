@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from estimators.estimate import from_flat
 from nas.base import files
 from nas.base import plugins
 from nas.pricing.limits import budget_limits
@@ -20,6 +21,7 @@ from nas.runs.run import open_run
 from nas.search import bench
 from nas.search.config import load_config
 from nas.search.plan import resolve
+from nas.search.schema import BETWEEN
 from nas.search.schema import LIMITS
 from nas.search.storage import DATA
 from nas.search.storage import ORIGIN
@@ -345,6 +347,62 @@ def test_show_says_what_became_of_the_records(nas, trained_run):
     told = json.loads(nas("show", "small", "--runs", trained_run.runs, "--json").out)["data"]
     assert told == study.user_attrs[DATA]
     assert told["sets"]["members"] == 120
+
+
+# What trainings vary by.
+
+
+def test_show_and_the_card_say_what_intervals_are_for(nas, own_run, picked):
+    study = load_study("small", own_run.folder, None)
+    # Two references; their share is that of the records, which makes intervals wider by the root of 2.
+    shown = nas("show", "small", "--runs", own_run.runs).out.splitlines()
+    place = shown.index("how far trainings of one recipe differ is not known here: it counts as much as the records")
+    meant = "intervals of error and leakage hold this: they are for a network trained anew by a candidate's recipe"
+    narrower = "for the network at hand: 1.4 times narrower of the leakage, 1.4 times of the error"
+    assert shown[place + 1 : place + 3] == [meant, narrower]
+    assert meant in nas("pick", "small", "--runs", own_run.runs).out.splitlines()
+    told = json.loads(nas("show", "small", "--json", "--runs", own_run.runs).out)
+    assert told[BETWEEN] == study.user_attrs[BETWEEN]
+    assert told[BETWEEN]["leakage"] == {"share": 1.0, "sd": 0.0, "pairs": 0}
+    known = {"share": 0.0, "sd": 0.0123, "pairs": 4}
+    study.set_user_attr(BETWEEN, {**told[BETWEEN], "leakage": known, "error": {**known, "share": 2, "sd": 0.002}})
+    card = (Path(picked()["folder"]) / "card.md").read_text()
+    differ = "- trainings of one recipe differ by a standard deviation of 0.012 in leakage and 0.002 in error (4 pairs"
+    assert differ in card
+    assert "- for the network at hand: 1 times narrower of the leakage, 2 times of the error\n" in card
+    assert f"- {meant}\n" in card
+
+
+def test_a_run_whose_intervals_are_of_the_records_alone_says_so_where_it_matters(nas, own_run):
+    study = load_study("small", own_run.folder, None)
+    study.set_user_attr(BETWEEN, {})
+    assert "trained anew" not in nas("show", "small", "--runs", own_run.runs).out
+    picked = ("pick", "small", "--number", 0, "--runs", own_run.runs)
+    caution = "the intervals of this run do not hold what trainings vary by"
+    assert caution not in nas(*picked).out
+    assert f"warning: {caution}" in nas(*picked, "--confidence", 95).out
+    assert any(caution in line for line in json.loads(nas(*picked, "--confidence", 95, "--json").out)["warnings"])
+
+
+def test_a_pick_with_confidence_meets_its_limit_by_the_end_of_the_interval(nas, own_run, picked, refused):
+    trials = load_study("small", own_run.folder, None).trials
+    ends = {trial.number: from_flat(trial.user_attrs, "leakage").upper(0.95, of=0.95) for trial in trials}
+    lowest = min(ends, key=ends.get)
+    limit = ends[lowest] + 1e-6
+    assert any(trial.user_attrs["leakage"] < limit for trial in trials if trial.number != lowest)
+    chosen = picked("--max", f"leakage={limit:.9f}", "--prefer", "error", "--confidence", 95)
+    assert chosen["picked"]["number"] == lowest
+    assert {row["metric"]: row.get("confidence") for row in chosen["limits"]}["leakage"] == 0.95
+    line = refused("pick", "small", "--max", "leakage=0.1", "--confidence", "95", runs=own_run.runs)
+    assert f"leakage {ends[lowest]:.4g} at 95 % confidence > 0.1" in line
+
+
+@pytest.mark.parametrize(
+    ("percent", "hint"), [("0.95", "; a share of 0.95 is 95 percent"), ("50", ""), ("100", ""), ("-1", "")]
+)
+def test_a_confidence_is_in_percent(refused, own_run, percent, hint):
+    line = refused("pick", "small", "--confidence", percent, runs=own_run.runs)
+    assert line == f"expected --confidence in percent, above 50 and below 100; got {float(percent):g}{hint}"
 
 
 # One candidate by its number, and trained anew on all records.

@@ -533,7 +533,7 @@ def test_the_users_nni_settings_are_looked_at_first(nas, tmp_path, no_training, 
     assert missing.err.endswith(
         f"expected settings of NNI's in {tmp_path}/none.yaml; cannot read them: No such file or directory\n"
     )
-    monkeypatch.setattr(service, "make_bench", lambda _: pytest.fail("the bank was built"))
+    monkeypatch.setattr(service, "open_bench", lambda *_: pytest.fail("the bank was built"))
     with pytest.raises(ValueError, match="must provide at least one machine"):
         service.work(*start(tmp_path, "mistake", nni_config=own))
 

@@ -246,3 +246,75 @@ def test_the_nearest_come_first_by_their_worst_excess():
     limits = (Limit("error", 0.1, "x", BUDGET), Limit("leakage", 0.5, "x", BUDGET))
     # Relative excess: 0 and 0.8; 1 and 0.2; 8 and 0; 2 and 0.4.
     assert [trial.number for trial in nearest(study_of(*ROWS).trials, limits)] == [0, 1, 3, 2]
+
+
+# Limits that a candidate has to meet when it is trained anew.
+
+
+def finished(*rows, attrs=None):
+    """A study with a candidate for each row of (error, leakage, its upper end, latency_ms, its upper end)."""
+    study = optuna.create_study(directions=["minimize"] * 3)
+    study.set_user_attr(CONFIG, {"budgets": {}})
+    for name, kept in (attrs or {}).items():
+        study.set_user_attr(name, [limit.row for limit in kept])
+    for error, leakage, leakage_high, latency, latency_high in rows:
+        trial = study.ask()
+        numbers = {"error": error, "error_low": 0.0, "error_high": 1.0, "leakage": leakage, "leakage_low": 0.5}
+        numbers |= {"leakage_high": leakage_high, "latency_ms": latency, "latency_ms_low": latency}
+        for name, value in {**numbers, "latency_ms_high": latency_high, "key": "0123"}.items():
+            trial.set_user_attr(name, value)
+        study.tell(trial, [error, leakage, latency])
+    return study
+
+
+# The upper end of leakage is 0.6 + 1.645 / 1.960 of 0.04, so 0.6336 at 95 %; that of 10 ms is 12 ms, as given.
+FIRST = (0.1, 0.60, 0.64, 10.0, 12.0)
+SECOND = (0.2, 0.58, 0.60, 10.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "confidence", "number"),
+    [
+        ({"leakage": 0.61}, None, 0),
+        ({"leakage": 0.61}, 0.95, 1),
+        ({"leakage": 0.6337}, 0.95, 0),
+        ({"leakage": 0.6335}, 0.95, 1),
+        ({"leakage": 0.6335}, 0.9, 0),
+        ({"latency_ms": 12.0}, 0.95, 0),  # the 90 % interval's own end
+        ({"latency_ms": 11.9}, 0.95, 1),
+        ({"latency_ms": 11.9}, 0.90, 0),
+        ({"latency_ms": 12.1}, 0.99, 1),
+    ],
+)
+def test_a_limit_at_a_confidence_is_met_by_the_upper_end(limits, confidence, number):
+    study = finished(FIRST, SECOND)
+    choice = choose(study, limits_to_pick_by(study, limits, confidence=confidence), "error")
+    assert (choice.trial.number, choice.failed) == (number, ())
+
+
+def test_what_no_candidate_meets_at_a_confidence_is_told_with_it():
+    study = finished(FIRST)
+    (limit,) = limits_to_pick_by(study, {"leakage": 0.61}, confidence=0.95)
+    assert limit.line == "limit leakage=0.61 at 95 % confidence: your budget"
+    choice = choose(study, [limit], None)
+    assert choice.failed == ("leakage 0.6336 at 95 % confidence > 0.61",)
+    assert "confidence" not in Limit("leakage", 0.61, "your budget", BUDGET).row
+    assert limit.row["confidence"] == 0.95
+
+
+def test_a_confidence_is_about_budgets_and_memory_and_not_about_the_ceiling():
+    chip = Limit("latency_ms", 11.0, "the chip is slow", DEVICE)
+    study = finished(FIRST, SECOND, attrs={LIMITS: [USEFUL], MEMORY: [chip]})
+    limits = {limit.metric: limit for limit in limits_to_pick_by(study, {"leakage": 0.7}, confidence=0.95)}
+    assert {name: limit.confidence for name, limit in limits.items()} == {
+        "error": None,
+        "latency_ms": 0.95,
+        "leakage": 0.95,
+    }
+    assert choose(study, list(limits.values()), "error").trial.number == 1
+
+
+def test_the_error_of_a_class_keeps_no_interval_to_be_sure_of():
+    study = finished(FIRST)
+    with pytest.raises(ValueError, match="a trial keeps none of 'class_error_a': limit 'rarest_class_error'"):
+        limits_to_pick_by(study, {"class_error_a": 0.5}, confidence=0.95)

@@ -70,6 +70,25 @@ def test_an_origin_of_another_kind_is_refused(rewritten, name, value):
         load_study("small", run.folder, None)
 
 
+LEARNED = {"share": 1.0, "sd": 0.01, "pairs": 4}
+ALL_LEARNED = dict.fromkeys(("error", "leakage", "loss_auc", "accuracy_gap"), LEARNED)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, 5, [], {"leakage": LEARNED}, {**ALL_LEARNED, "error": 5},
+        *({**ALL_LEARNED, "error": {**LEARNED, "share": share}} for share in (None, "1", -0.1, math.inf, math.nan, [])),
+        *({**ALL_LEARNED, "error": {**LEARNED, "pairs": pairs}} for pairs in (None, "1", -1, 2.5, 1e400)),
+        *({**ALL_LEARNED, "error": {k: v for k, v in LEARNED.items() if k != name}} for name in LEARNED),
+    ],
+)  # fmt: skip
+def test_what_trainings_vary_by_is_checked(rewritten, value):
+    run = rewritten(lambda lines: of_study(lines, schema.BETWEEN).update({schema.BETWEEN: value}))
+    with pytest.raises(ValueError, match=r"^the study 'small' has a wrong between_trainings"):
+        load_study("small", run.folder, None)
+
+
 GOOD = {"metric": "error", "value": 0.5, "reason": "a line does as well", "kind": "ceiling"}
 BASELINE = {"name": "forest", "members": 9, "error": 0.5, "error_low": 0.4, "error_high": 0.6, "loss_auc": 0.5}
 LISTS = {

@@ -17,6 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from estimators.estimate import Estimate
+from estimators.leakage.statistics.between_trainings import Spread
 from nas.base import memory
 from nas.base.clock import Clock
 from nas.base.plugins import TRUSTED
@@ -28,19 +29,24 @@ from nas.search import study as search
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
 from nas.search.bench import weights_path
+from nas.search.schema import BETWEEN
 from nas.search.schema import baselines_of
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
+from nas.search.schema import spreads_in
 from nas.search.storage import JOURNAL
 from nas.search.storage import here
 from nas.search.storage import lock_folder
 from nas.search.storage import open_study
 from nas.spaces import sample
 from nas.training.assess import MEASURED
+from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
 from nas.training.baselines import error_ceiling
+from nas.training.between import spreads_of
 from nas.training.loop import Diverged
+from tests.small_search import NO_BENCH
 from tests.small_search import elsewhere
 from tests.small_search import evaluated
 from tests.small_search import measures_of
@@ -122,6 +128,53 @@ def test_a_search_trains_as_many_as_asked_and_records_every_number(plan):
     assert len({trial.user_attrs["key"] for trial in trained}) == len(trained)
     assert study.metric_names == list(plan.config.objectives)
     assert set(study.directions) == {optuna.study.StudyDirection.MINIMIZE}
+
+
+def learned(monkeypatch, **spreads):
+    """Let the bench know spreads, and nothing be trained; returns the benches that candidates were measured with."""
+    benches = []
+
+    def evaluate(_plan, bench, candidate):
+        benches.append(bench)
+        return evaluated(candidate.key)
+
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: Bench(None, None, None, {}, 0, spreads=spreads))
+    monkeypatch.setattr("nas.search.study.evaluate", evaluate)
+    return benches
+
+
+SPREADS = dict.fromkeys(("error", "leakage", "loss_auc", "accuracy_gap"), Spread(0.5, 0.01, 4))
+
+
+def test_a_study_says_how_far_trainings_lie_apart(plan, monkeypatch):
+    benches = learned(monkeypatch, **SPREADS)
+    study = run_here(with_settings(plan, trials=1))
+    assert study.user_attrs[BETWEEN]["leakage"] == {"share": 0.5, "sd": 0.01, "pairs": 4}
+    assert spreads_in(study.user_attrs) == SPREADS
+    assert spreads_in(run_here(with_settings(plan, trials=2)).user_attrs) == SPREADS
+    assert [bench.spreads for bench in benches] == [SPREADS, SPREADS]
+
+
+def test_a_study_of_an_earlier_version_keeps_to_the_intervals_it_has(plan, monkeypatch):
+    learned(monkeypatch)
+    assert BETWEEN not in run_here(with_settings(plan, trials=1)).user_attrs
+    benches = learned(monkeypatch, **SPREADS)
+    study = run_here(with_settings(plan, trials=2))
+    assert (BETWEEN in study.user_attrs, [bench.spreads for bench in benches]) == (False, [{}])
+    assert spreads_in(study.user_attrs) == {}
+
+
+def test_a_bank_of_four_is_learned_from_and_widens_what_is_recorded(plan):
+    plan = with_settings(plan, trials=1, references=4)
+    study = run_here(plan)
+    bench, (trial,) = make_bench(plan), complete(study)
+    assert spreads_in(study.user_attrs) == bench.spreads == spreads_of(bench.bank, plan.attack)
+    assert bench.spreads["leakage"].pairs == 2
+    alone = assess(plan.candidate(trial.params), dataclasses.replace(bench, spreads={})).measures
+    for name in ("error", "leakage", "loss_auc", "accuracy_gap", "balanced_error"):
+        width = trial.user_attrs[f"{name}_high"] - trial.user_attrs[f"{name}_low"]
+        assert trial.user_attrs[name] == alone[name].value
+        assert width > alone[name].high - alone[name].low
 
 
 def test_what_the_study_holds_is_what_assess_gives(plan):
@@ -256,7 +309,7 @@ def test_samplers_keep_to_the_ceiling(plan, monkeypatch, sampler):
         wide = candidate.architecture.kernels[0].channels
         return evaluated(candidate.key, error=Estimate.exact(1 - wide / 256))
 
-    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: NO_BENCH)
     monkeypatch.setattr("nas.search.study.evaluate", evaluate)
     plan = with_settings(plan, objectives=("params",), trials=60, sampler=sampler, error_ceiling=True)
     late = [trial.params["layer1_width"] for trial in complete(run_here(plan))[30:]]
@@ -341,7 +394,7 @@ def test_samplers_learn_from_what_was_trained(plan, monkeypatch):
         wide = candidate.architecture.kernels[0].channels
         return evaluated(candidate.key, error=Estimate.exact(1 - wide / 256))
 
-    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: NO_BENCH)
     monkeypatch.setattr("nas.search.study.evaluate", evaluate)
     study = run_here(with_settings(plan, objectives=("error",), trials=40))
     late = [trial.params["layer1_width"] for trial in study.get_trials()[20:]]
@@ -375,7 +428,7 @@ def failing_first(monkeypatch, error, times=1):
             raise error
         return evaluated(candidate.key)
 
-    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: NO_BENCH)
     monkeypatch.setattr("nas.search.study.evaluate", evaluate)
     return asked
 
@@ -479,7 +532,7 @@ def test_tries_are_counted_across_searches(plan, monkeypatch):
             raise error
         return evaluated(candidate.key)
 
-    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: NO_BENCH)
     monkeypatch.setattr("nas.search.study.evaluate", evaluate)
     with pytest.raises(KeyboardInterrupt):
         run_here(plan)
@@ -700,10 +753,10 @@ from nas.search import study as search
 from nas.search.config import parse_config
 from nas.search.plan import resolve
 from nas.search.storage import open_study
-from tests.small_search import evaluated
+from tests.small_search import NO_BENCH, evaluated
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 search.REFUSALS_IN_A_ROW = 40
-search.make_bench = lambda plan: None
+search.make_bench = lambda plan: NO_BENCH
 search.evaluate = lambda plan, bench, candidate: evaluated(candidate.key)
 plan = resolve(parse_config(json.loads(sys.argv[1])), Path(sys.argv[2]))
 study = open_study(plan)
