@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import hypot
 from math import inf
 from typing import NamedTuple
 from typing import TypeAlias
@@ -229,10 +230,11 @@ def _energy(times: _Times, device: Device, link: Link) -> Estimate | None:
     if watts is None or device.energy is None or link.power is None:
         return None
     on_link = watts.send * times.up + watts.wait * times.round_trip + watts.receive * times.down
+    # Errors of a time and of the power drawn in it are independent, as in `estimators.models.energy.together`.
     return _sum(
-        around(watts.compute * times.device, device.latency.interval + device.energy.interval),
-        around(on_link, link.interval + link.power.interval),
-        around(watts.wait * times.server, link.server.latency.interval + link.power.interval),
+        around(watts.compute * times.device, hypot(device.latency.interval, device.energy.interval)),
+        around(on_link, hypot(link.interval, link.power.interval)),
+        around(watts.wait * times.server, hypot(link.server.latency.interval, link.power.interval)),
     )
 
 
