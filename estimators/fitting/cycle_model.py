@@ -193,7 +193,7 @@ def _chosen(left_out: LeftOut) -> tuple[Place, str, float]:
     likely: dict[int, Place] = {}
     for place, (_, ratios) in best.items():
         known = likely.setdefault(place[0], place)
-        if is_better(ratios, best[known][1][1]):
+        if is_better(ratios, best[known][1]):
             likely[place[0]] = place
     chosen = min(likely.values(), key=lambda place: (round(far(best[place][1]) / LEAST_GAIN), place[0]))
     return chosen, *best[chosen][0]
