@@ -78,8 +78,8 @@ def close_at_least(ratios: Floats, groups: NDArray[np.int_]) -> float:
     The one-sided bound of Clopper and Pearson (1934) for half as many networks as there are. Errors of cross-validation
     are not independent, because any two share most of the rows that they are fitted to, and bounds that ignore it are
     too high (Bates, Hastie and Tibshirani, 2024). Half is what a single split into rows that fit and rows that judge
-    would leave. `benchmarks/calibration_claims.py` counts how often the bound holds. Rows of one network count as one,
-    with the mean of their shares, because what is wrong with one of them is wrong with all.
+    would leave. `benchmarks/calibration_claims.py` counts how often the bound holds. Rows of one network count as one
+    network, because what is wrong with one of them is wrong with all.
 
     Args:
         ratios: `(rows,)`, measured over predicted, each network left out of the fit that predicts it.
@@ -88,10 +88,7 @@ def close_at_least(ratios: Floats, groups: NDArray[np.int_]) -> float:
     >>> close_at_least(np.ones(10), np.arange(10)), close_at_least(2 * np.ones(10), np.arange(10))
     (0.6309573444801932, 0.0)
     """
-    close = np.abs(1 / ratios - 1) <= CLOSE
-    networks, index = np.unique(groups, return_inverse=True)
-    share = float(np.mean(np.bincount(index, close) / np.bincount(index)))
-    judging = len(networks) / 2
+    share, judging = close_of(ratios), len(np.unique(groups)) / 2
     return float(beta.ppf(1 - CONFIDENCE, share * judging, (1 - share) * judging + 1)) if share > 0 else 0.0
 
 

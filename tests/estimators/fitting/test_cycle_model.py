@@ -107,6 +107,9 @@ def test_the_share_that_is_claimed_by_hand():
 def test_rows_of_one_network_are_one_network():
     ratios, groups = np.array([1.0, 1.0, 2.0, 2.0]), np.arange(4)
     assert close_at_least(np.repeat(ratios, 25), np.repeat(groups, 25)) == pytest.approx(close_at_least(ratios, groups))
+    # A network that was measured often and predicted badly does not leave a claim above the share of all rows.
+    often = np.array([1.0] * 40 + [2.0] * 60)
+    assert close_at_least(often, np.array([*range(40), *[40] * 60])) < 0.4
 
 
 def test_more_networks_claim_more_and_never_more_than_they_show():
