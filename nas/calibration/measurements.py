@@ -192,8 +192,8 @@ class CalibrationReport:
         trees: Number of trees of the learned correction; 0 if it does not improve predictions.
         prunes: Whether the engine removes operators whose result is not used; None if the rows are the same either way.
         merges: Whether it computes repeated operators once; None if the rows are the same either way.
-        opinions: What it may run, each with its errors, the one that was taken before measuring first.
-        energy: How well the energy is predicted; None if too few rows have one.
+        opinions: What it may run, each with its errors, the likeliest before measuring first; see *Opinion*.
+        energy: How well the energy is predicted; see *Energy of a calibration*. None if too few rows have one.
         next_to_measure: The most informative networks to measure next, as texts for a table of measurements.
     """
 
