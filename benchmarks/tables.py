@@ -237,8 +237,8 @@ TABLES: Sequence[Table] = (
     Table(
         "calibration_claims",
         "What does a calibration claim from few networks, and what does it reach?",
-        "NAS-Bench-201 cells, drawn at random; reached on the cells of all other graph classes. *Claimed* is the lower "
-        "bound that `nas calibrate` prints; it *holds* in draws that reach no less. What the engine runs is chosen from "
+        "NAS-Bench-201 cells, drawn at random; reached on those of all other graph classes. *Claimed* is the lower "
+        "bound that `nas calibrate` prints; it *holds* in draws that reach no less. What the engine runs is found in "
         "the same rows. Means over draws.",
         {
             "device": ("device", plain),
