@@ -6,9 +6,16 @@ Reads `../shared/data/mlperf_tiny`. The power is the mean of the system's other 
 predicted as in `latency_mcu.py` (the network left out of this system, seen on other cores with the same engine). Where
 an engine skips the dead channels of `vww` its time cannot be predicted from the graph: its power alone is judged; one
 median at the end counts these energies too, at their full error.
+
+The last figures say how many energies lie in the 90 % interval of a prediction that never saw the network: time, power
+and both intervals come from the system's other networks. Once the half-widths of time and power are added, once they
+add as squares, as `estimators.models.energy` does.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from latency_mcu import FAMILIES
@@ -60,6 +67,46 @@ def energy_ratios(family: Family, system: str) -> tuple[Floats, Floats]:
     return by_power, np.array(both)
 
 
+@dataclass(frozen=True)
+class Without(Family):
+    """A family as if one of its networks had not been measured.
+
+    Attributes:
+        left_out: Its task.
+    """
+
+    left_out: str = ""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The networks that are left."""
+        return tuple(task for task in super().tasks if task != self.left_out)
+
+
+COMBINED: dict[str, Callable[[float, float], float]] = {
+    "added": lambda time, power: time + power,
+    "as_squares": lambda time, power: float(np.hypot(time, power)),
+}
+"""How the relative half-widths of a time and a power make that of the energy."""
+
+
+def covered() -> dict[str, float]:
+    """Return the share of energies in the 90 % interval of a prediction without the network, by how it is combined."""
+    held: dict[str, list[bool]] = {name: [] for name in COMBINED}
+    for family in FAMILIES:
+        for system in family.systems:
+            powers = powers_mw(family, system)
+            for task in set(powers) & set(family.tasks):
+                rest = Without(**vars(family), left_out=task)
+                others = judge_power(np.array([power for name, power in powers.items() if name != task]))
+                time = judge(family, system).unseen[family.tasks.index(task)]
+                ratio = time * powers[task] / others.coefficients[0]
+                for name, combine in COMBINED.items():
+                    half_width = combine(judge(rest, system).interval, others.interval)
+                    held[name].append(bool(abs(ratio - 1) <= half_width))
+    return {name: float(np.mean(of_all)) for name, of_all in held.items()}
+
+
 def main() -> None:
     """Print and write the errors."""
     rows: list[dict[str, object]] = []
@@ -81,6 +128,7 @@ def main() -> None:
             rows.append(row)
     facts = {f"median_error_with_{time}".replace(" ", "_"): float(np.median(found)) for time, found in errors.items()}
     facts["median_error_with_every_vww"] = float(np.median(errors["predicted time"] + full))
+    facts |= {f"in_90_percent_interval_{name}": share for name, share in covered().items()}
     write_results("energy_mcu", rows, **facts, energies=len(errors["predicted time"]), energies_of_skipped=len(full))
 
 

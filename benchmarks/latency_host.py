@@ -106,7 +106,7 @@ def peers(
     line = fit_cycles(macs, latency_ms, folds=10).coefficients
     groups = np.unique([structure_of(network) for network in running], return_inverse=True)[1]
     cycles = latency_ms * device.clock_mhz * 1e3
-    linear = fit_cycle_model(counts, cycles, groups, {"generic": generic_relative()})
+    linear = fit_cycle_model([[counts]], cycles, groups, {"generic": generic_relative()})
     forest = RandomForestRegressor(500, random_state=0).fit(counts, np.log(latency_ms))
     return {
         "MACs and a constant": their_macs @ line,

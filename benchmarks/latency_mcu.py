@@ -303,7 +303,7 @@ def h747_prior(family: Family) -> Floats:
     the other families (`ad` is linear layers, `ic` nearly convolutions alone), so a family is not pulled to itself.
     """
     macs = macs_of([counts_of(REFERENCE_NETWORKS[task]()) for task in TASKS[:2]])
-    others = np.vstack([measured_cycles(other)[:, :2] for other in FAMILIES if other is not family]) / macs
+    others = np.vstack([measured_cycles(other)[:, :2] for other in FAMILIES if other.engine != family.engine]) / macs
     fitted = fit_stm32h747().coefficients
     return np.array([*fitted, fitted[0] * np.median(others[:, 0] / others[:, 1])])
 

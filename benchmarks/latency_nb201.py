@@ -37,6 +37,7 @@ from nas.calibration.measurements import About
 from nas.calibration.measurements import noise_ceiling
 from nas.runs.tables import TableRow
 from search_spaces.graph.architecture import Params
+from search_spaces.graph.merging import merge
 from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import EDGES
 from search_spaces.nb201 import NAMES
@@ -51,6 +52,13 @@ SHORT_STEP = 15
 SIZES = {10: 20, 30: 20, 100: 10, 300: 5, 900: 3}
 """How often each number of calibration networks is drawn."""
 WRITTEN_NETWORKS = 900
+FORMS = {
+    (True, False): "pruned",
+    (False, False): "whole",
+    (True, True): "pruned_merged",
+    (False, True): "whole_merged",
+}
+"""Counts by whether dead operators are left out, and whether repeated ones are computed once."""
 CYCLES_PER_MS = 1e6
 """A clock of 1 GHz: predictions do not depend on it."""
 
@@ -64,7 +72,8 @@ class Target:
         core: Processor core.
         clock_mhz: Its clock.
         engine: Inference engine, as far as its authors say.
-        prunes: Whether dead operators of a cell cost nothing (found by cross-validation, see `nas calibrate`).
+        prunes: Whether dead operators of a cell cost nothing (found by cross-validation, see `nas calibrate`). By
+            cross-validation none of these engines computes repeated operators once.
         quoted_ceiling: Share of identical networks within 10 % of their median, as published with the task.
         baselines: Published results by number of networks: share within 10 % and rho, None where unknown.
     """
@@ -126,7 +135,8 @@ class Tables:
         cells: Their text.
         classes: `(cells,)` graph class.
         latency_ms: `(cells,)` by device.
-        counts: `(cells, columns)` of the cycle model, by whether dead operators are left out.
+        counts: `(cells, columns)` of the cycle model, by whether dead operators are left out, and whether repeated ones
+            are computed once.
         live: The same with nothing but what lies on a path from a cell's input to its output.
         constant: `(cells,)` whether the output ignores the input.
     """
@@ -134,7 +144,7 @@ class Tables:
     cells: list[str]
     classes: NDArray[np.int_]
     latency_ms: dict[str, Floats]
-    counts: dict[bool, Floats]
+    counts: dict[tuple[bool, bool], Floats]
     live: Floats
     constant: NDArray[np.bool_]
 
@@ -148,34 +158,35 @@ def read_tables(*, short: bool = False) -> Tables:
     with gzip.open(TABLE, "rt", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))[:: SHORT_STEP if short else 1]
     cells = [row["cell"] for row in rows]
-    pruned, whole, live = _described(cells) if short else _kept(cells)
+    counts = _described(cells) if short else _kept(cells)
     return Tables(
         cells,
         np.array([int(row["graph_class"]) for row in rows]),
         {name: np.array([float(row[name]) for row in rows]) for name in TARGETS},
-        {True: with_overhead(pruned), False: with_overhead(whole)},
-        with_overhead(live),
-        pruned[:, :4].sum(axis=1) == 0,
+        {form: with_overhead(counts[name]) for form, name in FORMS.items()},
+        with_overhead(counts["live"]),
+        counts["pruned"][:, :4].sum(axis=1) == 0,
     )
 
 
-def _kept(cells: list[str]) -> tuple[Floats, Floats, Floats]:
-    path = CACHE / "nb201-counts.npz"
+def _kept(cells: list[str]) -> dict[str, Floats]:
+    path = CACHE / "nb201-counts-by-form.npz"
     if not path.exists():
-        pruned, whole, live = _described(cells)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, pruned=pruned, whole=whole, live=live)
+        np.savez(path, **_described(cells))  # type: ignore[arg-type]
     with np.load(path) as stored:
-        return stored["pruned"], stored["whole"], stored["live"]
+        return dict(stored)
 
 
-def _described(cells: list[str]) -> tuple[Floats, Floats, Floats]:
-    networks = [SPACE.decode(SPACE.parse(cell)) for cell in cells]
-    lives = [SPACE.decode(_live(SPACE.parse(cell))) for cell in cells]
-    pruned, whole, live = (
-        np.array([counts_of(one) for one in some]) for some in (map(prune, networks), networks, map(prune, lives))
-    )
-    return pruned, whole, live
+def _described(cells: list[str]) -> dict[str, Floats]:
+    found: dict[str, list[Floats]] = {name: [] for name in (*FORMS.values(), "live")}
+    for cell in cells:
+        network = SPACE.decode(SPACE.parse(cell))
+        pruned = prune(network)
+        forms = (pruned, network, merge(pruned), merge(network), prune(SPACE.decode(_live(SPACE.parse(cell)))))
+        for name, form in zip(found, forms, strict=True):
+            found[name].append(counts_of(form))
+    return {name: np.array(counts) for name, counts in found.items()}
 
 
 def _live(params: Params) -> Params:
@@ -201,18 +212,19 @@ def draw(tables: Tables, size: int, seed: int) -> tuple[NDArray[np.int_], NDArra
 
 def fit(tables: Tables, name: str, chosen: NDArray[np.int_]) -> CycleModel:
     """Calibrate one device on the chosen cells."""
-    counts, cycles = tables.counts[TARGETS[name].prunes][chosen], tables.latency_ms[name][chosen] * CYCLES_PER_MS
-    return fit_cycle_model(counts, cycles, tables.classes[chosen], {"generic": generic_relative()})
+    counts = tables.counts[TARGETS[name].prunes, False][chosen]
+    cycles = tables.latency_ms[name][chosen] * CYCLES_PER_MS
+    return fit_cycle_model([[counts]], cycles, tables.classes[chosen], {"generic": generic_relative()})
 
 
 def judge(tables: Tables, name: str, size: int, seed: int) -> dict[str, float]:
     """Calibrate on `size` cells and predict the test cells."""
     chosen, test = draw(tables, size, seed)
     model = fit(tables, name, chosen)
-    predicted_ms = model.predict(tables.counts[TARGETS[name].prunes][test]) / CYCLES_PER_MS
+    predicted_ms = model.predict(tables.counts[TARGETS[name].prunes, False][test]) / CYCLES_PER_MS
     measured_ms = tables.latency_ms[name][test]
     errors = np.abs(predicted_ms / measured_ms - 1)
-    macs = tables.counts[False][:, :4].sum(axis=1)
+    macs = tables.counts[False, False][:, :4].sum(axis=1)
     line = np.polyfit(macs[chosen], tables.latency_ms[name][chosen], 1)
     return {
         "within 10 %": float(np.mean(errors <= 0.1)),
@@ -225,18 +237,19 @@ def judge(tables: Tables, name: str, size: int, seed: int) -> dict[str, float]:
 
 
 def judge_rules(tables: Tables) -> dict[str, dict[str, float]]:
-    """Return the share within 10 %, of 900 networks, by what is taken to run: everything, live paths, or `prune`'s."""
+    """Return the share within 10 %, of 900 networks, by what is taken to run."""
     found: dict[str, dict[str, float]] = {}
     for name in ("raspi4", "pixel3", "gold_6226"):
         chosen, test = draw(tables, 900, 0)
         measured_ms, found[name] = tables.latency_ms[name], {}
         for rule, counts in (
-            ("all", tables.counts[False]),
+            ("all", tables.counts[False, False]),
             ("live paths", tables.live),
-            ("prune", tables.counts[True]),
+            ("prune", tables.counts[True, False]),
+            ("prune and merge", tables.counts[True, True]),
         ):
             cycles = measured_ms[chosen] * CYCLES_PER_MS
-            model = fit_cycle_model(counts[chosen], cycles, tables.classes[chosen], {"generic": generic_relative()})
+            model = fit_cycle_model([[counts[chosen]]], cycles, tables.classes[chosen], {"generic": generic_relative()})
             errors = model.predict(counts[test]) / CYCLES_PER_MS / measured_ms[test] - 1
             found[name][rule] = float(np.mean(np.abs(errors) <= 0.1))
     return found
@@ -248,7 +261,7 @@ def ceilings(tables: Tables, name: str) -> tuple[float, float]:
     Identical is what has one graph class and the same operators on all edges. The first share compares each with the
     median of its group, itself included, and is flattering in small groups; the second with the median of the others.
     """
-    operators = tables.counts[False]
+    operators = tables.counts[False, False]
     keys = np.column_stack([tables.classes, operators])[~tables.constant]
     groups = np.unique(keys, axis=0, return_inverse=True)[1]
     latency_ms = tables.latency_ms[name][~tables.constant]
@@ -313,8 +326,8 @@ def write_devices(tables: Tables) -> None:
         text, findings = calibrating.calibrate(rows, about)
         # Cells have no other window: what has one is an extrapolation.
         text = text.replace("[calibration]\n", '[calibration]\nwindows = ["3x3"]\n')
-        if findings.prunes is not target.prunes:
-            raise ValueError(f"{name}: cross-validation says prunes={findings.prunes}")
+        if (findings.prunes, findings.merges) != (target.prunes, False):
+            raise ValueError(f"{name}: cross-validation says {findings.prunes=}, {findings.merges=}")
         write(text, ROOT / "estimators" / "devices" / f"{device}.toml")
 
 

@@ -32,6 +32,8 @@ from estimators.models.accelerator import DATAFLOWS
 from estimators.models.by_layer import Layer
 from nas.base import plugins
 from nas.calibration.measurements import CalibrationReport
+from nas.calibration.measurements import EnergyReport
+from nas.calibration.measurements import Opinion
 from nas.calibration.this_machine import Hosted
 from nas.cli import app
 from nas.commands import list as listing
@@ -74,6 +76,8 @@ DEVICE_TABLES: dict[str, type] = {
     "calibration": device.Calibration,
     "memory": device.Memory,
     "energy": device.Energy,
+    "energy.consumption": device.Consumption,
+    "energy.consumption.residual": corrections.Residual,
     "energy.hierarchy": device.Hierarchy,
     "energy.hierarchy.pj_per_bit": device.LevelEnergies,
     "link": device.Link,
@@ -102,6 +106,8 @@ DESCRIBED: dict[str, type] = {
     "Timing": Timing,
     "Layer": Layer,
     "CalibrationReport": CalibrationReport,
+    "Opinion": Opinion,
+    "EnergyReport": EnergyReport,
     "Hosted": Hosted,
     "Retrained": Retrained,
     "Listed": Listed,

@@ -96,6 +96,26 @@ def test_measured_cells_are_predicted_better_than_by_flops(run):
         assert row["rho"] > 0.85
 
 
+@pytest.mark.usefixtures("shared_data")
+def test_what_ten_measured_networks_claim_is_what_others_reach(run):
+    rows = {row["device"]: row for row in run("calibration_claims", "--short")["rows"]}
+    assert {"raspi4", "titan_rtx_256", "all"} <= set(rows)
+    assert rows["all"]["draws"] == 2 * (len(rows) - 1)
+    # Eighteen draws: the claim holds nearly always, and says something.
+    assert rows["all"]["claim holds"] >= 0.75
+    assert rows["all"]["cross-validated holds"] < rows["all"]["claim holds"]
+    assert rows["titan_rtx_256"]["claimed"] > 0.5
+    assert rows["titan_rtx_256"]["prunes"] == 0
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_energies_lie_in_intervals_that_add_as_squares(run):
+    found = run("energy_mcu")
+    assert found["energies"] == 33
+    # 90 % of 33, within two standard errors; added half-widths hold more than they say.
+    assert 0.8 <= found["in_90_percent_interval_as_squares"] <= found["in_90_percent_interval_added"]
+
+
 def test_the_host_is_predicted_better_than_by_macs(run, monkeypatch, tmp_path):
     hosting = importlib.import_module("nas.calibration.this_machine")
     monkeypatch.setattr(importlib.import_module("estimators.fitting.kernel_model"), "STAGES", 15)

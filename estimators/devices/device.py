@@ -185,6 +185,29 @@ class Hierarchy:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Consumption:
+    """Nanojoules by kernel type, in place of power times time: for a device whose power differs between networks.
+
+    A kernel takes `macs * nj_per_mac * relative_cycles + elements * nj_per_element + nj_per_kernel`, where elements and
+    `relative_cycles` are those of its time. A type left out takes nothing: whether it has a rule at all, the table of
+    its time says.
+
+    Attributes:
+        nj_per_mac: For `conv`, `pointwise`, `depthwise` and `linear`.
+        nj_per_element: Of what a kernel reads and writes, by type.
+        nj_per_kernel: Fixed energy of one kernel, by type.
+        overhead_mj: Fixed energy of one inference.
+        residual: A learned correction of the whole; None where cross-validation says that it does not pay.
+    """
+
+    nj_per_mac: PerMac
+    nj_per_element: PerKind
+    nj_per_kernel: PerKind
+    overhead_mj: NotNegative
+    residual: Residual | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
 class Energy:
     """Power while computing, or a hierarchy of memories: one of the two.
 
@@ -192,18 +215,25 @@ class Energy:
         interval: Relative half-width of the 90 % interval: of the power, or of a hierarchy's energy itself.
         active_power_mw: Mean power during an inference.
         hierarchy: What an accelerator's accesses and MACs cost.
+        energy_interval: Relative half-width of the 90 % interval of the energy itself, from networks left out; None: it
+            follows from those of power and time.
+        consumption: The energy by what kernels do, beside the power; None where power times time predicts it as well.
 
     Raises:
-        ValueError: If it has both or neither.
+        ValueError: If it has both or neither, or what belongs to a power without one.
     """
 
     interval: NotNegative
     active_power_mw: Positive | None = None
     hierarchy: Hierarchy | None = None
+    energy_interval: NotNegative | None = None
+    consumption: Consumption | None = None
 
     def __post_init__(self) -> None:
         if (self.active_power_mw is None) == (self.hierarchy is None):
             raise ValueError("expected either 'active_power_mw' or 'hierarchy'")
+        if self.hierarchy is not None and (self.energy_interval, self.consumption) != (None, None):
+            raise ValueError("expected 'energy_interval' and 'consumption' with 'active_power_mw' only")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -248,6 +278,7 @@ class Calibration:
         error_mean: Mean relative error on networks left out of the fit.
         error_max: Largest of these errors.
         within_10_percent: Share of networks left out that are predicted within 10 %; None where nobody counted.
+        within_10_percent_low: With 90 % confidence at least this share of other networks is; None where nobody counted.
         fastest_ms: Time of the fastest network measured; a prediction below it is an extrapolation.
         slowest_ms: The same for the slowest and above.
         windows: Windows of the layers that were measured, such as `3x3`: a network with another one is an
@@ -263,6 +294,7 @@ class Calibration:
     error_mean: NotNegative
     error_max: NotNegative
     within_10_percent: Annotated[float, Ge(0), Le(1)] | None = None
+    within_10_percent_low: Annotated[float, Ge(0), Le(1)] | None = None
     fastest_ms: Positive | None = None
     slowest_ms: Positive | None = None
     windows: tuple[Window, ...] = field(default_factory=tuple)

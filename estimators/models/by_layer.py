@@ -11,6 +11,7 @@ from typing import TypeAlias
 from estimators.devices.device import Device
 from estimators.devices.device import deployed
 from estimators.models.accelerator import layer_energies
+from estimators.models.energy import kernels_mj
 from estimators.models.flash import kernel_bytes
 from estimators.models.latency import correction
 from estimators.models.latency import cycle_parts
@@ -185,7 +186,6 @@ def roofs(architecture: Architecture, device: Device) -> Roofs:
 def _engine(running: Architecture, device: Device, ram_kib: float) -> Layer:
     """What is paid once: the fixed time, and the engine's own code and memory."""
     time_ms = device.latency.overhead_ms * _correction(running, device)
-    power_mw = None if device.energy is None else device.energy.active_power_mw
     return Layer(
         kernel=None,
         op=None,
@@ -199,13 +199,21 @@ def _engine(running: Architecture, device: Device, ram_kib: float) -> Layer:
         tensor_bytes=0.0,
         latency_ms=time_ms,
         bound="overhead" if time_ms else "nothing",
-        energy_mj=None if device.energy is None else (power_mw or 0.0) * time_ms * 1e-3,
+        energy_mj=_paid_once_mj(running, device, time_ms),
         dataflow="",
         flash_kib=device.engine_flash_kib,
         ram_kib=ram_kib,
         live=(),
         output_kib=0.0,
     )
+
+
+def _paid_once_mj(running: Architecture, device: Device, time_ms: float) -> float | None:
+    if device.energy is None:
+        return None
+    if device.energy.consumption is not None:
+        return kernels_mj(running, device.energy.consumption, device)[0]
+    return (device.energy.active_power_mw or 0.0) * time_ms * 1e-3
 
 
 def _times_ms(running: Architecture, device: Device) -> list[tuple[float, Bound]]:
@@ -232,6 +240,8 @@ def _energies_mj(running: Architecture, device: Device, times_ms: list[float]) -
     """Energy of each kernel, and the dataflow it stands on."""
     if device.energy is None:
         return [(None, "")] * len(times_ms)
+    if device.energy.consumption is not None:
+        return [(energy_mj, "") for energy_mj in kernels_mj(running, device.energy.consumption, device)[1]]
     power_mw = device.energy.active_power_mw
     if power_mw is None:
         return [(layer.energy_mj, layer.dataflow) for layer in layer_energies(running, device)]

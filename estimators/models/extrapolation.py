@@ -82,16 +82,6 @@ def is_float(kernel: Kernel) -> bool:
     return bool(kernel.macs) and widest_bits(kernel) > WIDEST_INTEGER
 
 
-def scaled(time: Estimate, factor: float, interval: float) -> Estimate:
-    """Return a time multiplied by a factor that is known to a relative half-width; the half-widths are added.
-
-    >>> scaled(Estimate(2.0, 1.5, 3.0, extrapolated=True), 10.0, 0.05)
-    Estimate(value=20.0, low=14.0, high=31.0, extrapolated=True)
-    """
-    low, high = time.low - time.value * interval, time.high + time.value * interval
-    return Estimate(time.value * factor, max(0.0, low * factor), high * factor, time.extrapolated)
-
-
 def unmeasured(value: float, factor: float) -> Estimate:
     """Return what no network of a device was measured for, between a part and a multiple of it.
 

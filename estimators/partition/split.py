@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import hypot
 from math import inf
 from typing import NamedTuple
 from typing import TypeAlias
@@ -23,7 +24,7 @@ from scipy.sparse.csgraph import maximum_flow
 from estimators.devices.device import Device
 from estimators.devices.device import Link
 from estimators.estimate import Estimate
-from estimators.models.extrapolation import scaled
+from estimators.models.energy import together
 from estimators.models.extrapolation import summed
 from estimators.models.extrapolation import timed
 from estimators.models.latency import around
@@ -232,10 +233,11 @@ def _energy(times: _Times, architecture: Architecture, device: Device, link: Lin
     if watts is None or device.energy is None or link.power is None:
         return None
     on_link = watts.send * times.up + watts.wait * times.round_trip + watts.receive * times.down
+    # Errors of a time and of the power drawn in it are independent (`estimators.models.energy.together`).
     return summed(
-        scaled(timed(times.device, architecture, device), watts.compute, device.energy.interval),
-        around(on_link, link.interval + link.power.interval),
-        scaled(timed(times.server, architecture, link.server), watts.wait, link.power.interval),
+        together(watts.compute * times.device, timed(times.device, architecture, device), device.energy.interval),
+        around(on_link, hypot(link.interval, link.power.interval)),
+        together(watts.wait * times.server, timed(times.server, architecture, link.server), link.power.interval),
     )
 
 

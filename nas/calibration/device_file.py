@@ -26,8 +26,10 @@ from estimators.fitting.cycle_model import CycleModel
 from estimators.fitting.least_squares import interval_of
 from estimators.models.counts import COLUMNS
 from estimators.models.counts import Floats
+from estimators.models.energy import NANOJOULES_PER_MILLIJOULE
 from nas.base import files
 from nas.base import plugins
+from nas.calibration.energy import EnergyModel
 from nas.calibration.measurements import MIN_NETWORKS
 from nas.calibration.measurements import UNKNOWN_CLOCK_MHZ
 from nas.calibration.measurements import About
@@ -63,21 +65,25 @@ def bare_data(about: About) -> Data:
     return _identity(about) | _like(about.like, PRECISION_BITS[about.precision])
 
 
-def device_text(table: Prepared, model: CycleModel, about: About, findings: CalibrationReport) -> str:
+def device_text(
+    table: Prepared, model: CycleModel, energy: EnergyModel | None, about: About, findings: CalibrationReport
+) -> str:
     """Return the TOML of a calibrated device.
 
     Args:
         table: The rows that the model was fitted to, on a device without coefficients.
         model: Its cycle model.
+        energy: What the rows say of its energy; None where they say too little.
         about: What the rows do not say.
         findings: What the calibration found.
     """
     found, template, counts = table.rows, table.device, table.counts
     data = bare_data(about)
     data["prune_dead_ops"] = template.prune_dead_ops
+    data["merge_repeated_ops"] = template.merge_repeated_ops
     data["latency"] |= _latency(model, counts, template)
-    if power := _power(found):
-        data["energy"] = power
+    if energy is not None:
+        data["energy"] = _energy(energy)
     for key, metric in (("ram_kib", "peak_ram_kib"), ("flash_kib", "flash_kib")):
         if offset := _offset(found, template, key, plugins.load("estimators.cost", metric, "estimate")):
             data[f"engine_{key}"] = offset
@@ -87,6 +93,7 @@ def device_text(table: Prepared, model: CycleModel, about: About, findings: Cali
         error_mean=findings.error_mean,
         error_max=findings.error_max,
         close=findings.close,
+        close_low=findings.close_low,
         fastest_ms=findings.fastest_ms,
         slowest_ms=findings.slowest_ms,
     )
@@ -123,6 +130,7 @@ def calibration_table(
     error_mean: float,
     error_max: float,
     close: float,
+    close_low: float,
     fastest_ms: float,
     slowest_ms: float,
 ) -> Data:
@@ -134,6 +142,7 @@ def calibration_table(
         error_mean: Mean relative error of predictions without the network itself.
         error_max: Largest of these errors.
         close: Share of these predictions within 10 %.
+        close_low: At least this share of other networks is, with 90 % confidence.
         fastest_ms: Time of the fastest network.
         slowest_ms: Time of the slowest.
     """
@@ -143,6 +152,7 @@ def calibration_table(
         "error_mean": rounded(error_mean),
         "error_max": rounded(error_max),
         "within_10_percent": rounded(close),
+        "within_10_percent_low": rounded(close_low),
         "fastest_ms": rounded(fastest_ms),
         "slowest_ms": rounded(slowest_ms),
     }
@@ -211,6 +221,8 @@ def _like(name: str | None, bits: int) -> Data:
             "engine_ram_kib": known.engine_ram_kib,
             "engine_flash_kib": known.engine_flash_kib,
             "memory": _plain(known.memory),
+            "prune_dead_ops": known.prune_dead_ops,
+            "merge_repeated_ops": known.merge_repeated_ops,
             "float_becomes_bits": known.float_becomes_bits,
             "ram_kib": known.ram_kib,
             "flash_kib": known.flash_kib,
@@ -244,12 +256,24 @@ def _latency(model: CycleModel, counts: Floats, template: Device) -> Data:
     return latency
 
 
-def _power(found: Sequence[Measured]) -> Data | None:
-    powers = np.array([row.energy_mj / row.latency_ms * 1e3 for row in found if row.energy_mj is not None])
-    if len(powers) < MIN_NETWORKS:
-        return None
-    power = float(np.median(powers))
-    return {"active_power_mw": rounded(power), "interval": rounded(interval_of(powers / power))}
+def _energy(energy: EnergyModel) -> Data:
+    data: Data = {
+        "active_power_mw": rounded(energy.power_mw),
+        "interval": rounded(energy.power_interval),
+        "energy_interval": rounded(interval_of(energy.ratios)),
+    }
+    if energy.nanojoules is None:
+        return data
+    tables = _latency(energy.nanojoules, energy.table.counts, energy.table.device)
+    consumption: Data = {
+        name.replace("cycles", "nj"): {kind: value for kind, value in tables[name].items() if value}
+        for name in ("cycles_per_mac", "cycles_per_element", "cycles_per_kernel")
+    }
+    overhead_nj = float(energy.nanojoules.coefficients[ALL_COLUMNS.index(("overhead", ""))])
+    consumption["overhead_mj"] = rounded(overhead_nj / NANOJOULES_PER_MILLIJOULE)
+    if "residual" in tables:
+        consumption["residual"] = tables["residual"]
+    return {**data, "consumption": consumption}
 
 
 def _offset(

@@ -6,8 +6,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,19 +17,25 @@ from estimators.devices.device import Device
 from estimators.devices.device import deployed
 from estimators.devices.files import load_device
 from estimators.fitting.cycle_model import CycleModel
-from estimators.fitting.cycle_model import far
+from estimators.fitting.cycle_model import fit_cycle_model
 from estimators.fitting.cycle_model import generic_relative
+from estimators.fitting.cycle_model import is_better
 from estimators.fitting.cycle_model import relative_of
 from estimators.fitting.cycle_model import with_overhead
+from estimators.fitting.least_squares import close_at_least
+from estimators.fitting.least_squares import close_of
 from estimators.models.counts import COLUMNS
 from estimators.models.counts import Floats
 from estimators.models.counts import counts_of
 from nas import spaces
 from nas.calibration.device_file import device_text
 from nas.calibration.device_file import template_of
+from nas.calibration.energy import energy_report
+from nas.calibration.energy import fit_energy
 from nas.calibration.measurements import About
 from nas.calibration.measurements import CalibrationReport
 from nas.calibration.measurements import Measured
+from nas.calibration.measurements import Opinion
 from nas.calibration.measurements import Prepared
 from nas.calibration.measurements import check_count
 from nas.calibration.measurements import check_unit
@@ -49,6 +57,8 @@ OUTLIER = 5.0
 """A row that differs by this factor from the prediction of a fit without it is taken for a mistake, not noise."""
 CANDIDATES = 100
 NEXT = 5
+Tables: TypeAlias = tuple[tuple[Prepared, ...], ...]
+"""The rows by whether dead operators run, and within that by whether repeated ones do, the likeliest first."""
 
 
 def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, CalibrationReport]:
@@ -72,8 +82,10 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, CalibrationR
     structures = {structure_of(row.architecture) for row in found}
     check_count(len(structures), len(found), len(rows), reasons(table_rows, rows))
     check_unit(found, about)
-    table, prunes = _pruning(found, template)
-    table, model, outliers = _fit(table, about.like)
+    relatives = _relatives(about.like)
+    tables, model, outliers = _fit(_tables(found, template), relatives)
+    table = _at(tables, model)
+    energy = fit_energy(table, model, relatives)
     errors = np.abs(1 / model.ratios - 1)
     ceiling, repeated = noise_ceiling(table.cycles, table.groups)
     findings = CalibrationReport(
@@ -85,6 +97,7 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, CalibrationR
         duplicates=table_rows.duplicates,
         outliers=outliers,
         close=model.close,
+        close_low=close_at_least(model.ratios, table.groups),
         error_mean=float(errors.mean()),
         error_median=float(np.median(errors)),
         error_max=float(errors.max()),
@@ -96,42 +109,79 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, CalibrationR
         relative=model.relative,
         unpriced=_unpriced(table),
         trees=len(model.trees),
-        prunes=prunes,
+        prunes=table.device.prune_dead_ops if len(tables) > 1 else None,
+        merges=table.device.merge_repeated_ops if len(tables[model.counting[0]]) > 1 else None,
+        opinions=_opinions(tables, model),
+        energy=None if energy is None else energy_report(energy),
         next_to_measure=_next_to_measure(table, model),
     )
-    return device_text(table, model, about, findings), findings
+    return device_text(table, model, energy, about, findings), findings
 
 
-def _pruning(found: Sequence[Measured], template: Device) -> tuple[Prepared, bool | None]:
-    """Decide whether the engine removes operators whose result is not used: the assumption that predicts better."""
-    table = _prepared(found, template)
-    if not any(row.architecture.has_dead_ops for row in found):
-        return table, None
-    other = _prepared(found, replace(template, prune_dead_ops=False))
-    generic = {"generic": generic_relative()}
-    pruned, whole = table.fit(generic), other.fit(generic)
-    # The share of close rows decides. With few rows it is coarse, so the errors of the other rows count too.
-    prunes = pruned.close - far(pruned.ratios) >= whole.close - far(whole.ratios)
-    return (table if prunes else other), prunes
-
-
-def _fit(table: Prepared, like: str | None) -> tuple[Prepared, CycleModel, tuple[tuple[int, float], ...]]:
-    """Fit, remove the rows that are far off, and fit again until there are none."""
+def _relatives(like: str | None) -> dict[str, Floats]:
     relatives = {"generic": generic_relative()}
     if like is not None:
         relatives[like] = relative_of(load_device(like))
+    return relatives
+
+
+def _tables(found: Sequence[Measured], template: Device) -> Tables:
+    """Prepare the rows for each opinion of what the engine runs, as far as they tell them apart.
+
+    Engines that remove dead operators are as common as those that run them. Few compute repeated operators once, so
+    that stands second, unless the template says it.
+    """
+    tables: list[tuple[Prepared, ...]] = []
+    for prunes in (template.prune_dead_ops, not template.prune_dead_ops):
+        likely = [
+            _prepared(found, replace(template, prune_dead_ops=prunes, merge_repeated_ops=merges))
+            for merges in (template.merge_repeated_ops, not template.merge_repeated_ops)
+        ]
+        tables.append(tuple(likely if _differ(*likely) else likely[:1]))
+    return tuple(tables if _differ(tables[0][0], tables[1][0]) else tables[:1])
+
+
+def _differ(table: Prepared, other: Prepared) -> bool:
+    return not np.array_equal(table.counts, other.counts)
+
+
+def _fit(tables: Tables, relatives: Mapping[str, Floats]) -> tuple[Tables, CycleModel, tuple[tuple[int, float], ...]]:
+    """Fit, remove the rows that are far off, and fit again until there are none."""
     outliers: list[tuple[int, float]] = []
     while True:
-        model = table.fit(relatives)
+        first = tables[0][0]
+        # All opinions are judged on the same folds: networks stay together that are the same by any of them.
+        groups = min((table.groups for likely in tables for table in likely), key=lambda groups: int(groups.max()))
+        offered = [[table.counts for table in likely] for likely in tables]
+        model = fit_cycle_model(offered, first.cycles, groups, relatives)
         off = np.abs(np.log(model.ratios)) > math.log(OUTLIER)
         if not off.any():
-            return table, model, tuple(sorted(outliers))
-        named = zip(table.rows, model.ratios, off, strict=True)
+            return tables, model, tuple(sorted(outliers))
+        named = zip(first.rows, model.ratios, off, strict=True)
         outliers += [(row.line, float(ratio)) for row, ratio, is_off in named if is_off]
-        rows, table = len(table.rows), table.without(off)
+        tables = tuple(tuple(table.without(off) for table in likely) for likely in tables)
+        left = _at(tables, model)
         far_off = named_lines([str(line) for line, _ in sorted(outliers)])
         why = f"left out (far from the prediction): {far_off}"
-        check_count(len(np.unique(table.groups)), len(table.rows), rows, why)
+        check_count(len(np.unique(left.groups)), len(left.rows), len(first.rows), why)
+
+
+def _at(tables: Tables, model: CycleModel) -> Prepared:
+    one, other = model.counting
+    return tables[one][other]
+
+
+def _opinions(tables: Tables, model: CycleModel) -> tuple[Opinion, ...]:
+    return tuple(
+        Opinion(
+            prunes=tables[one][other].device.prune_dead_ops,
+            merges=tables[one][other].device.merge_repeated_ops,
+            close=close_of(ratios),
+            error_mean=float(np.mean(np.abs(1 / ratios - 1))),
+            worse=is_better(model.rivals[model.counting], ratios),
+        )
+        for (one, other), ratios in model.rivals.items()
+    )
 
 
 def _prepared(found: Sequence[Measured], device: Device) -> Prepared:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -13,8 +12,6 @@ from numpy.typing import NDArray
 
 from estimators.devices.device import Device
 from estimators.devices.files import load_device
-from estimators.fitting.cycle_model import CycleModel
-from estimators.fitting.cycle_model import fit_cycle_model
 from estimators.models.counts import Floats
 from nas.base import plugins
 from nas.runs.tables import TableRow
@@ -112,9 +109,59 @@ class Prepared:
         rows, structures = [self.rows[i] for i in kept], tuple(self.structures[i] for i in kept)
         return replace(self, rows=rows, structures=structures, counts=self.counts[kept], cycles=self.cycles[kept])
 
-    def fit(self, relatives: Mapping[str, Floats]) -> CycleModel:
-        """Fit the device's cycle model."""
-        return fit_cycle_model(self.counts, self.cycles, self.groups, relatives)
+
+@dataclass(frozen=True)
+class Opinion:
+    """What the engine may run of a network, and how well the rows are predicted by it.
+
+    Attributes:
+        prunes: Whether it removes operators whose result is not used.
+        merges: Whether it computes repeated operators once.
+        close: Share of left-out rows predicted within 10 %, without trees.
+        error_mean: Mean relative error of left-out rows, without trees.
+        worse: Whether it predicts worse than the one that was chosen, by more than chance.
+    """
+
+    prunes: bool
+    merges: bool
+    close: float
+    error_mean: float
+    worse: bool
+
+
+@dataclass(frozen=True)
+class EnergyReport:
+    """How well the energy of left-out rows is predicted.
+
+    Attributes:
+        rows: Rows with an energy.
+        networks: Different networks among them.
+        power_mw: Median power.
+        power_interval: Relative half-width of the power's 90 % interval.
+        by_counts: Whether the energy has nanojoules of its own by type of operator. Otherwise it is power times time.
+        close: Share of left-out rows whose energy is predicted within 10 %.
+        close_low: At least this share of other networks is, with 90 % confidence.
+        error_mean: Mean relative error of left-out rows.
+        error_median: Median of these errors.
+        error_max: Largest of them.
+        interval: Relative half-width of the energy's 90 % interval.
+        close_otherwise: Share within 10 % by the way that was not chosen.
+        error_mean_otherwise: Mean relative error by the way that was not chosen.
+    """
+
+    rows: int
+    networks: int
+    power_mw: float
+    power_interval: float
+    by_counts: bool
+    close: float
+    close_low: float
+    error_mean: float
+    error_median: float
+    error_max: float
+    interval: float
+    close_otherwise: float
+    error_mean_otherwise: float
 
 
 @dataclass(frozen=True)
@@ -130,6 +177,7 @@ class CalibrationReport:
         duplicates: Lines that are identical to another one.
         outliers: Lines left out because they are far from the prediction, with measured over predicted latency.
         close: Share of left-out rows predicted within 10 %.
+        close_low: At least this share of other networks is, with 90 % confidence.
         error_mean: Mean relative error of left-out rows.
         error_median: Median of these errors.
         error_max: Largest of them.
@@ -142,7 +190,10 @@ class CalibrationReport:
         relative: The known device whose proportions are used where the rows do not determine the model.
         unpriced: Types of operators that no row has; networks with one are refused.
         trees: Number of trees of the learned correction; 0 if it does not improve predictions.
-        prunes: Whether the engine removes operators whose result is not used; None if no network has any.
+        prunes: Whether the engine removes operators whose result is not used; None if the rows are the same either way.
+        merges: Whether it computes repeated operators once; None if the rows are the same either way.
+        opinions: What it may run, each with its errors, the likeliest before measuring first; see *Opinion*.
+        energy: How well the energy is predicted; see *Energy of a calibration*. None if too few rows have one.
         next_to_measure: The most informative networks to measure next, as texts for a table of measurements.
     """
 
@@ -154,6 +205,7 @@ class CalibrationReport:
     duplicates: tuple[int, ...]
     outliers: tuple[tuple[int, float], ...]
     close: float
+    close_low: float
     error_mean: float
     error_median: float
     error_max: float
@@ -166,6 +218,9 @@ class CalibrationReport:
     unpriced: tuple[str, ...]
     trees: int
     prunes: bool | None
+    merges: bool | None
+    opinions: tuple[Opinion, ...]
+    energy: EnergyReport | None
     next_to_measure: tuple[str, ...]
 
 

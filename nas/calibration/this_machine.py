@@ -26,6 +26,7 @@ from estimators.devices.kernel_features import FEATURES
 from estimators.devices.trees import as_lists
 from estimators.fitting.kernel_model import KernelModel
 from estimators.fitting.kernel_model import fit_kernel_model
+from estimators.fitting.least_squares import close_at_least
 from estimators.models.counts import Floats
 from nas.base import environment
 from nas.calibration.device_file import NOT_CALIBRATED
@@ -204,6 +205,7 @@ def hosted(name: str, networks: Sequence[Architecture], latency_ms: Floats) -> H
         error_mean=float(errors.mean()),
         error_max=float(errors.max()),
         close=model.close,
+        close_low=close_at_least(model.ratios, groups),
         fastest_ms=float(latency_ms.min()),
         slowest_ms=float(latency_ms.max()),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ from nas.commands.options import trust
 
 if TYPE_CHECKING:
     from nas.calibration.measurements import CalibrationReport
+    from nas.calibration.measurements import EnergyReport
+    from nas.calibration.measurements import Opinion
 
 ENOUGH_REPEATED = 20
 FEW_NETWORKS = 100
@@ -113,20 +116,18 @@ def describe(findings: CalibrationReport) -> list[str]:
     if findings.outliers:
         named = [f"{line} ({ratio:.2g} times the prediction)" for line, ratio in findings.outliers]
         lines.append(f"left out (far from the prediction): {named_lines(named)}")
-    errors = f"mean error {findings.error_mean:.1%}, median {findings.error_median:.1%}"
     lines += [
-        f"cross-validation: {findings.close:.0%} predicted within 10 %, {errors}, largest {findings.error_max:.0%}",
+        f"cross-validation: {findings.close:.0%} predicted within 10 %, {_errors(findings)}",
+        f"other networks of these spaces: {_at_least(findings.close_low)}",
         f"90 % interval: +-{findings.interval:.0%} around a prediction",
         _ceiling(findings),
+        *_engine(findings),
     ]
-    if findings.prunes is not None:
-        lines.append(
-            f"operators whose result is not used {'cost nothing' if findings.prunes else 'are run'} on this engine"
-        )
     trees = f", corrected by {findings.trees} trees" if findings.trees else ""
     lines.append(
         f"model: cycles by type of operator{trees}; proportions of {findings.relative!r} where the rows do not tell"
     )
+    lines += _energy(findings.energy)
     if findings.unpriced:
         lines.append(f"no row has {', '.join(findings.unpriced)}: networks with these operators will be refused")
     if findings.networks < FEW_NETWORKS:
@@ -137,6 +138,61 @@ def describe(findings: CalibrationReport) -> list[str]:
         lines.append("this is a poor fit: check the rows before you rely on it")
     lines += ["most informative networks to measure next:", *(f"  {text}" for text in findings.next_to_measure)]
     return lines
+
+
+def _errors(found: CalibrationReport | EnergyReport) -> str:
+    return f"mean error {found.error_mean:.1%}, median {found.error_median:.1%}, largest {found.error_max:.0%}"
+
+
+def _at_least(share: float) -> str:
+    """Write a lower bound, rounded down.
+
+    >>> _at_least(0.6789)
+    'at least 67% within 10 %, with 90 % confidence'
+    """
+    return f"at least {math.floor(share * 100)}% within 10 %, with 90 % confidence"
+
+
+def _engine(findings: CalibrationReport) -> list[str]:
+    """Say what the engine leaves out, and how much better that predicts than the opposite."""
+    told = {(opinion.prunes, opinion.merges): opinion for opinion in findings.opinions}
+    first = findings.opinions[0]
+    prunes = first.prunes if findings.prunes is None else findings.prunes
+    merges = first.merges if findings.merges is None else findings.merges
+    lines = []
+    if findings.prunes is not None:
+        what = f"operators whose result is not used {'cost nothing' if prunes else 'are run'} on this engine"
+        lines.append(_opinion(what, told[prunes, merges], told.get((not prunes, merges))))
+    if findings.merges is not None:
+        what = f"repeated operators are computed {'once' if merges else 'each time'} on this engine"
+        lines.append(_opinion(what, told[prunes, merges], told.get((prunes, not merges))))
+    return lines
+
+
+def _opinion(what: str, taken: Opinion, otherwise: Opinion | None) -> str:
+    if otherwise is None:
+        return what
+    doubt = "" if otherwise.worse else "; the difference may be chance"
+    return (
+        f"{what}: {taken.close:.0%} within 10 %, mean error {taken.error_mean:.1%}; otherwise {otherwise.close:.0%}, "
+        f"{otherwise.error_mean:.1%}{doubt}"
+    )
+
+
+def _energy(found: EnergyReport | None) -> list[str]:
+    if found is None:
+        return []
+    power = f"{found.power_mw:.4g} mW, 90 % of networks +-{found.power_interval:.0%}"
+    way, other = "a constant power times the time", "nanojoules by type of operator"
+    if found.by_counts:
+        way, other = other, way
+    return [
+        f"energy, {found.rows} rows: {found.close:.0%} predicted within 10 %, {_errors(found)}",
+        f"energy of other networks of these spaces: {_at_least(found.close_low)}",
+        f"90 % interval of the energy: +-{found.interval:.0%} around a prediction",
+        f"energy is {way}: mean error {found.error_mean:.1%}; as {other} {found.error_mean_otherwise:.1%}",
+        f"median power: {power}",
+    ]
 
 
 def _ceiling(findings: CalibrationReport) -> str:

@@ -104,6 +104,7 @@ def test_energy_may_be_absent(own):
         ("8 = 1.0, 32 = 3.0", "8 = 3.0, 32 = 1.0", ["'latency.relative_cycles'", "do not fall"]),
         ("8 = 1.0, 32 = 3.0", "eight = 1.0", ["'latency.relative_cycles.eight'", "integer"]),
         ("active_power_mw = 50.0", "active_power_mw = -1", ["'energy.active_power_mw'", "-1"]),
+        ("active_power_mw = 50.0", "active_power_mw = 50.0\nenergy_interval = -1", ["'energy.energy_interval'", "-1"]),
         ("networks = 3", "networks = 2.5", ["'calibration.networks'", "integer"]),
         ("[calibration]", "[calibrated]", ["'calibration' is missing", "no key 'calibrated'"]),
     ],

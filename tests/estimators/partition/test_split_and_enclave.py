@@ -203,7 +203,8 @@ def test_the_energy_of_a_cut_by_hand():
     _, between, _ = prefix_splits(mlp(20, 10, 30), CHIP)
     computing, on_link, waiting = 0.1 * 201, 0.4 * 10 + 0.02 * 3 + 0.3 * 30, 0.02 * 31
     assert between.energy_mj.value == pytest.approx(computing + on_link + waiting)
-    spread = computing * (0.1 + 0.2) + on_link * (0.5 + 0.05) + waiting * (0.2 + 0.05)
+    # Half-widths of a time and of its power add as squares.
+    spread = computing * 0.05**0.5 + on_link * 0.2525**0.5 + waiting * 0.0425**0.5
     assert between.energy_mj.high - between.energy_mj.value == pytest.approx(spread)
 
 

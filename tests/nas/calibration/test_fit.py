@@ -20,6 +20,10 @@ from nas.calibration.fit import calibrate
 from nas.calibration.measurements import About
 from nas.calibration.measurements import noise_ceiling
 from nas.runs.tables import TableRow
+from nas.spaces import random_points
+from search_spaces import mlp
+from search_spaces.graph.merging import merge
+from search_spaces.graph.pruning import is_constant
 from search_spaces.graph.pruning import prune
 from search_spaces.nb201 import NAMES
 from search_spaces.nb201 import OPERATORS
@@ -201,6 +205,122 @@ def test_whether_dead_operators_run_is_found_out(prunes):
     device, findings = device_of(table([(network, time_ms) for network, time_ms in measured if time_ms > 0.3]))
     assert findings.prunes is prunes
     assert device.prune_dead_ops is prunes
+
+
+def as_run(network, *, prunes, merges):
+    network = prune(network) if prunes else network
+    return merge(network) if merges else network
+
+
+def busy_ms(network, *, prunes, merges):
+    """A machine whose poolings and additions take as long as its convolutions."""
+    kernels = as_run(network, prunes=prunes, merges=merges).kernels
+    started = sum(kernel.kind in {"pool", "add"} for kernel in kernels)
+    return 0.2 + CORE_MACS_MS * sum(kernel.macs for kernel in kernels) + 0.02 * started
+
+
+def pooled(count, seed=0):
+    """Cells where poolings repeat and some operators are dead."""
+    draws = np.random.default_rng(seed)
+    cells = [draws.choice(OPERATORS, 6, p=[0.25, 0.1, 0.15, 0.1, 0.4]) for _ in range(count)]
+    found = [SPACE.decode(dict(zip(NAMES, [str(op) for op in cell], strict=True))) for cell in cells]
+    return [network for network in found if not is_constant(network)]
+
+
+@pytest.mark.parametrize(("prunes", "merges"), [(True, True), (True, False), (False, True), (False, False)])
+def test_what_an_engine_leaves_out_is_found_out(prunes, merges):
+    rows = table([(network, busy_ms(network, prunes=prunes, merges=merges)) for network in pooled(60)])
+    device, findings = device_of(rows)
+    assert (findings.prunes, findings.merges) == (prunes, merges)
+    assert (device.prune_dead_ops, device.merge_repeated_ops) == (prunes, merges)
+    assert len(findings.opinions) == 4
+    (taken,) = [one for one in findings.opinions if (one.prunes, one.merges) == (prunes, merges)]
+    assert not taken.worse
+    others = [one for one in findings.opinions if one is not taken]
+    assert all(one.error_mean > 2 * taken.error_mean and one.worse for one in others)
+    new = [(network, busy_ms(network, prunes=prunes, merges=merges)) for network in pooled(40, seed=3)]
+    assert np.mean([abs(inference_ms(network, device).value / time_ms - 1) for network, time_ms in new]) < 0.03
+
+
+def test_where_rows_are_the_same_either_way_the_known_device_says_what_runs():
+    """Perceptrons: nothing is dead and nothing repeats."""
+    chains = {network.key: network for network in random_points(mlp.make_space((30,), 10), 30, seed=0)}.values()
+    rows = table([(network, true_ms(network)) for network in chains])
+    device, findings = device_of(rows)
+    assert (findings.prunes, findings.merges, len(findings.opinions)) == (None, None, 1)
+    assert (device.prune_dead_ops, device.merge_repeated_ops) == (True, False)
+    device, _ = device_of(rows, replace(ABOUT, like="host"))
+    assert (device.prune_dead_ops, device.merge_repeated_ops) == (False, True)
+
+
+def test_merging_that_costs_nothing_is_not_assumed():
+    rows = table(
+        [(network, 0.2 + CORE_MACS_MS * sum(k.macs for k in prune(network).kernels)) for network in pooled(30)]
+    )
+    _, findings = device_of(rows)
+    assert findings.merges is False
+
+
+def test_what_is_claimed_of_other_networks_is_less_than_what_the_rows_show():
+    device, findings = device_of(rows_of(30, noise=0.06))
+    assert 0.3 < findings.close_low < findings.close
+    assert device.calibration.within_10_percent_low == pytest.approx(findings.close_low, rel=1e-3)
+
+
+def energy_of(network, *, pooling_mw):
+    """1 W, but while it pools."""
+    kernels = prune(network).kernels
+    pooling_ms = POOL_MS * sum(kernel.input_size + kernel.output_size for kernel in kernels if kernel.kind == "pool")
+    return 1.0 * (true_ms(network) - pooling_ms) + pooling_mw * 1e-3 * pooling_ms
+
+
+def energies(count, pooling_mw, seed=0, noise=0.02):
+    factors = np.exp(np.random.default_rng(seed + 9).normal(0, noise, count))
+    return [
+        replace(row, cells={**row.cells, "energy_mj": str(energy_of(row.architecture, pooling_mw=pooling_mw) * factor)})
+        for row, factor in zip(rows_of(count, seed), factors, strict=True)
+    ]
+
+
+def test_a_power_that_differs_between_networks_gives_the_energy_nanojoules_of_its_own():
+    device, findings = device_of(energies(40, pooling_mw=12_000))
+    assert findings.energy.by_counts
+    assert findings.energy.error_mean < 0.5 * findings.energy.error_mean_otherwise
+    assert device.energy.consumption.nj_per_element["pool"] > 0
+    assert device.energy.energy_interval == pytest.approx(findings.energy.interval, rel=1e-3)
+    new = networks(40, seed=50)
+    ratios = [energy_mj.estimate(one, device).value / energy_of(one, pooling_mw=12_000) for one in new]
+    assert np.mean(np.abs(np.array(ratios) - 1)) < 0.05
+    by_power = replace(device, energy=replace(device.energy, consumption=None))
+    worse = [energy_mj.estimate(one, by_power).value / energy_of(one, pooling_mw=12_000) for one in new]
+    assert np.mean(np.abs(np.array(worse) - 1)) > 0.08
+
+
+def test_a_constant_power_stays_a_power():
+    device, findings = device_of(energies(40, pooling_mw=1_000))
+    assert not findings.energy.by_counts
+    assert device.energy.consumption is None
+    assert (findings.energy.rows, findings.energy.networks) == (40, 40)
+    assert findings.energy.power_mw == pytest.approx(1_000, rel=0.02)
+    assert findings.energy.close == 1
+    assert findings.energy.close_low == pytest.approx(0.1 ** (1 / 20))
+
+
+def test_the_interval_of_the_energy_holds_nine_of_ten_new_networks():
+    device, _ = device_of(energies(60, pooling_mw=1_000, noise=0.08))
+    new = energies(200, pooling_mw=1_000, seed=70, noise=0.08)
+    held = 0
+    for row in new:
+        predicted = energy_mj.estimate(row.architecture, device)
+        held += predicted.low <= float(row.cells["energy_mj"]) <= predicted.high
+    assert 0.82 <= held / 200 <= 0.97
+
+
+def test_few_energies_give_no_power():
+    rows = energies(20, pooling_mw=1_000)
+    few = [*rows[:7], *(replace(row, cells={"latency_ms": row.cells["latency_ms"]}) for row in rows[7:])]
+    device, findings = device_of(few)
+    assert (device.energy, findings.energy) == (None, None)
 
 
 def test_energy_memory_and_flash_are_calibrated_where_the_table_has_them():

@@ -67,8 +67,27 @@ def test_a_table_becomes_a_device_that_prices_a_table(nas, measured):
     assert "bench" in nas("list", "devices").out
 
 
+def test_the_report_says_what_it_claims_and_how_it_chose(nas, measured):
+    rows = [row | {"energy_mj": 0.4 * row["latency_ms"]} for row in measured]
+    write("energies.csv", rows)
+    said = nas("calibrate", "--device", "bench", "--from", "energies.csv").out
+    lines = said.splitlines()
+    # 14 of 14: the 7th root of 0.1 is 0.7197.
+    assert "other networks of these spaces: at least 71% within 10 %, with 90 % confidence" in lines
+    assert "energy of other networks of these spaces: at least 71% within 10 %, with 90 % confidence" in lines
+    assert "energy, 14 rows: 100% predicted within 10 %" in said
+    assert "90 % interval of the energy: +-" in said
+    assert "energy is a constant power times the time: mean error" in said
+    assert "median power: 400 mW, 90 % of networks +-0%" in lines
+    assert "repeated operators are computed each time on this engine: 100% within 10 %, mean error" in said
+    assert "energy" not in nas("calibrate", "--device", "other", "--from", "measured.csv").out
+
+
 def test_what_was_found_is_json_too(nas, measured):
     found = json.loads(nas("calibrate", "--device", "bench", "--from", "measured.csv", "--json").out)
+    assert found["close_low"] == pytest.approx(0.1 ** (1 / 7))
+    assert (found["prunes"], found["merges"], found["energy"]) == (None, False, None)
+    assert [(one["prunes"], one["merges"]) for one in found["opinions"]] == [(True, False), (True, True)]
     assert (found["rows"], found["networks"], found["device"]) == (14, 14, "bench")
     assert found["close"] == 1
     assert len(found["next_to_measure"]) == 5
