@@ -6,7 +6,10 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -98,3 +101,62 @@ def test_the_host_is_predicted_better_than_by_macs(run, monkeypatch, tmp_path):
 
 def _made_up_ms(network):
     return 0.01 + sum(0.01 + 1e-7 * kernel.output_size for kernel in network.kernels)
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_a_dummy_value_is_no_better_than_a_pruned_trial(run):
+    found = run("pruned_values", "--short", short=True)
+    rows = {(row["objectives"], row["way"]): row for row in found["rows"]}
+    assert len(rows) == 6
+    for row in rows.values():
+        assert 0.3 < row["lowest"] <= row["hypervolume"] <= row["highest"] <= 1
+        assert row["difference"] == 0 or row["way"] != "pruned"
+    # Half of all cells are over the limit: random search rejects about as many as it trains.
+    assert 4 <= rows["error, latency_ms", "random"]["rejected"] <= 30
+
+
+@pytest.fixture
+def pruned(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("pruned_values")
+
+
+def test_the_hypervolume_of_two_points_is_that_of_two_rectangles(pruned):
+    # (1 - .5) * (10 - 5) + (1 - .75) * (10 - 2.5 - 5), and a dominated point, one too dear and one too bad add nothing.
+    points = np.array([[0.5, 5.0], [0.75, 2.5], [0.8, 6.0], [0.1, 11.0], [1.0, 0.5]])
+    assert pruned.hypervolume(points, 10.0) == pytest.approx(0.5 * 5 + 0.25 * 2.5)
+
+
+@pytest.mark.parametrize(("way", "states", "finished"), [("pruned", "PRUNED", 0), ("dummy value", "COMPLETE", 1)])
+def test_a_rejected_cell_is_told_as_its_way_says(pruned, way, states, finished):
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    pruned.tell_rejected(study, study.ask(), way, 7.5)
+    (trial,) = study.trials
+    assert trial.state.name == states
+    assert [trial.values] * finished == [[1.0, 7.5]] * finished
+
+
+def test_layouts_are_compared_in_pairs(run, monkeypatch):
+    layout = importlib.import_module("training_layout")
+    monkeypatch.setattr(layout, "STEPS", 2)
+    monkeypatch.setattr(layout, "STACKS", ((2, 8),))
+    found = run("training_layout", "--short", short=True)
+    assert [row["way"] for row in found["rows"]] == ["channels_last", *["stacked"] * 3]
+    for row in found["rows"]:
+        assert row["ratio"] == pytest.approx(row["first_ms"] / row["second_ms"])
+    assert found["stacked_lowest"] == min(row["ratio"] for row in found["rows"][1:])
+
+
+@pytest.mark.parametrize("name", ["perceptron 446-64-64", "two convolutions, 16 x 16"])
+def test_networks_trained_at_once_end_where_those_trained_in_turn_do(monkeypatch, name):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    layout = importlib.import_module("training_layout")
+    made = [layout.MADE[name]() for _ in range(3)]
+    networks, shape = [network for network, _ in made], made[0][1]
+    records, labels = torch.randn(3, 8, *shape), torch.arange(8).repeat(3, 1)
+    in_turn = layout.train_in_turn(networks, records, labels)
+    at_once = layout.train_stacked(networks, records, labels)
+    for before, one, other in zip(networks, in_turn, at_once, strict=True):
+        for key, weight in before.named_parameters():
+            assert not torch.equal(weight, one[key])
+            torch.testing.assert_close(one[key], other[key], rtol=1e-4, atol=1e-6)
