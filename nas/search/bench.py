@@ -74,6 +74,7 @@ def make_bench(plan: Plan) -> Bench:
         seed=plan.config.seed,
         teach=partial(cached_teacher, plan),
         named=frozenset([*plan.config.objectives, *plan.config.budgets]),
+        widen=plan.widen,
     )
 
 
