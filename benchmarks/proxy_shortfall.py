@@ -3,12 +3,13 @@
 Location-30 and Adult with multilayer perceptrons, 2,000 members in a pool of 4,000 and six candidates a draw; CIFAR-10
 at 16 x 16 pixels with the conv space, 1,000 in 2,000 and three. The last draw has three for each. A third of the
 candidates is as `benchmarks/proxy.py` draws them, a third is trained for one to four epochs, a third with a dropout of
-.5 to .8. Each is trained 6 times on random halves of the pool, in complementary pairs. The yardstick is the *best* of five attacks with the other five
-networks of the same recipe as references, by its mean AUC over the 6: with so few, LiRA alone is a poor one. The proxy
-is `lira_fitted` with a bank of eight small references of another architecture. *Before* is DeLong's 95 % interval of
-the proxy, *after* that interval with the end that `lira_fitted.widen` raises. *Covered* is the share of trainings whose
-interval's upper end lies at or above the yardstick. The constants of `widen` were chosen on the first two draws. The
-third was drawn afterwards.
+.5 to .8. Each is trained 6 times on random halves of the pool, in complementary pairs.
+
+The yardstick is the *best* of five attacks with the other five networks of the same recipe as references, by its mean
+AUC over the 6: with so few, LiRA alone is a poor one. The proxy is `lira_fitted` with a bank of eight small references
+of another architecture. *Before* is DeLong's 95 % interval of the proxy, *after* that interval with the end that
+`lira_fitted.widen` raises. *Covered* is the share of trainings whose interval's upper end lies at or above the
+yardstick. The constants of `widen` were chosen on the first two draws. The third was drawn afterwards.
 
 *A tenth are members*: the proxy is asked about all non-members and every ninth member, of all candidates.
 

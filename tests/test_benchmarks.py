@@ -11,6 +11,8 @@ import optuna
 import pytest
 import torch
 
+from estimators.leakage.evidence import Bank
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -160,3 +162,16 @@ def test_networks_trained_at_once_end_where_those_trained_in_turn_do(monkeypatch
         for key, weight in before.named_parameters():
             assert not torch.equal(weight, one[key])
             torch.testing.assert_close(one[key], other[key], rtol=1e-4, atol=1e-6)
+
+
+def test_a_quarter_of_the_records_is_chosen_by_the_bank_alone(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    shortfall = importlib.import_module("proxy_shortfall")
+    # Of 40 records, those with a high number are easier, and the first ten change most with membership.
+    trained_on = np.array([[True] * 40, [False] * 40])
+    odds = np.arange(40) / 10 + trained_on * np.where(np.arange(40) < 10, 5.0, 1.0)
+    bank = Bank(np.stack([odds, np.zeros_like(odds)], axis=2), trained_on, np.zeros(40, dtype=np.int64))
+    chosen = shortfall.ways_to_choose(bank)
+    assert {name: len(set(rows)) for name, rows in chosen.items()} == dict(zip(chosen, [40, 10, 10, 10], strict=True))
+    assert list(chosen["the quarter with the largest effect"]) == list(range(10))
+    assert [row // 4 for row in chosen["a quarter, evenly by hardness"]] == list(range(10))
