@@ -187,6 +187,20 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "training_layout",
+        "What are channels_last and stacked networks worth on a CPU?",
+        "Ratios of the processor's time in one run, one thread. *channels_last*: the usual layout over channels last. "
+        "*Stacked*: networks trained in turn over all at once with `vmap`. Above 1 the named one is faster.",
+        {
+            "way": ("way", plain),
+            "network": ("network", plain),
+            "mmacs": ("million MACs", number),
+            "ratio": ("ratio", number),
+            "ratio_low": ("lowest", number),
+            "ratio_high": ("highest", number),
+        },
+    ),
+    Table(
         "steps",
         "How many steps does a training need on few records?",
         "Ten random networks of the space `conv` on digits, each trained for about so many steps.",
