@@ -113,6 +113,44 @@ TABLES: Sequence[Table] = (
         PROXY_COLUMNS,
     ),
     Table(
+        "proxy_shortfall",
+        "How far below the best attack does the proxy read?",
+        "Weak candidates beside usual ones, 6 trainings each. *Best* is the strongest of five attacks with five shadow "
+        "models of the candidate's own recipe. *Covered* is the share of trainings whose interval's upper end lies at "
+        "or above it: DeLong's 95 % interval before, the raised end of `lira_fitted` after. The constants were chosen "
+        "on the first two draws. *Explained* is the share of the candidate's log odds that the bank explains.",
+        {
+            "data": ("data", plain),
+            "draw": ("draw", plain),
+            "kind": ("candidates", plain),
+            "candidates": ("number", number),
+            "proxy": ("proxy", rate),
+            "best": ("best", rate),
+            "shortfall": ("shortfall", rate),
+            "shortfall_worst": ("worst", rate),
+            "covered_before": ("covered before", percent),
+            "covered_after": ("covered after", percent),
+            "raised_by": ("raised by", rate),
+            "explained": ("explained", rate),
+        },
+    ),
+    Table(
+        "proxy_records",
+        "May the proxy ask about fewer records?",
+        "The candidates of the table above, ranked against the best attack. The records are chosen by the bank alone. "
+        "*Change* is that of the AUC against asking about all records.",
+        {
+            "data": ("data", plain),
+            "records": ("records", plain),
+            "tau": ("tau", rate),
+            "tau_low": ("tau, lowest", rate),
+            "tau_high": ("tau, highest", rate),
+            "change": ("mean change", rate),
+            "largest_change": ("largest change", rate),
+            "half_width": ("half-width of the interval", rate),
+        },
+    ),
+    Table(
         "rmia_slope",
         "Which constant should RMIA use?",
         "12 networks on Location-30. *Tuned* is the constant by which the reference networks reveal each other most.",
@@ -234,6 +272,37 @@ TABLES: Sequence[Table] = (
             "breaks_percent": ("over it when trained again, %", number),
         },
         keep=lambda row: row["part"] == "simulated",
+    ),
+    Table(
+        "pruned_values",
+        "Should the sampler be told a dummy value for a rejected candidate?",
+        "Searches in the cells of NAS-Bench-201 from measured tables, half over a limit of the latency. 8 seeds. "
+        "*Pruned* is what a search does. Hypervolume is a share of what all cells within the limit reach. *Difference* "
+        "is the median to *pruned* with the same seed, p is Wilcoxon's.",
+        {
+            "objectives": ("objectives", plain),
+            "way": ("rejected candidates", plain),
+            "trained": ("trained", number),
+            "hypervolume": ("hypervolume", rate),
+            "lowest": ("lowest", rate),
+            "highest": ("highest", rate),
+            "difference": ("difference", rate),
+            "p": ("p", rate),
+        },
+    ),
+    Table(
+        "training_layout",
+        "What are channels_last and stacked networks worth on a CPU?",
+        "Ratios of the processor's time in one run, one thread. *channels_last*: the usual layout over channels last. "
+        "*Stacked*: networks trained in turn over all at once with `vmap`. Above 1 the named one is faster.",
+        {
+            "way": ("way", plain),
+            "network": ("network", plain),
+            "mmacs": ("million MACs", number),
+            "ratio": ("ratio", number),
+            "ratio_low": ("lowest", number),
+            "ratio_high": ("highest", number),
+        },
     ),
     Table(
         "steps",

@@ -6,7 +6,12 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pytest
+import torch
+
+from estimators.leakage.evidence import Bank
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -152,3 +157,75 @@ def test_a_pick_with_confidence_breaks_its_limit_less_often(run, monkeypatch, tm
         assert breaks["sure"] <= breaks["records"] <= breaks["value"]
         assert breaks["sure"] <= 5
     assert found["trainings"] == 3
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_a_dummy_value_is_no_better_than_a_pruned_trial(run):
+    found = run("pruned_values", "--short", short=True)
+    rows = {(row["objectives"], row["way"]): row for row in found["rows"]}
+    assert len(rows) == 6
+    for row in rows.values():
+        assert 0.3 < row["lowest"] <= row["hypervolume"] <= row["highest"] <= 1
+        assert row["difference"] == 0 or row["way"] != "pruned"
+    # Half of all cells are over the limit: random search rejects about as many as it trains.
+    assert 4 <= rows["error, latency_ms", "random"]["rejected"] <= 30
+
+
+@pytest.fixture
+def pruned(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("pruned_values")
+
+
+def test_the_hypervolume_of_two_points_is_that_of_two_rectangles(pruned):
+    # (1 - .5) * (10 - 5) + (1 - .75) * (10 - 2.5 - 5), and a dominated point, one too dear and one too bad add nothing.
+    points = np.array([[0.5, 5.0], [0.75, 2.5], [0.8, 6.0], [0.1, 11.0], [1.0, 0.5]])
+    assert pruned.hypervolume(points, 10.0) == pytest.approx(0.5 * 5 + 0.25 * 2.5)
+
+
+@pytest.mark.parametrize(("way", "states", "finished"), [("pruned", "PRUNED", 0), ("dummy value", "COMPLETE", 1)])
+def test_a_rejected_cell_is_told_as_its_way_says(pruned, way, states, finished):
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    pruned.tell_rejected(study, study.ask(), way, 7.5)
+    (trial,) = study.trials
+    assert trial.state.name == states
+    assert [trial.values] * finished == [[1.0, 7.5]] * finished
+
+
+def test_layouts_are_compared_in_pairs(run, monkeypatch):
+    layout = importlib.import_module("training_layout")
+    monkeypatch.setattr(layout, "STEPS", 2)
+    monkeypatch.setattr(layout, "STACKS", ((2, 8),))
+    found = run("training_layout", "--short", short=True)
+    assert [row["way"] for row in found["rows"]] == ["channels_last", *["stacked"] * 3]
+    for row in found["rows"]:
+        assert row["ratio"] == pytest.approx(row["first_ms"] / row["second_ms"])
+    assert found["stacked_lowest"] == min(row["ratio"] for row in found["rows"][1:])
+
+
+@pytest.mark.parametrize("name", ["perceptron 446-64-64", "two convolutions, 16 x 16"])
+def test_networks_trained_at_once_end_where_those_trained_in_turn_do(monkeypatch, name):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    layout = importlib.import_module("training_layout")
+    made = [layout.MADE[name]() for _ in range(3)]
+    networks, shape = [network for network, _ in made], made[0][1]
+    records, labels = torch.randn(3, 8, *shape), torch.arange(8).repeat(3, 1)
+    in_turn = layout.train_in_turn(networks, records, labels)
+    at_once = layout.train_stacked(networks, records, labels)
+    for before, one, other in zip(networks, in_turn, at_once, strict=True):
+        for key, weight in before.named_parameters():
+            assert not torch.equal(weight, one[key])
+            torch.testing.assert_close(one[key], other[key], rtol=1e-4, atol=1e-6)
+
+
+def test_a_quarter_of_the_records_is_chosen_by_the_bank_alone(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    shortfall = importlib.import_module("proxy_shortfall")
+    # Of 40 records, those with a high number are easier, and the first ten change most with membership.
+    trained_on = np.array([[True] * 40, [False] * 40])
+    odds = np.arange(40) / 10 + trained_on * np.where(np.arange(40) < 10, 5.0, 1.0)
+    bank = Bank(np.stack([odds, np.zeros_like(odds)], axis=2), trained_on, np.zeros(40, dtype=np.int64))
+    chosen = shortfall.ways_to_choose(bank)
+    assert {name: len(set(rows)) for name, rows in chosen.items()} == dict(zip(chosen, [40, 10, 10, 10], strict=True))
+    assert list(chosen["the quarter with the largest effect"]) == list(range(10))
+    assert [row // 4 for row in chosen["a quarter, evenly by hardness"]] == list(range(10))

@@ -78,6 +78,7 @@ def make_bench(plan: Plan) -> Bench:
         teach=partial(cached_teacher, plan),
         named=frozenset([*plan.config.objectives, *plan.config.budgets]),
         spreads=spreads_of(bank, plan.attack, fewest),
+        widen=plan.widen,
     )
 
 

@@ -39,6 +39,7 @@ from nas.spaces import sample
 from nas.training.assess import MEASURED
 from nas.training.assess import Attack
 from nas.training.assess import Candidate
+from nas.training.assess import Widen
 from nas.training.bank import BankSpec
 from nas.training.by_class import CLASS_ERROR
 from nas.training.defence import Defence
@@ -70,6 +71,7 @@ class Plan:
         device: The target.
         metrics: Cost metrics that apply to the device.
         attack: The membership attack.
+        widen: What raises the upper end of the attack's interval; None for an attack that has none.
         needs_bank: Whether the attack uses reference networks.
         defences: The defences to choose from.
         defence_settings: The parameters of each defence, as values or as what is sampled.
@@ -87,6 +89,7 @@ class Plan:
     device: Device
     metrics: Mapping[str, CostMetric]
     attack: Attack
+    widen: Widen | None
     needs_bank: bool
     defences: Mapping[str, Defence]
     defence_settings: Mapping[str, DefenceSettings]
@@ -190,6 +193,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         device=device,
         metrics=metrics,
         attack=attack,
+        widen=plugins.find("estimators.leakage.attacks", config.attack, "widen"),
         needs_bank=needs_bank,
         defences=defences,
         defence_settings=defence_settings,

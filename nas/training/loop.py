@@ -277,8 +277,8 @@ def _built(setup: TrainSetup) -> Network:
     """Build the network to train where its records are, laid out in memory as it runs fastest."""
     network = build(setup.architecture, dropout=setup.recipe.dropout, seed=setup.seed).to(setup.features.device)
     if setup.features.ndim == 4:
-        # Worth 1.2 to 1.6 times on small CNNs on a CPU (docs/design.md). The layer that it would crash in takes none of
-        # it (`QuantConv2d`).
+        # Worth 1.1 to 1.6 times on small CNNs on a CPU (benchmarks/training_layout.py). The layer that it would crash
+        # in takes none of it (`QuantConv2d`).
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 

@@ -354,3 +354,17 @@ def test_random_membership_cannot_be_told(noise, seed):
     measures = measure(train(setup), Bench(shuffled, rmia.attack, shuffled_bank, NO_DEFENCE, 0))
     for name, nothing in {"leakage": 0.5, "loss_auc": 0.5, "accuracy_gap": 0.0}.items():
         assert measures[name].low < nothing < measures[name].high
+
+
+def test_an_attack_may_raise_the_upper_end_of_the_leakage_and_of_nothing_else():
+    seen = []
+
+    def widen(interval, evidence):
+        seen.append(evidence)
+        return replace(interval, high=1.0)
+
+    plain, raised = (assess(candidate(), bench_of(**changes)).measures for changes in ({}, {"widen": widen}))
+    (evidence,) = seen
+    assert len(evidence.labels) == SIZES["members"] + SIZES["non_members"]
+    assert plain["leakage"].high < 1
+    assert raised == {**plain, "leakage": replace(plain["leakage"], high=1.0)}

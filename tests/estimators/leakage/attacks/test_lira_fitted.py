@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from estimators.estimate import Estimate
 from estimators.leakage.attacks import lira_fitted
 from estimators.leakage.attacks import rmia
 from estimators.leakage.evidence import Bank
@@ -93,3 +96,50 @@ def test_every_record_needs_a_reference_trained_on_it():
     bank = Bank(np.zeros((2, 4, 2)), np.array([[True, True, False, False], [False] * 4]), labels)
     with pytest.raises(ValueError, match=r"'lira_fitted' expected every record .* 2 of 4 have none"):
         lira_fitted.attack(Evidence(np.zeros((4, 2)), labels, bank))
+
+
+def known_to_the_bank(share, seed=0):
+    """A candidate of whose log odds the bank knows that share of the variance; the rest is noise."""
+    rng = np.random.default_rng(seed)
+    evidence, *_ = world(seed=seed)
+    phi = np.stack([scaled_logit(logits, evidence.labels) for logits in evidence.bank.logits])
+    mean_out = phi.mean(axis=0, where=~evidence.bank.trained_on)
+    own = np.sqrt(share) * mean_out / mean_out.std() + np.sqrt(1 - share) * rng.normal(size=RECORDS)
+    return Evidence(logits_with(own, evidence.labels, rng), evidence.labels, evidence.bank)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
+def test_what_the_bank_knows_of_a_candidate_is_the_share_that_it_explains(share):
+    # The fit has ten coefficients on 3,000 records, and the clipping of the tails takes a little.
+    assert lira_fitted.explained(known_to_the_bank(share)) == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    # Phi(1.2 * .84162) and Phi(1.5 * .84162), with .84162 = Phi^-1(.8); half the way between, the factor is 1.35.
+    ("share", "high"),
+    [(0.2, 0.8437), (0.525, 0.8721), (0.9, 0.8966)],
+)
+def test_the_upper_end_rises_with_what_the_bank_explains(monkeypatch, share, high):
+    monkeypatch.setattr(lira_fitted, "explained", lambda _evidence: share)
+    raised = lira_fitted.widen(Estimate(0.77, 0.74, 0.8), None)
+    assert (raised.value, raised.low) == (0.77, 0.74)
+    assert raised.high == pytest.approx(high, abs=1e-4)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.lists(st.floats(0, 1), min_size=3, max_size=3))
+def test_an_upper_end_is_never_lowered_and_stays_an_auc(less, more, ends):
+    low, value, high = sorted(ends)
+    interval = Estimate(value, low, high)
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for share in sorted([less, more]):
+            patch.setattr(lira_fitted, "explained", lambda _evidence, share=share: share)
+            found.append(lira_fitted.widen(interval, None).high)
+    assert high <= found[0] <= found[1] <= 1
+    assert found[1] == high or high > 0.5
+
+
+def test_a_candidate_that_answers_all_alike_is_explained():
+    evidence, *_ = world()
+    same = Evidence(np.zeros((RECORDS, CLASSES)), evidence.labels, evidence.bank)
+    assert lira_fitted.explained(same) == 1
