@@ -188,14 +188,57 @@ def reference_normal(values: NDArray[np.float64], among: Mask) -> tuple[NDArray[
     >>> [part.round(3).tolist() for part in reference_normal(values, among)]  # variance (1 + 1 + 4 + 4) / (1 + 1)
     [[2.0, 6.0], [2.236, 2.236]]
     """
-    count = among.sum(axis=0)
-    mean = np.where(among, values, 0.0).sum(axis=0) / count
-    squares = (np.where(among, values - mean, 0.0) ** 2).sum(axis=0)
+    count, mean, squares = spread_within(values, among)
     if len(values) >= OWN_VARIANCE_FROM and count.min() > 1:
         variance = squares / (count - 1)
     else:
-        degrees = int(count.sum()) - len(count)
-        # Summed exactly, so that the order of the records does not matter.
-        variance = np.full(len(count), math.fsum(squares) / degrees if degrees else 1.0)
+        variance = np.full(len(count), pooled_variance(count, squares))
     # References that all agree: any difference from them is beyond all measure, yet its square is a number.
     return mean, np.maximum(np.sqrt(variance), 1e-30)
+
+
+def spread_within(
+    values: NDArray[np.float64], among: Mask
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Count each record's references, and take their mean and the sum of squares around it, each `(records,)`.
+
+    Args:
+        values: `(references, records)`.
+        among: `(references, records)`; true where that reference counts for that record; at least one for each record.
+
+    >>> parts = spread_within(np.array([[1.0, 4.0], [3.0, 8.0]]), np.array([[True, True], [True, False]]))
+    >>> [part.tolist() for part in parts]
+    [[2, 1], [2.0, 4.0], [2.0, 0.0]]
+    """
+    count = among.sum(axis=0)
+    mean = np.where(among, values, 0.0).sum(axis=0) / count
+    return count, mean, (np.where(among, values - mean, 0.0) ** 2).sum(axis=0)
+
+
+def pooled_variance(count: NDArray[np.int64], squares: NDArray[np.float64]) -> float:
+    """Compute the variance within records from all records; 1 where no record has two references.
+
+    Args:
+        count: `(records,)` references of each record.
+        squares: `(records,)` sums of squares around each record's mean.
+
+    >>> pooled_variance(np.array([2, 3]), np.array([2.0, 4.0])), pooled_variance(np.array([1]), np.array([0.0]))
+    (2.0, 1.0)
+    """
+    degrees = int(count.sum()) - len(count)
+    # Summed exactly, so that the order of the records does not matter.
+    return math.fsum(squares) / degrees if degrees else 1.0
+
+
+def log_mixture(log_out: NDArray[np.float64], slope: float) -> NDArray[np.float64]:
+    """Compute `(records,)` log Pr(x) of offline RMIA: log(((1 + a) P_out + (1 - a)) / 2), lower for harder records.
+
+    Args:
+        log_out: `(records,)` log P_out, of the references that left the record out.
+        slope: a, from 0, where P_in is taken for 1, to 1, where it is taken for P_out.
+
+    >>> np.exp(log_mixture(np.log([0.5, 0.5]), 0.0)), np.exp(log_mixture(np.log([0.5, 0.5]), 1.0))
+    (array([0.75, 0.75]), array([0.5, 0.5]))
+    """
+    constant = math.log1p(-slope) if slope < 1 else -math.inf
+    return np.asarray(np.logaddexp(math.log1p(slope) + log_out, constant) - math.log(2))

@@ -18,6 +18,9 @@ from nas.training.loop import logits_of
 def of_network(network: nn.Module) -> Oracle:
     """Make an oracle of a trained network; it answers in float32, on `compute_device`, to which the network moves.
 
+    A network with convolutions is laid out in memory with channels last, as in its training: an attack may ask half a
+    million times.
+
     Its activations are what the last `nn.Linear` (`QuantLinear` is one) to run reads, after whatever rounds it: the
     numbers that the deployed layer multiplies with. Where that layer's output is the logits, as in every network of the
     search spaces, they give the gradient of the loss by its deployed weights. A network without a linear layer has no
@@ -32,6 +35,8 @@ def of_network(network: nn.Module) -> Oracle:
     """
     _check_eval(network)
     network.to(compute_device())
+    if any(parameter.ndim == 4 for parameter in network.parameters()):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def query(features: Floats) -> NDArray[np.float32]:
         _check_eval(network)
@@ -51,7 +56,8 @@ def _check_eval(network: nn.Module) -> None:
 
 
 def _tensor(features: Floats) -> Tensor:
-    return torch.tensor(features, dtype=torch.float32, device=compute_device())
+    layout = torch.channels_last if features.ndim == 4 else torch.contiguous_format
+    return torch.tensor(features, dtype=torch.float32, device=compute_device()).contiguous(memory_format=layout)
 
 
 def _linears(network: nn.Module) -> list[nn.Linear]:

@@ -85,7 +85,7 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         about: Facts about the network, the data and how they were audited, in order.
     """
     trainings = audit.trainings
-    leakage = flat({"leakage": audit.leakage})
+    leakage, rates = flat({"leakage": audit.leakage}), _rates("leakage_", audit.strongest)
     too_few = [fpr for fpr, rate in audit.strongest.tpr.items() if rate is None]
     return {
         "about": dict(about),
@@ -97,6 +97,7 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         "effort": audit.effort,
         "strongest": audit.strongest.attack,
         **(dict.fromkeys(leakage) if audit.is_alarming else leakage),
+        **(dict.fromkeys(rates) if audit.is_alarming else rates),
         "reversed": [found.attack for found in audit.reversed],
         "findings": [_finding(found, audit) for found in audit.findings],
         "epsilon_caveats": list(epsilons.OF_RECORDS),
@@ -334,15 +335,12 @@ def _classes(audit: Audit) -> Picture:
 
 
 def _finding(found: Finding, audit: Audit) -> Row:
-    rates: Row = {}
-    for fpr, rate in found.tpr.items():
-        rates |= _known(_rate_name(fpr), rate)
     return {
         "attack": found.attack,
         "label_only": found.is_label_only,
         **flat({"auc": found.auc}),
         **_difference("over_gap", None if found.attack == "gap" else found.over_gap),
-        **rates,
+        **_rates("", found),
         **flat({"balanced_accuracy": found.balanced_accuracy, "advantage": found.advantage}),
         "epsilon_bound": found.epsilon.epsilon,
         "epsilon_delta": found.epsilon.delta,
@@ -351,6 +349,13 @@ def _finding(found: Finding, audit: Audit) -> Row:
         "seconds": found.seconds,
         "roc": figures.roc_points(found.scores, audit.is_member).round(9).tolist(),
     }
+
+
+def _rates(prefix: str, found: Finding) -> Row:
+    rates: Row = {}
+    for fpr, rate in found.tpr.items():
+        rates |= _known(f"{prefix}{_rate_name(fpr)}", rate)
+    return rates
 
 
 def _record(risk: RecordRisk, audit: Audit) -> Row:

@@ -33,7 +33,7 @@ BEYOND_EXITS = f"{SIDE_CHANNELS}, except for the exit that answered"
 
 
 def headline(audit: Audit) -> str:
-    """Return one line: what the strongest attack reached, on how many records and shadow models.
+    """Return one line: the strongest attack's AUC and TPR at low FPR, on how many records and shadow models.
 
     Where the audit points the wrong way, it is an alarm and not a number.
     """
@@ -43,10 +43,10 @@ def headline(audit: Audit) -> str:
             f"{audit.members:,} members, {audit.non_members:,} non-members, {_count(audit.shadows, 'shadow model')}"
         )
     return (
-        f"leakage: AUC {inline(audit.leakage)} by {audit.strongest.attack}, the strongest of "
+        f"leakage: AUC {inline(audit.leakage)}{_rates(audit)}, by {audit.strongest.attack}, the strongest of "
         f"{_count(len(audit.findings), 'attack')}; {audit.members:,} members, {audit.non_members:,} non-members, "
-        f"{_count(audit.shadows, 'shadow model')}; 0.5 is guessing; the interval is corrected for the choice of the "
-        "strongest attack"
+        f"{_count(audit.shadows, 'shadow model')}; an AUC of 0.5 is guessing; its interval is corrected for the choice "
+        "of the strongest attack"
     )
 
 
@@ -151,6 +151,12 @@ def _leakage(audit: Audit) -> list[str]:
         ),
         found,
     ]
+
+
+def _rates(audit: Audit) -> str:
+    """Write the strongest attack's TPR at each FPR that the non-members allow; nothing if there are too few."""
+    measured = [(fpr, rate) for fpr, rate in audit.strongest.tpr.items() if rate is not None]
+    return "".join(f", TPR {inline(rate, percent)} at {100 * fpr:g} % FPR" for fpr, rate in measured)
 
 
 def _alarm(audit: Audit) -> str:

@@ -40,7 +40,10 @@ def audit(
         ),
     ] = None,
     effort: Annotated[
-        str, typer.Option(help="quick, standard or full: 4, 16 or 64 shadow models, and slower attacks.")
+        str,
+        typer.Option(
+            help="quick, standard or full: 4, 16 or 64 shadow models, and slower attacks; lira_fitted is good with 4."
+        ),
     ] = "standard",
     bits: Annotated[
         list[int] | None,

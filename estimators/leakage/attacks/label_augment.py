@@ -16,7 +16,7 @@ a memorised record with a wrong label is often misclassified after a shift by on
 
 When to use: where confidences are hidden, or to see whether hiding them is all that a defence does. There are at most
 2^10 distinct scores, and TPR at a low false positive rate is coarse. Queries: 9 for each record of the network, the
-answer for the record itself being known, and 9 of each of the first 8 references.
+answer for the record itself being known, and 9 of each of the first 4 references.
 
 What is *not* done: rotations, an attack network for each class, and copies as in the network's own training, which
 change what is a natural copy (Kaya and Dumitras, 2021).
@@ -52,8 +52,8 @@ SHIFTS_IN_TIME = tuple((0, sign * step) for step in (1, 2, 3, 4) for sign in (-1
 """As many for a signal, which a shift down would leave as it is."""
 CHANGED = 0.1
 DEVIATION = 1.0
-# Eight times 4,000 records are 32,000 examples of 10 bits; more references would ask for more and teach nothing.
-REFERENCES = 8
+# Four times 4,000 records are 16,000 examples of 10 bits; more references would ask for more and teach nothing.
+REFERENCES = 4
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ def _examples(bank: Bank, features: Floats) -> tuple[Mask, Mask]:
 
 
 def _log_odds(right: Mask, examples: Mask, trained_on: Mask) -> NDArray[np.float64]:
-    """Fit to the examples, equal ones counted together: their order then cannot matter, and 32,000 become hundreds."""
+    """Fit to the examples, equal ones counted together: their order then cannot matter, and 16,000 become hundreds."""
     patterns, which = np.unique(examples, axis=0, return_inverse=True)
     counts = [np.bincount(which, weights=among, minlength=len(patterns)) for among in (trained_on, ~trained_on)]
     targets = np.repeat([1, 0], len(patterns))

@@ -3,7 +3,7 @@
 Choquette-Choo et al., 2021, "Label-Only Membership Inference Attacks" (ICML). Training moves the decision boundary away
 from the records it sees, so noisy copies of members are classified correctly more often:
 
-    score(x) = share of right predictions over 128 copies, 32 at each of four levels of noise
+    score(x) = share of right predictions over 64 copies, 16 at each of four levels of noise
 
 Images and continuous columns get normal noise; in columns with at most two values, a share of the values is flipped.
 The levels are fixed, in standard deviations of the features, which are standardised: the paper tunes one on a network
@@ -11,8 +11,8 @@ of the attacker's own, and four in a row hold one that fits most networks, and t
 gets the same noise. Only the predicted class is read: rounding, a temperature, or a defence that keeps the class and
 hides the confidences change no score.
 
-When to use: as `label_augment`, where no references answer queries, or records are no images. 129 distinct scores at
-most. Queries: 128 for each record; memory: one more copy of the records.
+When to use: as `label_augment`, where no references answer queries, or records are no images. 65 distinct scores at
+most. Queries: 64 for each record; memory: one more copy of the records.
 
 What is *not* done: a level for each data set, and thousands of copies, with which the share approximates the distance
 to the boundary; `label_boundary` looks for it directly.
@@ -34,7 +34,7 @@ LABEL_ONLY = True
 EFFORT = "standard"
 # Standard deviation of the noise, and share of the bits turned over.
 LEVELS = ((0.05, 0.005), (0.1, 0.01), (0.2, 0.02), (0.4, 0.05))
-COPIES = 32
+COPIES = 16
 QUERIES = COPIES * len(LEVELS)
 """Copies asked about for each record."""
 

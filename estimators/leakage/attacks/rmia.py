@@ -12,13 +12,14 @@ Published RMIA then counts the population records z with LR(x) > gamma LR(z). Wi
 grows with LR(x) and with nothing else, so AUC and TPR are those of LR(x), up to ties that a finite population makes;
 the logarithm of LR(x) is the score here. The population would add thresholds known in advance; a ranking needs none.
 
+In an audit, whose references have the network's own recipe, `rmia_tuned` chooses the constant on them.
+
 What is *not* done: the Taylor softmax and the trimmed mean over references of the authors' code, and augmented queries.
 The online form is `rmia_online`.
 """
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -28,6 +29,7 @@ from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import bank_of
 from estimators.leakage.scores import log_mean
+from estimators.leakage.scores import log_mixture
 from estimators.leakage.scores import log_probabilities
 
 NEEDS = ("bank",)
@@ -54,9 +56,4 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
 def _log_expected(bank: Bank) -> NDArray[np.float64]:
     """Return `(records,)` log Pr(x)."""
     log_p = np.stack([log_probabilities(logits, bank.labels, TEMPERATURE) for logits in bank.logits])
-    return _log_mixture(log_mean(log_p, ~bank.trained_on), SLOPE)
-
-
-def _log_mixture(log_out: NDArray[np.float64], slope: float) -> NDArray[np.float64]:
-    constant = math.log1p(-slope) if slope < 1 else -math.inf
-    return np.asarray(np.logaddexp(math.log1p(slope) + log_out, constant) - math.log(2))
+    return log_mixture(log_mean(log_p, ~bank.trained_on), SLOPE)

@@ -30,6 +30,7 @@ from nas.audit.findings import ClassRisk
 from nas.audit.findings import Origin
 from nas.audit.findings import errors_by_class
 from nas.base import files
+from nas.base.text import percent
 from tests import audits
 
 HOSTILE = "<script>alert(1)</script> [red]x[/red] :smile: {{ 7 * 7 }} & \"'"
@@ -386,8 +387,24 @@ def test_the_headline_is_corrected_for_the_choice():
     audit = audits.with_bank()
     found = audit.leakage
     first = words_of(shown(audit)[:200])
-    assert f"AUC {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) by {audit.strongest.attack}" in first
+    assert first.startswith(f"leakage: AUC {found.value:.3f} ({found.low:.3f} to {found.high:.3f}), TPR ")
+    assert f"by {audit.strongest.attack}, the strongest of" in first
     assert found.low < audit.strongest.auc.low
+
+
+def test_the_tpr_at_low_fpr_stands_beside_the_auc_on_terminal_page_and_in_json(page, audit):
+    headline, report = sentences.headline(audit), audit_report.as_json(audit, ABOUT)
+    rate = audit.strongest.tpr[0.01]
+    assert headline in words_of(shown(audit, width=1000))
+    assert headline in words_of("".join(page.text))
+    if rate is None:  # too few non-members
+        assert "TPR" not in headline
+        assert report["leakage_tpr_at_1pct_fpr"] is None
+        return
+    assert f"TPR {percent(rate.value)} ({percent(rate.low)} to {percent(rate.high)}) at 1 % FPR, by" in headline
+    names = ("", "_low", "_high")
+    assert [report[f"leakage_tpr_at_1pct_fpr{name}"] for name in names] == [rate.value, rate.low, rate.high]
+    assert report["leakage_tpr_at_0_1pct_fpr"] is None  # 2,000 records are too few
 
 
 def test_the_summary_says_whether_anything_was_found():
@@ -527,6 +544,7 @@ def test_an_alarm_is_no_number_on_terminal_page_and_in_json(tmp_path):
     low = audit.findings[-1]
     report = audit_report.as_json(audit, ABOUT)
     assert [report[name] for name in ("leakage", "leakage_low", "leakage_high")] == [None] * 3
+    assert {report[name] for name in report if name.startswith("leakage_tpr")} == {None}
     assert report["reversed"] == [found.attack for found in audit.findings[::-1] if found in audit.reversed]
     assert report["summary"][0] == "The leakage was not measured, because the data are most likely wrong."
     audit_report.write_html(tmp_path / "a.html", audit, ABOUT)

@@ -296,8 +296,8 @@ def test_what_cannot_be_done_is_refused(refused, own_run, no_shadow, tmp_path):
     assert told("--pick", 1, "--attack", "guess").startswith("no 'guess' in estimators.leakage.attacks; there are [")
     needs = "the attack 'exit_index' cannot run here: it needs exits"
     assert told("--pick", 1, "--attack", "exit_index") == needs
-    quick = "the attack 'safecompress' cannot run here: it needs --effort standard"
-    assert told("--pick", 1, "--effort", "quick", "--attack", "safecompress") == quick
+    quick = "the attack 'label_noise' cannot run here: it needs --effort standard"
+    assert told("--pick", 1, "--effort", "quick", "--attack", "label_noise") == quick
     assert told("--pick", 1, "--bits", 3) == "expected post-training bits of [8, 4, 2, 1]; got 3"
     assert told("--pick", 1, "--workers", 0) == "expected --workers of 1 or more; got 0"
     assert told("--pick", 1, "--data", tmp_path) == "expected --data only for an .onnx file; small is a run"

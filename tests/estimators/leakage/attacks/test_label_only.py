@@ -253,7 +253,7 @@ def test_learns_what_a_plain_regression_on_all_examples_learns(columns):
     np.testing.assert_allclose(label_augment.attack(evidence), model.decision_function(own), atol=1e-3)
 
 
-def test_asks_eight_references_at_most():
+def test_asks_four_references_at_most():
     features = np.random.default_rng(0).normal(size=(20, 5))
     network = by_rule(lambda x: x[:, 0] > 0, features, np.ones(20, int))
     asked = []
@@ -261,7 +261,7 @@ def test_asks_eight_references_at_most():
     trained_on = np.tile(np.arange(20) < 10, (10, 1)) ^ (np.arange(10) % 2 == 0)[:, None]
     bank = Bank(np.stack([network.logits] * 10), trained_on, network.labels, oracles)
     label_augment.attack(replace(network, bank=bank))
-    assert asked == [k for k in range(8) for _ in range(9)]
+    assert asked == [k for k in range(4) for _ in range(9)]
 
 
 def test_noise_is_survived_in_order_of_the_margin():
@@ -287,7 +287,7 @@ def test_bits_are_turned_over_and_stay_bits():
     label_noise.attack(evidence)
     bits = np.arange(200) != 7
     assert all(np.isin(x[:, bits], [-0.5, 3.0]).all() and (x[:, 7] == 1.25).all() for x in seen)
-    shares = np.reshape([(x != features)[:, bits].mean() for x in seen], (4, 32)).mean(axis=1)
+    shares = np.reshape([(x != features)[:, bits].mean() for x in seen], (4, 16)).mean(axis=1)
     np.testing.assert_allclose(shares, [share for _, share in label_noise.LEVELS], rtol=0.35)
 
 
