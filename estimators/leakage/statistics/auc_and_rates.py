@@ -120,7 +120,7 @@ def auc_difference(first: Scores, second: Scores, is_member: Mask, confidence: f
     (0.333, 0.39)
     """
     check_confidence(confidence)
-    (of_members, of_others), (from_members, from_others) = _placements(first, is_member), _placements(second, is_member)
+    (of_members, of_others), (from_members, from_others) = placements(first, is_member), placements(second, is_member)
     members, others = of_members - from_members, of_others - from_others
     value, pairs = float(members.mean()), min(len(members), len(others))
     variance = members.var(ddof=1) / len(members) + others.var(ddof=1) / len(others) if pairs > 1 else 0.0
@@ -352,7 +352,7 @@ def _proportion(successes: int, trials: int, confidence: float, method: Literal[
     return Estimate(value, min(float(interval.low), value), max(float(interval.high), value))
 
 
-def _placements(scores: Scores, is_member: Mask) -> tuple[Scores, Scores]:
+def placements(scores: Scores, is_member: Mask) -> tuple[Scores, Scores]:
     """Compute for each member, in order, the share of non-members below, and for each non-member that of those above.
 
     Of members for a non-member, that is: both have the AUC as their mean.
