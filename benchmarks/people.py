@@ -40,7 +40,7 @@ from nas.training.loop import train
 from nas.training.recipe import Recipe
 from search_spaces import mlp
 
-PEOPLE, EACH, FLIPPED, SHADOWS, EPOCHS, NETWORKS, SEED = 1000, 4, 0.1, 16, 6, 4, 31
+PEOPLE, EACH, FLIPPED, SHADOWS, EPOCHS, NETWORKS, SEED = 1000, 4, 0.1, 16, 2, 4, 31
 ATTACKS = ("gap", "loss", "rmia_online", "lira_online")
 CACHE = Path(tempfile.gettempdir()) / "gecko-nas-benchmarks" / "people"
 
