@@ -28,8 +28,8 @@ from nas.audit.findings import ATTACKS
 from nas.base import plugins
 
 QUICK_ROUNDS, SLOW_ROUNDS = 2, 1
-"""Pairs of shadow models that quick attacks, and those of more effort, are tried on. One leaves every record out once;
-the second takes half of the trainings' own noise away."""
+"""Pairs of shadow models that attacks on logits, and those that cost more, are tried on. One pair leaves every record
+out once and costs as much as the attack itself; the second takes half of the trainings' own noise away."""
 
 
 def on_shadows(
@@ -57,8 +57,7 @@ def on_shadows(
         for shadow, asked in _shadows(evidence, bank, own):
             left_out = ~bank.trained_on[shadow]
             for name in names:
-                is_slow = (plugins.find(ATTACKS, name, "EFFORT") or "quick") != "quick"
-                if (is_slow and place >= SLOW_ROUNDS) or not _can_run(name, asked):
+                if (place >= SLOW_ROUNDS and _is_slow(name)) or not _can_run(name, asked):
                     continue
                 with suppress(ValueError):  # a bank that is too uneven for the attack, less this pair
                     scores = np.zeros(len(left_out))
@@ -122,6 +121,12 @@ def _shadows(evidence: Evidence, bank: Bank, own: Sequence[int]) -> Iterator[tup
                 None if bank.exits is None else bank.exits[shadow][rows],
             ),
         )
+
+
+def _is_slow(name: str) -> bool:
+    """Tell whether an attack asks networks about changed records, looks inside, or belongs to a greater effort."""
+    needs = set(plugins.load(ATTACKS, name, "NEEDS"))
+    return not needs <= {"bank"} or (plugins.find(ATTACKS, name, "EFFORT") or "quick") != "quick"
 
 
 def _can_run(name: str, asked: Evidence) -> bool:

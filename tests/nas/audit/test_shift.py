@@ -13,6 +13,7 @@ from rich.console import Console
 
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
+from estimators.leakage.evidence import Oracle
 from nas.audit import report
 from nas.audit import sentences
 from nas.audit.attack_all import audit
@@ -136,6 +137,19 @@ def test_an_attack_on_a_shadow_sees_what_it_left_out_and_neither_it_nor_its_part
         own = [shadow, shadow ^ 1]
         np.testing.assert_array_equal(asked.bank.logits, np.delete(evidence.bank.logits, own, axis=0)[:, rows])
     np.testing.assert_array_equal(found["loss"].left_out, ~evidence.bank.trained_on[:4])
+
+
+def test_costly_attacks_run_on_one_pair():
+    """With queries an attack costs seconds: on one pair the null costs as much as the attack."""
+    evidence, is_member = simulated()
+    features = np.zeros((len(is_member), 2), np.float32)
+    oracle = Oracle(lambda rows: np.zeros((len(rows), 5)))
+    bank = replace(evidence.bank, oracles=(oracle,) * 8)
+    asking = replace(evidence, bank=bank, features=features, oracle=oracle)
+    found = on_shadows(
+        asking, ["loss", "label_augment"], is_member, lambda _: lambda asked: np.zeros(len(asked.labels))
+    )
+    assert {name: len(on.scores) for name, on in found.items()} == {"loss": 4, "label_augment": 2}
 
 
 def test_an_attack_that_needs_more_shadows_than_are_left_has_no_null():
