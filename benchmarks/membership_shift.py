@@ -103,7 +103,7 @@ def main() -> None:
     task = location30()
     shadows, easiness = task.bank(SHADOWS, SEED), margins(task)
     rows = []
-    for shift in (0.0, 1.0) if short else SHIFTS:
+    for shift in (0.0, 0.5, 1.0, 2.0) if short else SHIFTS:
         audits = [claim(task, shadows, easiness, shift, draw) for draw in range(1 if short else DRAWS)]
         for kind in ("independent", "leaky"):
             rows += [row(kind, shift, attack, [found[kind] for found in audits]) for attack in (*ATTACKS, HEADLINE)]

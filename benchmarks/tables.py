@@ -113,10 +113,10 @@ TABLES: Sequence[Table] = (
         PROXY_COLUMNS,
     ),
     Table(
-        "membership_shift",
+        "membership_shift_short",
         "What does an audit say where members are merely easier?",
         "Location-30. *Shift* is how much more typical of their class the claimed members are than the non-members; "
-        "each is a mean over four networks with 16 shadow models. The independent network saw neither; *said* is the "
+        "each row is one network with 16 shadow models. The independent network saw neither; *said* is the "
         "AUC less its null. *Too high* and *too low* count 95 % intervals that do not hold the truth.",
         {
             "network": ("network", plain),
