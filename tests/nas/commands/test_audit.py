@@ -79,7 +79,8 @@ def test_a_candidate_is_audited_and_reported(nas, own_run, trained):
     result = audited(nas, own_run)
     assert result.code == 0, result.err
     folder = own_run.folder / "audits" / "1"
-    assert result.out.splitlines()[-1] == f"written to {folder / 'audit.html'} and {folder / 'audit.json'}"
+    html, plain, statement = (folder / name for name in ("audit.html", "audit.json", "statement.md"))
+    assert result.out.splitlines()[-1] == f"written to {html}, {plain} and {statement}"
     written = json.loads((folder / "audit.json").read_text())
     page = (folder / "audit.html").read_text()
     assert page.lower().startswith("<!doctype html>")
@@ -165,7 +166,7 @@ def test_attacks_and_a_folder_may_be_named(nas, own_run, trained, tmp_path):
     assert result.code == 0, result.err
     written = json.loads(result.out)
     assert sorted(one["attack"] for one in written["findings"]) == ["loss", "rmia"]
-    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["audit.html", "audit.json"]
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["audit.html", "audit.json", "statement.md"]
     assert not (own_run.folder / "audits").exists()
     assert trained
 
