@@ -533,7 +533,7 @@ def test_what_an_audit_leaves_is_its_owners_alone(nas, own_run, trained):
     finally:
         os.umask(before)
     left = [own_run.folder / AUDITS, *(own_run.folder / "audits" / "1").iterdir(), *cache.glob("shadow-*.safetensors")]
-    assert len(left) == 7
+    assert len(left) == 8
     assert {path.stat().st_mode & 0o777 for path in left} == {0o600}
     assert {path.stat().st_mode & 0o777 for path in (cache, own_run.folder / "audits")} == {0o700}
 
