@@ -151,6 +151,38 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "membership_shift",
+        "What does an audit say where members are merely easier?",
+        "Location-30. *Shift* is how much more typical of their class the claimed members are than the non-members; "
+        "each row is one network with 16 shadow models. The independent network saw neither; *said* is the "
+        "AUC less its null. *Too high* and *too low* count 95 % intervals that do not hold the truth.",
+        {
+            "network": ("network", plain),
+            "shift": ("shift", number),
+            "attack": ("attack", plain),
+            "auc": ("AUC", rate),
+            "null": ("null", rate),
+            "said": ("said", rate),
+            "truth": ("truth", rate),
+            "too high": ("too high", plain),
+            "too low": ("too low", plain),
+            "refused": ("refused", plain),
+        },
+        keep=lambda row: row["attack"] in ("loss", "lira_online", "headline"),
+    ),
+    Table(
+        "people",
+        "What do shadow models that know people in part hide?",
+        "1,000 made people with four records each, from Location-30; means over four networks with 16 shadow models.",
+        {
+            "shadow models halved": ("shadow models halved", plain),
+            "people known in part": ("people known in part", percent),
+            "attack": ("attack", plain),
+            "auc_records": ("AUC of records", rate),
+            "auc_people": ("AUC of people", rate),
+        },
+    ),
+    Table(
         "rmia_slope",
         "Which constant should RMIA use?",
         "12 networks on Location-30. *Tuned* is the constant by which the reference networks reveal each other most.",

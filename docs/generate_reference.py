@@ -180,6 +180,7 @@ def commands() -> str:
     """Write all commands with their arguments and options."""
     lines = [
         "A mistake of the user ends in one line and exit code 2. Ctrl-C ends a command with exit code 130.",
+        "An audit above a limit of `--fail-above` ends with exit code 3, after its report is written.",
         "`nas COMMAND --help` prints what stands here. `nas --version` prints the version.",
         "`nas --install-completion` lets the shell complete commands, options, names and runs.",
         "",

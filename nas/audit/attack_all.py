@@ -19,6 +19,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -38,6 +39,9 @@ from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr_interval
 from estimators.leakage.statistics.record_risk import shapr
 from estimators.leakage.statistics.record_risk import spearman_rho
+from estimators.leakage.statistics.shift import OnReferences
+from estimators.leakage.statistics.shift import corrected_auc
+from estimators.leakage.statistics.shift import null_auc
 from estimators.leakage.statistics.thresholds import advantage
 from estimators.leakage.statistics.thresholds import balanced_accuracy
 from nas.audit import cautions
@@ -53,6 +57,10 @@ from nas.audit.findings import Released
 from nas.audit.findings import Scores
 from nas.audit.findings import corrected
 from nas.audit.findings import errors_by_class
+from nas.audit.findings import strongest_first
+from nas.audit.people import check_whole
+from nas.audit.people import people_of
+from nas.audit.shift import on_shadows
 from nas.base import plugins
 
 EFFORTS: Mapping[str, int] = {"quick": 4, "standard": 16, "full": 64}
@@ -77,6 +85,7 @@ def audit(
     attacks: Sequence[str] | None = None,
     versions: Mapping[str, Evidence] | None = None,
     origin: Origin | None = None,
+    is_labelled: bool = True,
     look: Callable[[str], None] = lambda _attack: None,
 ) -> Audit:
     """Attack a network with all that the evidence allows.
@@ -92,48 +101,71 @@ def audit(
             Each has a bank of the same version of the shadow models, and holds what the network's evidence holds. The
             attacks that were asked for by name run on each, else the quick ones that ran on the network.
         origin: What the user calls the records and classes; None: their numbers are all there is.
+        is_labelled: Whether the labels are true classes. Else they are the network's own, which stand in for unknown
+            ones: the attacks that read no label run, and nothing is said of classes, errors, or SHAPr.
         look: Called with the name of each attack before it runs, and with those on versions.
 
     Raises:
-        ValueError: If the effort is unknown, the list of attacks is empty, one of them is unknown or cannot run, or
-            there are fewer than two members or two non-members.
+        ValueError: If the effort is unknown, the list of attacks is empty, one of them is unknown or cannot run, there
+            are fewer than two members or two non-members, or a group has both.
     """
     if effort not in EFFORTS:
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
     by_membership(np.zeros(len(evidence.labels)), is_member)
     origin = origin or Origin()
+    if origin.groups is not None:
+        check_whole(origin.groups, is_member)
     references = 0 if evidence.bank is None else len(evidence.bank.logits)
-    names, skipped = runnable(effort, evidence.holds, references, attacks)
-    of_gap = _load("gap")(evidence)
-    findings = []
+    names, skipped = runnable(effort, evidence.holds, references, attacks, is_labelled=is_labelled)
+    of_gap = _load("gap")(evidence) if is_labelled else None
+    on = on_shadows(evidence, names, is_member, _load)
+    measured = partial(finding, seed=seed, attacks=len(names))
+    ran = []
     for name in names:
         look(name)
-        findings.append(_finding(name, evidence, is_member, of_gap, seed=seed, attacks=len(names)))
-    findings.sort(key=lambda found: -found.auc.value)
-    scores = {AS_TRAINED: {found.attack: found.scores for found in findings}}
-    scores |= _on_each(versions or {}, _on_versions(names, attacks), look)
-    released = _released({AS_TRAINED: evidence, **(versions or {})}, scores, is_member)
+        since = time.perf_counter()
+        scores = _load(name)(evidence)
+        seconds = time.perf_counter() - since
+        ran.append(measured(name, scores, is_member, of_gap, seconds=seconds, on=on.get(name)))
+    findings = strongest_first(ran, is_member)
+    by_version = {AS_TRAINED: {found.attack: found.scores for found in findings}}
+    by_version |= _on_each(versions or {}, _on_versions(names, attacks), look)
+    released = _released({AS_TRAINED: evidence, **(versions or {})}, by_version, is_member)
+    people = None
+    if origin.groups is not None:
+        people = people_of(findings, of_gap, is_member, origin.groups, measured)
     return Audit(
         members=int(is_member.sum()),
         non_members=int((~is_member).sum()),
         shadows=0 if evidence.bank is None else len(evidence.bank.logits),
         effort=effort,
-        findings=tuple(findings),
-        by_class=_by_class(findings[0], evidence, is_member, origin),
-        records=_records(findings, evidence, is_member, origin),
-        trainings=other_trainings(evidence.bank, "lira_online"),
+        findings=findings,
+        by_class=_by_class(findings[0], evidence, is_member, origin) if is_labelled else (),
+        records=_records(findings, evidence, is_member, origin, is_labelled=is_labelled),
+        trainings=other_trainings(evidence.bank if is_labelled else None, "lira_online"),
         released=released,
         skipped=skipped,
-        warnings=cautions.all_of(findings, released, is_member),
+        warnings=(
+            *cautions.all_of(findings, released, is_member),
+            *cautions.of_people(people, evidence.bank, origin.groups),
+        ),
         is_member=is_member,
         class_errors=errors_by_class(
             evidence.logits[~is_member].argmax(axis=1), evidence.labels[~is_member], origin.classes or None
-        ),
+        )
+        if is_labelled
+        else (),
+        people=people,
     )
 
 
 def runnable(
-    effort: str, holds: Iterable[str], references: int, attacks: Sequence[str] | None = None
+    effort: str,
+    holds: Iterable[str],
+    references: int,
+    attacks: Sequence[str] | None = None,
+    *,
+    is_labelled: bool = True,
 ) -> tuple[list[str], dict[str, str]]:
     """Return the attacks that run, and the reason why each other one does not.
 
@@ -142,6 +174,7 @@ def runnable(
         holds: What the evidence holds, of `estimators.leakage.evidence.NEEDS`.
         references: Networks in its bank.
         attacks: Names of the requested attacks; None: all that can run.
+        is_labelled: Whether the records' true classes are known.
 
     Raises:
         ValueError: If the list is empty, or an attack in it is unknown or cannot run.
@@ -151,7 +184,9 @@ def runnable(
         lacking = [need for need in plugins.load(ATTACKS, name, "NEEDS") if need not in set(holds)]
         least = plugins.find(ATTACKS, name, "MIN_REFERENCES") or 0
         asks = plugins.find(ATTACKS, name, "EFFORT") or "quick"
-        if lacking:
+        if not is_labelled and plugins.find(ATTACKS, name, "READS_LABELS") is not False:
+            skipped[name] = "needs labels"
+        elif lacking:
             skipped[name] = f"needs {' and '.join(lacking)}"
         elif references < least:
             skipped[name] = f"needs {least} shadow models"
@@ -193,22 +228,47 @@ def _load(name: str) -> Attack:
     return attack
 
 
-def _finding(name: str, evidence: Evidence, is_member: Mask, of_gap: Scores, *, seed: int, attacks: int) -> Finding:
-    since = time.perf_counter()
-    scores = _load(name)(evidence)
-    seconds = time.perf_counter() - since
+def finding(
+    name: str,
+    scores: Scores,
+    is_member: Mask,
+    of_gap: Scores | None,
+    *,
+    seed: int,
+    attacks: int,
+    seconds: float,
+    on: OnReferences | None = None,
+) -> Finding:
+    """Measure what one attack found, of records or of people.
+
+    Args:
+        name: Of the attack.
+        scores: `(records,)`; higher means member.
+        is_member: `(records,)`.
+        of_gap: `(records,)`, the gap attack's scores; None where no label is known.
+        seed: Seed of the halves that choose thresholds, and of bootstraps.
+        attacks: How many the audit runs; its bounds on epsilon hold for all of them together.
+        seconds: How long the attack took.
+        on: What it scores on shadow models; None if it cannot run on them.
+
+    Raises:
+        ValueError: If there are fewer than two members or two non-members.
+    """
     enough = {fpr: int((~is_member).sum()) >= needed_non_members(fpr) for fpr in FPRS}
     return Finding(
         attack=name,
         is_label_only=bool(plugins.find(ATTACKS, name, "LABEL_ONLY")),
         auc=auc_interval(scores, is_member),
-        over_gap=auc_difference(scores, of_gap, is_member),
+        over_gap=None if of_gap is None else auc_difference(scores, of_gap, is_member),
         tpr={fpr: tpr_at_fpr_interval(scores, is_member, fpr, seed=seed) if enough[fpr] else None for fpr in FPRS},
         balanced_accuracy=balanced_accuracy(scores, is_member, seed=seed),
         advantage=advantage(scores, is_member, seed=seed),
         epsilons=epsilons.of_scores(scores, is_member, attacks),
         scores=scores,
         seconds=seconds,
+        null=None if on is None else null_auc(on, is_member),
+        less_null=None if on is None else corrected_auc(scores, on, is_member),
+        on_shadows=on,
     )
 
 
@@ -223,18 +283,23 @@ def _by_class(strongest: Finding, evidence: Evidence, is_member: Mask, origin: O
     return tuple(sorted(risks, key=lambda risk: -risk.auc.value))
 
 
-def _records(findings: Sequence[Finding], evidence: Evidence, is_member: Mask, origin: Origin) -> RecordFindings:
+def _records(
+    findings: Sequence[Finding], evidence: Evidence, is_member: Mask, origin: Origin, *, is_labelled: bool
+) -> RecordFindings:
     """Rank the members by an attack that calibrates each record on its own, if there is one."""
     by_record = [found for found in findings if found.attack == "lira_online"]
     chosen = (by_record or list(findings))[0]
     logits, labels = evidence.logits, evidence.labels
-    values = shapr(logits[is_member], labels[is_member], logits[~is_member], labels[~is_member])
+    values = None
+    if is_labelled:
+        values = shapr(logits[is_member], labels[is_member], logits[~is_member], labels[~is_member])
     order = np.argsort(-np.where(is_member, chosen.scores, -np.inf), kind="stable")[:RISKIEST]
     others = np.sort(chosen.scores[~is_member])
     riskiest = tuple(
         _risk(int(record), chosen.scores, others, evidence, origin) for record in order if is_member[record]
     )
-    return RecordFindings(chosen.attack, riskiest, values, _agreement(values, chosen.scores[is_member]))
+    agreement = None if values is None else _agreement(values, chosen.scores[is_member])
+    return RecordFindings(chosen.attack, riskiest, values, agreement)
 
 
 def _agreement(values: Scores, scores: Scores) -> Estimate:

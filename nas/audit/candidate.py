@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,12 +166,54 @@ def pool_of(members: Records, non_members: Records, *, seed: int) -> Pool:
     both = np.minimum(members.class_counts, non_members.class_counts)
     if not both.any():
         raise ValueError("expected members and non-members of at least one class in common; there is none")
-    inside, outside = _some(members, both, rng), _some(non_members, both, rng)
+    some = _some if members.groups is None or non_members.groups is None else whole_groups
+    inside, outside = some(members, both, rng), some(non_members, both, rng)
     rest = np.setdiff1d(np.arange(len(members)), inside)
     parts = [members.select(inside), non_members.select(outside)]
     features = np.concatenate([*(part.features for part in parts), members.features[rest]])
     labels = np.concatenate([*(part.labels for part in parts), members.labels[rest]])
-    return Pool(features, labels, np.arange(2 * len(inside)) < len(inside), _origin(parts))
+    groups = _groups(parts)
+    return Pool(
+        features,
+        labels,
+        np.arange(2 * len(inside)) < len(inside),
+        _origin(parts),
+        None if members.groups is None or groups is None else np.concatenate([groups, members.groups[rest]]),
+    )
+
+
+def whole_groups(records: Records, counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Choose `counts` rows of each class in as few groups as chance allows, in ascending order.
+
+    Groups in random order are taken whole while they fit; those that are left fill up what is missing.
+
+    Args:
+        records: With groups.
+        counts: `(classes,)`, at most as many as there are.
+        rng: For the order.
+    """
+    assert records.groups is not None
+    _, which = np.unique(records.groups, return_inverse=True)
+    left, chosen, partial = counts.copy(), [], []
+    for group in rng.permutation(which.max() + 1):
+        rows = np.flatnonzero(which == group)
+        wanted = np.bincount(records.labels[rows], minlength=len(counts))
+        if (wanted <= left).all():
+            chosen.append(rows)
+            left = left - wanted
+        else:
+            partial.append(rows)
+    for rows in partial:
+        for label in np.unique(records.labels[rows]):
+            fitting = rows[records.labels[rows] == label][: left[label]]
+            chosen.append(fitting)
+            left[label] -= len(fitting)
+    return np.sort(np.concatenate(chosen))
+
+
+def _groups(parts: Sequence[Records]) -> NDArray[Any] | None:
+    groups = [part.groups for part in parts if part.groups is not None]
+    return np.concatenate(groups) if len(groups) == len(parts) else None
 
 
 def _origin(parts: Sequence[Records]) -> Origin:
@@ -181,6 +224,7 @@ def _origin(parts: Sequence[Records]) -> Origin:
         classes=parts[0].classes,
         rows=np.concatenate(rows) if len(rows) == len(parts) else None,
         names=np.concatenate(names) if len(names) == len(parts) else None,
+        groups=_groups(parts),
     )
 
 
@@ -301,8 +345,13 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "error on test records": inline(subject.error),
         "leakage in the search": inline(subject.proxy),
         "shadow models": f"{found.shadows}, the same recipe and {count} records each, seed {subject.spec.seed}",
-        "made by": f"gecko-nas {metadata.version('gecko-nas')}, PyTorch {torch.__version__}",
+        "made by": made_by(),
     }
+
+
+def made_by() -> str:
+    """Return the versions that decide the numbers."""
+    return f"gecko-nas {metadata.version('gecko-nas')}, PyTorch {torch.__version__}, NumPy {np.__version__}"
 
 
 def audit_subject(

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 from estimators.estimate import Estimate
+from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Mask
 from estimators.leakage.statistics.auc_and_rates import Difference
 from estimators.leakage.statistics.auc_and_rates import auc_difference
 from nas.audit.findings import ATTACKS
 from nas.audit.findings import Finding
+from nas.audit.findings import People
 from nas.audit.findings import Released
 from nas.audit.findings import corrected
 from nas.audit.findings import is_alarming
+from nas.audit.findings import is_beyond
 from nas.audit.findings import reversed_of
+from nas.audit.findings import shifted_of
+from nas.audit.people import divided
 from nas.base import plugins
 from nas.base.text import inline
 
 # If no attack on confidences exceeds the first AUC and a label-only attack reaches the second, confidences are masked.
 MASKED, UNMASKED = 0.55, 0.60
 NAMED = 3
+DIVIDED = 0.05
+"""If references saw a part of the records of more people than this, numbers about people are too low."""
 SIGNIFICANT = 0.01
 """A difference with a smaller p-value is called significant; chosen, not tuned."""
 
@@ -32,7 +42,7 @@ def all_of(findings: Sequence[Finding], released: Sequence[Released], is_member:
         released: The versions of a released set and the set; empty for a single network.
         is_member: `(records,)`.
     """
-    more = (*_masking(findings, is_member), *_set_leaks(released))
+    more = (*_shifted(findings, is_member), *_masking(findings, is_member), *_set_leaks(released))
     if is_alarming(findings, is_member):
         return (*_reversed(findings, is_member), *more)
     return (*more, *_reversed(findings, is_member), *_no_better_than_gap(findings))
@@ -64,6 +74,54 @@ def test_was_open(candidates: Sequence[int]) -> tuple[str, ...]:
             f"the test records were used before, in audits of candidates {named} of this run: if this candidate was "
             "chosen by comparing audits, its AUC is biased low"
         ),
+    )
+
+
+def of_people(people: People | None, bank: Bank | None, groups: NDArray[Any] | None) -> tuple[str, ...]:
+    """Warn where people have records and the numbers about people are missing, shifted, or too low.
+
+    Args:
+        people: What was found of people; None if nothing was.
+        bank: The shadow models.
+        groups: `(records,)`, equal for records of one person; None where records stand for themselves.
+    """
+    if groups is None:
+        return ()
+    if people is None:
+        return ("people: there are fewer than two among members or non-members, so no number is given of people",)
+    found = []
+    share = 0.0 if bank is None else divided(bank, groups)
+    if share > DIVIDED:
+        found.append(
+            f"people: the shadow models were trained on a part of the records of {100 * share:.0f} % of the people; "
+            "numbers about people are too low: train each on all records of a person or on none"
+        )
+    if people.shifted:
+        found.append(f"people: {_kinds(people.shifted, 'people')}")
+    return tuple(found)
+
+
+def _shifted(findings: Sequence[Finding], is_member: Mask) -> tuple[str, ...]:
+    """Warn of members that any network tells from non-members."""
+    shifted = shifted_of(findings, is_member)
+    if not shifted:
+        return ()
+    unknown = [found.attack for found in findings if found.null is None]
+    left = f"; no null is known of {', '.join(unknown)}" if unknown else ""
+    return (f"{_kinds(shifted, 'records')}{left}",)
+
+
+def _kinds(shifted: Sequence[Finding], what: str) -> str:
+    assert shifted[0].null is not None
+    told = (
+        f"members and non-members are {what} of different kinds: {shifted[0].attack} tells them apart with AUC "
+        f"{inline(shifted[0].null)} on shadow models that saw neither"
+    )
+    if is_beyond(shifted):
+        return f"{told}; this is too far from 0.5 to correct for, and no leakage is reported"
+    return (
+        f"{told}. The leakage is the AUC less this null; TPR, balanced accuracy, advantage and epsilon are not "
+        "corrected, and epsilon is then no lower bound"
     )
 
 
@@ -129,7 +187,7 @@ def _set_leaks(released: Sequence[Released]) -> tuple[str, ...]:
 def _no_better_than_gap(findings: Sequence[Finding]) -> tuple[str, ...]:
     best, ran = findings[0], {found.attack for found in findings}
     # Of attacks that somebody chose, without the gap among them, nothing follows about the others.
-    if "gap" not in ran or best.attack == "gap" or _is_significant(best.over_gap):
+    if "gap" not in ran or best.attack == "gap" or best.over_gap is None or _is_significant(best.over_gap):
         return ()
     return (
         (

@@ -1,10 +1,12 @@
 """Read the network under audit from files: as ONNX, or as the logits that any framework wrote.
 
 One .npz describes the audit: `labels` and `is_member`, and `logits`, or `features` for the ONNX file that gives them.
-`classes` are the names of the logits' columns, in order. `reference_logits` `(references, records, classes)` and
-`trained_on` `(references, records)` describe shadow models that the user trained. `population_features` and
-`population_labels` (and `population_logits` without an ONNX file) are records that no network was trained on. `recipe`
-and `reference_recipe` are JSON objects with the training settings of network and references.
+Without `labels` the network's own classes stand in for them, and the attacks that read no label can run.
+`classes` are the names of the logits' columns, in order. `groups` `(records,)` says which records are one person's.
+`reference_logits` `(references, records, classes)` and `trained_on` `(references, records)` describe shadow models
+that the user trained. `population_features` and `population_labels` (and `population_logits` without an ONNX file) are
+records that no network was trained on. `recipe` and `reference_recipe` are JSON objects with the training settings of
+network and references.
 
 Probabilities are recognised among the answers (`nas.audit.answers`), and labels are understood in several forms
 (`nas.audit.labels`); what was done is said.
@@ -35,15 +37,18 @@ from nas.audit.labels import Numbered
 from nas.audit.labels import check_order
 from nas.audit.labels import numbered
 from nas.audit.onnx_oracle import OnnxNetwork
+from nas.audit.people import check_whole
 from nas.audit.twins import twin_of
 from nas.base.reading import as_float32
 from nas.base.reading import existing
 from nas.base.reading import parse_json
 from nas.base.reading import read_npz
 
-REQUIRED = ("labels", "is_member")
+REQUIRED = ("is_member",)
 OPTIONAL = (
+    "labels",
     "classes",
+    "groups",
     "logits",
     "features",
     "reference_logits",
@@ -69,12 +74,16 @@ class Given:
         is_member: `(records,)`: which records the network was trained on.
         classes: The name of each column of the logits; empty where none is known.
         notes: Sentences on how answers, labels and records were read.
+        groups: `(records,)`, equal for records of one person or other group; None where the file has none.
+        is_labelled: Whether the evidence has the records' true classes.
     """
 
     evidence: Evidence
     is_member: Mask
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    groups: NDArray[Any] | None = None
+    is_labelled: bool = True
 
 
 def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> Given:
@@ -91,10 +100,13 @@ def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> Giv
     """
     arrays = read_npz(existing(records, "an .npz that describes an audit"), REQUIRED, OPTIONAL)
     is_member = _mask(arrays["is_member"], "is_member")
-    if is_member.ndim != 1 or arrays["labels"].shape[:1] != is_member.shape:
+    is_labelled = "labels" in arrays
+    labels_shape = arrays["labels"].shape if is_labelled else is_member.shape
+    if is_member.ndim != 1 or labels_shape[:1] != is_member.shape:
         raise ValueError(
-            f"expected labels (records,) and is_member (records,); got {arrays['labels'].shape} and {is_member.shape}"
+            f"expected labels (records,) and is_member (records,); got {labels_shape} and {is_member.shape}"
         )
+    groups = _groups(arrays, is_member)
     arrays |= {name: _features(arrays, name) for name in ("features", "population_features") if name in arrays}
     features = arrays.get("features")
     if features is not None:
@@ -104,7 +116,12 @@ def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> Giv
     check_recipe(_recipe(arrays, "recipe"), _recipe(arrays, "reference_recipe"))
     notes: list[str] = []
     logits = _answers(arrays, "logits", "features", network, notes)
-    found = _numbered(arrays, logits.shape[-1] if logits.ndim else 0, network, notes)
+    if is_labelled:
+        found = _numbered(arrays, logits.shape[-1] if logits.ndim else 0, network, notes)
+    else:
+        notes.append("no labels: the network's own classes stand in for them, and only attacks that read none can run")
+        found = Numbered({"labels": _own_classes(logits, len(is_member))}, (), ())
+        arrays = {name: values for name, values in arrays.items() if not name.startswith("population")}
     evidence = Evidence(
         logits=logits,
         labels=found.labels["labels"],
@@ -113,10 +130,18 @@ def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> Giv
         oracle=None if network is None else Oracle(network.query),
         population=_population(arrays, found, network, notes),
     )
-    check_order(evidence.logits, found.labels["labels"], found.classes)
+    if is_labelled:
+        check_order(evidence.logits, found.labels["labels"], found.classes)
     check_apart(evidence, shadows)
     from_files = [] if network is None else network.notes
-    return Given(evidence, is_member, found.classes, tuple(dict.fromkeys([*from_files, *notes, *found.notes])))
+    return Given(
+        evidence,
+        is_member,
+        found.classes,
+        tuple(dict.fromkeys([*from_files, *notes, *found.notes])),
+        groups,
+        is_labelled,
+    )
 
 
 def check_disjoint(features: NDArray[Any], is_member: Mask) -> None:
@@ -312,6 +337,24 @@ def _features(arrays: Arrays, name: str) -> NDArray[np.float32]:
 def _check_length(features: NDArray[np.float32], records: int) -> None:
     if len(features) != records:
         raise ValueError(f"expected 'features' of {records} records, one for each label; got {features.shape}")
+
+
+def _own_classes(logits: NDArray[Any], records: int) -> NDArray[np.int64]:
+    if logits.ndim != LEAST_DIMENSIONS or len(logits) != records or not logits.shape[1]:
+        raise ValueError(f"expected logits ({records}, classes); got {logits.shape}")
+    return np.asarray(logits.argmax(axis=1), dtype=np.int64)
+
+
+def _groups(arrays: Arrays, is_member: Mask) -> NDArray[Any] | None:
+    if "groups" not in arrays:
+        return None
+    groups = arrays["groups"]
+    if groups.shape != is_member.shape or groups.dtype.kind not in "biuUS":
+        raise ValueError(
+            f"expected 'groups' ({len(is_member)},) of texts or numbers; got {groups.dtype} {groups.shape}"
+        )
+    check_whole(groups, is_member)
+    return groups
 
 
 def _mask(values: NDArray[Any], name: str) -> Mask:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 from typing import TypeAlias
 
 import numpy as np
@@ -16,11 +18,17 @@ from estimators.leakage.statistics.auc_and_rates import Difference
 from estimators.leakage.statistics.auc_and_rates import auc_interval
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.epsilon import EpsilonBound
+from estimators.leakage.statistics.shift import OnReferences
+from estimators.leakage.statistics.shift import corrected_auc
+from estimators.leakage.statistics.shift import null_auc
 from nas.audit.epsilons import Epsilons
 
 Scores: TypeAlias = NDArray[np.float64]
 ATTACKS = "estimators.leakage.attacks"
 CONFIDENCE = 0.95
+LARGEST_SHIFT = 0.15
+"""A null farther from 0.5 than this is not corrected for: beyond, `benchmarks/membership_shift.py` finds the corrected
+number too high in most audits of networks that saw nobody."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +40,13 @@ class Origin:
         rows: `(records,)`: the record's place in the user's file, the first is 1; None where only the place among the
             audited records is known.
         names: `(records,)`: the file of each record, where each has one.
+        groups: `(records,)`: equal for records of one person or other group; None where records stand for themselves.
     """
 
     classes: tuple[str, ...] = ()
     rows: NDArray[np.int64] | None = None
     names: NDArray[np.str_] | None = None
+    groups: NDArray[Any] | None = None
 
     def class_name(self, label: int) -> str:
         """Return the name of a class; its number if it has none.
@@ -58,25 +68,32 @@ class Finding:
         attack: Its name.
         is_label_only: Whether it reads predicted classes alone.
         auc: Area under the ROC curve, 0.5 when nothing leaks; DeLong's interval.
-        over_gap: Its AUC minus the gap attack's, on the same records.
+        over_gap: Its AUC minus the gap attack's, on the same records; None where no label is known.
         tpr: Share of members found, by FPR, with a bootstrap interval; None if there are too few non-members.
         balanced_accuracy: Mean of TPR and TNR, at a threshold chosen on the other half of the records.
         advantage: TPR minus FPR at that threshold.
         epsilons: Lower bounds on the training's epsilon at delta 1 / members, each with its assumption.
         scores: `(records,)`.
         seconds: Run time of the attack.
+        null: AUC that it would have had nothing been memorised, from shadow models that left the records out; None if
+            it cannot run on them.
+        less_null: Its AUC less that shift; 0.5 when nothing is memorised, also where members are easier.
+        on_shadows: Its scores of the shadow models, which both come from.
     """
 
     attack: str
     is_label_only: bool
     auc: Estimate
-    over_gap: Difference
+    over_gap: Difference | None
     tpr: Mapping[float, Estimate | None]
     balanced_accuracy: Estimate
     advantage: Estimate
     epsilons: Epsilons
     scores: Scores
     seconds: float
+    null: Estimate | None = None
+    less_null: Estimate | None = None
+    on_shadows: OnReferences | None = None
 
     @property
     def epsilon(self) -> EpsilonBound:
@@ -166,15 +183,15 @@ class RecordFindings:
         attack: The attack whose scores are used.
         riskiest: The members with the highest scores, the most exposed first.
         shapr: `(members,)`: Shapley value of each member for classifying the non-members; its mean measures accuracy,
-            not leakage.
+            not leakage; None where no label is known.
         agreement: Spearman's correlation of SHAPr and the attack's scores over members; 0 (-1 to 1) if it cannot be
-            estimated, with fewer than five members or equal scores.
+            estimated, with fewer than five members or equal scores; None without SHAPr.
     """
 
     attack: str
     riskiest: tuple[RecordRisk, ...]
-    shapr: Scores
-    agreement: Estimate
+    shapr: Scores | None
+    agreement: Estimate | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +216,62 @@ class Released:
     over_best: Difference | None = None
 
 
+@dataclass(frozen=True)
+class PersonRisk:
+    """One person whose records were trained on and who is easy to find.
+
+    Attributes:
+        person: What the user calls the person.
+        records: Audited records of the person.
+        score: Sum of the attack's scores over them, each less the mean over all records.
+        found_at_fpr: Share of the people who were not trained on with at least this score; low means exposed.
+    """
+
+    person: str
+    records: int
+    score: float
+    found_at_fpr: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """What the attacks found of people.
+
+    Attributes:
+        findings: Of each attack, the strongest first.
+        is_member: `(people,)`.
+        names: `(people,)`, what the user calls them.
+        records: `(people,)`, how many audited records each has.
+        riskiest: The people with the highest scores of the strongest attack.
+    """
+
+    findings: tuple[Finding, ...]
+    is_member: Mask
+    names: NDArray[np.str_]
+    records: NDArray[np.int64]
+    riskiest: tuple[PersonRisk, ...]
+
+    @property
+    def strongest(self) -> Finding:
+        """The attack with the highest AUC of all that ran, less its null if there is a shift."""
+        return self.findings[0]
+
+    @cached_property
+    def shifted(self) -> tuple[Finding, ...]:
+        """Attacks that tell members from non-members of a network that saw neither, the farthest from 0.5 first."""
+        return shifted_of(self.findings, self.is_member)
+
+    @cached_property
+    def leakage(self) -> Estimate:
+        """AUC of the strongest attack, less its null if there is a shift; the interval is corrected for the choice."""
+        return settled(self.strongest, self.is_member, len(self.findings), is_shifted=bool(self.shifted))
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether members and non-members are so different that no leakage is reported."""
+        return is_beyond(self.shifted)
+
+
 @dataclass(frozen=True, eq=False)
 class Audit:
     """All results of an audit, and what was not tested.
@@ -208,7 +281,7 @@ class Audit:
         non_members: Number of attacked records that the network was not trained on.
         shadows: Number of shadow models.
         effort: One of `nas.audit.attack_all.EFFORTS`.
-        findings: Results of each attack, the highest AUC first.
+        findings: Results of each attack, the strongest first: by AUC, less the null if there is a shift.
         by_class: Results of the strongest attack for each class.
         records: Risk of single records.
         trainings: `(shadows,)` AUC of online LiRA against each shadow model, with the others as its bank: the leakage
@@ -218,6 +291,7 @@ class Audit:
         warnings: Warnings, a line each.
         is_member: `(records,)`: which of the audited records are members.
         class_errors: The network's error on each class, on the non-members; of a run's candidate on all test records.
+        people: What the attacks found of people, where the records belong to some; None otherwise.
     """
 
     members: int
@@ -233,16 +307,27 @@ class Audit:
     warnings: tuple[str, ...]
     is_member: Mask
     class_errors: tuple[ClassError, ...]
+    people: People | None = None
 
     @property
     def strongest(self) -> Finding:
-        """The attack with the highest AUC of all that ran."""
+        """The attack with the highest AUC of all that ran, less its null if there is a shift."""
         return self.findings[0]
 
-    @property
+    @cached_property
     def leakage(self) -> Estimate:
-        """AUC of the strongest attack. Its interval is corrected for the choice among all attacks (Bonferroni)."""
-        return corrected(self.strongest.scores, self.is_member, len(self.findings))
+        """AUC of the strongest attack, less its null if there is a shift; the interval is corrected for the choice."""
+        return settled(self.strongest, self.is_member, len(self.findings), is_shifted=bool(self.shifted))
+
+    @cached_property
+    def shifted(self) -> tuple[Finding, ...]:
+        """Attacks that tell members from non-members of a network that saw neither, the farthest from 0.5 first."""
+        return shifted_of(self.findings, self.is_member)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether members and non-members are so different that no leakage is reported."""
+        return is_beyond(self.shifted)
 
     @property
     def reversed(self) -> tuple[Finding, ...]:
@@ -271,15 +356,71 @@ def corrected(scores: Scores, is_member: Mask, choices: int) -> Estimate:
     return auc_interval(scores, is_member, 1 - (1 - CONFIDENCE) / choices)
 
 
+def shifted_of(findings: Sequence[Finding], is_member: Mask) -> tuple[Finding, ...]:
+    """Return the attacks whose null, by an interval corrected for all of them, is not 0.5; the farthest first.
+
+    Members and non-members are then of different kinds. Where they are of one kind, this finds some attack in at most
+    5 % of the audits.
+
+    Args:
+        findings: Of all attacks.
+        is_member: `(records,)`.
+    """
+    known = [found for found in findings if found.on_shadows is not None]
+    nulls = [
+        (found, null_auc(found.on_shadows, is_member, 1 - (1 - CONFIDENCE) / len(known)))
+        for found in known
+        if found.on_shadows is not None
+    ]
+    apart = [(abs(null.value - 0.5), found) for found, null in nulls if not null.low <= 0.5 <= null.high]
+    return tuple(found for _, found in sorted(apart, key=lambda pair: -pair[0]))
+
+
+def is_beyond(shifted: Sequence[Finding]) -> bool:
+    """Tell whether members and non-members are too different for any correction.
+
+    Args:
+        shifted: As `shifted_of` returns them.
+    """
+    return bool(shifted) and shifted[0].null is not None and abs(shifted[0].null.value - 0.5) > LARGEST_SHIFT
+
+
+def settled(found: Finding, is_member: Mask, choices: int, *, is_shifted: bool) -> Estimate:
+    """Return the AUC of one of several attacks, less its null where members and non-members are of different kinds.
+
+    Args:
+        found: The attack.
+        is_member: `(records,)`.
+        choices: How many attacks it was chosen from; the interval is corrected for that (Bonferroni).
+        is_shifted: Whether some attack's null is not 0.5.
+    """
+    if not is_shifted or found.on_shadows is None:
+        return corrected(found.scores, is_member, choices)
+    return corrected_auc(found.scores, found.on_shadows, is_member, 1 - (1 - CONFIDENCE) / choices)
+
+
+def strongest_first(findings: Sequence[Finding], is_member: Mask) -> tuple[Finding, ...]:
+    """Order attacks by their AUC, or by their AUC less the null where members and non-members are of different kinds.
+
+    Attacks whose null is not known then stand last.
+    """
+    if not shifted_of(findings, is_member):
+        return tuple(sorted(findings, key=lambda found: -found.auc.value))
+    return tuple(sorted(findings, key=lambda found: -1.0 if found.less_null is None else -1 - found.less_null.value))
+
+
 def reversed_of(findings: Sequence[Finding], is_member: Mask) -> tuple[Finding, ...]:
     """Return the attacks whose interval, corrected for all of them, lies below 0.5; the lowest AUC first.
 
-    Where nothing leaks, some attack is among them in at most half of 5 % of the audits.
+    Where nothing leaks, some attack is among them in at most half of 5 % of the audits. Where members and non-members
+    are of different kinds, an AUC below 0.5 is no sign of wrong data, and none is returned.
 
     Args:
-        findings: Of all attacks, the highest AUC first.
+        findings: Of all attacks, the strongest first.
         is_member: `(records,)`.
     """
+    if shifted_of(findings, is_member):
+        return ()
     below = [found for found in findings if corrected(found.scores, is_member, len(findings)).high < 0.5]
     return tuple(below[::-1])
 

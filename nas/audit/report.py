@@ -18,6 +18,7 @@ from rich.text import Text
 
 from estimators.estimate import Estimate
 from estimators.estimate import flat
+from estimators.leakage.evidence import Mask
 from estimators.leakage.statistics.auc_and_rates import Difference
 from estimators.leakage.statistics.auc_and_rates import by_membership
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
@@ -28,6 +29,7 @@ from nas.audit.attack_all import LEAST_OF_A_CLASS
 from nas.audit.attack_all import needed_non_members
 from nas.audit.findings import Audit
 from nas.audit.findings import Finding
+from nas.audit.findings import People
 from nas.audit.findings import RecordRisk
 from nas.base import files
 from nas.base.text import Row
@@ -96,10 +98,12 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         "shadows": audit.shadows,
         "effort": audit.effort,
         "strongest": audit.strongest.attack,
-        **(dict.fromkeys(leakage) if audit.is_alarming else leakage),
-        **(dict.fromkeys(rates) if audit.is_alarming else rates),
+        **(dict.fromkeys(leakage) if audit.is_alarming or audit.is_refused else leakage),
+        **(dict.fromkeys(rates) if audit.is_alarming or audit.shifted else rates),
+        "shifted": [found.attack for found in audit.shifted],
+        "people": None if audit.people is None else _people(audit.people),
         "reversed": [found.attack for found in audit.reversed],
-        "findings": [_finding(found, audit) for found in audit.findings],
+        "findings": [_finding(found, audit.is_member) for found in audit.findings],
         "epsilon_caveats": list(epsilons.OF_RECORDS),
         "classes": [
             {
@@ -115,8 +119,8 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         ],
         "records_attack": audit.records.attack,
         "records": [_record(risk, audit) for risk in audit.records.riskiest],
-        "shapr_mean": float(audit.records.shapr.mean()),
-        **flat({"shapr_agreement": audit.records.agreement}),
+        "shapr_mean": None if audit.records.shapr is None else float(audit.records.shapr.mean()),
+        **_known("shapr_agreement", audit.records.agreement),
         "other_trainings": trainings.tolist(),
         "other_trainings_median": float(np.median(trainings)) if trainings.size else None,
         "other_trainings_min": float(trainings.min()) if trainings.size else None,
@@ -149,6 +153,11 @@ def show(audit: Audit, about: Mapping[str, str], console: Console) -> None:
     _say(console, words.headline(audit))
     for warning in audit.warnings:
         _say(console, f"warning: {warning}")
+    if (people := audit.people) is not None:
+        bound = words.of_epsilon(people)
+        _print(console, "attacks, by person", attacks(people), f"epsilon of all records of a person: {bound}")
+        title = f"the {WORST} people with the highest scores of {people.strongest.attack}"
+        _print(console, title, persons(people, WORST))
     _print(console, "attacks", attacks(audit), f"epsilon: a lower bound; {words.of_epsilon(audit)}")
     _print(console, "epsilon at least, by what is assumed of the training", bounds(audit, WORST))
     _list(console, f"about epsilon, at {words.of_epsilon(audit)}", epsilons.OF_RECORDS)
@@ -185,6 +194,8 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
         headline=words.headline(audit),
         summary=words.summary(audit),
         attacks=attacks(audit),
+        by_person=None if audit.people is None else attacks(audit.people),
+        persons=persons(audit.people),
         classes=classes(audit),
         errors=errors(audit),
         records=records(audit),
@@ -206,15 +217,25 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
     files.write_text(path, page, files.OWNER)
 
 
-def attacks(audit: Audit) -> Sheet:
-    """Lay out the attacks, the strongest first."""
+def attacks(audit: Audit | People) -> Sheet:
+    """Lay out the attacks on records or on people, the strongest first."""
     rates = [f"TPR at\n{100 * fpr:g} % FPR" for fpr in audit.strongest.tpr]
-    columns = ("attack", "AUC", "AUC minus\ngap's", *rates, "balanced\naccuracy", "advantage", "epsilon\nat least")
+    columns = (
+        "attack",
+        "AUC",
+        "AUC, nothing\nmemorised",
+        "AUC minus\ngap's",
+        *rates,
+        "balanced\naccuracy",
+        "advantage",
+        "epsilon\nat least",
+    )
     rows = tuple(
         (
             f"{found.attack}\nlabels only" if found.is_label_only else found.attack,
             stacked(found.auc),
-            "-" if found.attack == "gap" else words.over(found.over_gap),
+            "-" if found.null is None else stacked(found.null),
+            "-" if found.attack == "gap" or found.over_gap is None else words.over(found.over_gap),
             *(words.rate(fpr, rate) for fpr, rate in found.tpr.items()),
             stacked(found.balanced_accuracy),
             stacked(found.advantage, signed),
@@ -229,6 +250,15 @@ def attacks(audit: Audit) -> Sheet:
 def bounds(audit: Audit, most: int | None = None) -> Sheet:
     """Lay out the bounds on epsilon by assumption, the strongest attack first."""
     return Sheet(epsilons.COLUMNS, tuple(epsilons.cells([(one.attack, one.epsilons) for one in audit.findings[:most]])))
+
+
+def persons(people: People | None, most: int | None = None) -> Sheet:
+    """Lay out the people with the highest scores; no rows where records belong to nobody."""
+    rows = tuple(
+        (words.named(risk.person), f"{risk.records:,}", f"{risk.score:.4g}", stacked(risk.found_at_fpr, percent))
+        for risk in (() if people is None else people.riskiest[:most])
+    )
+    return Sheet(("person", "records", "score", "non-members\nas high"), rows)
 
 
 def classes(audit: Audit, most: int | None = None) -> Sheet:
@@ -256,7 +286,7 @@ def records(audit: Audit, most: int | None = None) -> Sheet:
             f"{risk.score:.4g}",
             stacked(risk.found_at_fpr, percent),
             "-" if risk.across_trainings is None else stacked(risk.across_trainings),
-            f"{_shapr_of(risk, audit):+.3f}",
+            "-" if (shapr := _shapr_of(risk, audit)) is None else f"{shapr:+.3f}",
         )
         for risk in audit.records.riskiest[:most]
     )
@@ -334,11 +364,34 @@ def _classes(audit: Audit) -> Picture:
     )
 
 
-def _finding(found: Finding, audit: Audit) -> Row:
+def _people(people: People) -> Row:
+    leakage = flat({"leakage": people.leakage})
+    return {
+        "members": int(people.is_member.sum()),
+        "non_members": int((~people.is_member).sum()),
+        "strongest": people.strongest.attack,
+        **(dict.fromkeys(leakage) if people.is_refused else leakage),
+        "shifted": [found.attack for found in people.shifted],
+        "findings": [_finding(found, people.is_member) for found in people.findings],
+        "riskiest": [
+            {
+                "person": risk.person,
+                "records": risk.records,
+                "score": risk.score,
+                **flat({"found_at_fpr": risk.found_at_fpr}),
+            }
+            for risk in people.riskiest
+        ],
+    }
+
+
+def _finding(found: Finding, is_member: Mask) -> Row:
     return {
         "attack": found.attack,
         "label_only": found.is_label_only,
         **flat({"auc": found.auc}),
+        **_known("null_auc", found.null),
+        **_known("auc_less_null", found.less_null),
         **_difference("over_gap", None if found.attack == "gap" else found.over_gap),
         **_rates("", found),
         **flat({"balanced_accuracy": found.balanced_accuracy, "advantage": found.advantage}),
@@ -347,7 +400,7 @@ def _finding(found: Finding, audit: Audit) -> Row:
         "epsilon_confidence": found.epsilon.confidence,
         "epsilon_bounds": epsilons.as_json(found.epsilons),
         "seconds": found.seconds,
-        "roc": figures.roc_points(found.scores, audit.is_member).round(9).tolist(),
+        "roc": figures.roc_points(found.scores, is_member).round(9).tolist(),
     }
 
 
@@ -372,8 +425,10 @@ def _record(risk: RecordRisk, audit: Audit) -> Row:
     }
 
 
-def _shapr_of(risk: RecordRisk, audit: Audit) -> float:
+def _shapr_of(risk: RecordRisk, audit: Audit) -> float | None:
     """Return a member's SHAPr; the audit has it by members, not by records."""
+    if audit.records.shapr is None:
+        return None
     return float(audit.records.shapr[int(audit.is_member[: risk.record].sum())])
 
 

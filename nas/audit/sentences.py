@@ -10,6 +10,8 @@ from nas.audit.attack_all import needed_non_members
 from nas.audit.cautions import SIGNIFICANT
 from nas.audit.findings import ATTACKS
 from nas.audit.findings import Audit
+from nas.audit.findings import Finding
+from nas.audit.findings import People
 from nas.audit.findings import RecordRisk
 from nas.audit.findings import corrected
 from nas.base import plugins
@@ -42,6 +44,10 @@ def headline(audit: Audit) -> str:
             f"leakage: not measured, because the data are most likely wrong: {_alarm(audit)}; see the warnings; "
             f"{audit.members:,} members, {audit.non_members:,} non-members, {_count(audit.shadows, 'shadow model')}"
         )
+    if audit.people is not None:
+        return _by_person(audit, audit.people)
+    if audit.shifted:
+        return f"leakage: {of_result(audit)}; {audit.members:,} members, {audit.non_members:,} non-members"
     return (
         f"leakage: AUC {inline(audit.leakage)}{_rates(audit)}, by {audit.strongest.attack}, the strongest of "
         f"{_count(len(audit.findings), 'attack')}; {audit.members:,} members, {audit.non_members:,} non-members, "
@@ -58,7 +64,37 @@ def summary(audit: Audit) -> list[str]:
             f"Members and non-members differ significantly, and in the wrong direction: {_alarm(audit)}.",
             "An inverted 'is_member' is the usual reason. Correct the data and repeat the audit.",
         ]
-    return [*_leakage(audit), _against_the_gap(audit), _at_low_fpr(audit), *_scope(audit)]
+    if audit.is_refused:
+        return [
+            "The leakage was not measured, because members and non-members are of different kinds.",
+            f"It is {of_result(audit)}.",
+            "Audit with non-members that were chosen at random from the same records as the members.",
+        ]
+    return [
+        *_of_people(audit),
+        *_leakage(audit),
+        _of_null(audit),
+        _against_the_gap(audit),
+        _at_low_fpr(audit),
+        *_scope(audit),
+    ]
+
+
+def of_result(found: Audit | People) -> str:
+    """Write the leakage of records or of people, less the null if there is a shift, or why there is none."""
+    best, shifted = found.strongest, found.shifted
+    if shifted and found.is_refused:
+        return (
+            f"not measured: {shifted[0].attack} tells members from non-members with AUC {_null(shifted[0])} on shadow "
+            "models that saw neither, which is too far from 0.5 to correct for"
+        )
+    of = f"the strongest of {_count(len(found.findings), 'attack')}"
+    if not shifted:
+        return f"AUC {inline(found.leakage)} by {best.attack}, {of}"
+    return (
+        f"AUC {inline(found.leakage)} by {best.attack}, {of}, less what it finds on shadow models that saw neither "
+        f"members nor non-members: its AUC is {inline(best.auc)}, and theirs is {_null(best)}"
+    )
 
 
 def skipped(audit: Audit) -> Mapping[str, str]:
@@ -74,7 +110,7 @@ def not_tested(audit: Audit) -> list[str]:
     return [*NOT_COVERED, BEYOND_EXITS if "exits" in needs else SIDE_CHANNELS]
 
 
-def of_epsilon(audit: Audit) -> str:
+def of_epsilon(audit: Audit | People) -> str:
     """Return the delta and the confidence of the bounds on epsilon."""
     bound = audit.strongest.epsilon
     return f"delta {bound.delta:.3g}, {100 * bound.confidence:g} % one-sided for all attacks together"
@@ -83,6 +119,8 @@ def of_epsilon(audit: Audit) -> str:
 def of_shapr(audit: Audit) -> str:
     """Return SHAPr's mean, and its rank correlation with the attack's scores."""
     found = audit.records
+    if found.shapr is None or found.agreement is None:
+        return "SHAPr: not computed, because no label is known"
     return (
         f"SHAPr: mean {found.shapr.mean():.3f}, which measures accuracy and not leakage; rank correlation with the "
         f"scores of {found.attack} {inline(found.agreement)}"
@@ -131,8 +169,43 @@ def rate(fpr: float, found: Estimate | None) -> str:
     return f"needs {needed_non_members(fpr):,}\nnon-members" if found is None else stacked(found, percent)
 
 
+def _by_person(audit: Audit, people: People) -> str:
+    inside = int(people.is_member.sum())
+    return (
+        f"leakage by person: {of_result(people)}; {inside:,} people who were trained on, "
+        f"{len(people.is_member) - inside:,} who were not; by record: {of_result(audit)}; {audit.members:,} members, "
+        f"{audit.non_members:,} non-members, {_count(audit.shadows, 'shadow model')}; 0.5 is guessing; intervals are "
+        "corrected for the choice of the strongest attack"
+    )
+
+
+def _of_people(audit: Audit) -> list[str]:
+    if audit.people is None:
+        return []
+    return [
+        f"By person, the leakage is {of_result(audit.people)}.",
+        "The score of a person is the sum of the scores of the person's records. What follows is by record.",
+    ]
+
+
+def _of_null(audit: Audit) -> str:
+    if audit.strongest.null is None:
+        return "Whether members are merely easier than non-members is not known: it takes shadow models."
+    told = f"On shadow models that saw neither, {audit.strongest.attack} has AUC {_null(audit.strongest)}"
+    if audit.shifted:
+        return f"{told}: members and non-members are of different kinds, and the leakage is less that."
+    return f"{told}: nothing says that members are merely easier than non-members."
+
+
+def _null(found: Finding) -> str:
+    return "unknown" if found.null is None else inline(found.null)
+
+
 def _leakage(audit: Audit) -> list[str]:
     best = audit.strongest.attack
+    if audit.shifted:
+        told = "Members can be told from non-members." if _is_found(audit) else "No leakage is shown."
+        return [told, f"The leakage is {of_result(audit)}."]
     found = (
         f"Its AUC is {inline(audit.leakage)}, where 0.5 is guessing. The interval is corrected for the choice of the "
         f"strongest of {_count(len(audit.findings), 'attack')}."
@@ -174,6 +247,8 @@ def _against_the_gap(audit: Audit) -> str:
     if best.attack == "gap":
         text = "No attack beat the accuracy gap between members and non-members"
         return f"{text}: the audit shows overfitting and no more." if _is_found(audit) else f"{text}."
+    if best.over_gap is None:
+        return "No label is known, so that only attacks which read none could run, and others may find more."
     significant = best.over_gap.estimate.value > 0 and best.over_gap.p_value < SIGNIFICANT
     return (
         f"The AUC is {'' if significant else 'not '}significantly above that of the accuracy gap between members and "

@@ -1,7 +1,8 @@
 """Shadow models: networks trained like the audited one, on other records, to see how such a network treats members.
 
 A shadow model has the audited network's architecture, recipe, defence and number of training records. Each is trained
-on a random half of the audited records, in complementary pairs, so that every record is left out by half of them.
+on a random half of the audited records, in complementary pairs, so that every record is left out by half of them. Where
+records belong to groups, such as people, whole groups are in one half.
 Training records of the audited network that are not under audit are used by every shadow model too. Weights are kept
 and not logits, so that an attack can ask the shadow models whatever it asks the audited network, and post-training
 versions of them need no training. Each has a file of its own, named by a key of data, candidate, seed and training
@@ -22,6 +23,7 @@ from dataclasses import replace
 from functools import cached_property
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,18 +60,24 @@ class Pool:
         labels: `(records,)`.
         is_member: `(audited,)`: which of the audited records the network was trained on, one half of them.
         origin: What the user calls the audited records and the classes; no part of what decides a shadow model.
+        groups: `(records,)`, equal for records that stay together, such as one person's; None without groups. A group
+            with audited records is in one half with all that it has here, and the halves differ by less than a group.
 
     Raises:
-        ValueError: If not exactly half of the audited records are members. Shadow models are trained on halves; they
-            would see more or fewer records than the network, and leakage falls as that number grows.
+        ValueError: If groups and records do not fit each other, or not exactly half of the audited records are members.
+            Shadow models are trained on halves; they would see more or fewer records than the network, and leakage
+            falls as that number grows.
     """
 
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
     is_member: NDArray[np.bool_]
     origin: Origin = field(default_factory=Origin)
+    groups: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
+        if self.groups is not None and self.groups.shape != self.labels.shape:
+            raise ValueError(f"expected groups {self.labels.shape}; got {self.groups.shape}")
         if 2 * int(self.is_member.sum()) != len(self.is_member) or len(self.is_member) > len(self.labels):
             raise ValueError(
                 f"expected as many audited members as non-members; got {int(self.is_member.sum())} members of "
@@ -87,12 +95,26 @@ class Pool:
         digest = hashlib.sha256(np.ascontiguousarray(self.features).data)
         digest.update(self.labels.tobytes())
         digest.update(self.is_member.tobytes())
+        if self.groups is not None:
+            digest.update(np.unique(self.groups, return_inverse=True)[1].astype(np.int64).tobytes())
         return digest.hexdigest()
 
+    def trained_on(self, shadow: int, seed: int) -> NDArray[np.bool_]:
+        """Tell which audited records a shadow model is trained on: `(audited,)`."""
+        groups = None if self.groups is None else self.groups[self.audited]
+        return halves(len(self.is_member), shadow, seed, groups)
+
     def rows(self, shadow: int, seed: int) -> NDArray[np.intp]:
-        """Return the rows that a shadow model is trained on."""
-        always = np.arange(len(self.is_member), len(self.labels))
-        return np.concatenate([np.flatnonzero(halves(len(self.is_member), shadow, seed)), always])
+        """Return the rows that a shadow model is trained on: its half, and those that are not under audit.
+
+        Of the latter, those of a group that is under audit go with their group.
+        """
+        half = self.trained_on(shadow, seed)
+        others = np.arange(len(self.is_member), len(self.labels))
+        if self.groups is not None:
+            audited = self.groups[self.audited]
+            others = others[~np.isin(self.groups[others], audited[~half])]
+        return np.concatenate([np.flatnonzero(half), others])
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +251,7 @@ def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
     oracles = tuple(of_network(network) for network in networks)
     features = pool.features[pool.audited]
     logits = np.stack([oracle.query(features) for oracle in oracles])
-    trained_on = np.stack([halves(len(features), shadow, seed) for shadow in range(len(networks))])
+    trained_on = np.stack([pool.trained_on(shadow, seed) for shadow in range(len(networks))])
     return Bank(logits, trained_on, pool.labels[pool.audited], oracles)
 
 

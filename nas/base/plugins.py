@@ -6,7 +6,7 @@ A folder is its own registry: a file added is a plug-in added, and its name is t
 |---|---|---|
 | `search_spaces` | `make_space(input_shape, num_classes)` | `USUAL_TASK`: `(input_shape, num_classes)` of the space's usual data; where it is left out, grey images of 8 x 8 and ten classes |
 | `estimators/cost` | `estimate(architecture, device)` | `applies(device)`: whether the device has what the metric needs; left out: all have |
-| `estimators/leakage/attacks` | `attack(evidence)` | `NEEDS` (required): what it reads beside logits and labels, of `estimators.leakage.evidence.NEEDS`; `MIN_REFERENCES`: networks its bank must have, 0 if left out; `EFFORT`: the least effort of an audit that runs it, `quick` (if left out), `standard` or `full`; `LABEL_ONLY`: whether it reads predicted classes alone; `TRANSDUCTIVE`: whether a record's score depends on the other records it is asked about; `widen(interval, evidence)`: raises the upper end of the AUC's interval in a search to what a stronger attack would find |
+| `estimators/leakage/attacks` | `attack(evidence)` | `NEEDS` (required): what it reads beside logits and labels, of `estimators.leakage.evidence.NEEDS`; `MIN_REFERENCES`: networks its bank must have, 0 if left out; `EFFORT`: the least effort of an audit that runs it, `quick` (if left out), `standard` or `full`; `LABEL_ONLY`: whether it reads predicted classes alone; `READS_LABELS`: whether it reads the true class; `TRANSDUCTIVE`: whether a record's score depends on the other records it is asked about; `widen(interval, evidence)`: raises the upper end of the AUC's interval in a search to what a stronger attack would find |
 | `nas/defences` | `defend(setup, teach, **parameters)` | `PARAMETERS`: what a search samples for each; `NEEDS`: `("reserve",)` for records beside the members; `check(**parameters)`: refuses values; `answers(**parameters)`: what the deployed answers pass through; see `nas/defences/__init__.py` |
 | `nas/data` | `load(source)` | `NEEDS_PATH` (required): whether the user must say where the data lie; `new_records(source, preprocessing)`: reads records without classes for a trained network; left out, `load` reads them |
 
@@ -118,6 +118,7 @@ KINDS: Mapping[str, Kind] = {
             "MIN_REFERENCES": Attribute("a whole number from 0", lambda value: type(value) is int and value >= 0),
             "EFFORT": Attribute(f"one of {list(EFFORTS)}", lambda value: isinstance(value, str) and value in EFFORTS),
             "LABEL_ONLY": Attribute("True or False", _is_flag),
+            "READS_LABELS": Attribute("True or False", _is_flag),
             "TRANSDUCTIVE": Attribute("True or False", _is_flag),
             "widen": Attribute("a function of an interval and the evidence", callable),
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from nas.commands.options import ABOVE_LIMIT
 from nas.commands.options import INTERRUPTED
 from nas.commands.options import Json
 from nas.commands.options import Plugins
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from nas.audit.candidate import Subject
     from nas.audit.findings import Audit
+    from nas.audit.gate import Limit
     from nas.runs.run import Run
 
 
@@ -66,6 +69,14 @@ def audit(
     output: Annotated[
         Path | None, typer.Option(help="Folder for the report (default: the run's folder, or the current one).")
     ] = None,
+    fail_above: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=NUMBER",
+            help="End with exit code 3 if the upper end of this number's interval is above, such as auc=0.55; "
+            "may be repeated.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Number of processes, one thread each (default: one per core).")
     ] = None,
@@ -78,6 +89,7 @@ def audit(
     import torch
 
     from nas.audit.attack_all import EFFORTS
+    from nas.audit.gate import limits
 
     trust(plugin, *(attack or ()))
     torch.set_num_threads(1)  # as shadows are trained; small networks gain little from more
@@ -85,7 +97,7 @@ def audit(
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
     if workers is not None and workers < 1:
         raise ValueError(f"expected --workers of 1 or more; got {workers}")
-    wanted = _Wanted(effort, tuple(bits or ()), attack, workers, output, as_json)
+    wanted = _Wanted(effort, tuple(bits or ()), attack, workers, output, as_json, tuple(limits(fail_above or ())))
     if Path(what).suffix in (".onnx", ".npz"):
         _refuse({"--pick": pick is not None, "--bits": bits}, f"for a candidate of a run; {what} is a file")
         trained = (
@@ -99,7 +111,10 @@ def audit(
 
     run = open_run(what, runs, storage)
     if pick is None:
-        _refuse({"--bits": bits, "--attack": attack}, "with --pick: the proxy check always runs the same attacks")
+        _refuse(
+            {"--bits": bits, "--attack": attack, "--fail-above": fail_above},
+            "with --pick: the proxy check always runs the same attacks",
+        )
         _refuse({"--canaries": canaries is not None}, "with --pick: which candidate's training is it to audit?")
         _audit_proxy(run, wanted)
     elif canaries is not None:
@@ -126,6 +141,7 @@ class _Wanted:
     workers: int | None
     output: Path | None
     as_json: bool
+    limits: tuple[Limit, ...]
 
 
 def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
@@ -152,8 +168,8 @@ def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
             look=lambda name: status.update(f"attack {name}"),
         )
     note(run.folder, number, wanted.effort)
-    described = about(subject, run.plan, found, before)
-    _report(found, described, wanted.output or _own(run.folder) / str(number), as_json=wanted.as_json)
+    described = {**about(subject, run.plan, found, before), "command": _command(run.config.name, wanted, pick=number)}
+    _report(found, described, wanted.output or _own(run.folder) / str(number), wanted)
 
 
 def _audit_canaries(run: Run, number: int, count: int, wanted: _Wanted) -> None:
@@ -180,8 +196,10 @@ def _audit_canaries(run: Run, number: int, count: int, wanted: _Wanted) -> None:
 
 def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted: _Wanted) -> None:
     from nas.audit.attack_all import audit as attack_all
+    from nas.audit.candidate import made_by
     from nas.audit.files import read
     from nas.audit.findings import Origin
+    from nas.base.files import digest_of
 
     is_onnx = path.suffix == ".onnx"
     if data is not None and not is_onnx:
@@ -198,16 +216,31 @@ def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted:
             seed=0,
             effort=wanted.effort,
             attacks=wanted.attacks,
-            origin=Origin(classes=given.classes),
+            origin=Origin(classes=given.classes, groups=given.groups),
+            is_labelled=given.is_labelled,
             look=lambda name: status.update(f"attack {name}"),
         )
     about = {
-        "network": path.name,
-        "records": (data or path).name,
+        "network": f"{path.name}, SHA-256 {digest_of(path)}",
+        "records": (data or path).name if data is None else f"{data.name}, SHA-256 {digest_of(data)}",
         "shadow models": f"{found.shadows}, from the files given",
         **({"how they were read": "; ".join(given.notes)} if given.notes else {}),
+        "seed": "0",
+        "made by": made_by(),
+        "command": _command(str(path), wanted, data=data, shadow=shadows),
     }
-    _report(found, about, (wanted.output or Path()) / f"{path.stem}-audit", as_json=wanted.as_json)
+    _report(found, about, (wanted.output or Path()) / f"{path.stem}-audit", wanted)
+
+
+def _command(what: str, wanted: _Wanted, **more: object) -> str:
+    """Write the command that repeats an audit, without where its report goes."""
+    options = [("effort", wanted.effort), *more.items(), ("bits", wanted.bits), ("attack", wanted.attacks)]
+    options.append(("fail-above", [f"{limit.metric}={limit.most:g}" for limit in wanted.limits]))
+    words = ["nas", "audit", what]
+    for name, given in options:
+        values = given if isinstance(given, (list, tuple)) else [given]
+        words += [word for value in values if value is not None for word in (f"--{name}", str(value))]
+    return shlex.join(words)
 
 
 def _audit_proxy(run: Run, wanted: _Wanted) -> None:
@@ -314,16 +347,25 @@ def _beside_stronger(folder: Path, found: Audit) -> Path:
     return folder if here >= there else folder.with_name(f"{folder.name}-{found.effort}-{len(found.findings)}-attacks")
 
 
-def _report(found: Audit, about: dict[str, str], folder: Path, *, as_json: bool) -> None:
+def _report(found: Audit, about: dict[str, str], folder: Path, wanted: _Wanted) -> None:
+    from nas.audit import gate
     from nas.audit import report
+    from nas.audit import statement
     from nas.base import files
 
-    written = report.as_json(found, about)
+    verdicts = gate.verdicts(found, wanted.limits)
+    written = {**report.as_json(found, about), "limits": gate.as_rows(verdicts)}
     folder = _beside_stronger(folder, found)
     files.write_json(folder / "audit.json", written, files.OWNER)
     report.write_html(folder / "audit.html", found, about)
-    if as_json:
+    files.write_text(folder / "statement.md", statement.markdown(found, about, verdicts), files.OWNER)
+    if wanted.as_json:
         typer.echo(json.dumps(written))
-        return
-    report.show(found, about, console())
-    say(f"written to {folder / 'audit.html'} and {folder / 'audit.json'}")
+    else:
+        report.show(found, about, console())
+        say(f"written to {folder / 'audit.html'}, {folder / 'audit.json'} and {folder / 'statement.md'}")
+    failed = [verdict for verdict in verdicts if not verdict.passes]
+    for verdict in failed:
+        typer.echo(f"nas: {verdict.sentence}", err=True)
+    if failed:
+        sys.exit(ABOVE_LIMIT)

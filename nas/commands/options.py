@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, the same as in a shell."""
+ABOVE_LIMIT = 3
+"""Exit code of an audit that does not stay below a limit."""
 
 Runs = Annotated[Path, typer.Option(help="Folder that holds all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

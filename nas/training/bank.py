@@ -1,9 +1,9 @@
 """The study's reference bank: small networks trained once, against which every candidate's outputs are held.
 
 Each reference is trained on a random half of members and non-members, as many records as a candidate sees. References
-come in complementary pairs, so every record is left out by exactly half of them. Each is kept in a file of its own
-under a key of data, split, recipe and training version: a later, larger bank reuses them, and several workers share
-the work.
+come in complementary pairs, so every record is left out by exactly half of them. Records of one group, such as one
+person's, are in one half together. Each reference is kept in a file of its own under a key of data, split, recipe and
+training version: a later, larger bank reuses them, and several workers share the work.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class BankSpec:
     """What the references are.
 
     Attributes:
-        data: The record sets; references learn from members and non-members only.
+        data: The record sets; references learn from members and non-members only. Groups of theirs are halved whole.
         architecture: The network every reference uses.
         recipe: How each is trained.
         references: How many; an even number, at least two.
@@ -60,9 +61,24 @@ class BankSpec:
             raise ValueError(f"expected an even number of references, at least 2; got {self.references}")
 
     @property
+    def groups(self) -> NDArray[Any] | None:
+        """Which records of members and non-members stay together, `(records,)`, from 0; None without groups."""
+        of_members, of_others = self.data.members.groups, self.data.non_members.groups
+        if of_members is None or of_others is None:
+            return None
+        return np.unique(np.concatenate([of_members, of_others]), return_inverse=True)[1]
+
+    def trained_on(self, reference: int) -> NDArray[np.bool_]:
+        """Tell which members and non-members a reference is trained on: `(records,)`."""
+        records = len(self.data.members) + len(self.data.non_members)
+        return halves(records, reference, self.seed, self.groups)
+
+    @property
     def what(self) -> str:
         """All that decides a reference but the program; the number of references does not."""
         parts = [self.data.fingerprint, self.architecture.key, self.recipe.identity, self.seed]
+        if self.groups is not None:  # without groups the key stays what it was before there were any
+            parts.append(hashlib.sha256(json.dumps(self.groups.tolist()).encode()).hexdigest())
         return json.dumps(parts, sort_keys=True)
 
     @property
@@ -75,16 +91,42 @@ class BankSpec:
         return [folder / f"reference-{self.key}-{reference}.npz" for reference in range(self.references)]
 
 
-def halves(records: int, reference: int, seed: int) -> NDArray[np.bool_]:
+def halves(records: int, reference: int, seed: int, groups: NDArray[Any] | None = None) -> NDArray[np.bool_]:
     """Tell which records a reference is trained on: `(records,)`. Its partner sees exactly the others.
+
+    Records of one group, such as one person's, stay on one side: groups in random order are taken while they fit into
+    half of the records, so that the halves differ by less than one group.
+
+    Args:
+        records: How many.
+        reference: Its number.
+        seed: Of the draw.
+        groups: `(records,)`, equal for records that stay together; None: each record is on its own.
 
     >>> (halves(10, 0, seed=3) ^ halves(10, 1, seed=3)).all()
     np.True_
+    >>> mask = halves(6, 0, seed=3, groups=np.array([0, 0, 1, 1, 2, 2]))
+    >>> (mask[::2] == mask[1::2]).all()
+    np.True_
     """
-    order = np.random.default_rng([seed, reference // 2]).permutation(records)
+    rng = np.random.default_rng([seed, reference // 2])
     mask = np.zeros(records, dtype=bool)
-    mask[order[: records // 2]] = True
+    if groups is None:
+        mask[rng.permutation(records)[: records // 2]] = True
+    else:
+        mask = _whole(groups, rng)
     return mask if reference % 2 == 0 else ~mask
+
+
+def _whole(groups: NDArray[Any], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Choose whole groups at random, of about half of the records together."""
+    _, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    chosen, left = np.zeros(len(sizes), dtype=bool), len(groups) // 2
+    for group in rng.permutation(len(sizes)):
+        if sizes[group] <= left:
+            chosen[group] = True
+            left -= int(sizes[group])
+    return np.asarray(chosen[which])
 
 
 def reference_logits(spec: BankSpec, reference: int) -> NDArray[np.float32]:
@@ -93,7 +135,7 @@ def reference_logits(spec: BankSpec, reference: int) -> NDArray[np.float32]:
     parts = (spec.data.members, spec.data.non_members)
     features = torch.from_numpy(np.concatenate([part.features for part in parts])).to(place)
     labels = torch.from_numpy(np.concatenate([part.labels for part in parts])).to(place)
-    rows = torch.from_numpy(np.flatnonzero(halves(len(labels), reference, spec.seed))).to(place)
+    rows = torch.from_numpy(np.flatnonzero(spec.trained_on(reference))).to(place)
     seed = seed_from(spec.seed, spec.what, reference)
     network = train(plain_setup(spec.architecture, features[rows], labels[rows], spec.recipe, seed))
     return logits_of(network, features)
@@ -118,7 +160,7 @@ def build_bank(spec: BankSpec, folder: Path) -> Bank:
     data = spec.data
     labels = np.concatenate([data.members.labels, data.non_members.labels])
     logits = np.stack([files.read_array(path, "logits") for path in paths])
-    trained_on = np.stack([halves(len(labels), reference, spec.seed) for reference in range(spec.references)])
+    trained_on = np.stack([spec.trained_on(reference) for reference in range(spec.references)])
     return Bank(logits, trained_on, labels)
 
 

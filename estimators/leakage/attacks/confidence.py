@@ -20,6 +20,7 @@ from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import scaled_logit
 
 NEEDS = ()
+READS_LABELS = False
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:

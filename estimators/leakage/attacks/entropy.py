@@ -20,6 +20,7 @@ from estimators.leakage import scores
 from estimators.leakage.evidence import Evidence
 
 NEEDS = ()
+READS_LABELS = False
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:

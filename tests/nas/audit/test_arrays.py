@@ -153,7 +153,6 @@ def test_arrays_that_do_not_fit_end_in_one_line(path, changes):
 @pytest.mark.parametrize(
     ("without", "refusal"),
     [
-        (("labels",), "there is no 'labels', only ["),
         (("is_member",), "there is no 'is_member', only ["),
         (("logits",), "expected 'logits' in the .npz, or 'features' and an ONNX file; got ["),
         (("population_labels",), "expected 'population_labels', as there is 'population_features'; got none"),

@@ -49,6 +49,8 @@ def finding(attack, scores, *, is_label_only=False, of_gap=None):
         auc=auc_interval(scores, IS_MEMBER),
         over_gap=auc_difference(scores, scores_with(0.5) if of_gap is None else of_gap, IS_MEMBER),
         scores=scores,
+        null=None,
+        on_shadows=None,
     )
 
 
@@ -109,7 +111,12 @@ def test_the_rule_decides_where_chance_could_have_done_it(by_confidence, by_labe
     monkeypatch.setattr(cautions, "auc_difference", lambda *_: unsure)
     found = [
         SimpleNamespace(
-            attack=name, is_label_only=name == "gap", auc=Estimate(value, 0.3, 0.8), scores=scores_with(value)
+            attack=name,
+            is_label_only=name == "gap",
+            auc=Estimate(value, 0.3, 0.8),
+            scores=scores_with(value),
+            null=None,
+            on_shadows=None,
         )
         for name, value in (("loss", by_confidence), ("gap", by_label))
     ]

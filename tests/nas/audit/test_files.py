@@ -264,3 +264,35 @@ def test_networks_see_unchanged_records_first_even_where_logits_are_given(tmp_pa
     files.write_arrays(tmp_path / "a.npz", **arrays(**scaled))
     with pytest.raises(ValueError, match="whole numbers from 0 to 255"):
         audit_input.read(paths[0], tmp_path / "a.npz")
+
+
+# People, and records without labels.
+
+
+def test_groups_are_read(tmp_path):
+    groups = np.arange(RECORDS) // 2
+    np.testing.assert_array_equal(read(tmp_path, groups=groups).groups, groups)
+    assert read(tmp_path).groups is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (np.zeros(RECORDS, int), "each group among members or among non-members; 1 are among both, the first is 0"),
+        (np.zeros(RECORDS + 1, int), r"expected 'groups' \(40,\) of texts or numbers; got int64 \(41,\)"),
+        (np.zeros(RECORDS), r"expected 'groups' \(40,\) of texts or numbers; got float64"),
+    ],
+)
+def test_groups_that_are_none_are_refused(tmp_path, groups, message):
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, groups=groups)
+
+
+def test_without_labels_the_networks_own_classes_stand_in(tmp_path):
+    given = read(tmp_path, labels=None, population_features=np.ones((5, 6)), population_labels=np.zeros(5, int),
+                 population_logits=np.zeros((5, CLASSES)))  # fmt: skip
+    assert not given.is_labelled
+    np.testing.assert_array_equal(given.evidence.labels, arrays()["logits"].argmax(axis=1))
+    assert given.evidence.holds == {"bank"}
+    assert "no labels" in given.notes[0]
+    assert read(tmp_path).is_labelled

@@ -219,12 +219,15 @@ def test_bounds_on_epsilon_hold_for_all_attacks_together(audit):
 
 def test_the_table_says_what_the_json_says(audit, page):
     report = audit_report.as_json(audit, ABOUT)
-    rows = {row[0].split()[0]: row for row in page.rows if len(row) in (6, 9)}
+    rows = {row[0].split()[0]: row for row in page.rows if len(row) in (6, 10)}
     for found in report["findings"]:
         row = rows[found["attack"]]
+        ends = [] if found["null_auc"] is None else [found["null_auc_low"], "to", found["null_auc_high"]]
+        expected = ["-"] if found["null_auc"] is None else [found["null_auc"], *ends]
+        assert row[2].split() == [text if isinstance(text, str) else f"{text:.3f}" for text in expected]
         assert row[1].split() == [f"{found['auc']:.3f}", f"{found['auc_low']:.3f}", "to", f"{found['auc_high']:.3f}"]
-        assert row[6].split()[0] == f"{found['advantage']:+.3f}"
-        assert row[7].split() == [f"{found['epsilon_bound']:.2f}"]
+        assert row[7].split()[0] == f"{found['advantage']:+.3f}"
+        assert row[8].split() == [f"{found['epsilon_bound']:.2f}"]
     for record in report["records"]:
         row = rows[str(record["record"])]
         assert row[2].split() == [f"{record['score']:.4g}"]

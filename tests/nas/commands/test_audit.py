@@ -81,7 +81,8 @@ def test_a_candidate_is_audited_and_reported(nas, own_run, trained):
     result = audited(nas, own_run)
     assert result.code == 0, result.err
     folder = own_run.folder / "audits" / "1"
-    assert result.out.splitlines()[-1] == f"written to {folder / 'audit.html'} and {folder / 'audit.json'}"
+    html, plain, statement = (folder / name for name in ("audit.html", "audit.json", "statement.md"))
+    assert result.out.splitlines()[-1] == f"written to {html}, {plain} and {statement}"
     written = json.loads((folder / "audit.json").read_text())
     page = (folder / "audit.html").read_text()
     assert page.lower().startswith("<!doctype html>")
@@ -167,7 +168,7 @@ def test_attacks_and_a_folder_may_be_named(nas, own_run, trained, tmp_path):
     assert result.code == 0, result.err
     written = json.loads(result.out)
     assert sorted(one["attack"] for one in written["findings"]) == ["loss", "rmia"]
-    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["audit.html", "audit.json"]
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["audit.html", "audit.json", "statement.md"]
     assert not (own_run.folder / "audits").exists()
     assert trained
 
@@ -378,13 +379,59 @@ def test_logits_from_elsewhere_are_audited(nas, described, monkeypatch):
     result = nas("audit", described, "--json")
     assert result.code == 0, result.err
     written = json.loads(result.out)
-    assert sorted(path.name for path in (described.parent / "mine-audit").iterdir()) == ["audit.html", "audit.json"]
+    assert sorted(path.name for path in (described.parent / "mine-audit").iterdir()) == [
+        "audit.html",
+        "audit.json",
+        "statement.md",
+    ]
     assert json.loads((described.parent / "mine-audit" / "audit.json").read_text()) == written
     found = {one["attack"]: one for one in written["findings"]}
     assert found["loss"]["auc"] > 0.7
     plain = nas("audit", "mine.npz", "--output", "elsewhere")
     assert plain.code == 0
-    assert "written to elsewhere/mine-audit/audit.html and elsewhere/mine-audit/audit.json" in plain.out
+    folder = "elsewhere/mine-audit"
+    assert f"written to {folder}/audit.html, {folder}/audit.json and {folder}/statement.md" in plain.out
+    statement = (described.parent / folder / "statement.md").read_text()
+    assert "- command: nas audit mine.npz --effort standard" in statement
+    assert re.search(r"- network: mine.npz, SHA-256 [0-9a-f]{64}\n", statement)
+
+
+def test_an_audit_above_a_limit_ends_with_exit_code_3_and_its_report(nas, described, tmp_path):
+    result = nas("audit", described, "--output", tmp_path, "--fail-above", "auc=0.55", "--fail-above", "advantage=1")
+    assert result.code == 3
+    assert re.fullmatch(r"nas: auc of records is up to 0\.\d+, above 0\.55\n", result.err)
+    assert "leakage: AUC" in result.out
+    written = json.loads((tmp_path / "mine-audit" / "audit.json").read_text())
+    assert [(one["metric"], one["passes"]) for one in written["limits"]] == [("auc", False), ("advantage", True)]
+    assert "auc of records is up to" in (tmp_path / "mine-audit" / "statement.md").read_text()
+    passed = nas("audit", described, "--output", tmp_path, "--fail-above", "auc=0.99", "--json")
+    assert (passed.code, passed.err) == (0, "")
+    assert json.loads(passed.out)["limits"][0]["passes"] is True
+
+
+def test_records_without_labels_are_attacked_by_what_reads_none(nas, described, tmp_path):
+    arrays = dict(np.load(described))
+    del arrays["labels"]
+    np.savez(tmp_path / "bare.npz", **arrays)
+    result = nas("audit", tmp_path / "bare.npz", "--output", tmp_path)
+    assert result.code == 0, result.err
+    written = json.loads((tmp_path / "bare-audit" / "audit.json").read_text())
+    assert {one["attack"] for one in written["findings"]} == {"confidence", "entropy"}
+    assert written["skipped"]["loss"] == written["skipped"]["gap"] == "needs labels"
+    assert written["classes"] == written["class_errors"] == []
+    assert written["shapr_mean"] is None
+    assert written["findings"][0]["over_gap"] is None
+    assert "No label is known" in " ".join(written["summary"])
+    assert "the network's own classes stand in" in written["about"]["how they were read"]
+
+
+def test_people_in_files_stand_first(nas, described, tmp_path):
+    arrays = dict(np.load(described))
+    np.savez(tmp_path / "people.npz", **arrays, groups=np.arange(200) // 4)
+    result = nas("audit", tmp_path / "people.npz", "--output", tmp_path)
+    assert result.code == 0, result.err
+    assert result.out.startswith("leakage by person: AUC")
+    assert json.loads((tmp_path / "people-audit" / "audit.json").read_text())["people"]["members"] == 25
 
 
 def test_an_inverted_membership_is_an_alarm_and_how_files_were_read_is_said(nas, described, tmp_path):
@@ -438,6 +485,7 @@ def test_files_that_cannot_be_audited_are_refused(nas, described, tmp_path, monk
         "expected --data only with an .onnx file; mine.npz contains"
     )
     assert told("mine.npz", "--effort", "hard").startswith("no effort 'hard'")
+    assert told("mine.npz", "--fail-above", "acu=1").startswith("no metric 'acu' for --fail-above; there are ['auc'")
     assert told("mine.npz", "--attack", "lira") == "the attack 'lira' cannot run here: it needs bank"
     assert told("none.npz").startswith("expected an .npz that describes an audit at none.npz; there is no such path")
     assert told("network.onnx", "--data", "mine.npz").startswith("expected an ONNX file at network.onnx")
@@ -528,7 +576,7 @@ def test_what_an_audit_leaves_is_its_owners_alone(nas, own_run, trained):
     finally:
         os.umask(before)
     left = [own_run.folder / AUDITS, *(own_run.folder / "audits" / "1").iterdir(), *cache.glob("shadow-*.safetensors")]
-    assert len(left) == 7
+    assert len(left) == 8
     assert {path.stat().st_mode & 0o777 for path in left} == {0o600}
     assert {path.stat().st_mode & 0o777 for path in (cache, own_run.folder / "audits")} == {0o700}
 

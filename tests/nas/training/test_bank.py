@@ -1,9 +1,12 @@
+import json
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nas.records import Records
 from nas.training import bank as bank_module
@@ -60,6 +63,42 @@ def test_references_come_in_pairs_that_share_the_records(references, records):
 def test_the_halves_follow_the_seed():
     assert (halves(40, 0, seed=1) == halves(40, 0, seed=1)).all()
     assert (halves(40, 0, seed=1) != halves(40, 0, seed=2)).any()
+
+
+def test_without_groups_the_halves_and_the_key_are_what_they_were():
+    """Banks and shadow models that are kept from earlier versions stand for these records."""
+    assert np.flatnonzero(halves(10, 0, seed=3)).tolist() == [0, 1, 2, 6, 9]
+    assert len(json.loads(spec_of().what)) == 4
+
+
+def test_people_are_in_one_half_and_their_names_do_not_matter(tmp_path):
+    plain, grouped = sets(), sets()
+    for first, name in ((0, "members"), (100, "non_members")):
+        records = getattr(grouped, name)
+        people = first + np.arange(len(records)) // 3
+        setattr(grouped, name, replace(records, groups=people))
+    spec = spec_of(data=grouped)
+    assert spec.key != spec_of(data=plain).key
+    for reference in range(4):
+        mask = spec.trained_on(reference)
+        assert not set(spec.groups[mask]) & set(spec.groups[~mask])
+        assert abs(int(mask.sum()) - len(mask) / 2) < 3
+        assert (mask ^ spec.trained_on(reference ^ 1)).all()
+    renamed = SimpleNamespace(**vars(grouped))
+    for name in ("members", "non_members"):
+        records = getattr(grouped, name)
+        setattr(renamed, name, replace(records, groups=np.array([f"person {one:03d}" for one in records.groups])))
+    assert spec_of(data=renamed).key == spec.key
+    bank = build_bank(replace(spec, references=2), tmp_path)
+    np.testing.assert_array_equal(bank.trained_on[0], spec.trained_on(0))
+
+
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=40), st.integers(0, 1000))
+def test_halves_of_groups_are_whole_and_differ_by_less_than_a_group(sizes, seed):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    mask = halves(len(groups), 0, seed, groups)
+    assert not set(groups[mask]) & set(groups[~mask])
+    assert 0 <= len(groups) - 2 * int(mask.sum()) <= 2 * max(sizes)
 
 
 def test_the_bank_says_truly_who_was_trained_on_what(tmp_path, monkeypatch):

@@ -1,0 +1,145 @@
+"""Limits for a release: what they compare, what does not pass, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nas.audit import statement
+from nas.audit.attack_all import audit
+from nas.audit.findings import Origin
+from nas.audit.gate import METRICS
+from nas.audit.gate import Limit
+from nas.audit.gate import as_rows
+from nas.audit.gate import limits
+from nas.audit.gate import verdicts
+from tests import audits
+
+
+def verdict(found, metric, most):
+    (one,) = verdicts(found, [Limit(metric, most)])
+    return one
+
+
+def test_the_upper_end_is_compared():
+    found = audits.with_bank()
+    assert verdict(found, "auc", found.leakage.high).passes
+    assert not verdict(found, "auc", found.leakage.high - 1e-9).passes
+    assert not verdict(found, "auc", found.leakage.value).passes
+
+
+@pytest.mark.parametrize("metric", ["advantage", "balanced_accuracy"])
+def test_the_highest_upper_end_of_all_attacks_counts(metric):
+    found = audits.with_bank()
+    ends = [getattr(each, metric).high for each in found.findings]
+    assert verdict(found, metric, 1.0).value == max(ends)
+
+
+def test_of_epsilon_the_largest_bound_counts():
+    found = audits.with_bank()
+    assert verdict(found, "epsilon", 1.0).value == max(each.epsilon.epsilon for each in found.findings) > 0
+    assert not verdict(found, "epsilon", 0.0).passes
+
+
+def test_what_was_not_measured_does_not_pass():
+    found = audits.without_bank()
+    one = verdict(found, "tpr_at_1pct_fpr", 1.0)
+    assert one.value is None
+    assert not one.passes
+    assert one.sentence == "tpr_at_1pct_fpr of records was not measured, so it is not below 1"
+
+
+def test_an_alarm_passes_nothing():
+    evidence, is_member = audits.draw(0, 1.5)
+    found = audit(evidence, ~is_member, seed=0, attacks=["loss", "lira_online"])
+    assert found.is_alarming
+    assert not any(one.passes for one in verdicts(found, [Limit(metric, 100.0) for metric in METRICS]))
+
+
+def test_of_people_the_numbers_of_people_count():
+    found = audits.with_bank()
+    evidence, is_member = audits.draw(0, 1.5)
+    person = np.zeros(len(is_member), np.int64)
+    for side in (is_member, ~is_member):
+        person[side] = np.arange(side.sum()) // 4 + (0 if side is is_member else 10_000)
+    grouped = audit(evidence, is_member, seed=0, attacks=["loss"], origin=Origin(groups=person))
+    one = verdict(grouped, "auc", 0.5)
+    assert one.unit == "people"
+    assert one.value == grouped.people.leakage.high
+    assert verdict(found, "auc", 0.5).unit == "records"
+
+
+def test_limits_are_read():
+    assert limits(["auc=0.55", "epsilon=1"]) == [Limit("auc", 0.55), Limit("epsilon", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("auc", "expected --fail-above METRIC=NUMBER, such as auc=0.55; got 'auc'"),
+        ("acu=0.5", r"no metric 'acu' for --fail-above; there are \['auc', 'tpr_at_1pct_fpr'"),
+        ("auc=low", "expected a finite number for --fail-above auc; got 'low'"),
+        ("auc=nan", "expected a finite number for --fail-above auc; got 'nan'"),
+    ],
+)
+def test_limits_that_are_none_are_refused(text, said):
+    with pytest.raises(ValueError, match=said):
+        limits([text])
+
+
+def test_rows_say_the_same():
+    found = audits.with_bank()
+    (row,) = as_rows(verdicts(found, [Limit("auc", 0.5)]))
+    assert row == {"metric": "auc", "limit": 0.5, "unit": "records", "value": found.leakage.high, "passes": False}
+
+
+ABOUT = {"command": "nas audit run --pick 3", "made by": "gecko-nas 1, PyTorch 2", "data": "own, fingerprint 0123"}
+
+
+@pytest.fixture(params=[audits.with_bank, audits.without_bank])
+def page(request):
+    found = request.param()
+    return found, statement.markdown(found, ABOUT, verdicts(found, [Limit("auc", 0.5)]))
+
+
+def test_a_statement_says_what_was_tested_who_can_repeat_it_and_what_it_does_not_show(page):
+    found, text = page
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings == [
+        "# Statement on a membership-inference test",
+        "## What was tested",
+        "## What was found",
+        "## Who can repeat it",
+        "## What it does not show",
+        "## Sources",
+    ]
+    assert [each.attack for each in found.findings if each.attack.replace("_", r"\_") not in text] == []
+    assert "- command: nas audit run --pick 3" in text
+    assert "auc of records is up to" in text
+    assert "epsilon is a lower bound" in text
+
+
+def test_a_statement_cites_and_claims_nothing(page):
+    _, text = page
+    assert "Opinion 28/2024" in text
+    assert "Regulation (EU) 2024/1689" in text
+    assert "Article 15" in text
+    assert "NIST AI 100-2 E2025" in text
+    assert "is no statement of compliance" in text
+    assert text.lower().count("complian") == 1
+    assert "is anonymous" not in text.replace("does not show that a network is anonymous", "")
+
+
+def test_a_statement_without_shadows_says_so():
+    text = statement.markdown(audits.without_bank(), ABOUT)
+    assert "no shadow models" in text
+    assert "train networks of the same kind" not in text
+    assert "train networks of the same kind" in statement.markdown(audits.with_bank(), ABOUT)
+
+
+def test_what_a_user_names_is_no_markup():
+    found = replace(audits.without_bank(), warnings=("<b>x</b> [a](b) `c`\n# d",))
+    text = statement.markdown(found, ABOUT)
+    assert r"- \<b\>x\</b\> \[a\](b) \`c\` \# d" in text
