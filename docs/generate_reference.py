@@ -367,6 +367,7 @@ def json_fields() -> str:
         "Every command prints one JSON object with `--json`. Progress and warnings go to the error stream.",
         "A number that is estimated has its interval beside it: `leakage`, `leakage_low`, `leakage_high`.",
         "A counted number stands alone. `null` means that there is no such number.",
+        "A limit or an objective may name an end: `leakage_high`.",
         "",
         "## Measures",
         "",

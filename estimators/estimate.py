@@ -117,5 +117,13 @@ def number_of(numbers: Mapping[str, Any], name: str) -> float | None:
     >>> number_of(numbers, "latency_ms_high"), number_of(numbers, "macs_high"), number_of(numbers, "error")
     (0.6, 12.0, None)
     """
-    metric = metric_of(name, numbers)
-    return None if metric is None else float(numbers[metric])
+    return None if metric_of(name, numbers) is None else number_in(numbers, name)
+
+
+def number_in(numbers: Mapping[str, Any], name: str) -> float:
+    """Return a number that is there, as `number_of` does.
+
+    Raises:
+        KeyError: If it is not.
+    """
+    return float(numbers[metric_of(name, numbers) or name])

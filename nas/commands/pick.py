@@ -33,10 +33,11 @@ def pick(
     run: Run,
     *,
     maximum: Annotated[
-        list[str] | None, typer.Option("--max", help="Upper limit of a metric, METRIC=NUMBER; may be repeated.")
+        list[str] | None,
+        typer.Option("--max", help="Upper limit of a metric or end (leakage_high), METRIC=NUMBER; may be repeated."),
     ] = None,
     prefer: Annotated[
-        str | None, typer.Option(help="Metric to minimise within the limits (default: the knee of the front).")
+        str | None, typer.Option(help="Metric or end to minimise within the limits (default: the knee of the front).")
     ] = None,
     no_device_limits: Annotated[
         bool, typer.Option("--no-device-limits", help="Choose also what exceeds the memory of the device.")

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from estimators.estimate import ENDS
+from estimators.estimate import number_of
 from nas.pricing.limits import BUDGET
 from nas.pricing.limits import CEILING
 from nas.pricing.limits import Limit
@@ -23,6 +24,7 @@ from nas.pricing.limits import merged
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
 from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import metric_named
 
 NEAREST = 3
 """Candidates that are shown where none meets the limits."""
@@ -55,18 +57,21 @@ def nearest(trials: Iterable[FrozenTrial], limits: Iterable[Limit]) -> list[Froz
     limits = tuple(limits)
     return sorted(
         trials,
-        key=lambda trial: (max((limit.excess(_value(trial, limit)) for limit in limits), default=0.0), trial.number),
+        key=lambda trial: (
+            max((limit.excess(_number(trial, limit.metric)) for limit in limits), default=0.0),
+            trial.number,
+        ),
     )
 
 
 def exceeded_by(trial: FrozenTrial, limits: Iterable[Limit]) -> list[Limit]:
     """Return the limits that a candidate exceeds; one that was not measured counts as exceeded."""
-    return [limit for limit in limits if limit.excess(_value(trial, limit)) > 0]
+    return [limit for limit in limits if limit.excess(_number(trial, limit.metric)) > 0]
 
 
 def told(trial: FrozenTrial, limits: Iterable[Limit]) -> tuple[str, ...]:
     """Say which limits a candidate exceeds, with its values."""
-    return tuple(limit.told(_value(trial, limit)) for limit in exceeded_by(trial, limits))
+    return tuple(limit.told(_number(trial, limit.metric)) for limit in exceeded_by(trial, limits))
 
 
 def limits_to_pick_by(
@@ -93,7 +98,8 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
     Args:
         study: The finished or running study.
         limits: What it has to meet, as `limits_to_pick_by` gives them.
-        prefer: Metric to minimise among the candidates within the limits; None for the knee of their front.
+        prefer: Metric, or end of an interval, to minimise among the candidates within the limits; None for the knee of
+            their front.
 
     Returns:
         A candidate within the limits. If there is none, the candidate whose largest relative excess is smallest, and
@@ -108,7 +114,7 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
     measured = [{name for name in trial.user_attrs if is_metric(trial, name)} for trial in trained]
     known = sorted(set.intersection(*measured))
     for name in [*(limit.metric for limit in limits), *([prefer] if prefer else [])]:
-        if name not in known:
+        if metric_named(name, known) is None:
             raise ValueError(f"no metric {name!r} in this run; there are {_listed(known, name)}")
     limits = tuple(limits)
     within = [trial for trial in trained if not exceeded_by(trial, limits)]
@@ -116,15 +122,26 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
         first = nearest(trained, limits)[0]
         return Choice(first, "nearest to the limits; no candidate meets them", limits, told(first, limits))
     if prefer:
-        best = min(within, key=lambda trial: (trial.user_attrs[prefer], *trial.values, trial.number))
+        best = min(within, key=lambda trial: (_number(trial, prefer), *trial.values, trial.number))
         others = f" of the {len(within)} candidates within the limits" if limits else f" of {len(within)} candidates"
-        return Choice(best, f"lowest {prefer} ({best.user_attrs[prefer]:.4g}){others}", limits)
-    is_best = non_dominated([trial.values for trial in within])
-    eligible = [trial for trial, best in zip(within, is_best, strict=True) if best]
-    knee = knee_of(eligible)
+        return Choice(best, f"lowest {prefer} ({_number(best, prefer):.4g}){others}", limits)
+    knee = knee_of(_best(within))
     where = "the front within the limits" if limits else "the front"
     reason = f"knee of {where}: nearest to the best value of every objective, each scaled to its range"
     return Choice(knee, reason, limits)
+
+
+def alternatives(study: optuna.Study, limits: Sequence[Limit]) -> list[FrozenTrial]:
+    """Return the front of the trained candidates within limits: what else could be picked by them."""
+    trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return _best([trial for trial in trained if not exceeded_by(trial, limits)])
+
+
+def _best(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    if not trials:
+        return []
+    is_best = non_dominated([trial.values for trial in trials])
+    return [trial for trial, best in zip(trials, is_best, strict=True) if best]
 
 
 def chosen(trial: FrozenTrial, limits: Sequence[Limit]) -> Choice:
@@ -187,5 +204,7 @@ def _listed(known: Sequence[str], name: str) -> list[str]:
     return [one for one in known if one not in of_classes] + ([f"{CLASS_ERROR}NAME"] if of_classes else [])
 
 
-def _value(trial: FrozenTrial, limit: Limit) -> float:
-    return float(trial.user_attrs.get(limit.metric, math.inf))
+def _number(trial: FrozenTrial, name: str) -> float:
+    """Return a number of a trial by its name, which may be that of an interval's end; infinite if not measured."""
+    found = number_of(trial.user_attrs, name)
+    return math.inf if found is None else found

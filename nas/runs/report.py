@@ -44,6 +44,7 @@ from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
 from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import OF_CLASSES
+from nas.training.by_class import metric_named
 from nas.training.defence import described
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import ParamValue
@@ -179,16 +180,17 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     columns = COLUMNS if by_class.is_imbalanced(study) else [name for name in COLUMNS if name not in OF_CLASSES]
     measured = [name for name in columns if trials and name in trials[0].user_attrs]
     config = study.user_attrs[CONFIG]
-    wanted = dict.fromkeys([*config["objectives"], *config["budgets"]])
-    extra = [name for name in wanted if name not in measured]
-    names = [*measured, *extra]
+    known = [name for name in trials[0].user_attrs if is_metric(trials[0], name)] if trials else []
+    wanted = {name: metric_named(name, known) or name for name in [*config["objectives"], *config["budgets"]]}
+    by_end = {metric for name, metric in wanted.items() if metric != name}
+    names = list(dict.fromkeys([*measured, *wanted.values()]))
     table = plain_table("no.", *map(heading, names), "bits", "defence")
     for column in table.columns[: len(names) + 1]:
         column.justify = "right"
         column.no_wrap = True
     table.columns[-1].no_wrap = True  # the bits may be broken at their spaces, a name may not
     for trial in trials:
-        cells = [_cell(study, trial, name) for name in names]
+        cells = [_cell(study, trial, name, with_interval=name in by_end) for name in names]
         bits = bits_of(architecture_of(study, trial)).replace(" A ", "\nA ")
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
         name = plugins.short_name(defence_of(study, trial))
@@ -304,9 +306,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cell(study: optuna.Study, trial: FrozenTrial, name: str) -> str:
+def _cell(study: optuna.Study, trial: FrozenTrial, name: str, *, with_interval: bool) -> str:
     if not _is_number(trial.user_attrs.get(name)):
         return "-"
     estimate = by_class.estimate_of(study, trial, name)
-    with_interval = name in WITH_INTERVAL or name.startswith(CLASS_ERROR)
+    with_interval |= name in WITH_INTERVAL or name.startswith(CLASS_ERROR) or estimate.extrapolated
     return stacked(estimate if with_interval else Estimate.exact(estimate.value))

@@ -28,6 +28,8 @@ from pydantic import FiniteFloat
 from pydantic import TypeAdapter
 from pydantic import ValidationError
 
+from estimators.estimate import ENDS
+from estimators.estimate import EXTRAPOLATED
 from nas.base import sizes
 from nas.pricing.limits import Limit
 from nas.pricing.limits import budget_limits
@@ -38,6 +40,7 @@ from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
 from nas.training.baselines import baseline_of
 from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import metric_named
 from search_spaces.space import contains
 from search_spaces.space import describe_distribution
 
@@ -66,7 +69,6 @@ NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defenc
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
 KEY = re.compile(r"[0-9a-f]{16}")
 TEXTS = ("rejected", "host", "failed", "weights_sha256")
-ENDS = ("_low", "_high")
 Count: TypeAlias = Annotated[int, Ge(0)]
 Length: TypeAlias = Annotated[int, Ge(1), Le(sizes.MOST_INPUTS)]
 
@@ -299,12 +301,14 @@ def _check_defence(trial: FrozenTrial, config: SearchConfig, where: str) -> None
 
 def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[str], where: str) -> None:
     attrs = trial.user_attrs
-    wanted = dict.fromkeys(["key", *needed, *config.budgets])
-    if missing := [name for name in wanted if name not in attrs]:
+    # An exact number has no ends: it stands for them.
+    wanted = {name: metric_named(name, attrs) for name in ["key", *needed, *config.budgets]}
+    if missing := [name for name, found in wanted.items() if found is None]:
         raise ValueError(f"expected all measures of {where}; missing: {missing}")
     # What is measured has grown with the versions: what a study has must be numbers, and an earlier one has less.
     by_class = {name for name in attrs if name.startswith(CLASS_ERROR)}
-    for name in (wanted.keys() | attrs.keys() & set(MEASURED) | by_class) - {"key"}:
+    numbers = {name for name in wanted.values() if name is not None} - {"key"}
+    for name in numbers | attrs.keys() & set(MEASURED) | by_class:
         if not _is_number(attrs[name]):
             raise ValueError(f"expected a number as {name!r} of {where}; got {attrs[name]!r}")
     for name in attrs.keys() - by_class:  # which have no ends: two classes may be called X and X_low
@@ -313,6 +317,10 @@ def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[s
             continue
         if not (all(map(_is_number, (low, attrs[name], high))) and low <= attrs[name] <= high):
             raise ValueError(f"expected {name!r} of {where} within its interval; got {low!r} to {high!r}")
+    for name in attrs.keys() - by_class:
+        if type(attrs.get(f"{name}{EXTRAPOLATED}", True)) is not bool:
+            flag = attrs[f"{name}{EXTRAPOLATED}"]
+            raise ValueError(f"expected true or false as '{name}{EXTRAPOLATED}' of {where}; got {flag!r}")
     _check_by_class(attrs, by_class, where)
     values = trial.values or ()
     if len(values) != len(config.objectives) or not all(_is_number(value) and _is_finite(value) for value in values):

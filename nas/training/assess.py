@@ -65,6 +65,8 @@ MEASURES: Mapping[str, str] = {
 The errors of single classes come beside them (`nas.training.by_class`).
 """
 MEASURED = tuple(MEASURES)
+MAY_BE_NEGATIVE = ("accuracy_gap",)
+"""Measures that may lie below 0; the others are shares, areas and counts."""
 
 
 @dataclass(frozen=True)
