@@ -96,6 +96,16 @@ def from_flat(numbers: Mapping[str, Any], name: str) -> Estimate:
     return Estimate(value, low, high, extrapolated=bool(numbers.get(f"{name}{EXTRAPOLATED}", False)))
 
 
+def extrapolated_in(numbers: Mapping[str, Any]) -> list[str]:
+    """List the numbers of the flat form that are extrapolated, by their names.
+
+    >>> extrapolated_in(flat({"macs": Estimate.exact(12), "latency_ms": Estimate(0.5, 0.1, 2.5, extrapolated=True)}))
+    ['latency_ms']
+    """
+    flags = (name for name, value in numbers.items() if name.endswith(EXTRAPOLATED) and value is True)
+    return [name.removesuffix(EXTRAPOLATED) for name in flags]
+
+
 def metric_of(name: str, known: Container[str]) -> str | None:
     """Return the metric that a name stands for: itself, or the one whose interval's end it names; None for neither.
 

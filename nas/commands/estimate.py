@@ -152,34 +152,44 @@ def _costs(network: Architecture, device: str, *, as_json: bool, shipped: bool) 
         for line in limits.misfits(costs, load_device(name)):
             say(f"{name}: {line}" if device == "all" else line)
     if device == "all":
-        far = [name for name, costs in by_device.items() if report.beyond(costs["latency_ms"].value, load_device(name))]
+        far = [name for name, costs in by_device.items() if _is_far(costs, load_device(name))]
         if far:
             say(f"outside the measured range, so the interval may not hold: {', '.join(far)}")
         return {}
     for name, costs in by_device.items():
-        _say_basis(name, costs["latency_ms"].value)
+        if any(cost.extrapolated for cost in costs.values()):
+            say(report.extrapolated(load_device(name)))
+        _say_basis(name, None if costs["latency_ms"].extrapolated else costs["latency_ms"].value)
     return {}
+
+
+def _is_far(costs: Mapping[str, Estimate], device: Device) -> bool:
+    """Tell whether costs lie outside what was measured on a device."""
+    from nas.pricing import report
+
+    is_extrapolated = any(cost.extrapolated for cost in costs.values())
+    return is_extrapolated or report.beyond(costs["latency_ms"].value, device) is not None
 
 
 def _priced(costs: Mapping[str, Estimate], device: Device) -> dict[str, Any]:
     """Write the costs on a device for JSON, and whether the network fits into what the device has."""
     from dataclasses import asdict
 
-    from estimators.estimate import flat
     from nas.pricing.limits import device_limits
     from nas.pricing.limits import misfits
+    from nas.pricing.report import costs_row
 
     limits = [asdict(limit) for limit in device_limits(device)]
-    return {**flat(costs), "fits": not misfits(costs, device), "limits": limits}
+    return {**costs_row(costs), "fits": not misfits(costs, device), "limits": limits}
 
 
-def _say_basis(device: str, latency_ms: float) -> None:
-    """Print where a latency comes from, and a warning if it lies outside the measured range."""
+def _say_basis(device: str, latency_ms: float | None) -> None:
+    """Print where a latency comes from, and a warning if it lies outside the measured range; None: that was said."""
     from estimators.devices.files import load_device
     from nas.pricing import report
 
     chip = load_device(device)
-    for line in (report.basis(chip), report.beyond(latency_ms, chip)):
+    for line in (report.basis(chip), None if latency_ms is None else report.beyond(latency_ms, chip)):
         if line:
             say(line)
 

@@ -10,6 +10,8 @@ from rich.table import Table
 
 from estimators.devices.device import Device
 from estimators.estimate import Estimate
+from estimators.estimate import extrapolated_in
+from estimators.estimate import flat
 from estimators.models.by_layer import Layer
 from nas.base.errors import clipped
 from nas.base.text import Row
@@ -45,6 +47,17 @@ def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) 
         cells = [stacked(estimates[name]) if name in estimates else "-" for name in names]
         table.add_row(device, *cells)
     return table
+
+
+def costs_row(estimates: Mapping[str, Estimate]) -> Row:
+    """Write costs for JSON: each number with the ends of its interval, and `extrapolated`, the names of those that are.
+
+    >>> costs_row({"macs": Estimate.exact(12), "latency_ms": Estimate(0.5, 0.1, 2.5, extrapolated=True)})
+    {'macs': 12, 'latency_ms': 0.5, 'latency_ms_low': 0.1, 'latency_ms_high': 2.5, 'extrapolated': ['latency_ms']}
+    """
+    numbers = flat(estimates)
+    plain = {name: number for name, number in numbers.items() if not isinstance(number, bool)}
+    return {**plain, "extrapolated": extrapolated_in(numbers)}
 
 
 def layer_table(layers: Sequence[Layer], title: str) -> Table:
@@ -97,6 +110,16 @@ def beyond(latency_ms: float, device: Device) -> str | None:
     return (
         f"{latency_ms:.3g} ms lies far outside the range measured on {device.name}, {ends[0]} to {ends[1]} ms: "
         "the interval may not hold"
+    )
+
+
+def extrapolated(device: Device) -> str:
+    """Explain the `*` behind the extrapolated numbers of a table, with the range that was measured."""
+    found = device.calibration
+    ends = [f"{end:.3g}" if end else "?" for end in (found.fastest_ms, found.slowest_ms)]
+    return (
+        f"* extrapolated: unlike the {found.networks} networks measured on {device.name} ({ends[0]} to {ends[1]} ms), "
+        "so its interval is a guess"
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 
 import optuna
 from optuna.trial import FrozenTrial
 from rich.table import Table
 
+from estimators.devices.files import load_device
 from estimators.estimate import Estimate
+from estimators.estimate import extrapolated_in
 from estimators.estimate import from_flat
 from estimators.estimate import plain
 from nas.base import plugins
@@ -24,6 +27,7 @@ from nas.preprocessing.columns import Column
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.report import bits_of
+from nas.pricing.report import extrapolated
 from nas.runs import by_class
 from nas.runs.front_and_knee import Choice
 from nas.runs.front_and_knee import exceeded_by
@@ -108,6 +112,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
             for name, value in trial.user_attrs.items()
             if _is_number(value) and not name.startswith(CLASS_ERROR)
         },
+        "extrapolated": extrapolated_in(trial.user_attrs),
         "by_class": by_class.errors_by_class(study, trial),
         "never_predicted": by_class.never_predicted(study, trial),
     }
@@ -139,6 +144,16 @@ def misfit_lines(study: optuna.Study, trials: Iterable[FrozenTrial]) -> list[str
         for trial in trials
         if exceeded_by(trial, memory)
     ]
+
+
+def extrapolated_lines(study: optuna.Study, trials: Iterable[FrozenTrial]) -> list[str]:
+    """Explain the `*` in the table of candidates, where one has an extrapolated number."""
+    if not any(extrapolated_in(trial.user_attrs) for trial in trials):
+        return []
+    name = study.user_attrs[CONFIG].get("device", "")
+    with suppress(ValueError, OSError):  # the file of a device of somebody's own need not be here
+        return [extrapolated(load_device(name))]
+    return [f"* extrapolated: unlike what was measured on {name}, so its interval is a guess"]
 
 
 def nothing_within(study: optuna.Study, ordered: Sequence[FrozenTrial]) -> str:
@@ -175,6 +190,7 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     """Lay out candidates on two lines each: values with their intervals below, weight bits with tensor bits below.
 
     The errors that count each class the same stand in the table of imbalanced data, and where somebody asked for them.
+    A cost has its interval where it is extrapolated, and where an end of it is an objective or a budget.
     """
     trials = list(trials)
     columns = COLUMNS if by_class.is_imbalanced(study) else [name for name in COLUMNS if name not in OF_CLASSES]
@@ -221,8 +237,9 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
     ]
     for name in [*MEASURED, *(name for name in facts if name not in MEASURED)]:
         if name in trial.user_attrs and is_metric(trial, name) and not name.startswith(CLASS_ERROR):
-            number = from_flat(facts, name)
+            number = from_flat(trial.user_attrs, name)
             interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
+            interval += ", extrapolated" if number.extrapolated else ""
             lines.append(f"| {name} | {number.value:.6g} | {interval} |")
     lines += _classes(study, trial)
     lines += [
