@@ -37,11 +37,13 @@ from nas.search import steps
 from nas.search.config import stored_config
 from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import baselines_of
+from nas.search.schema import bits_of_float
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
 from nas.search.storage import CONFIG
 from nas.search.storage import DATA
 from nas.search.storage import TASK
+from nas.spaces import as_run
 from nas.spaces import space_named
 from nas.split_overview import overview_in
 from nas.training.assess import MEASURED
@@ -72,10 +74,11 @@ WITH_INTERVAL = ("error", "balanced_error", "rarest_class_error", "leakage", "tp
 
 
 def space_of(study: optuna.Study) -> SearchSpace:
-    """Return the space a study searched."""
+    """Return the space a study searched, of the networks as it trained them."""
     task, space = study.user_attrs[TASK], study.user_attrs[CONFIG]["space"]
     plugins.check_allowed(f"the study {study.study_name!r}", space)
-    return space_named(space, tuple(task["input_shape"]), int(task["num_classes"]))
+    found = space_named(space, tuple(task["input_shape"]), int(task["num_classes"]))
+    return as_run(found, bits_of_float(study.user_attrs))
 
 
 def architecture_of(study: optuna.Study, trial: FrozenTrial) -> Architecture:
@@ -127,6 +130,9 @@ def settings_lines(study: optuna.Study) -> list[str]:
     config = stored_config(study.user_attrs[CONFIG])
     trained = [] if members is None else [steps.described(config, members)]
     data = overview_in(study.user_attrs[DATA]).sentences if DATA in study.user_attrs else ()
+    bits, device = bits_of_float(study.user_attrs), study.user_attrs[CONFIG].get("device")
+    if bits is not None:
+        trained.append(f"what is in float is trained and measured in {bits} bits, as {device} runs it")
     return [*data, *trained, *(limit.line for limit in limits_of(study.user_attrs))]
 
 

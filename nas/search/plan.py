@@ -40,6 +40,8 @@ from nas.search.config import SearchConfig
 from nas.search.defence_settings import DefenceSettings
 from nas.search.defence_settings import settings_of
 from nas.search.steps import with_epochs
+from nas.spaces import TRAINED_WIDTHS
+from nas.spaces import as_run
 from nas.spaces import sample
 from nas.training.assess import MAY_BE_NEGATIVE
 from nas.training.assess import MEASURED
@@ -73,7 +75,7 @@ class Plan:
         config: The settings.
         folder: Where the run leaves its files.
         data: The five record sets.
-        space: The search space for this data.
+        space: The search space for this data, of the networks as they run on the device (`nas.spaces.as_run`).
         device: The target.
         metrics: Cost metrics that apply to the device.
         attack: The membership attack.
@@ -109,6 +111,12 @@ class Plan:
         """
         device = device_limits(self.device) if self.config.device_limits else ()
         return merged(budget_limits(self.config.budgets), device)
+
+    @property
+    def float_becomes_bits(self) -> int | None:
+        """The width in which candidates are trained where the space has float; None: in float."""
+        bits = self.device.float_becomes_bits
+        return bits if bits in TRAINED_WIDTHS else None
 
     @property
     def timings(self) -> Path:
@@ -173,7 +181,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     defences = {name: load_defence(name) for name in config.defences}
     defence_settings = settings_of(defences.values(), config.defence_parameters)
     records = load_records(config.source)
-    space: SearchSpace = make_space(records.input_shape, records.num_classes)
+    space = as_run(make_space(records.input_shape, records.num_classes), device.float_becomes_bits)
     # A signal, of height 1, is no image: run backwards in time, or cut at an end, it may be of another class.
     is_image = len(records.input_shape) == 3 and records.input_shape[1] > 1
     if any(name == "flip-crop" for name in _values(config.recipe.augment)) and not is_image:

@@ -47,6 +47,8 @@ from search_spaces.space import describe_distribution
 CONFIG = "config"
 TASK = "task"
 ORIGIN = "origin"
+FLOAT_BECOMES_BITS = "float_becomes_bits"
+"""In a study's origin: the width in which its candidates were trained where the space has float; None: in float."""
 DATA = "data"
 LIMITS = "limits"
 """Attribute of a study: the limits that hold for its candidates, one for each metric (`nas.pricing.limits.Limit`)."""
@@ -97,6 +99,7 @@ class Origin(BaseModel):
         version: Training version, and PyTorch's.
         fingerprint: Names the data.
         device: Names the figures of the device's file.
+        float_becomes_bits: The width in which candidates were trained where the space has float; None: in float.
         prices: What each cost metric said of the space's reference network; a reason where it could not be priced.
         measures: What the attack and the statistics said of a made-up network.
         defences: What a tiny training with each defence gave.
@@ -109,6 +112,7 @@ class Origin(BaseModel):
     prices: dict[str, FiniteFloat | Text]
     measures: dict[str, FiniteFloat]
     defences: dict[str, list[FiniteFloat]]
+    float_becomes_bits: Annotated[int, Ge(1), Le(32)] | None = None
 
 
 class Data(BaseModel):
@@ -192,6 +196,12 @@ def limits_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...]:
     if LIMITS not in attrs:
         return budget_limits(attrs.get(CONFIG, {}).get("budgets", {}))
     return _limits(attrs[LIMITS])
+
+
+def bits_of_float(attrs: Mapping[str, Any]) -> int | None:
+    """Return the width in which a study's candidates were trained where their space has float; None: in float."""
+    bits: int | None = attrs.get(ORIGIN, {}).get(FLOAT_BECOMES_BITS)
+    return bits
 
 
 def memory_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...] | None:
