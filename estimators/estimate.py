@@ -112,6 +112,16 @@ def from_flat(numbers: Mapping[str, Any], name: str) -> Estimate:
     return Estimate(value, low, high, extrapolated=bool(numbers.get(f"{name}{EXTRAPOLATED}", False)))
 
 
+def extrapolated_in(numbers: Mapping[str, Any]) -> list[str]:
+    """List the numbers of the flat form that are extrapolated, by their names.
+
+    >>> extrapolated_in(flat({"macs": Estimate.exact(12), "latency_ms": Estimate(0.5, 0.1, 2.5, extrapolated=True)}))
+    ['latency_ms']
+    """
+    flags = (name for name, value in numbers.items() if name.endswith(EXTRAPOLATED) and value is True)
+    return [name.removesuffix(EXTRAPOLATED) for name in flags]
+
+
 def metric_of(name: str, known: Container[str]) -> str | None:
     """Return the metric that a name stands for: itself, or the one whose interval's end it names; None for neither.
 
@@ -133,5 +143,13 @@ def number_of(numbers: Mapping[str, Any], name: str) -> float | None:
     >>> number_of(numbers, "latency_ms_high"), number_of(numbers, "macs_high"), number_of(numbers, "error")
     (0.6, 12.0, None)
     """
-    metric = metric_of(name, numbers)
-    return None if metric is None else float(numbers[metric])
+    return None if metric_of(name, numbers) is None else number_in(numbers, name)
+
+
+def number_in(numbers: Mapping[str, Any], name: str) -> float:
+    """Return a number that is there, as `number_of` does.
+
+    Raises:
+        KeyError: If it is not.
+    """
+    return float(numbers[metric_of(name, numbers) or name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,10 +13,17 @@ from optuna.distributions import IntDistribution
 
 from nas.base import plugins
 from nas.base import sizes
+from search_spaces.graph.architecture import BIT_WIDTHS
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
+from search_spaces.graph.integers import FLOAT
+from search_spaces.graph.integers import in_integers
 from search_spaces.space import Distributions
 from search_spaces.space import SearchSpace
+
+TRAINED_WIDTHS = tuple(bits for bits in BIT_WIDTHS if bits < FLOAT)
+"""The widths of weights and tensors that `search_spaces.network.build` can train, beside float."""
 
 
 @lru_cache
@@ -32,6 +40,40 @@ def space_named(name: str, input_shape: tuple[int, ...] | None = None, num_class
     sizes.check_task(shape, classes)
     space: SearchSpace = make_space(shape, classes)
     return space
+
+
+def as_run(space: SearchSpace, float_becomes_bits: int | None) -> SearchSpace:
+    """Return a space of the networks that run on a device whose converter gives other bits to what is in float.
+
+    What is trained, measured and attacked is then what is priced: two points that differ in nothing but what the
+    converter makes equal are one network.
+
+    Args:
+        space: The space as its file describes it.
+        float_becomes_bits: As in `estimators.devices.device.Device`; None: nothing is converted. More than 8 bits
+            change no answer that is measured: such networks stay in float.
+
+    Raises:
+        ValueError: If networks of such a width cannot be trained.
+
+    >>> space = space_named("mlp", (8,), 3)
+    >>> as_run(space, None) is space
+    True
+    >>> {op.weight_bits for op in as_run(space, 8).decode(space.reference).ops if op.kind == "linear"}
+    {8}
+    """
+    if float_becomes_bits is None or float_becomes_bits > max(TRAINED_WIDTHS):
+        return space
+    if float_becomes_bits not in TRAINED_WIDTHS:
+        raise ValueError(
+            f"expected a device that gives one of {list(TRAINED_WIDTHS)} bits to what is in float, or more than "
+            f"{max(TRAINED_WIDTHS)}, to train what runs there; got {float_becomes_bits}"
+        )
+
+    def describe(params: Params) -> Architecture:
+        return in_integers(space.describe(params), float_becomes_bits)
+
+    return replace(space, describe=describe)
 
 
 def sample(distributions: Distributions, rng: np.random.Generator) -> dict[str, ParamValue]:

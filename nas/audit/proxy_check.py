@@ -20,6 +20,8 @@ from rich.table import Table
 from estimators.estimate import Estimate
 from estimators.estimate import flat
 from estimators.estimate import from_flat
+from estimators.estimate import metric_of
+from estimators.estimate import number_in
 from estimators.leakage.statistics.record_risk import kendall_tau
 from estimators.leakage.statistics.record_risk import spearman_rho
 from nas.base.text import inline
@@ -122,12 +124,13 @@ def conclude(trials: Sequence[FrozenTrial], objectives: Sequence[str], audited: 
 
     Args:
         trials: The candidates.
-        objectives: The search's, each a user attribute; where `leakage` is none, the fronts cannot differ.
+        objectives: The search's, each a user attribute or an end of its interval; where none is the leakage or an end
+            of its interval, the fronts cannot differ.
         audited: AUC by audit, one for each.
     """
     proxies = [proxy_of(trial) for trial in trials]
     ours, theirs = np.array([proxy.value for proxy in proxies]), np.array([found.value for found in audited])
-    before, after = _front(trials, objectives, ours), _front(trials, objectives, theirs)
+    before, after = _front(trials, objectives, proxies), _front(trials, objectives, audited)
     return ProxyCheck(
         lines=tuple(
             Line(trial.number, proxy, found) for trial, proxy, found in zip(trials, proxies, audited, strict=True)
@@ -145,12 +148,18 @@ def _leakage(trial: FrozenTrial) -> tuple[float, int]:
     return float(trial.user_attrs["leakage"]), trial.number
 
 
-def _front(trials: Sequence[FrozenTrial], objectives: Sequence[str], leakage: np.ndarray) -> set[int]:
+def _front(trials: Sequence[FrozenTrial], objectives: Sequence[str], leakage: Sequence[Estimate]) -> set[int]:
     rows = [
-        [value if name == "leakage" else float(trial.user_attrs[name]) for name in objectives]
-        for trial, value in zip(trials, leakage, strict=True)
+        [_objective(trial, name, estimate) for name in objectives]
+        for trial, estimate in zip(trials, leakage, strict=True)
     ]
     return {trial.number for trial, is_best in zip(trials, non_dominated(rows), strict=True) if is_best}
+
+
+def _objective(trial: FrozenTrial, name: str, leakage: Estimate) -> float:
+    """Return an objective of a candidate, with that leakage and its interval in the place of the search's."""
+    is_leakage = metric_of(name, ("leakage",)) is not None
+    return number_in(flat({"leakage": leakage}) if is_leakage else trial.user_attrs, name)
 
 
 def as_json(found: ProxyCheck) -> dict[str, object]:

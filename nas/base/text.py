@@ -171,6 +171,8 @@ def percent(number: float) -> str:
 def stacked(estimate: Estimate, form: Callable[[float], str] | None = None) -> str:
     """Write a value for a table's cell, with its interval on a line of its own below, where it has one.
 
+    An extrapolated one has a `*` behind it, which a line below the table has to explain.
+
     Args:
         estimate: The number.
         form: How each number is written; None: three places, or one from 10 on, and a count in full.
@@ -181,8 +183,12 @@ def stacked(estimate: Estimate, form: Callable[[float], str] | None = None) -> s
     >>> print(stacked(Estimate(-0.02, -0.05, 0.01), signed))
     -0.020
     -0.050 to +0.010
+    >>> print(stacked(Estimate(0.4, 0.1, 1.6, extrapolated=True)))
+    0.400*
+    0.100 to 1.600
     """
     value, interval = _written(estimate, form)
+    value += "*" if estimate.extrapolated else ""
     return f"{value}\n{interval}" if interval else value
 
 
@@ -191,9 +197,12 @@ def inline(estimate: Estimate, form: Callable[[float], str] | None = None) -> st
 
     >>> inline(Estimate(0.5123, 0.45, 0.57)), inline(Estimate(0.0012, 0.0003, 0.01), percent)
     ('0.512 (0.450 to 0.570)', '0.12 % (0.03 % to 1 %)')
+    >>> inline(Estimate(0.4, 0.1, 1.6, extrapolated=True))
+    '0.400 (0.100 to 1.600, extrapolated)'
     """
     value, interval = _written(estimate, form)
-    return f"{value} ({interval})" if interval else value
+    notes = ", ".join(filter(None, (interval, "extrapolated" if estimate.extrapolated else "")))
+    return f"{value} ({notes})" if notes else value
 
 
 def _written(estimate: Estimate, form: Callable[[float], str] | None) -> tuple[str, str]:

@@ -151,8 +151,8 @@ def _costs(network: Architecture, device: str, *, as_json: bool, shipped: bool) 
     for name, costs in by_device.items():
         for line in limits.misfits(costs, load_device(name)):
             say(f"{name}: {line}" if device == "all" else line)
-    if note := report.extrapolated(by_device):
-        say(note)
+    if any(cost.extrapolated for costs in by_device.values() for cost in costs.values()):
+        say(report.extrapolated(None if device == "all" else load_device(device)))
     if device == "all":
         return {}
     for name, costs in by_device.items():
@@ -162,12 +162,12 @@ def _costs(network: Architecture, device: str, *, as_json: bool, shipped: bool) 
 
 def _priced(costs: Mapping[str, Estimate], device: Device) -> dict[str, Any]:
     """Write the costs on a device for JSON, and whether the network fits into what the device has."""
-    from estimators.estimate import flat
     from nas.pricing.limits import device_limits
     from nas.pricing.limits import misfits
+    from nas.pricing.report import costs_row
 
     limits = [limit.row for limit in device_limits(device)]
-    return {**flat(costs), "fits": not misfits(costs, device), "limits": limits}
+    return {**costs_row(costs), "fits": not misfits(costs, device), "limits": limits}
 
 
 def _say_basis(device: str, latency: Estimate) -> None:

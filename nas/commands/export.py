@@ -91,9 +91,10 @@ def export(
 def _file(exported: Exported) -> dict[str, Any]:
     """Describe a file for JSON."""
     from estimators.estimate import flat
+    from nas.pricing.report import costs_row
 
     about = {"path": str(exported.path), "precision": exported.precision, "size_kib": exported.size_kib}
-    about |= {"as_priced": exported.as_priced, "cannot_run": exported.cannot_run, "costs": flat(exported.prices)}
+    about |= {"as_priced": exported.as_priced, "cannot_run": exported.cannot_run, "costs": costs_row(exported.prices)}
     return {**about, "agreement": exported.judgement.agreement, **flat(exported.judgement.estimates)}
 
 
@@ -102,7 +103,8 @@ def _priced(exported: Exported, device: str) -> str:
     if exported.cannot_run is not None:
         return f"no estimate on {device}: {exported.cannot_run}"
     costs = exported.prices
-    told = f"on {device}: {costs['latency_ms'].value:.3g} ms, {costs['flash_kib'].value:,.1f} KiB of flash"
+    guess = " (extrapolated)" if costs["latency_ms"].extrapolated else ""
+    told = f"on {device}: {costs['latency_ms'].value:.3g} ms{guess}, {costs['flash_kib'].value:,.1f} KiB of flash"
     return f"{told}, as the search priced it" if exported.as_priced else f"{told}; the search priced other bits"
 
 

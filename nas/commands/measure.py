@@ -111,9 +111,11 @@ def _notes(device: Device, compared: list[Compared]) -> list[str]:
 
     if all(one.predicted is None for one in compared):
         return [f"no prediction: {device.name} was measured in {device.precision} only"]
+    is_far = any(one.predicted is not None and one.predicted.extrapolated for one in compared)
+    told = [*[report.extrapolated(device)] * is_far, report.basis(device)]
     if same_engine(device, ENGINE):
-        return [report.basis(device)]
+        return told
     return [
-        report.basis(device),
+        *told,
         f"this is another engine than {ENGINE}: the difference is not the error of the prediction",
     ]

@@ -33,10 +33,11 @@ def pick(
     run: Run,
     *,
     maximum: Annotated[
-        list[str] | None, typer.Option("--max", help="Upper limit of a metric, METRIC=NUMBER; may be repeated.")
+        list[str] | None,
+        typer.Option("--max", help="Upper limit of a metric or end (leakage_high), METRIC=NUMBER; may be repeated."),
     ] = None,
     prefer: Annotated[
-        str | None, typer.Option(help="Metric to minimise within the limits (default: the knee of the front).")
+        str | None, typer.Option(help="Metric or end to minimise within the limits (default: the knee of the front).")
     ] = None,
     confidence: Annotated[
         float | None,
@@ -138,9 +139,12 @@ def _refuse(study: optuna.Study, choice: Choice, *, as_json: bool) -> None:
 def _print_json(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None, judged: Judged) -> None:
     from nas.deploy import exportable
     from nas.runs import report
+    from nas.runs.front_and_knee import alternatives
+    from nas.runs.ties import ties_in
 
     row = {**report.row(study, choice.trial), "int8": exportable.of(judged, choice.trial)}
     picked = {"picked": row, "reason": choice.reason, "folder": str(written)}
+    picked |= {"ties": ties_in(study, choice.trial, alternatives(study, choice.limits))}
     over = {"failed": choice.failed} if choice.failed else {}
     more = {} if anew is None else {"retrained": {**asdict(anew), "folder": str(anew.folder)}}
     typer.echo(json.dumps({**picked, **_limits(choice), **over, **more, "warnings": _cautions(study, choice)}))
@@ -150,6 +154,8 @@ def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained |
     from nas.deploy import exportable
     from nas.runs import by_class
     from nas.runs import report
+    from nas.runs import ties
+    from nas.runs.front_and_knee import alternatives
 
     say(f"candidate {choice.trial.number}: {choice.reason}")
     if choice.failed:
@@ -157,7 +163,10 @@ def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained |
     for limit in choice.limits:
         say(limit.line)
     show_table(report.front_table(study, [choice.trial]))
-    for line in report.misfit_lines(study, [choice.trial]):
+    for line in (*report.extrapolated_lines(study, [choice.trial]), *report.misfit_lines(study, [choice.trial])):
+        say(line)
+    tied = ties.ties_in(study, choice.trial, alternatives(study, choice.limits))
+    for line in ties.sentences(choice.trial, tied):
         say(line)
     if never := by_class.never_predicted(study, choice.trial):
         say(f"never predicts: {', '.join(never)}")

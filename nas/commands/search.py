@@ -80,10 +80,11 @@ def search(
         ),
     ] = None,
     objectives: Annotated[
-        str | None, typer.Option(help="Metrics to minimise, comma-separated (see nas list metrics).")
+        str | None,
+        typer.Option(help="Metrics to minimise, or ends of intervals such as leakage_high, comma-separated."),
     ] = None,
     budget: Annotated[
-        list[str] | None, typer.Option(help="Upper limit of a metric, METRIC=NUMBER; may be repeated.")
+        list[str] | None, typer.Option(help="Upper limit of a metric or end, METRIC=NUMBER; may be repeated.")
     ] = None,
     no_device_limits: Annotated[
         bool, typer.Option("--no-device-limits", help="Train also what exceeds the memory of the device.")

@@ -19,7 +19,13 @@ from nas.commands.options import show_table
 from nas.commands.options import trust
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import optuna
+    from optuna.trial import FrozenTrial
+
+NO_KNEE: dict[str, object] = {"knee": None, "ties": {}}
+"""What JSON says of the knee where there is no front."""
 
 
 def show(
@@ -59,6 +65,7 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
     from nas.runs.front_and_knee import knee_of
     from nas.runs.front_and_knee import nearest
     from nas.runs.progress import count
+    from nas.runs.ties import ties_in
     from nas.search.schema import BETWEEN
     from nas.search.schema import DATA
     from nas.search.schema import baselines_of
@@ -81,9 +88,11 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
         told |= {"warnings": by_class.cautions(study), "classes": by_class.told_by_class(study)}
         told |= {BETWEEN: study.user_attrs.get(BETWEEN)}
         told |= {"data": study.user_attrs.get(DATA), "front": rows[0], "nearest": rows[1]}
+        told |= {"knee": knee_of(best).number, "ties": ties_in(study, knee_of(best), best)} if best else NO_KNEE
         typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), **told}))
         return
-    table = report.front_table(study, best or ordered[:NEAREST])
+    shown = best or ordered[:NEAREST]
+    table = report.front_table(study, shown)
     say(f"{study.study_name}: {counts.trained} trained, {counts}")
     for line in report.settings_lines(study) if with_settings else ():  # a search said them when it began
         say(line)
@@ -93,13 +102,28 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
         if not best:
             say(report.nothing_within(study, ordered))
         show_table(table)
-        for line in report.misfit_lines(study, best or ordered[:NEAREST]):
+        for line in (*report.extrapolated_lines(study, shown), *report.misfit_lines(study, shown)):
             say(line)
-        for line in (*report.between_lines(study), *exportable.sentences(judged, best)):
+        notes = (*report.between_lines(study), *exportable.sentences(judged, best), *_of_the_knee(study, best))
+        for line in notes:
             say(line)
-        if best and (never := by_class.never_predicted(study, knee_of(best))):
-            say(f"candidate {knee_of(best).number}, the knee of the front, never predicts: {', '.join(never)}")
     if baselines:
         show_table(report.baseline_table(baselines))
     for caution in by_class.cautions(study) if with_settings else ():
         say(f"warning: {caution}")
+
+
+def _of_the_knee(study: optuna.Study, best: Sequence[FrozenTrial]) -> list[str]:
+    """Say what to know of the knee of a front: who is tied with it, and which classes it never predicts."""
+    from nas.runs import by_class
+    from nas.runs import ties
+    from nas.runs.front_and_knee import knee_of
+
+    if not best:
+        return []
+    knee = knee_of(best)
+    tied = ties.sentences(knee, ties.ties_in(study, knee, best))
+    told = [f"candidate {knee.number} is the knee of the front", *tied] if tied else []
+    if never := by_class.never_predicted(study, knee):
+        told.append(f"candidate {knee.number}, the knee of the front, never predicts: {', '.join(never)}")
+    return told

@@ -44,11 +44,9 @@ from torch import nn
 
 from nas.base.onnx_runtime import IR_VERSION
 from nas.base.onnx_runtime import OPSET
-from nas.deploy.scales import SATURATING
 from nas.deploy.scales import Scale
 from nas.deploy.scales import all_scales
 from nas.deploy.scales import becomes_sign
-from nas.deploy.scales import folded_norms
 from nas.deploy.scales import moved_scales
 from nas.deploy.scales import quantizer_of
 from nas.deploy.scales import ranges_of
@@ -61,6 +59,8 @@ from nas.training.answers import answers_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
 from search_spaces.graph.architecture import groups_of
+from search_spaces.graph.integers import SATURATING
+from search_spaces.graph.integers import folded_norms
 from search_spaces.graph.operators import FOLDED
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.layers.quantize import ActivationQuantizer

@@ -18,15 +18,9 @@ from torch import nn
 
 from nas.training.loop import outputs_of
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.integers import stays_float
 from search_spaces.graph.operators import CONSTANT
-from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.operators import moves_only
-
-# Activations that the end of an 8-bit range does by itself, or that do nothing.
-SATURATING = ("relu", "relu6", "identity")
-# What may hand a float to an operator that engines compute in float anyway. A convolution may not: without 8 bits
-# behind it an engine runs it in float.
-FLOAT_OUTPUT = ("linear", "add", "norm", "input")
 
 
 @dataclass(frozen=True)
@@ -87,8 +81,9 @@ def all_scales(
 ) -> dict[int, Scale]:
     """Return the scale of each tensor that an integer engine stores."""
     scales = {**trained, **_signs(architecture, network)}
+    in_float = stays_float(architecture)
     for index, op in enumerate(architecture.ops):
-        if index in scales or _stays_float(architecture, index):
+        if index in scales or index in in_float:
             continue
         if op.kind in CONSTANT or not moves_only(op.kind, op.function):
             scales[index] = scale_of_range(*ranges[index])
@@ -128,23 +123,6 @@ def _common(scales: Sequence[Scale]) -> Scale:
     return scale_of_range(min(lows), max(highs))
 
 
-def _stays_float(architecture: Architecture, index: int) -> bool:
-    """Tell whether an integer engine hands an operator's output on without storing it in 8 bits."""
-    ops, folded = architecture.ops, folded_norms(architecture)
-    if index in folded:
-        return True
-    readers = [op for op in ops if index in op.inputs]
-    if index in architecture.outputs:
-        return not readers
-    if len(readers) != 1:
-        return False
-    reader = readers[0]
-    if reader.kind == "activation" and (reader.function in SATURATING or reader.bits == 1):
-        return True
-    anchor = {norm: source for source, norm in folded.items()}.get(index, index)
-    return reader.kind in ("activation", "norm") and ops[anchor].kind in FLOAT_OUTPUT
-
-
 @torch.no_grad()
 def ranges_of(architecture: Architecture, network: nn.Module, records: Tensor) -> dict[int, tuple[float, float]]:
     """Return the smallest and largest output of each operator over the records, before any rounding."""
@@ -169,18 +147,6 @@ def ranges_of(architecture: Architecture, network: nn.Module, records: Tensor) -
         for hook in hooks:
             hook.remove()
     return found
-
-
-def folded_norms(architecture: Architecture) -> dict[int, int]:
-    """Map each operator with weights to the norm that is folded into it."""
-    return {
-        op.inputs[0]: index
-        for index, op in enumerate(architecture.ops)
-        if op.kind == "norm"
-        and architecture.ops[op.inputs[0]].kind in WEIGHTED
-        and architecture.ops[op.inputs[0]].bits == 32
-        and architecture.consumers[op.inputs[0]] == 1
-    }
 
 
 def becomes_sign(architecture: Architecture, index: int) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from estimators.estimate import Estimate
 from estimators.estimate import flat
 from estimators.estimate import from_flat
+from estimators.estimate import number_in
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.plan import Plan
@@ -48,7 +49,8 @@ def result_of(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
     evaluated = evaluate(plan, bench, candidate)
     costs = plan.prices(candidate.architecture)
     estimates = {**costs, **evaluated.measures}
-    others = {"default": estimates[plan.config.objectives[0]].value, WEIGHTS: evaluated.weights}
+    first = number_in(flat(estimates), plan.config.objectives[0])
+    others: dict[str, Any] = {"default": first, WEIGHTS: evaluated.weights}
     others[NEVER_PREDICTED] = list(evaluated.never_predicted)
     for name in estimates.keys() - costs.keys() - set(MEASURED):
         others[f"{GUARANTEE}{name}"] = estimates.pop(name).value

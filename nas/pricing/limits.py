@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
+from typing import Any
 from typing import Literal
 
 from annotated_types import Gt
@@ -18,6 +19,9 @@ from pydantic.dataclasses import dataclass
 
 from estimators.devices.device import Device
 from estimators.estimate import Estimate
+from estimators.estimate import flat
+from estimators.estimate import metric_of
+from estimators.estimate import number_of
 
 BUDGET: Literal["budget"] = "budget"
 DEVICE: Literal["device"] = "device"
@@ -36,7 +40,7 @@ class Limit:
     """The highest value of a metric that a candidate may have.
 
     Attributes:
-        metric: Its name.
+        metric: Its name, or that of an end of its interval: `latency_ms_high` limits the upper end.
         value: The highest allowed value; a candidate that has it is within the limit.
         reason: Where the limit comes from, in a few words.
         kind: `budget` of the user's, `device` for its memory, `ceiling` for the default ceiling of the error.
@@ -98,22 +102,37 @@ def device_limits(device: Device) -> tuple[Limit, ...]:
 
 
 def merged(budgets: Iterable[Limit], others: Iterable[Limit]) -> tuple[Limit, ...]:
-    """Return one limit for each metric.
+    """Return one limit for each metric and each end of an interval.
 
-    A budget takes the place of the error's ceiling, which is a guess at what the user wants. It takes the place of
-    what a device has only where it is lower: a higher one gives a chip no more memory.
+    A budget takes the place of the error's ceiling, which is a guess at what the user wants; so does one on an end of
+    the error's interval. It takes the place of what a device has only where it is lower: a higher one gives a chip no
+    more memory.
     """
     found = {limit.metric: limit for limit in others}
     for budget in budgets:
+        base = metric_of(budget.metric, found)
+        if base is not None and found[base].kind == CEILING:
+            del found[base]
         other = found.get(budget.metric)
-        if other is None or other.kind == CEILING or budget.value <= other.value:
+        if other is None or budget.value <= other.value:
             found[budget.metric] = budget
     return tuple(found.values())
 
 
 def exceeded(estimates: Mapping[str, Estimate], limits: Iterable[Limit]) -> list[Limit]:
     """Return the limits that estimates exceed; a metric not estimated yet is passed over."""
-    return [limit for limit in limits if limit.metric in estimates and limit.excess(estimates[limit.metric].value) > 0]
+    return [limit for limit, _ in over(flat(estimates), limits)]
+
+
+def over(numbers: Mapping[str, Any], limits: Iterable[Limit]) -> list[tuple[Limit, float]]:
+    """Return the limits that numbers of the flat form exceed, each with its number; one that is not there does not.
+
+    >>> limits = budget_limits({"latency_ms": 10, "latency_ms_high": 10, "error_low": 0.1})
+    >>> [limit.told(number) for limit, number in over({"latency_ms": 9, "latency_ms_high": 11}, limits)]
+    ['latency_ms_high 11 > 10']
+    """
+    found = ((limit, number_of(numbers, limit.metric)) for limit in limits)
+    return [(limit, number) for limit, number in found if number is not None and limit.excess(number) > 0]
 
 
 def misfits(estimates: Mapping[str, Estimate], device: Device) -> list[str]:

@@ -10,6 +10,8 @@ from rich.table import Table
 
 from estimators.devices.device import Device
 from estimators.estimate import Estimate
+from estimators.estimate import extrapolated_in
+from estimators.estimate import flat
 from estimators.models.by_layer import Layer
 from estimators.models.extrapolation import distance
 from nas.base.errors import clipped
@@ -22,9 +24,6 @@ from nas.base.text import short
 from nas.base.text import stacked
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.operators import WEIGHTED
-
-MARK = "*"
-"""After a number that is extrapolated."""
 
 
 def bits_of(architecture: Architecture) -> str:
@@ -46,21 +45,20 @@ def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) 
         column.justify = "right"
         column.no_wrap = True
     for device, estimates in by_device.items():
-        cells = [_marked(estimates[name]) if name in estimates else "-" for name in names]
+        cells = [stacked(estimates[name]) if name in estimates else "-" for name in names]
         table.add_row(device, *cells)
     return table
 
 
-def extrapolated(by_device: Mapping[str, Mapping[str, Estimate]]) -> str | None:
-    """Explain the mark in a table of costs, or return None where no number has it."""
-    if not any(estimate.extrapolated for costs in by_device.values() for estimate in costs.values()):
-        return None
-    return f"{MARK} extrapolated: nothing like it was measured there, so the interval is a guess, and wide"
+def costs_row(estimates: Mapping[str, Estimate]) -> Row:
+    """Write costs for JSON: each number with the ends of its interval, and `extrapolated`, the names of those that are.
 
-
-def _marked(estimate: Estimate) -> str:
-    value, *interval = stacked(estimate).split("\n")
-    return "\n".join([value + MARK * estimate.extrapolated, *interval])
+    >>> costs_row({"macs": Estimate.exact(12), "latency_ms": Estimate(0.5, 0.1, 2.5, extrapolated=True)})
+    {'macs': 12, 'latency_ms': 0.5, 'latency_ms_low': 0.1, 'latency_ms_high': 2.5, 'extrapolated': ['latency_ms']}
+    """
+    numbers = flat(estimates)
+    plain = {name: number for name, number in numbers.items() if not isinstance(number, bool)}
+    return {**plain, "extrapolated": extrapolated_in(numbers)}
 
 
 def layer_table(layers: Sequence[Layer], title: str) -> Table:
@@ -118,6 +116,23 @@ def beyond(latency: Estimate, device: Device) -> str | None:
         measured = " and ".join(windows + bits)
         why = f"some of its layers are of a kind that was not measured on {device.name} ({measured} were)"
     return f"{why}: extrapolated, so the interval is wider, and a guess"
+
+
+def extrapolated(device: Device | None) -> str:
+    """Explain the `*` behind the extrapolated numbers of a table.
+
+    Args:
+        device: Whose numbers they are, to say what was measured there; None: several devices'.
+    """
+    if device is None:
+        return "* extrapolated: nothing like it was measured there, so its interval is a guess"
+    found = device.calibration
+    ends = [f"{end:.3g}" if end else "?" for end in (found.fastest_ms, found.slowest_ms)]
+    measured = f"the time of {found.networks} networks, {ends[0]} to {ends[1]} ms, and the memory of "
+    return (
+        f"* extrapolated: nothing like it was measured on {device.name}, so its interval is a guess; measured were "
+        f"{measured}{found.memory_networks or 'none'}"
+    )
 
 
 def device_row(device: Device) -> Row:

@@ -24,7 +24,9 @@ from nas.search.schema import NEVER_PREDICTED
 from nas.search.schema import spreads_in
 from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import EVEN_SHARE
+from nas.training.by_class import OF_CLASSES
 from nas.training.by_class import class_error
+from nas.training.by_class import metric_named
 
 FEWEST_VALIDATION = 100
 """Validation records below which the error of a candidate says little."""
@@ -106,12 +108,13 @@ def cautions(study: optuna.Study) -> list[str]:
 def _of_imbalance(study: optuna.Study) -> list[str]:
     config, classes = study.user_attrs[CONFIG], class_counts(study)
     wanted = [*config["objectives"], *config["budgets"]]
-    by_class = any(name in ("balanced_error", "rarest_class_error") or name.startswith(CLASS_ERROR) for name in wanted)
+    by_class = any(metric_named(name, OF_CLASSES) or name.startswith(CLASS_ERROR) for name in wanted)
     if by_class or not is_imbalanced(study):
         return []
     rarest = min(classes, key=lambda one: one.members)
     share = rarest.members / sum(one.members for one in classes)
-    hints = ["--objectives " + ",".join(["balanced_error", *(n for n in config["objectives"] if n != "error")])]
+    others = [name for name in config["objectives"] if metric_named(name, ("error",)) is None]
+    hints = ["--objectives " + ",".join(["balanced_error", *others])]
     if config.get("recipe", {}).get("class_weights", "none") == "none":
         hints.append("--class-weights balanced")
     said = (

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from estimators.estimate import ENDS
 from estimators.estimate import from_flat
+from estimators.estimate import number_of
 from nas.pricing.limits import BUDGET
 from nas.pricing.limits import CEILING
 from nas.pricing.limits import Limit
@@ -26,6 +27,7 @@ from nas.search.schema import limits_of
 from nas.search.schema import memory_of
 from nas.training.between import SPREAD_OF
 from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import metric_named
 
 MEASURED_INTERVAL, COST_INTERVAL = 0.95, 0.90
 """Shares that the intervals of what is measured and of what a device costs cover."""
@@ -60,7 +62,10 @@ def nearest(trials: Iterable[FrozenTrial], limits: Iterable[Limit]) -> list[Froz
     limits = tuple(limits)
     return sorted(
         trials,
-        key=lambda trial: (max((limit.excess(_value(trial, limit)) for limit in limits), default=0.0), trial.number),
+        key=lambda trial: (
+            max((limit.excess(_value(trial, limit)) for limit in limits), default=0.0),
+            trial.number,
+        ),
     )
 
 
@@ -116,7 +121,8 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
     Args:
         study: The finished or running study.
         limits: What it has to meet, as `limits_to_pick_by` gives them.
-        prefer: Metric to minimise among the candidates within the limits; None for the knee of their front.
+        prefer: Metric, or end of an interval, to minimise among the candidates within the limits; None for the knee of
+            their front.
 
     Returns:
         A candidate within the limits. If there is none, the candidate whose largest relative excess is smallest, and
@@ -131,7 +137,7 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
     measured = [{name for name in trial.user_attrs if is_metric(trial, name)} for trial in trained]
     known = sorted(set.intersection(*measured))
     for name in [*(limit.metric for limit in limits), *([prefer] if prefer else [])]:
-        if name not in known:
+        if metric_named(name, known) is None:
             raise ValueError(f"no metric {name!r} in this run; there are {_listed(known, name)}")
     limits = tuple(limits)
     within = [trial for trial in trained if not exceeded_by(trial, limits)]
@@ -139,15 +145,26 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
         first = nearest(trained, limits)[0]
         return Choice(first, "nearest to the limits; no candidate meets them", limits, told(first, limits))
     if prefer:
-        best = min(within, key=lambda trial: (trial.user_attrs[prefer], *trial.values, trial.number))
+        best = min(within, key=lambda trial: (_number(trial, prefer), *trial.values, trial.number))
         others = f" of the {len(within)} candidates within the limits" if limits else f" of {len(within)} candidates"
-        return Choice(best, f"lowest {prefer} ({best.user_attrs[prefer]:.4g}){others}", limits)
-    is_best = non_dominated([trial.values for trial in within])
-    eligible = [trial for trial, best in zip(within, is_best, strict=True) if best]
-    knee = knee_of(eligible)
+        return Choice(best, f"lowest {prefer} ({_number(best, prefer):.4g}){others}", limits)
+    knee = knee_of(_best(within))
     where = "the front within the limits" if limits else "the front"
     reason = f"knee of {where}: nearest to the best value of every objective, each scaled to its range"
     return Choice(knee, reason, limits)
+
+
+def alternatives(study: optuna.Study, limits: Sequence[Limit]) -> list[FrozenTrial]:
+    """Return the front of the trained candidates within limits: what else could be picked by them."""
+    trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return _best([trial for trial in trained if not exceeded_by(trial, limits)])
+
+
+def _best(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    if not trials:
+        return []
+    is_best = non_dominated([trial.values for trial in trials])
+    return [trial for trial, best in zip(trials, is_best, strict=True) if best]
 
 
 def chosen(trial: FrozenTrial, limits: Sequence[Limit]) -> Choice:
@@ -211,10 +228,15 @@ def _listed(known: Sequence[str], name: str) -> list[str]:
 
 
 def _value(trial: FrozenTrial, limit: Limit) -> float:
-    """Return the number of a trial that a limit is about: the value, or the upper end at the limit's confidence."""
-    if limit.metric not in trial.user_attrs:
-        return math.inf
-    if limit.confidence is None:
-        return float(trial.user_attrs[limit.metric])
+    """Return the number of a trial that a limit is about: the one named, or the upper end at the limit's confidence."""
+    found = _number(trial, limit.metric)
+    if limit.confidence is None or limit.metric not in trial.user_attrs or limit.metric.endswith(ENDS):
+        return found
     covered = MEASURED_INTERVAL if limit.metric in SPREAD_OF else COST_INTERVAL
     return from_flat(trial.user_attrs, limit.metric).upper(limit.confidence, of=covered)
+
+
+def _number(trial: FrozenTrial, name: str) -> float:
+    """Return a number of a trial by its name, which may be that of an interval's end; infinite if not measured."""
+    found = number_of(trial.user_attrs, name)
+    return math.inf if found is None else found

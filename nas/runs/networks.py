@@ -29,6 +29,7 @@ from nas.runs.retrained import RETRAINED_ON
 from nas.runs.run import Run
 from nas.runs.run import open_run
 from nas.search.config import load_config
+from nas.search.schema import FLOAT_BECOMES_BITS
 from nas.search.study import WEIGHTS
 from nas.training.defence import deployed_network
 from nas.training.loop import Labelled
@@ -99,10 +100,12 @@ def parse_architecture(text: str, space: str, input_shape: Shape | None, classes
 def _decoded(found: Any, where: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
     if not isinstance(found, dict):
         raise ValueError(f"expected an object of parameters; got {found!r}")
+    bits = None
     if "params" in found:
+        bits = _bits_of_float(found)
         space, input_shape, classes, found = _task(found)
         plugins.check_allowed(where, space)
-    made = spaces.space_named(space, input_shape, classes)
+    made = spaces.as_run(spaces.space_named(space, input_shape, classes), bits)
     return made.decode({**made.reference, **found})
 
 
@@ -144,6 +147,14 @@ def _task(written: dict[str, Any]) -> tuple[str, Shape, int, dict[str, Any]]:
     if not isinstance(space, str) or not isinstance(params, dict):
         raise ValueError(f"expected a name as space and an object as params; got {space!r} and {params!r}")
     return space, tuple(shape), classes, params
+
+
+def _bits_of_float(written: dict[str, Any]) -> int | None:
+    """Read the width in which a pick was trained where its space has float."""
+    bits = written.get(FLOAT_BECOMES_BITS)
+    if bits is not None and not (type(bits) is int and 1 <= bits <= 32):
+        raise ValueError(f"expected a width of 1 to 32 bits as {FLOAT_BECOMES_BITS}; got {bits!r}")
+    return bits
 
 
 RANDOM_RECORDS = 256

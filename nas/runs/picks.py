@@ -11,6 +11,8 @@ from nas.preprocessing.stored import to_json
 from nas.runs import report
 from nas.runs.front_and_knee import Choice
 from nas.runs.run import Run
+from nas.search.schema import FLOAT_BECOMES_BITS
+from nas.search.schema import bits_of_float
 from nas.search.storage import TASK
 from nas.search.study import WEIGHTS
 
@@ -33,6 +35,8 @@ def write(run: Run, choice: Choice) -> Path:
     target = run.folder / "picks" / str(trial.number)
     architecture = run.architecture(trial)
     task = {name: study.user_attrs[TASK][name] for name in ("input_shape", "num_classes")}
+    if (bits := bits_of_float(study.user_attrs)) is not None:
+        task[FLOAT_BECOMES_BITS] = bits
     described = {"space": run.config.space, **task, "params": dict(architecture.params), "key": architecture.key}
     defence = {"defence": report.defence_of(study, trial), "defence_parameters": report.parameters_of(trial)}
     with weights.open("rb") as stream:

@@ -103,7 +103,8 @@ class Display:
         if self._live:
             best = front(self._study)[:ROWS_OF_FRONT]
             tables = fitting(report.front_table(self._study, best), self._console.width) if best else [Text("")]
-            self._live.update(Group(Text(line, style="bold"), *tables), refresh=True)
+            notes = map(Text, report.extrapolated_lines(self._study, best))
+            self._live.update(Group(Text(line, style="bold"), *tables, *notes), refresh=True)
         elif line != self._last_line and time.monotonic() > self._last_time + SECONDS_BETWEEN_LINES:
             self._console.print(line, highlight=False)
             self._last_line, self._last_time = line, time.monotonic()

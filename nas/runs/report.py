@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 
 import optuna
 from optuna.trial import FrozenTrial
 from rich.table import Table
 
+from estimators.devices.files import load_device
 from estimators.estimate import Estimate
+from estimators.estimate import extrapolated_in
 from estimators.estimate import from_flat
 from estimators.estimate import plain
 from estimators.leakage.statistics.between_trainings import wider
@@ -25,6 +28,7 @@ from nas.preprocessing.columns import Column
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.report import bits_of
+from nas.pricing.report import extrapolated
 from nas.runs import by_class
 from nas.runs.front_and_knee import Choice
 from nas.runs.front_and_knee import exceeded_by
@@ -34,18 +38,21 @@ from nas.search import steps
 from nas.search.config import stored_config
 from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import baselines_of
+from nas.search.schema import bits_of_float
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
 from nas.search.schema import spreads_in
 from nas.search.storage import CONFIG
 from nas.search.storage import DATA
 from nas.search.storage import TASK
+from nas.spaces import as_run
 from nas.spaces import space_named
 from nas.split_overview import overview_in
 from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
 from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import OF_CLASSES
+from nas.training.by_class import metric_named
 from nas.training.defence import described
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import ParamValue
@@ -69,10 +76,11 @@ WITH_INTERVAL = ("error", "balanced_error", "rarest_class_error", "leakage", "tp
 
 
 def space_of(study: optuna.Study) -> SearchSpace:
-    """Return the space a study searched."""
+    """Return the space a study searched, of the networks as it trained them."""
     task, space = study.user_attrs[TASK], study.user_attrs[CONFIG]["space"]
     plugins.check_allowed(f"the study {study.study_name!r}", space)
-    return space_named(space, tuple(task["input_shape"]), int(task["num_classes"]))
+    found = space_named(space, tuple(task["input_shape"]), int(task["num_classes"]))
+    return as_run(found, bits_of_float(study.user_attrs))
 
 
 def architecture_of(study: optuna.Study, trial: FrozenTrial) -> Architecture:
@@ -109,6 +117,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
             for name, value in trial.user_attrs.items()
             if _is_number(value) and not name.startswith(CLASS_ERROR)
         },
+        "extrapolated": extrapolated_in(trial.user_attrs),
         "by_class": by_class.errors_by_class(study, trial),
         "never_predicted": by_class.never_predicted(study, trial),
     }
@@ -123,6 +132,9 @@ def settings_lines(study: optuna.Study) -> list[str]:
     config = stored_config(study.user_attrs[CONFIG])
     trained = [] if members is None else [steps.described(config, members)]
     data = overview_in(study.user_attrs[DATA]).sentences if DATA in study.user_attrs else ()
+    bits, device = bits_of_float(study.user_attrs), study.user_attrs[CONFIG].get("device")
+    if bits is not None:
+        trained.append(f"what is in float is trained and measured in {bits} bits, as {device} runs it")
     return [*data, *trained, *(limit.line for limit in limits_of(study.user_attrs))]
 
 
@@ -140,6 +152,16 @@ def misfit_lines(study: optuna.Study, trials: Iterable[FrozenTrial]) -> list[str
         for trial in trials
         if exceeded_by(trial, memory)
     ]
+
+
+def extrapolated_lines(study: optuna.Study, trials: Iterable[FrozenTrial]) -> list[str]:
+    """Explain the `*` in the table of candidates, where one has an extrapolated number."""
+    if not any(extrapolated_in(trial.user_attrs) for trial in trials):
+        return []
+    name = study.user_attrs[CONFIG].get("device", "")
+    with suppress(ValueError, OSError):  # the file of a device of somebody's own need not be here
+        return [extrapolated(load_device(name))]
+    return [f"* extrapolated: unlike what was measured on {name}, so its interval is a guess"]
 
 
 def nothing_within(study: optuna.Study, ordered: Sequence[FrozenTrial]) -> str:
@@ -204,21 +226,23 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     """Lay out candidates on two lines each: values with their intervals below, weight bits with tensor bits below.
 
     The errors that count each class the same stand in the table of imbalanced data, and where somebody asked for them.
+    A cost has its interval where it is extrapolated, and where an end of it is an objective or a budget.
     """
     trials = list(trials)
     columns = COLUMNS if by_class.is_imbalanced(study) else [name for name in COLUMNS if name not in OF_CLASSES]
     measured = [name for name in columns if trials and name in trials[0].user_attrs]
     config = study.user_attrs[CONFIG]
-    wanted = dict.fromkeys([*config["objectives"], *config["budgets"]])
-    extra = [name for name in wanted if name not in measured]
-    names = [*measured, *extra]
+    known = [name for name in trials[0].user_attrs if is_metric(trials[0], name)] if trials else []
+    wanted = {name: metric_named(name, known) or name for name in [*config["objectives"], *config["budgets"]]}
+    by_end = {metric for name, metric in wanted.items() if metric != name}
+    names = list(dict.fromkeys([*measured, *wanted.values()]))
     table = plain_table("no.", *map(heading, names), "bits", "defence")
     for column in table.columns[: len(names) + 1]:
         column.justify = "right"
         column.no_wrap = True
     table.columns[-1].no_wrap = True  # the bits may be broken at their spaces, a name may not
     for trial in trials:
-        cells = [_cell(study, trial, name) for name in names]
+        cells = [_cell(study, trial, name, with_interval=name in by_end) for name in names]
         bits = bits_of(architecture_of(study, trial)).replace(" A ", "\nA ")
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
         name = plugins.short_name(defence_of(study, trial))
@@ -249,8 +273,9 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
     ]
     for name in [*MEASURED, *(name for name in facts if name not in MEASURED)]:
         if name in trial.user_attrs and is_metric(trial, name) and not name.startswith(CLASS_ERROR):
-            number = from_flat(facts, name)
+            number = from_flat(trial.user_attrs, name)
             interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
+            interval += ", extrapolated" if number.extrapolated else ""
             lines.append(f"| {name} | {number.value:.6g} | {interval} |")
     lines += _classes(study, trial)
     lines += [
@@ -336,9 +361,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cell(study: optuna.Study, trial: FrozenTrial, name: str) -> str:
+def _cell(study: optuna.Study, trial: FrozenTrial, name: str, *, with_interval: bool) -> str:
     if not _is_number(trial.user_attrs.get(name)):
         return "-"
     estimate = by_class.estimate_of(study, trial, name)
-    with_interval = name in WITH_INTERVAL or name.startswith(CLASS_ERROR)
+    with_interval |= name in WITH_INTERVAL or name.startswith(CLASS_ERROR) or estimate.extrapolated
     return stacked(estimate if with_interval else Estimate.exact(estimate.value))

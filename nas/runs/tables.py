@@ -16,7 +16,6 @@ from typing import TypeAlias
 
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
-from estimators.estimate import flat
 from nas.base import files
 from nas.base import plugins
 from nas.base.reading import check_commas
@@ -35,6 +34,7 @@ Cells: TypeAlias = Mapping[str, str]
 EXPECTED = "a CSV file of architectures"
 NAMED_PROBLEMS = 5
 NOTE = "note"
+EXTRAPOLATED = "extrapolated"
 SHAPE, CLASSES = "input_shape", "classes"
 
 
@@ -138,8 +138,9 @@ def _lines(numbers: Sequence[str]) -> str:
 def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[dict[str, object]]:
     """Add the costs of each row's network on a device, with `NAME_low` and `NAME_high` where there is an interval.
 
-    A column `note` is added if the device cannot run a network, if its latency is extrapolated, or if
-    it exceeds the device's memory.
+    The column `extrapolated` names the costs that lie outside what was measured, divided by spaces. A column `note` is
+    added if the device cannot run a network, if its latency is extrapolated, or if it exceeds the
+    device's memory.
 
     Args:
         rows: The rows of `read_architectures`.
@@ -153,11 +154,13 @@ def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[di
     refused = []
     for row in rows:
         try:
-            costs: dict[str, object] = {**flat(estimates := screen(row.architecture, device))}
+            estimates = screen(row.architecture, device)
         except CannotRun as error:
             refused.append(f"line {row.line}: {device.name} cannot run it: {error}")
             costs = {NOTE: refused[-1].partition(": ")[2]}
         else:
+            costs = report.costs_row(estimates)
+            costs[EXTRAPOLATED] = " ".join(costs[EXTRAPOLATED])
             notes = [report.beyond(estimates["latency_ms"], device), *misfits(estimates, device)]
             note = "; ".join(filter(None, notes))
             costs |= {NOTE: note} if note else {}

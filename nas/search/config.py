@@ -184,8 +184,8 @@ class SearchConfig(BaseModel):
         transform: What bends the scale of a table's numbers, by constants of the members: none, log or quantile.
         members: Training records; as many others are attacked. None: three tenths of the data.
         device: A file of `estimators/devices`, or the path of your own.
-        objectives: Metrics to minimise.
-        budgets: Upper limits by metric; cost limits are checked before training.
+        objectives: Metrics to minimise, or ends of their intervals: `leakage_high`.
+        budgets: Upper limits by metric, or by end of its interval; cost limits are checked before training.
         device_limits: Whether the memory that the device's file says it has is a limit; no budget lifts it.
         error_ceiling: Whether a candidate that errs more often than the majority class, or twice as often as logistic
             regression, counts as over a limit; a budget on `error` takes its place.

@@ -4,6 +4,7 @@ Settings are compared by `nas.search.config.differences`. This is about the rest
 program. Sources are not hashed, because a comment or a new file changes no number. What a part of the program gives is
 noted instead, on a small made-up case, so that a change is seen wherever it was made:
 
+- `float_becomes_bits`: the width that the device's converter gives to what is in float; candidates are trained in it;
 - `prices`: what each cost metric says of the space's reference network on the device;
 - `measures`: what the attack and the statistics say of a made-up network;
 - `defences`: what a tiny training with each defence gives, its logits for two records.
@@ -34,6 +35,7 @@ from nas.pricing.price import as_shipped
 from nas.records import Records
 from nas.records import Splits
 from nas.search.plan import Plan
+from nas.search.schema import FLOAT_BECOMES_BITS
 from nas.split_overview import Overview
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
@@ -73,6 +75,7 @@ def _looked_up(plan: Plan) -> dict[str, Any]:
         "version": training_version(),
         "fingerprint": plan.data.fingerprint,
         "device": _device_digest(plan.device),
+        FLOAT_BECOMES_BITS: plan.float_becomes_bits,
         "prices": _prices(plan),
     }
 
@@ -95,6 +98,9 @@ def _changes_looked_up(then: Mapping[str, Any], now: Mapping[str, Any], plan: Pl
         found.append(f"the program: was {then.get('version')}, now {now['version']}")
     if then.get("fingerprint") != now["fingerprint"]:
         found.append("the data: other records, or other sets of them")
+    bits = now[FLOAT_BECOMES_BITS]
+    if then.get("device") == now["device"] and then.get(FLOAT_BECOMES_BITS) != bits:
+        found.append(f"the networks: were trained in float, now in the {bits} bits that {plan.device.name} makes of it")
     moved = _moved(then.get("prices", {}), now["prices"], PRICES_AGREE)
     if then.get("device") != now["device"]:
         found.append(f"the device {plan.config.device!r}: its file gives other figures{_list(moved)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,15 +16,19 @@ from optuna.distributions import CategoricalDistribution
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
 from estimators.devices.files import load_device
+from estimators.estimate import ENDS
 from estimators.estimate import Estimate
+from estimators.estimate import flat
+from estimators.estimate import metric_of
+from estimators.estimate import number_in
 from nas.base import plugins
 from nas.pricing.limits import BUDGET
 from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.limits import Limit
 from nas.pricing.limits import budget_limits
 from nas.pricing.limits import device_limits
-from nas.pricing.limits import exceeded
 from nas.pricing.limits import merged
+from nas.pricing.limits import over
 from nas.pricing.price import CostMetric
 from nas.pricing.price import as_shipped
 from nas.pricing.price import cost_metrics
@@ -35,13 +40,17 @@ from nas.search.config import SearchConfig
 from nas.search.defence_settings import DefenceSettings
 from nas.search.defence_settings import settings_of
 from nas.search.steps import with_epochs
+from nas.spaces import TRAINED_WIDTHS
+from nas.spaces import as_run
 from nas.spaces import sample
+from nas.training.assess import MAY_BE_NEGATIVE
 from nas.training.assess import MEASURED
 from nas.training.assess import Attack
 from nas.training.assess import Candidate
 from nas.training.assess import Widen
 from nas.training.bank import BankSpec
 from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import metric_named
 from nas.training.defence import Defence
 from nas.training.defence import load_defence
 from search_spaces.graph.architecture import Architecture
@@ -67,7 +76,7 @@ class Plan:
         config: The settings.
         folder: Where the run leaves its files.
         data: The five record sets.
-        space: The search space for this data.
+        space: The search space for this data, of the networks as they run on the device (`nas.spaces.as_run`).
         device: The target.
         metrics: Cost metrics that apply to the device.
         attack: The membership attack.
@@ -105,6 +114,12 @@ class Plan:
         """
         device = device_limits(self.device) if self.config.device_limits else ()
         return merged(budget_limits(self.config.budgets), device)
+
+    @property
+    def float_becomes_bits(self) -> int | None:
+        """The width in which candidates are trained where the space has float; None: in float."""
+        bits = self.device.float_becomes_bits
+        return bits if bits in TRAINED_WIDTHS else None
 
     @property
     def timings(self) -> Path:
@@ -152,12 +167,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     make_space = plugins.load("search_spaces", config.space, "make_space")
     device = load_device(config.device)
     metrics = cost_metrics(device)
-    known = [*MEASURED, *metrics]
-    for what, names in (("objective", config.objectives), ("budget", tuple(config.budgets))):
-        if unknown := [name for name in names if name not in known and not name.startswith(CLASS_ERROR)]:
-            raise ValueError(
-                f"no {what} {unknown[0]!r} on {device.name}; there are {[*sorted(known), f'{CLASS_ERROR}NAME']}"
-            )
+    _check_names(config, device, metrics)
     attack = plugins.load("estimators.leakage.attacks", config.attack, "attack")
     needs = plugins.load("estimators.leakage.attacks", config.attack, "NEEDS")
     needs_bank = "bank" in needs
@@ -174,7 +184,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     defences = {name: load_defence(name) for name in config.defences}
     defence_settings = settings_of(defences.values(), config.defence_parameters)
     records = load_records(config.source)
-    space: SearchSpace = make_space(records.input_shape, records.num_classes)
+    space = as_run(make_space(records.input_shape, records.num_classes), device.float_becomes_bits)
     # A signal, of height 1, is no image: run backwards in time, or cut at an end, it may be of another class.
     is_image = len(records.input_shape) == 3 and records.input_shape[1] > 1
     if any(name == "flip-crop" for name in _values(config.recipe.augment)) and not is_image:
@@ -204,6 +214,26 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     _check_runs(plan)
     _check_budgets(plan)
     return plan
+
+
+def _check_names(config: SearchConfig, device: Device, metrics: Collection[str]) -> None:
+    """Refuse objectives and budgets that no candidate has a number for, or can meet.
+
+    Raises:
+        ValueError: If a name is that of no metric and of no end of an interval, or a measure is to lie below 0. A cost
+            that no candidate reaches is found by pricing some (`_check_budgets`).
+    """
+    known = [*MEASURED, *metrics]
+    for what, names in (("objective", config.objectives), ("budget", tuple(config.budgets))):
+        if unknown := [name for name in names if not (name.startswith(CLASS_ERROR) or metric_named(name, known))]:
+            raise ValueError(
+                f"no {what} {unknown[0]!r} on {device.name}; there are {[*sorted(known), f'{CLASS_ERROR}NAME']}, and "
+                f"the ends of their intervals, as in leakage{ENDS[1]}"
+            )
+    for name, limit in config.budgets.items():
+        is_measured = name.startswith(CLASS_ERROR) or metric_named(name, set(MEASURED) - set(MAY_BE_NEGATIVE))
+        if is_measured and limit < 0:
+            raise ValueError(f"expected a budget of 0 or more on {name!r}, which is never below 0; got {limit:g}")
 
 
 def _check_classes(plan: Plan) -> None:
@@ -244,7 +274,9 @@ def _check_budgets(plan: Plan) -> None:
     Raises:
         ValueError: With the number screened and the smallest value seen of each limited metric.
     """
-    limits = [limit for limit in plan.limits if limit.metric in plan.metrics]
+    base_of = {limit: metric_of(limit.metric, plan.metrics) for limit in plan.limits}
+    limits = [limit for limit, base in base_of.items() if base]
+    metrics = {base: plan.metrics[base] for base in base_of.values() if base}
     if not limits:
         return
     rng = np.random.default_rng(plan.config.seed)
@@ -252,12 +284,12 @@ def _check_budgets(plan: Plan) -> None:
     for _ in range(POINTS_PRICED):
         architecture = as_shipped(plan.space.describe(sample(plan.space.distributions, rng)), plan.device)
         try:
-            estimates = {name: plan.metrics[name](architecture, plan.device) for name in smallest}
+            numbers = flat({name: price(architecture, plan.device) for name, price in metrics.items()})
         except CannotRun:
             continue
-        if not exceeded(estimates, limits):
+        if not over(numbers, limits):
             return
-        smallest = {name: min(value, estimates[name].value) for name, value in smallest.items()}
+        smallest = {name: min(value, number_in(numbers, name)) for name, value in smallest.items()}
     shown = [limit for limit in limits if limit.kind == BUDGET or smallest[limit.metric] > limit.value] or limits
     seen = ", ".join(f"smallest {limit.metric} {smallest[limit.metric]:.4g} ({_why(limit)})" for limit in shown)
     raise ValueError(f"no candidate meets the limits: {POINTS_PRICED} screened on {plan.device.name}, {seen}")

@@ -28,6 +28,8 @@ from pydantic import FiniteFloat
 from pydantic import TypeAdapter
 from pydantic import ValidationError
 
+from estimators.estimate import ENDS
+from estimators.estimate import EXTRAPOLATED
 from estimators.leakage.statistics.between_trainings import Spread
 from nas.base import sizes
 from nas.pricing.limits import Limit
@@ -40,12 +42,15 @@ from nas.training.baselines import Baseline
 from nas.training.baselines import baseline_of
 from nas.training.between import SPREAD_OF
 from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import metric_named
 from search_spaces.space import contains
 from search_spaces.space import describe_distribution
 
 CONFIG = "config"
 TASK = "task"
 ORIGIN = "origin"
+FLOAT_BECOMES_BITS = "float_becomes_bits"
+"""In a study's origin: the width in which its candidates were trained where the space has float; None: in float."""
 DATA = "data"
 LIMITS = "limits"
 """Attribute of a study: the limits that hold for its candidates, one for each metric (`nas.pricing.limits.Limit`)."""
@@ -70,7 +75,6 @@ NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defenc
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
 KEY = re.compile(r"[0-9a-f]{16}")
 TEXTS = ("rejected", "host", "failed", "weights_sha256")
-ENDS = ("_low", "_high")
 Count: TypeAlias = Annotated[int, Ge(0)]
 Length: TypeAlias = Annotated[int, Ge(1), Le(sizes.MOST_INPUTS)]
 
@@ -99,6 +103,7 @@ class Origin(BaseModel):
         version: Training version, and PyTorch's.
         fingerprint: Names the data.
         device: Names the figures of the device's file.
+        float_becomes_bits: The width in which candidates were trained where the space has float; None: in float.
         prices: What each cost metric said of the space's reference network; a reason where it could not be priced.
         measures: What the attack and the statistics said of a made-up network.
         defences: What a tiny training with each defence gave.
@@ -111,6 +116,7 @@ class Origin(BaseModel):
     prices: dict[str, FiniteFloat | Text]
     measures: dict[str, FiniteFloat]
     defences: dict[str, list[FiniteFloat]]
+    float_becomes_bits: Annotated[int, Ge(1), Le(32)] | None = None
 
 
 class Data(BaseModel):
@@ -210,6 +216,12 @@ def limits_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...]:
     if LIMITS not in attrs:
         return budget_limits(attrs.get(CONFIG, {}).get("budgets", {}))
     return _limits(attrs[LIMITS])
+
+
+def bits_of_float(attrs: Mapping[str, Any]) -> int | None:
+    """Return the width in which a study's candidates were trained where their space has float; None: in float."""
+    bits: int | None = attrs.get(ORIGIN, {}).get(FLOAT_BECOMES_BITS)
+    return bits
 
 
 def memory_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...] | None:
@@ -333,12 +345,14 @@ def _check_defence(trial: FrozenTrial, config: SearchConfig, where: str) -> None
 
 def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[str], where: str) -> None:
     attrs = trial.user_attrs
-    wanted = dict.fromkeys(["key", *needed, *config.budgets])
-    if missing := [name for name in wanted if name not in attrs]:
+    # An exact number has no ends: it stands for them.
+    wanted = {name: metric_named(name, attrs) for name in ["key", *needed, *config.budgets]}
+    if missing := [name for name, found in wanted.items() if found is None]:
         raise ValueError(f"expected all measures of {where}; missing: {missing}")
     # What is measured has grown with the versions: what a study has must be numbers, and an earlier one has less.
     by_class = {name for name in attrs if name.startswith(CLASS_ERROR)}
-    for name in (wanted.keys() | attrs.keys() & set(MEASURED) | by_class) - {"key"}:
+    numbers = {name for name in wanted.values() if name is not None} - {"key"}
+    for name in numbers | attrs.keys() & set(MEASURED) | by_class:
         if not _is_number(attrs[name]):
             raise ValueError(f"expected a number as {name!r} of {where}; got {attrs[name]!r}")
     for name in attrs.keys() - by_class:  # which have no ends: two classes may be called X and X_low
@@ -347,6 +361,10 @@ def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[s
             continue
         if not (all(map(_is_number, (low, attrs[name], high))) and low <= attrs[name] <= high):
             raise ValueError(f"expected {name!r} of {where} within its interval; got {low!r} to {high!r}")
+    for name in attrs.keys() - by_class:
+        if type(attrs.get(f"{name}{EXTRAPOLATED}", True)) is not bool:
+            flag = attrs[f"{name}{EXTRAPOLATED}"]
+            raise ValueError(f"expected true or false as '{name}{EXTRAPOLATED}' of {where}; got {flag!r}")
     _check_by_class(attrs, by_class, where)
     values = trial.values or ()
     if len(values) != len(config.objectives) or not all(_is_number(value) and _is_finite(value) for value in values):

@@ -45,6 +45,7 @@ from nas.training.baselines import error_ceiling
 from nas.training.baselines import train_baselines
 from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import OF_CLASSES
+from nas.training.by_class import metric_named
 
 CONFIG, TASK, ORIGIN, DATA, CLASSES = schema.CONFIG, schema.TASK, schema.ORIGIN, schema.DATA, schema.CLASSES
 JOURNAL = "journal.log"
@@ -275,7 +276,7 @@ def _counts_classes(config: SearchConfig) -> bool:
     """Tell whether errors of classes are asked for: a ceiling of the plain error would work against them."""
     asked = (*config.objectives, *config.budgets)
     weighted = config.recipe.class_weights != "none"
-    return weighted or any(name in OF_CLASSES or name.startswith(CLASS_ERROR) for name in asked)
+    return weighted or any(metric_named(name, OF_CLASSES) or name.startswith(CLASS_ERROR) for name in asked)
 
 
 def _sign(study: optuna.Study, plan: Plan, told: Mapping[str, Any]) -> None:

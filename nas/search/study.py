@@ -38,12 +38,14 @@ from optuna.trial import TrialState
 from estimators.devices.fields import CannotRun
 from estimators.estimate import Estimate
 from estimators.estimate import flat
+from estimators.estimate import number_in
+from estimators.estimate import number_of
 from nas.base import files
 from nas.base import memory
 from nas.base.clock import Clock
 from nas.base.clock import since_start
 from nas.base.locks import Lock
-from nas.pricing.limits import exceeded
+from nas.pricing.limits import over
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
@@ -118,8 +120,8 @@ def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evalu
     proposal.trial.set_user_attr(WEIGHTS, evaluated.weights)
     if evaluated.never_predicted:
         proposal.trial.set_user_attr(NEVER_PREDICTED, list(evaluated.never_predicted))
-    costs = plan.prices(proposal.candidate.architecture)
-    study.tell(proposal.trial, [{**costs, **measures}[name].value for name in plan.config.objectives])
+    numbers = flat({**plan.prices(proposal.candidate.architecture), **measures})
+    study.tell(proposal.trial, [number_in(numbers, name) for name in plan.config.objectives])
     release(proposal.lock)
 
 
@@ -273,8 +275,8 @@ def _refusal(plan: Plan, study: optuna.Study, trial: Trial, candidate: Candidate
         trial.set_constraint(CAN_RUN, 1.0)
         return f"cannot run on {plan.device.name}: {error}"
     _note(study, trial, costs)
-    if over := exceeded(costs, limits_of(study.user_attrs)):
-        return f"over a limit: {', '.join(limit.told(costs[limit.metric].value) for limit in over)}"
+    if told := [limit.told(number) for limit, number in over(flat(costs), limits_of(study.user_attrs))]:
+        return f"over a limit: {', '.join(told)}"
     first = first_with_key(study, trial.number, candidate.key)
     return None if first is None else f"duplicate of trial {first}"
 
@@ -285,9 +287,10 @@ def _note(study: optuna.Study, trial: Trial, estimates: Mapping[str, Estimate]) 
     A constraint is the excess as a share of the limit: samplers add up what a trial violates, and a tenth of an error
     would be nothing beside a hundred KiB.
     """
-    already, limits = trial.constraints, {limit.metric: limit for limit in limits_of(study.user_attrs)}
-    for name, estimate in estimates.items():
-        for key, number in flat({name: estimate}).items():
-            trial.set_user_attr(key, number)
-        if name in limits and name not in already:
-            trial.set_constraint(name, limits[name].excess(estimate.value))
+    already, numbers = trial.constraints, flat(estimates)
+    for name, number in numbers.items():
+        trial.set_user_attr(name, number)
+    for limit in limits_of(study.user_attrs):
+        limited = number_of(numbers, limit.metric)
+        if limited is not None and limit.metric not in already:
+            trial.set_constraint(limit.metric, limit.excess(limited))

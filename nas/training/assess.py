@@ -70,6 +70,8 @@ Intervals are 95 %, for a training of the same recipe: those named, widened by w
 The errors of single classes come beside them (`nas.training.by_class`).
 """
 MEASURED = tuple(MEASURES)
+MAY_BE_NEGATIVE = ("accuracy_gap",)
+"""Measures that may lie below 0; the others are shares, areas and counts."""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ Of a data set with 2 % positives, a network that never predicts them has an erro
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Container
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from estimators.estimate import Estimate
+from estimators.estimate import metric_of
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.shares import mean_share
 from nas.records import Records
@@ -62,6 +64,19 @@ def measures_by_class(
         if name in named or (validation.num_classes <= MOST_CLASSES and len(name) <= LONGEST):
             found[name] = Estimate.exact(wrong[label] / counts[label])
     return found
+
+
+def metric_named(name: str, known: Container[str]) -> str | None:
+    """Return the metric that a user's name stands for: itself, or the one whose interval's end it names; else None.
+
+    Names of single classes are taken whole: the error of a class has no named ends, and `X_high` may be a class.
+
+    >>> metric_named("leakage_high", {"leakage"}), metric_named("class_error_X_high", {"class_error_X"})
+    ('leakage', None)
+    """
+    if name.startswith(CLASS_ERROR):
+        return name if name in known else None
+    return metric_of(name, known)
 
 
 def never_predicted(predicted: Ints, validation: Records) -> tuple[int, ...]:

@@ -237,3 +237,13 @@ def test_table_and_summary_say_who_leaves_and_who_enters():
     assert stays[2] == "ranked by the audits, the front of these candidates is the same"
     assert "Spearman 0.98 (" in stays[0]
     assert stays[1] == "mean absolute error of the proxy 0.100, bias -0.100 (negative: the proxy is too low)"
+
+
+def test_an_end_of_the_leakage_may_be_the_objective():
+    beaten = [(0.5 + 0.01 * index, 0.7 + 0.01 * index) for index in range(6)]
+    trials = study_of([(0.1, 0.60), (0.2, 0.55), *beaten]).trials
+    audited = [Estimate(0.60, 0.59, 0.61), Estimate(0.58, 0.54, 0.62)]
+    audited += [Estimate(leakage + 0.1, leakage, leakage + 0.2) for _, leakage in beaten]
+    # The second candidate errs more. By its upper end in the audit, not by its value, it also leaks more.
+    assert conclude(trials, ("error", "leakage_high"), audited).leave == (1,)
+    assert conclude(trials, ("error", "leakage"), audited).leave == ()

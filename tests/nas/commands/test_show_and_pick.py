@@ -206,7 +206,7 @@ def test_limits_nobody_meets_name_the_nearest_and_what_fails(nas, own_run):
     assert not (own_run.folder / "picks").exists()
 
 
-@pytest.mark.parametrize("flags", [("--max", "speed=1"), ("--prefer", "speed"), ("--prefer", "leakage_low")])
+@pytest.mark.parametrize("flags", [("--max", "speed=1"), ("--prefer", "speed"), ("--prefer", "speed_low")])
 def test_an_unknown_metric_to_pick_by_lists_those_that_were_measured(refused, own_run, flags):
     line = refused("pick", "small", *flags, runs=own_run.runs)
     name = flags[1].split("=")[0]

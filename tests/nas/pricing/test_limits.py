@@ -8,6 +8,7 @@ import pytest
 
 from estimators.devices.files import load_device
 from estimators.estimate import Estimate
+from estimators.estimate import flat
 from nas.pricing.limits import BUDGET
 from nas.pricing.limits import CEILING
 from nas.pricing.limits import DEVICE
@@ -17,6 +18,7 @@ from nas.pricing.limits import device_limits
 from nas.pricing.limits import exceeded
 from nas.pricing.limits import merged
 from nas.pricing.limits import misfits
+from nas.pricing.limits import over
 
 
 def limit(value, kind=BUDGET, metric="flash_kib"):
@@ -47,6 +49,26 @@ def test_of_two_limits_on_a_metric_one_holds(budget, other, kept):
     (found,) = merged([budget], [other])
     assert found.value == kept
     assert found.kind == (DEVICE if kept < budget.value else BUDGET)
+
+
+@pytest.mark.parametrize("end", ["_low", "_high"])
+def test_a_budget_on_an_end_lifts_the_ceiling_and_nothing_else(end):
+    ceiling, chip = limit(0.1, CEILING, "error"), limit(512.0, DEVICE)
+    budgets = [limit(0.5, metric=f"error{end}"), limit(900.0, metric=f"flash_kib{end}")]
+    assert set(merged(budgets, [ceiling, chip])) == {*budgets, chip}
+    assert set(merged(budgets[1:], [ceiling, chip])) == {budgets[1], ceiling, chip}
+    both = [limit(0.5, metric="error"), budgets[0]]
+    assert set(merged(both, [ceiling])) == set(both)
+
+
+def test_ends_of_intervals_are_limited():
+    estimates = {"latency_ms": Estimate(9.0, 8.0, 11.0), "macs": Estimate.exact(100.0)}
+    limits = budget_limits(
+        {"latency_ms": 10, "latency_ms_high": 10, "latency_ms_low": 7, "macs_high": 99, "gap_low": 0}
+    )
+    assert [found.metric for found in exceeded(estimates, limits)] == ["latency_ms_high", "latency_ms_low", "macs_high"]
+    told = [found.told(number) for found, number in over(flat(estimates), limits)]
+    assert told == ["latency_ms_high 11 > 10", "latency_ms_low 8 > 7", "macs_high 100 > 99"]
 
 
 def test_limits_on_other_metrics_all_hold():
