@@ -151,6 +151,24 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "peers",
+        "What do other tools find in the same answers?",
+        "Two networks with 16 shadow models each, or the first 4 of them. Every attack reads the same arrays, in a process "
+        "of its own. *Seconds* are the processor's, of scoring alone. With 2,000 non-members the TPR at 0.1 % rests on two "
+        "of them. Tools that could not be installed from the package index are named in the result file.",
+        {
+            "network": ("network", plain),
+            "tool": ("tool", plain),
+            "attack": ("attack", plain),
+            "shadows": ("shadow models", number),
+            "auc": ("AUC", rate),
+            "tpr_at_1pct_fpr": ("TPR at 1 %", rate),
+            "tpr_at_0_1pct_fpr": ("TPR at 0.1 %", rate),
+            "cpu_seconds": ("seconds", number),
+            "peak_gib": ("peak memory, GiB", number),
+        },
+    ),
+    Table(
         "membership_shift",
         "What does an audit say where members are merely easier?",
         "Location-30. *Shift* is how much more typical of their class the claimed members are than the non-members; "
