@@ -153,9 +153,9 @@ TABLES: Sequence[Table] = (
     Table(
         "peers",
         "What do other tools find in the same answers?",
-        "Two networks with 16 shadow models each, or the first 4 of them. Every attack reads the same arrays, in a process "
-        "of its own. *Seconds* are the processor's, of scoring alone. With 2,000 non-members the TPR at 0.1 % rests on two "
-        "of them. Tools that could not be installed from the package index are named in the result file.",
+        "Two networks with 16 shadow models each, or the first 4 of them. Every attack reads the same arrays, in a "
+        "process of its own. *Seconds* are the processor's, of scoring alone. With 2,000 non-members the TPR at 0.1 % "
+        "rests on two of them. Tools that could not be installed from the package index are named in the result file.",
         {
             "network": ("network", plain),
             "tool": ("tool", plain),
