@@ -206,7 +206,9 @@ def test_where_nothing_leaks_an_alarm_is_as_rare_as_stated(count, shape):
     for _ in range(400):
         scores = [rng.normal(size=2 * count) for _ in range(10)]
         scores = [one > 0.8 for one in scores] if shape == "labels" else scores
-        found = [SimpleNamespace(scores=1.0 * one, auc=auc_interval(1.0 * one, is_member)) for one in scores]
+        found = [
+            SimpleNamespace(scores=1.0 * one, auc=auc_interval(1.0 * one, is_member), on_shadows=None) for one in scores
+        ]
         alarms += bool(reversed_of(sorted(found, key=lambda one: -one.auc.value), is_member))
     assert alarms <= 18  # of 400 with a chance of 2.5 % each, more are a matter of 1 %
 
