@@ -150,8 +150,9 @@ def test_an_audit_of_ones_own_file_finds_on_raw_records_what_it_finds_on_standar
         raw_scores.append(log_probabilities(oracle.query(behind.as_given(raw.features)), raw.labels))
     is_member = np.repeat([True, False], [len(part) for part in scores])
     aucs = [auc_interval(np.concatenate(found), is_member).value for found in (scores, raw_scores)]
-    assert aucs[0] == pytest.approx(run.trained(0).user_attrs["loss_auc"], abs=1e-6)
-    assert aucs[1] == pytest.approx(aucs[0], abs=2e-3)  # of 4,900 pairs, those that are near to equal
+    # Of 4,900 pairs those that are near to equal change with the size of the batches, too.
+    assert aucs[0] == pytest.approx(run.trained(0).user_attrs["loss_auc"], abs=2e-3)
+    assert aucs[1] == pytest.approx(aucs[0], abs=2e-3)
 
 
 def test_a_table_is_written_a_row_for_each_record(case, tmp_path):
