@@ -22,6 +22,8 @@ from estimators.estimate import Estimate
 
 Row: TypeAlias = dict[str, Any]
 BETWEEN_COLUMNS = 2
+HIDDEN = 0.0005
+"""Positive numbers below this would read 0.000 with three places."""
 """Characters that `plain_table` leaves between two columns."""
 STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of characters that no terminal should get from a file: controls, directions, halves of pairs, breaks."""
@@ -183,6 +185,9 @@ def stacked(estimate: Estimate, form: Callable[[float], str] | None = None) -> s
     >>> print(stacked(Estimate(-0.02, -0.05, 0.01), signed))
     -0.020
     -0.050 to +0.010
+    >>> print(stacked(Estimate(0.012, 0.00023, 0.588)))
+    0.012
+    0.00023 to 0.588
     >>> print(stacked(Estimate(0.4, 0.1, 1.6, extrapolated=True)))
     0.400*
     0.100 to 1.600
@@ -205,8 +210,13 @@ def inline(estimate: Estimate, form: Callable[[float], str] | None = None) -> st
     return f"{value} ({notes})" if notes else value
 
 
+def _small(number: float) -> str:
+    """Write a number below 10 with three places, or with two digits where these would hide it."""
+    return f"{number:.2g}" if 0 < abs(number) < HIDDEN else three_places(number)
+
+
 def _written(estimate: Estimate, form: Callable[[float], str] | None) -> tuple[str, str]:
     if form is None and estimate.low == estimate.high:
         return (f"{estimate.value:,.0f}" if estimate.value.is_integer() else f"{estimate.value:,.3g}"), ""
-    form = form or (three_places if estimate.high < 10 else "{:.1f}".format)
+    form = form or (_small if estimate.high < 10 else "{:.1f}".format)
     return form(estimate.value), f"{form(estimate.low)} to {form(estimate.high)}"

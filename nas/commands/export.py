@@ -103,8 +103,9 @@ def _priced(exported: Exported, device: str) -> str:
     if exported.cannot_run is not None:
         return f"no estimate on {device}: {exported.cannot_run}"
     costs = exported.prices
-    guess = " (extrapolated)" if costs["latency_ms"].extrapolated else ""
-    told = f"on {device}: {costs['latency_ms'].value:.3g} ms{guess}, {costs['flash_kib'].value:,.1f} KiB of flash"
+    guesses = [" (extrapolated)" if costs[name].extrapolated else "" for name in ("latency_ms", "flash_kib")]
+    time, flash = f"{costs['latency_ms'].value:.3g} ms", f"{costs['flash_kib'].value:,.1f} KiB of flash"
+    told = f"on {device}: {time}{guesses[0]}, {flash}{guesses[1]}"
     return f"{told}, as the search priced it" if exported.as_priced else f"{told}; the search priced other bits"
 
 

@@ -6,16 +6,21 @@ import csv
 import json
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from estimators.cost import energy_mj
+from estimators.cost import flash_kib
 from estimators.cost import latency_ms
+from estimators.cost import peak_ram_kib
 from estimators.estimate import Estimate
 from nas.nni.measure import result_of
 from nas.runs.front_and_knee import front
 from nas.runs.ties import are_tied
 from nas.search.schema import limits_of
 from nas.search.storage import load_study
+from tests.small_search import NO_BENCH
 from tests.small_search import SMALL
 from tests.small_search import evaluated
 from tests.small_search import planned
@@ -37,7 +42,7 @@ def made_up(key: str):
 @pytest.fixture
 def searched(nas, in_process, monkeypatch, tmp_path):
     """Search with ends of intervals, measures made up from the keys; returns the study and the folder of runs."""
-    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: None)
+    monkeypatch.setattr("nas.search.study.make_bench", lambda plan: NO_BENCH)
     monkeypatch.setattr("nas.search.study.evaluate", lambda plan, bench, candidate: made_up(candidate.key))
 
     def search(*flags, name="ends"):
@@ -49,15 +54,22 @@ def searched(nas, in_process, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def extrapolating(monkeypatch):
-    """A device that says of every latency that it is extrapolated, with an interval of its own."""
-    price = latency_ms.estimate
+def extrapolated(monkeypatch):
+    """Make cost metrics say of the named ones alone, whatever the network, that they are extrapolated."""
 
-    def guessed(architecture, device):
-        found = price(architecture, device)
-        return replace(found, low=found.value / 4, high=found.value * 4, extrapolated=True)
+    def mark(*names):
+        for module in (energy_mj, flash_kib, latency_ms, peak_ram_kib):
+            name = module.__name__.rpartition(".")[2]
+            monkeypatch.setattr(module, "estimate", partial(_marked, module.estimate, name in names))
 
-    monkeypatch.setattr("estimators.cost.latency_ms.estimate", guessed)
+    return mark
+
+
+def _marked(price, is_extrapolated, architecture, device):
+    found = price(architecture, device)
+    if not is_extrapolated:
+        return replace(found, extrapolated=False)
+    return replace(found, low=found.value / 4, high=found.value * 4, extrapolated=True)
 
 
 # Ends.
@@ -88,7 +100,7 @@ def test_ends_are_minimised_limited_and_told(searched, nas, tmp_path):
 
 def test_a_limit_on_an_end_rejects_before_any_training(searched):
     plain = [trial.user_attrs for trial in searched().trials if trial.values]
-    limit = sorted(attrs["latency_ms"] for attrs in plain)[6]
+    limit = sorted(attrs["latency_ms_high"] for attrs in plain)[6]
     assert any(attrs["latency_ms"] <= limit < attrs["latency_ms_high"] for attrs in plain)  # within, but not surely
     study = searched("--budget", f"latency_ms_high={limit}", name="high")
     assert all(trial.user_attrs["latency_ms_high"] <= limit for trial in study.trials if trial.values)
@@ -156,7 +168,8 @@ def test_nni_ranks_by_an_end(monkeypatch, tmp_path):
 # Extrapolated numbers.
 
 
-def test_a_search_carries_what_is_extrapolated(searched, extrapolating, nas, tmp_path):
+def test_a_search_carries_what_is_extrapolated(searched, extrapolated, nas, tmp_path):
+    extrapolated("latency_ms")
     study = searched()
     trained = [trial for trial in study.trials if trial.values]
     assert all(trial.user_attrs["latency_ms_extrapolated"] is True for trial in trained)
@@ -165,7 +178,11 @@ def test_a_search_carries_what_is_extrapolated(searched, extrapolating, nas, tmp
     assert f"{found['latency_ms']:.3f}*" in shown
     assert f"{found['latency_ms_low']:.3f} to {found['latency_ms_high']:.3f}" in shown
     (line,) = [line for line in shown.splitlines() if line.startswith("* extrapolated")]
-    assert re.match(r"\* extrapolated: unlike the \d+ networks measured on stm32h747 \([\d.]+ to [\d.]+ ms\), so", line)
+    assert re.match(
+        r"\* extrapolated: nothing like it was measured on stm32h747, so its interval is a guess; measured were the "
+        r"time of \d+ networks, [\d.]+ to [\d.]+ ms, and the memory of \d+$",
+        line,
+    )
     told = json.loads(nas("show", "ends", "--json", "--runs", tmp_path).out)
     assert [row["extrapolated"] for row in told["front"]] == [["latency_ms"]] * len(told["front"])
     assert not any("latency_ms_extrapolated" in row for row in told["front"])
@@ -173,38 +190,25 @@ def test_a_search_carries_what_is_extrapolated(searched, extrapolating, nas, tmp
 
 
 def test_a_pick_and_its_card_say_what_is_extrapolated(nas, own_run):
-    journal = own_run.folder / "journal.log"
-    lines = journal.read_text().splitlines()
-    flagged = [
-        json.dumps({**found, "user_attr": {"latency_ms_extrapolated": True}})
-        for line in lines
-        if "latency_ms_high" in (found := json.loads(line)).get("user_attr", {})
-    ]
-    last = max(at for at, line in enumerate(lines) if '"latency_ms_high"' in line)
-    firsts = {json.loads(line)["trial_id"]: line for line in flagged}
-    assert len(firsts) == 5
-    kept = []
-    for line in lines:
-        kept.append(line)
-        if '"latency_ms_high"' in line:
-            kept.append(firsts[json.loads(line)["trial_id"]])
-    assert last > 0
-    journal.write_text("".join(f"{line}\n" for line in kept))
     told = nas("pick", "small", "--runs", own_run.runs)
     assert told.code == 0, told.err
     assert re.search(r" [\d.]+\*", told.out)
-    assert "\n* extrapolated: unlike the " in told.out
-    number = json.loads(nas("pick", "small", "--json", "--runs", own_run.runs).out)["picked"]["number"]
-    card = (own_run.folder / "picks" / str(number) / "card.md").read_text()
-    assert re.search(r"\n\| latency_ms \| [\d.]+ \| [\d.]+ to [\d.]+, extrapolated \|\n", card)
-    assert card.count("extrapolated") == 1
+    assert "\n* extrapolated: nothing like it was measured on " in told.out
+    picked = json.loads(nas("pick", "small", "--json", "--runs", own_run.runs).out)["picked"]
+    assert "latency_ms" in picked["extrapolated"]
+    card = (own_run.folder / "picks" / str(picked["number"]) / "card.md").read_text()
+    for name in picked["extrapolated"]:
+        assert re.search(rf"\n\| {name} \| [\d.]+ \| [\d.e-]+ to [\d.e-]+, extrapolated \|\n", card), name
+    assert card.count("extrapolated") == len(picked["extrapolated"])
 
 
-def test_where_nothing_is_extrapolated_nothing_is_said(nas, own_run):
-    shown = nas("show", "small", "--runs", own_run.runs).out
+def test_where_nothing_is_extrapolated_nothing_is_said(searched, extrapolated, nas, tmp_path):
+    extrapolated()
+    searched()
+    shown = nas("show", "ends", "--runs", tmp_path).out
     assert "extrapolated" not in shown
     assert "*" not in shown
-    told = json.loads(nas("show", "small", "--json", "--runs", own_run.runs).out)
+    told = json.loads(nas("show", "ends", "--json", "--runs", tmp_path).out)
     assert [row["extrapolated"] for row in told["front"]] == [[]] * len(told["front"])
 
 
@@ -212,25 +216,27 @@ def test_where_nothing_is_extrapolated_nothing_is_said(nas, own_run):
 def test_a_study_whose_flag_is_no_truth_value_is_refused(nas, own_run, flag):
     journal = own_run.folder / "journal.log"
     lines = journal.read_text().splitlines()
-    at = next(at for at, line in enumerate(lines) if '"latency_ms_high"' in line)
-    added = {**json.loads(lines[at]), "user_attr": {"latency_ms_extrapolated": flag}}
-    journal.write_text("".join(f"{line}\n" for line in [*lines[: at + 1], json.dumps(added), *lines[at + 1 :]]))
+    at = next(at for at, line in enumerate(lines) if '"latency_ms_extrapolated"' in line)
+    lines[at] = json.dumps({**json.loads(lines[at]), "user_attr": {"latency_ms_extrapolated": flag}})
+    journal.write_text("".join(f"{line}\n" for line in lines))
     told = nas("show", "small", "--runs", own_run.runs)
     assert (told.code, told.out) == (2, "")
     problem = "expected true or false as 'latency_ms_extrapolated' of trial 0 of the study 'small'"
     assert told.err == f"nas: {problem}; got {flag!r}\n"
 
 
-def test_estimates_say_what_is_extrapolated(nas, extrapolating):
+def test_estimates_say_what_is_extrapolated(nas, extrapolated):
+    extrapolated("latency_ms")
     shown = nas("estimate", "--device", "stm32l4r5")
     assert shown.code == 0
     assert re.search(r" [\d.]+\*", shown.out)
-    assert "\n* extrapolated: unlike the " in shown.out
+    assert "\n* extrapolated: nothing like it was measured on stm32l4r5, so " in shown.out
     assert json.loads(nas("estimate", "--device", "stm32l4r5", "--json").out)["extrapolated"] == ["latency_ms"]
-    assert re.search(r"\noutside the measured range.*\bstm32l4r5\b", nas("estimate", "--device", "all").out)
+    assert "\n* extrapolated: nothing like it was measured there, so " in nas("estimate", "--device", "all").out
 
 
-def test_a_table_of_estimates_has_a_column(nas, extrapolating, tmp_path):
+def test_a_table_of_estimates_has_a_column(nas, extrapolated, tmp_path):
+    extrapolated("latency_ms")
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text('architecture,space,input_shape,classes\n"{}",mlp,8,3\n')
     assert nas("estimate", "--from", source, "--output", output, "--device", "stm32l4r5").code == 0
