@@ -118,7 +118,8 @@ def audit(
         _refuse({"--canaries": canaries is not None}, "with --pick: which candidate's training is it to audit?")
         _audit_proxy(run, wanted)
     elif canaries is not None:
-        _refuse({"--bits": bits, "--attack": attack}, "without --canaries, which runs no attacks")
+        attacked = {"--bits": bits, "--attack": attack, "--fail-above": fail_above}
+        _refuse(attacked, "without --canaries, which runs no attacks")
         _audit_canaries(run, pick, canaries, wanted)
     else:
         _audit_candidate(run, pick, wanted)

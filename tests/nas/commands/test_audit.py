@@ -258,6 +258,9 @@ def test_canaries_that_cannot_be_are_refused(refused, own_run, no_shadow, descri
     assert told("--pick", 1, "--canaries", 40, "--bits", 8) == (
         "expected --bits only without --canaries, which runs no attacks"
     )
+    assert told("--pick", 1, "--canaries", 40, "--fail-above", "epsilon=1") == (
+        "expected --fail-above only without --canaries, which runs no attacks"
+    )
     assert told("--canaries", 40, what=described) == (
         f"expected --canaries only for a candidate of a run: canaries have to be trained on, and {described} is of a "
         "network that is trained"
