@@ -97,7 +97,16 @@ def audit(
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
     if workers is not None and workers < 1:
         raise ValueError(f"expected --workers of 1 or more; got {workers}")
-    wanted = _Wanted(effort, tuple(bits or ()), attack, workers, output, as_json, tuple(limits(fail_above or ())))
+    wanted = _Wanted(
+        effort,
+        tuple(bits or ()),
+        attack,
+        workers,
+        output,
+        as_json,
+        tuple(limits(fail_above or ())),
+        tuple(plugin or ()),
+    )
     if Path(what).suffix in (".onnx", ".npz"):
         _refuse({"--pick": pick is not None, "--bits": bits}, f"for a candidate of a run; {what} is a file")
         trained = (
@@ -143,6 +152,7 @@ class _Wanted:
     output: Path | None
     as_json: bool
     limits: tuple[Limit, ...]
+    plugins: tuple[str, ...]
 
 
 def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
@@ -228,20 +238,28 @@ def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted:
         **({"how they were read": "; ".join(given.notes)} if given.notes else {}),
         "seed": "0",
         "made by": made_by(),
-        "command": _command(str(path), wanted, data=data, shadow=shadows),
+        "command": _command(path, wanted, data=data, shadow=shadows),
     }
     _report(found, about, (wanted.output or Path()) / f"{path.stem}-audit", wanted)
 
 
-def _command(what: str, wanted: _Wanted, **more: object) -> str:
-    """Write the command that repeats an audit, without where its report goes."""
+def _command(what: str | Path, wanted: _Wanted, **more: object) -> str:
+    """Write the command that repeats an audit, without where its report goes.
+
+    Of a file somewhere on this machine only the name is written: reports are passed on.
+    """
     options = [("effort", wanted.effort), *more.items(), ("bits", wanted.bits), ("attack", wanted.attacks)]
     options.append(("fail-above", [f"{limit.metric}={limit.most:g}" for limit in wanted.limits]))
-    words = ["nas", "audit", what]
+    options.append(("plugin", [Path(name) if name.endswith(".py") else name for name in wanted.plugins]))
+    words = ["nas", "audit", _without_folder(what)]
     for name, given in options:
         values = given if isinstance(given, (list, tuple)) else [given]
-        words += [word for value in values if value is not None for word in (f"--{name}", str(value))]
+        words += [word for value in values if value is not None for word in (f"--{name}", _without_folder(value))]
     return shlex.join(words)
+
+
+def _without_folder(given: object) -> str:
+    return given.name if isinstance(given, Path) and given.is_absolute() else str(given)
 
 
 def _audit_proxy(run: Run, wanted: _Wanted) -> None:

@@ -185,7 +185,18 @@ def test_a_statement_without_shadows_says_so():
     assert "train networks of the same kind" in statement.markdown(audits.with_bank(), ABOUT)
 
 
+def test_a_statement_says_what_the_attacker_knows():
+    evidence, is_member = audits.draw(0, 1.5)
+    unlabelled = audit(evidence, is_member, seed=0, attacks=["confidence"], is_labelled=False)
+    assert "about a record, train networks" in statement.markdown(unlabelled, ABOUT)
+    assert "about a record whose label is known" in statement.markdown(audits.with_bank(), ABOUT)
+    found = audits.without_bank()
+    asks = replace(found, findings=(replace(found.findings[0], attack="label_noise"), *found.findings[1:]))
+    assert "ask the network about changed copies" in statement.markdown(asks, ABOUT)
+    assert "changed copies" not in statement.markdown(found, ABOUT)
+
+
 def test_what_a_user_names_is_no_markup():
-    found = replace(audits.without_bank(), warnings=("<b>x</b> [a](b) `c`\n# d",))
+    found = replace(audits.without_bank(), warnings=("<b>x</b> [a](b) `c`\n# d \x1b[31m\u202e",))
     text = statement.markdown(found, ABOUT)
-    assert r"- \<b\>x\</b\> \[a\](b) \`c\` \# d" in text
+    assert r"- \<b\>x\</b\> \[a\](b) \`c\` \# d \\x1b\[31m\\u202e" in text

@@ -406,7 +406,10 @@ def test_an_audit_above_a_limit_ends_with_exit_code_3_and_its_report(nas, descri
     assert "leakage: AUC" in result.out
     written = json.loads((tmp_path / "mine-audit" / "audit.json").read_text())
     assert [(one["metric"], one["passes"]) for one in written["limits"]] == [("auc", False), ("advantage", True)]
-    assert "auc of records is up to" in (tmp_path / "mine-audit" / "statement.md").read_text()
+    statement = (tmp_path / "mine-audit" / "statement.md").read_text()
+    assert "auc of records is up to" in statement
+    assert "- command: nas audit mine.npz --effort standard --fail-above auc=0.55" in statement
+    assert str(described.parent) not in statement + json.dumps(written)
     passed = nas("audit", described, "--output", tmp_path, "--fail-above", "auc=0.99", "--json")
     assert (passed.code, passed.err) == (0, "")
     assert json.loads(passed.out)["limits"][0]["passes"] is True
