@@ -354,16 +354,15 @@ def _beside_stronger(folder: Path, found: Audit) -> Path:
     if not path.is_file():
         return folder
     before, efforts = files.read_json(path), list(EFFORTS)
-    if not isinstance(before, dict) or before.get("effort") not in efforts:
+    findings = before.get("findings", []) if isinstance(before, dict) else None
+    if not isinstance(before, dict) or not isinstance(findings, list) or before.get("effort") not in efforts:
         raise ValueError(f"expected an audit's report at {path}, which would be replaced; give --output")
-    there, here = (
-        (efforts.index(effort), attacks)
-        for effort, attacks in (
-            (before["effort"], len(before.get("findings", ()))),
-            (found.effort, len(found.findings)),
-        )
-    )
-    return folder if here >= there else folder.with_name(f"{folder.name}-{found.effort}-{len(found.findings)}-attacks")
+    there = efforts.index(before["effort"]), len(findings)
+    here = efforts.index(found.effort), len(found.findings)
+    if here >= there:
+        return folder
+    own = f"{found.effort}-{len(found.findings)}-attacks"
+    return folder / own if folder.name in ("", "..") else folder.with_name(f"{folder.name}-{own}")
 
 
 def _report(found: Audit, about: dict[str, str], folder: Path, wanted: _Wanted) -> None:
