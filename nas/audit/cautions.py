@@ -27,6 +27,7 @@ from nas.base.text import inline
 
 # If no attack on confidences exceeds the first AUC and a label-only attack reaches the second, confidences are masked.
 MASKED, UNMASKED = 0.55, 0.60
+CHANCE = 0.5
 NAMED = 3
 DIVIDED = 0.05
 """If references saw a part of the records of more people than this, numbers about people are too low."""
@@ -45,7 +46,7 @@ def all_of(findings: Sequence[Finding], released: Sequence[Released], is_member:
     more = (*_shifted(findings, is_member), *_masking(findings, is_member), *_set_leaks(released))
     if is_alarming(findings, is_member):
         return (*_reversed(findings, is_member), *more)
-    return (*more, *_reversed(findings, is_member), *_no_better_than_gap(findings))
+    return (*more, *_reversed(findings, is_member), *_no_better_than_gap(findings, is_member))
 
 
 def proxy_disagrees(proxy: Estimate, audited: Estimate) -> tuple[str, ...]:
@@ -184,8 +185,11 @@ def _set_leaks(released: Sequence[Released]) -> tuple[str, ...]:
     )
 
 
-def _no_better_than_gap(findings: Sequence[Finding]) -> tuple[str, ...]:
+def _no_better_than_gap(findings: Sequence[Finding], is_member: Mask) -> tuple[str, ...]:
     best, ran = findings[0], {found.attack for found in findings}
+    # An AUC says that the network overfits only where it is above chance, and members are of the non-members' kind.
+    if shifted_of(findings, is_member) or corrected(best.scores, is_member, len(findings)).low <= CHANCE:
+        return ()
     # Of attacks that somebody chose, without the gap among them, nothing follows about the others.
     if "gap" not in ran or best.attack == "gap" or best.over_gap is None or _is_significant(best.over_gap):
         return ()

@@ -351,8 +351,9 @@ def _groups(arrays: Arrays, is_member: Mask) -> NDArray[Any] | None:
     groups = arrays["groups"]
     if groups.shape != is_member.shape or groups.dtype.kind not in "biuUS":
         raise ValueError(
-            f"expected 'groups' ({len(is_member)},) of texts or numbers; got {groups.dtype} {groups.shape}"
+            f"expected 'groups' ({len(is_member)},) of texts or whole numbers; got {groups.dtype} {groups.shape}"
         )
+    groups = np.char.decode(groups, "utf-8", "backslashreplace") if groups.dtype.kind == "S" else groups
     check_whole(groups, is_member)
     return groups
 

@@ -1,8 +1,9 @@
 """Limits for a release: `--fail-above auc=0.55` ends an audit whose result does not stay below with exit code 3.
 
 What is compared is the upper end of an interval, so that an audit of too few records does not pass. A number that the
-audit could not measure does not pass either. Of an epsilon there is a lower bound alone: a limit on it is exceeded
-where the bound shows more, and a bound below it shows nothing.
+audit could not measure does not pass either; where members and non-members are too different for the leakage to be
+reported, or the members are harder, that is every number that is not corrected for it. Of an epsilon there is a lower
+bound alone: a limit on it is exceeded where the bound shows more, and a bound below it shows nothing.
 
 Where records belong to people, the numbers are those of people.
 """
@@ -20,6 +21,10 @@ from nas.audit.findings import Audit
 from nas.audit.findings import Finding
 from nas.audit.findings import People
 from nas.base.text import Row
+
+AUC, EPSILON = "auc", "epsilon"
+CHANCE = 0.5
+"""AUC of guessing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class Verdict:
 
     Attributes:
         limit: The limit.
-        value: The upper end that was compared; None if it could not be measured.
+        value: The upper end that was compared, of epsilon the lower bound; None if it could not be measured.
         unit: `records` or `people`.
     """
 
@@ -60,7 +65,12 @@ class Verdict:
         if self.value is None:
             return f"{self.limit.metric} of {self.unit} was not measured, so it is not below {self.limit.most:g}"
         relation = "at most" if self.passes else "above"
-        return f"{self.limit.metric} of {self.unit} is up to {self.value:.4g}, {relation} {self.limit.most:g}"
+        value, most = f"{self.value:.4g}", f"{self.limit.most:g}"
+        if (float(value) <= float(most)) != self.passes:  # rounded, they would contradict the verdict
+            value, most = str(self.value), str(self.limit.most)
+        if self.limit.metric == EPSILON:
+            return f"the lower bound on epsilon of {self.unit} is {value}, {relation} {most}"
+        return f"{self.limit.metric} of {self.unit} is up to {value}, {relation} {most}"
 
 
 def limits(texts: Sequence[str]) -> list[Limit]:
@@ -70,7 +80,8 @@ def limits(texts: Sequence[str]) -> list[Limit]:
         texts: `METRIC=NUMBER` each.
 
     Raises:
-        ValueError: If a text is none, the metric is unknown, or the number is not finite.
+        ValueError: If a text is none, the metric is unknown, or the number is not one that the metric can have: with a
+            percentage in the place of a share, nothing would ever fail.
 
     >>> limits(["auc=0.55"])
     [Limit(metric='auc', most=0.55)]
@@ -88,6 +99,10 @@ def limits(texts: Sequence[str]) -> list[Limit]:
             most = math.nan
         if not math.isfinite(most):
             raise ValueError(f"expected a finite number for --fail-above {metric.strip()}; got {number!r}")
+        largest = math.inf if metric.strip() == EPSILON else 1.0
+        if not 0 <= most <= largest:
+            expected = "0 or more" if metric.strip() == EPSILON else "a share from 0 to 1"
+            raise ValueError(f"expected {expected} for --fail-above {metric.strip()}; got {number!r}")
         found.append(Limit(metric.strip(), most))
     return found
 
@@ -100,10 +115,12 @@ def verdicts(audit: Audit, wanted: Sequence[Limit]) -> list[Verdict]:
         wanted: The limits.
     """
     unit = "records" if audit.people is None else "people"
-    if audit.is_alarming:
-        return [Verdict(limit, None, unit) for limit in wanted]
     found: Audit | People = audit.people or audit
-    return [Verdict(limit, METRICS[limit.metric](found), unit) for limit in wanted]
+    if audit.is_alarming or found.is_refused:
+        return [Verdict(limit, None, unit) for limit in wanted]
+    # Only the AUC is corrected for a shift; where members are harder, the other numbers are too low.
+    too_low = {name for name in METRICS if name != AUC} if any(_is_harder(each) for each in found.shifted) else set()
+    return [Verdict(limit, None if limit.metric in too_low else METRICS[limit.metric](found), unit) for limit in wanted]
 
 
 def as_rows(found: Sequence[Verdict]) -> list[Row]:
@@ -120,8 +137,12 @@ def as_rows(found: Sequence[Verdict]) -> list[Row]:
     ]
 
 
-def _auc(found: Audit | People) -> float | None:
-    return None if found.is_refused else found.leakage.high
+def _is_harder(found: Finding) -> bool:
+    return found.null is not None and found.null.value < CHANCE
+
+
+def _auc(found: Audit | People) -> float:
+    return found.leakage.high
 
 
 def _highest(of: Callable[[Finding], Estimate | None]) -> Callable[[Audit | People], float | None]:
@@ -140,11 +161,11 @@ def _epsilon(found: Audit | People) -> float:
 
 
 METRICS: Mapping[str, Callable[[Audit | People], float | None]] = {
-    "auc": _auc,
+    AUC: _auc,
     "tpr_at_1pct_fpr": _highest(lambda found: found.tpr[0.01]),
     "tpr_at_0_1pct_fpr": _highest(lambda found: found.tpr[0.001]),
     "balanced_accuracy": _highest(lambda found: found.balanced_accuracy),
     "advantage": _highest(lambda found: found.advantage),
-    "epsilon": _epsilon,
+    EPSILON: _epsilon,
 }
 """What a limit may be of."""

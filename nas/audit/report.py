@@ -101,7 +101,7 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         **(dict.fromkeys(leakage) if audit.is_alarming or audit.is_refused else leakage),
         **(dict.fromkeys(rates) if audit.is_alarming or audit.shifted else rates),
         "shifted": [found.attack for found in audit.shifted],
-        "people": None if audit.people is None else _people(audit.people),
+        "people": None if audit.people is None else _people(audit.people, is_alarming=audit.is_alarming),
         "reversed": [found.attack for found in audit.reversed],
         "findings": [_finding(found, audit.is_member) for found in audit.findings],
         "epsilon_caveats": list(epsilons.OF_RECORDS),
@@ -186,7 +186,12 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
     """
     loader = jinja2.PackageLoader("nas")
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
     page = environment.get_template("audit.html").render(
         audit=audit,
@@ -364,13 +369,13 @@ def _classes(audit: Audit) -> Picture:
     )
 
 
-def _people(people: People) -> Row:
+def _people(people: People, *, is_alarming: bool) -> Row:
     leakage = flat({"leakage": people.leakage})
     return {
         "members": int(people.is_member.sum()),
         "non_members": int((~people.is_member).sum()),
         "strongest": people.strongest.attack,
-        **(dict.fromkeys(leakage) if people.is_refused else leakage),
+        **(dict.fromkeys(leakage) if is_alarming or people.is_refused else leakage),
         "shifted": [found.attack for found in people.shifted],
         "findings": [_finding(found, people.is_member) for found in people.findings],
         "riskiest": [
@@ -442,6 +447,11 @@ def _difference(name: str, apart: Difference | None) -> Row:
 
 def _rate_name(fpr: float) -> str:
     return f"tpr_at_{100 * fpr:g}pct_fpr".replace(".", "_")
+
+
+def _shown(value: object) -> object:
+    """Write what steers a reader's eyes or terminal as escapes, also on the page: users choose names."""
+    return printable(value) if type(value) is str else value
 
 
 def _say(console: Console, text: str) -> None:

@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from nas.audit import sentences
+from nas.audit.findings import ATTACKS
 from nas.audit.findings import Audit
 from nas.audit.gate import Verdict
+from nas.base import plugins
+from nas.base.text import in_markdown
 
 SOURCES = (
     (
@@ -40,8 +43,8 @@ TAXONOMY = (
     "reconstruction, property inference and model extraction. The attacker here can {access}."
 )
 NO_CLAIM = (
-    "This page is no statement of compliance with any of these, and no legal advice. A low number does not show that a "
-    "network is anonymous: it shows that these attacks, on these records, found little."
+    "This page is no statement of compliance with any of the sources below, and no legal advice. A low number does not "
+    "show that a network is anonymous: it shows that these attacks, on these records, found little."
 )
 REPEAT = (
     "Anybody who has the network, the records and the program. The same versions, data and seeds give the same numbers "
@@ -92,7 +95,7 @@ def _tested(audit: Audit) -> list[str]:
     return [
         f"{audit.members:,} records that the network was trained on, and {audit.non_members:,} that it was not",
         *units,
-        f"{audit.shadows:,} shadow models, networks trained by the same recipe on other records",
+        f"{audit.shadows:,} shadow models, networks of the same kind trained on other parts of these records",
         f"{len(audit.findings)} attacks, effort {audit.effort}: {ran}",
     ]
 
@@ -109,9 +112,12 @@ def _limits_of_design(audit: Audit) -> list[str]:
 
 def _access(audit: Audit) -> str:
     ran = {found.attack for found in audit.findings}
+    needs = {need for name in ran for need in plugins.find(ATTACKS, name, "NEEDS") or ()}
+    known = " whose label is known" if all(found.over_gap is not None for found in audit.findings) else ""
     extra = ", train networks of the same kind on records like these" if audit.shadows else ""
-    inside = " and read the inside of the network's last layer" if "white_box" in ran else ""
-    return f"read the network's answers about a record whose label is known{extra}{inside}"
+    asked = ", ask the network about changed copies of the record" if "queries" in needs else ""
+    inside = " and read the inside of the network's last layer" if "activations" in needs else ""
+    return f"read the network's answers about a record{known}{extra}{asked}{inside}"
 
 
 def _list(lines: Iterable[str]) -> str:
@@ -119,6 +125,5 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Put a text into one line in which nothing is markup: users choose names."""
-    line = " ".join(text.split())
-    return "".join(f"\\{character}" if character in "\\`*_{}[]<>#|!" else character for character in line)
+    """Put a text into one line in which nothing is markup or steers a terminal: users choose names."""
+    return in_markdown(" ".join(text.split()))

@@ -97,7 +97,16 @@ def audit(
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
     if workers is not None and workers < 1:
         raise ValueError(f"expected --workers of 1 or more; got {workers}")
-    wanted = _Wanted(effort, tuple(bits or ()), attack, workers, output, as_json, tuple(limits(fail_above or ())))
+    wanted = _Wanted(
+        effort,
+        tuple(bits or ()),
+        attack,
+        workers,
+        output,
+        as_json,
+        tuple(limits(fail_above or ())),
+        tuple(plugin or ()),
+    )
     if Path(what).suffix in (".onnx", ".npz"):
         _refuse({"--pick": pick is not None, "--bits": bits}, f"for a candidate of a run; {what} is a file")
         trained = (
@@ -118,7 +127,8 @@ def audit(
         _refuse({"--canaries": canaries is not None}, "with --pick: which candidate's training is it to audit?")
         _audit_proxy(run, wanted)
     elif canaries is not None:
-        _refuse({"--bits": bits, "--attack": attack}, "without --canaries, which runs no attacks")
+        attacked = {"--bits": bits, "--attack": attack, "--fail-above": fail_above}
+        _refuse(attacked, "without --canaries, which runs no attacks")
         _audit_canaries(run, pick, canaries, wanted)
     else:
         _audit_candidate(run, pick, wanted)
@@ -142,6 +152,7 @@ class _Wanted:
     output: Path | None
     as_json: bool
     limits: tuple[Limit, ...]
+    plugins: tuple[str, ...]
 
 
 def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
@@ -227,20 +238,28 @@ def _audit_files(path: Path, data: Path | None, shadows: Sequence[Path], wanted:
         **({"how they were read": "; ".join(given.notes)} if given.notes else {}),
         "seed": "0",
         "made by": made_by(),
-        "command": _command(str(path), wanted, data=data, shadow=shadows),
+        "command": _command(path, wanted, data=data, shadow=shadows),
     }
     _report(found, about, (wanted.output or Path()) / f"{path.stem}-audit", wanted)
 
 
-def _command(what: str, wanted: _Wanted, **more: object) -> str:
-    """Write the command that repeats an audit, without where its report goes."""
+def _command(what: str | Path, wanted: _Wanted, **more: object) -> str:
+    """Write the command that repeats an audit, without where its report goes.
+
+    Of a file somewhere on this machine only the name is written: reports are passed on.
+    """
     options = [("effort", wanted.effort), *more.items(), ("bits", wanted.bits), ("attack", wanted.attacks)]
     options.append(("fail-above", [f"{limit.metric}={limit.most:g}" for limit in wanted.limits]))
-    words = ["nas", "audit", what]
+    options.append(("plugin", [Path(name) if name.endswith(".py") else name for name in wanted.plugins]))
+    words = ["nas", "audit", _without_folder(what)]
     for name, given in options:
         values = given if isinstance(given, (list, tuple)) else [given]
-        words += [word for value in values if value is not None for word in (f"--{name}", str(value))]
+        words += [word for value in values if value is not None for word in (f"--{name}", _without_folder(value))]
     return shlex.join(words)
+
+
+def _without_folder(given: object) -> str:
+    return given.name if isinstance(given, Path) and given.is_absolute() else str(given)
 
 
 def _audit_proxy(run: Run, wanted: _Wanted) -> None:
@@ -335,16 +354,15 @@ def _beside_stronger(folder: Path, found: Audit) -> Path:
     if not path.is_file():
         return folder
     before, efforts = files.read_json(path), list(EFFORTS)
-    if not isinstance(before, dict) or before.get("effort") not in efforts:
+    findings = before.get("findings", []) if isinstance(before, dict) else None
+    if not isinstance(before, dict) or not isinstance(findings, list) or before.get("effort") not in efforts:
         raise ValueError(f"expected an audit's report at {path}, which would be replaced; give --output")
-    there, here = (
-        (efforts.index(effort), attacks)
-        for effort, attacks in (
-            (before["effort"], len(before.get("findings", ()))),
-            (found.effort, len(found.findings)),
-        )
-    )
-    return folder if here >= there else folder.with_name(f"{folder.name}-{found.effort}-{len(found.findings)}-attacks")
+    there = efforts.index(before["effort"]), len(findings)
+    here = efforts.index(found.effort), len(found.findings)
+    if here >= there:
+        return folder
+    own = f"{found.effort}-{len(found.findings)}-attacks"
+    return folder / own if folder.name in ("", "..") else folder.with_name(f"{folder.name}-{own}")
 
 
 def _report(found: Audit, about: dict[str, str], folder: Path, wanted: _Wanted) -> None:

@@ -121,7 +121,7 @@ def test_the_rule_decides_where_chance_could_have_done_it(by_confidence, by_labe
         for name, value in (("loss", by_confidence), ("gap", by_label))
     ]
     ranked = sorted(found, key=lambda one: -one.auc.value)
-    monkeypatch.setattr(cautions, "_no_better_than_gap", lambda _: ())
+    monkeypatch.setattr(cautions, "_no_better_than_gap", lambda _findings, _is_member: ())
     assert bool(masking(ranked)) is flagged
 
 
@@ -150,13 +150,16 @@ def no_better(findings):
 def test_what_the_gap_finds_too_is_called_overfitting():
     rng = np.random.default_rng(0)
     same = rng.normal(size=RECORDS)
-    (line,) = no_better([finding("loss", same + 0.1 * IS_MEMBER, of_gap=same + 0.1 * IS_MEMBER)])
+    found = same + IS_MEMBER
+    (line,) = no_better([finding("loss", found, of_gap=found)])
     assert "(p < 0.01; best: loss, AUC 0." in line
-    assert no_better([finding("loss", same, of_gap=rng.normal(size=RECORDS) + 2 * IS_MEMBER)])
+    assert no_better([finding("loss", found, of_gap=rng.normal(size=RECORDS) + 2 * IS_MEMBER)])
+    # At chance, nothing is shown.
+    assert not no_better([finding("loss", same, of_gap=same)])
     assert not no_better([finding("loss", scores_with(0.8), of_gap=scores_with(0.6))])
     assert not no_better([finding("gap", scores_with(0.8), is_label_only=True)])
     # Of a single attack that somebody chose, nothing follows about the others.
-    assert not cautions.all_of([finding("loss", same, of_gap=rng.normal(size=RECORDS) + 2 * IS_MEMBER)], (), IS_MEMBER)
+    assert not cautions.all_of([finding("loss", found, of_gap=rng.normal(size=RECORDS) + 2 * IS_MEMBER)], (), IS_MEMBER)
 
 
 # The wrong way round.

@@ -275,12 +275,17 @@ def test_groups_are_read(tmp_path):
     assert read(tmp_path).groups is None
 
 
+def test_groups_may_be_bytes_of_any_script(tmp_path):
+    names = np.char.encode(np.array([f"é{number // 2}" for number in range(RECORDS)]), "utf-8")
+    assert read(tmp_path, groups=names).groups[:3].tolist() == ["é0", "é0", "é1"]
+
+
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
         (np.zeros(RECORDS, int), "each group among members or among non-members; 1 are among both, the first is 0"),
-        (np.zeros(RECORDS + 1, int), r"expected 'groups' \(40,\) of texts or numbers; got int64 \(41,\)"),
-        (np.zeros(RECORDS), r"expected 'groups' \(40,\) of texts or numbers; got float64"),
+        (np.zeros(RECORDS + 1, int), r"expected 'groups' \(40,\) of texts or whole numbers; got int64 \(41,\)"),
+        (np.zeros(RECORDS), r"expected 'groups' \(40,\) of texts or whole numbers; got float64"),
     ],
 )
 def test_groups_that_are_none_are_refused(tmp_path, groups, message):

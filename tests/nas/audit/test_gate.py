@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from nas.audit.attack_all import audit
 from nas.audit.findings import Origin
 from nas.audit.gate import METRICS
 from nas.audit.gate import Limit
+from nas.audit.gate import Verdict
 from nas.audit.gate import as_rows
 from nas.audit.gate import limits
 from nas.audit.gate import verdicts
@@ -58,6 +60,47 @@ def test_an_alarm_passes_nothing():
     assert not any(one.passes for one in verdicts(found, [Limit(metric, 100.0) for metric in METRICS]))
 
 
+@cache
+def of_other_kinds(shift):
+    """Return an audit of a network that saw the claimed members, which are easier by `shift`."""
+    evidence, is_member = audits.draw(0, 1.5)
+    logits, references = evidence.logits.copy(), evidence.bank.logits.copy()
+    for each in (logits, *references):
+        each[np.flatnonzero(is_member), evidence.labels[is_member]] += shift
+    shifted = replace(evidence, logits=logits, bank=replace(evidence.bank, logits=references))
+    return audit(shifted, is_member, seed=0, attacks=["loss", "lira_online"])
+
+
+@pytest.mark.parametrize("shift", [4.0, -4.0])
+def test_what_is_refused_passes_nothing(shift):
+    found = of_other_kinds(shift)
+    assert found.is_refused
+    assert not any(one.passes for one in verdicts(found, [Limit(metric, 100.0) for metric in METRICS]))
+
+
+def test_where_members_are_harder_only_the_corrected_number_can_pass():
+    """What is not corrected for it is too low."""
+    harder, easier = of_other_kinds(-0.6), of_other_kinds(0.6)
+    assert harder.shifted
+    assert easier.shifted
+    assert not harder.is_refused
+    assert not easier.is_refused
+    assert verdict(harder, "auc", 1.0).value == harder.leakage.high
+    assert [verdict(harder, metric, 100.0).value for metric in METRICS if metric != "auc"] == [None] * 5
+    assert verdict(easier, "advantage", 1.0).passes
+
+
+def test_sentences_say_which_end_was_compared():
+    assert Verdict(Limit("epsilon", 3.0), 2.0, "people").sentence == (
+        "the lower bound on epsilon of people is 2, at most 3"
+    )
+    assert Verdict(Limit("auc", 0.55), 0.5, "records").sentence == "auc of records is up to 0.5, at most 0.55"
+    assert Verdict(Limit("auc", 0.55), 0.55001, "records").sentence == "auc of records is up to 0.55001, above 0.55"
+    assert Verdict(Limit("auc", 0.55554), 0.555535, "records").sentence == (
+        "auc of records is up to 0.5555, at most 0.55554"
+    )
+
+
 def test_of_people_the_numbers_of_people_count():
     found = audits.with_bank()
     evidence, is_member = audits.draw(0, 1.5)
@@ -82,6 +125,9 @@ def test_limits_are_read():
         ("acu=0.5", r"no metric 'acu' for --fail-above; there are \['auc', 'tpr_at_1pct_fpr'"),
         ("auc=low", "expected a finite number for --fail-above auc; got 'low'"),
         ("auc=nan", "expected a finite number for --fail-above auc; got 'nan'"),
+        ("auc=55", "expected a share from 0 to 1 for --fail-above auc; got '55'"),
+        ("advantage=-0.1", "expected a share from 0 to 1 for --fail-above advantage; got '-0.1'"),
+        ("epsilon=-1", "expected 0 or more for --fail-above epsilon; got '-1'"),
     ],
 )
 def test_limits_that_are_none_are_refused(text, said):
@@ -139,7 +185,18 @@ def test_a_statement_without_shadows_says_so():
     assert "train networks of the same kind" in statement.markdown(audits.with_bank(), ABOUT)
 
 
+def test_a_statement_says_what_the_attacker_knows():
+    evidence, is_member = audits.draw(0, 1.5)
+    unlabelled = audit(evidence, is_member, seed=0, attacks=["confidence"], is_labelled=False)
+    assert "about a record, train networks" in statement.markdown(unlabelled, ABOUT)
+    assert "about a record whose label is known" in statement.markdown(audits.with_bank(), ABOUT)
+    found = audits.without_bank()
+    asks = replace(found, findings=(replace(found.findings[0], attack="label_noise"), *found.findings[1:]))
+    assert "ask the network about changed copies" in statement.markdown(asks, ABOUT)
+    assert "changed copies" not in statement.markdown(found, ABOUT)
+
+
 def test_what_a_user_names_is_no_markup():
-    found = replace(audits.without_bank(), warnings=("<b>x</b> [a](b) `c`\n# d",))
+    found = replace(audits.without_bank(), warnings=("<b>x</b> [a](b) `c`\n# d \x1b[31m\u202e",))
     text = statement.markdown(found, ABOUT)
-    assert r"- \<b\>x\</b\> \[a\](b) \`c\` \# d" in text
+    assert r"- \<b\>x\</b\> \[a\](b) \`c\` \# d \\x1b\[31m\\u202e" in text

@@ -142,6 +142,13 @@ def test_people_stand_first_in_all_outputs(tmp_path):
     assert "By person, the leakage is AUC" in " ".join(sentences.summary(found))
 
 
+def test_an_alarm_is_no_number_of_people_either():
+    evidence, is_member, person = simulated()
+    found = audit(evidence, ~is_member, seed=0, attacks=["loss"], origin=Origin(groups=person))
+    assert found.is_alarming
+    assert report.as_json(found, {})["people"]["leakage"] is None
+
+
 def test_without_people_nothing_is_said_of_them():
     evidence, is_member, _ = simulated()
     found = audit(evidence, is_member, seed=0, attacks=["loss"])

@@ -293,6 +293,12 @@ def test_hostile_warnings_and_names_of_versions_are_escaped(tmp_path):
     assert shown(replace(audit, released=renamed), about={}).count(HOSTILE) == 1
 
 
+def test_what_steers_a_reader_is_an_escape_on_the_page_too(tmp_path):
+    audit = replace(audits.with_bank(), warnings=("a\x1b[31m \u202eb",))
+    audit_report.write_html(tmp_path / "a.html", audit, {})
+    assert r"a\x1b[31m \u202eb" in (tmp_path / "a.html").read_text()
+
+
 def test_everything_is_named_in_all_three(audit, page):
     warned = replace(audit, warnings=("masking: first", "second & last"))
     report, text = audit_report.as_json(audit, ABOUT), words_of("".join(page.text))

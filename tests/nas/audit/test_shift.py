@@ -54,6 +54,7 @@ def test_a_network_that_saw_nobody_is_not_called_leaky():
     assert found.shifted
     assert found.leakage.low < 0.5 < found.leakage.high
     assert any("of different kinds" in line for line in found.warnings)
+    assert not any("overfitting" in line for line in found.warnings)
 
 
 def test_a_leak_is_still_found_beside_a_shift():

@@ -20,6 +20,9 @@ from nas.audit.candidate import AUDITS
 from nas.audit.candidate import earlier
 from nas.audit.candidate import note
 from nas.audit.candidate import subject_of
+from nas.commands.audit import _beside_stronger
+from nas.commands.audit import _command
+from nas.commands.audit import _Wanted
 from nas.deploy.onnx_file import to_onnx
 from nas.records import Source
 from nas.records import load_records
@@ -30,6 +33,7 @@ from nas.training.loop import Diverged
 from search_spaces import mlp
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
+from tests import audits
 from tests.conftest import Run
 from tests.conftest import command_line
 from tests.conftest import work_here
@@ -258,6 +262,9 @@ def test_canaries_that_cannot_be_are_refused(refused, own_run, no_shadow, descri
     assert told("--pick", 1, "--canaries", 40, "--bits", 8) == (
         "expected --bits only without --canaries, which runs no attacks"
     )
+    assert told("--pick", 1, "--canaries", 40, "--fail-above", "epsilon=1") == (
+        "expected --fail-above only without --canaries, which runs no attacks"
+    )
     assert told("--canaries", 40, what=described) == (
         f"expected --canaries only for a candidate of a run: canaries have to be trained on, and {described} is of a "
         "network that is trained"
@@ -396,6 +403,30 @@ def test_logits_from_elsewhere_are_audited(nas, described, monkeypatch):
     assert re.search(r"- network: mine.npz, SHA-256 [0-9a-f]{64}\n", statement)
 
 
+def test_a_report_is_kept_in_a_folder_without_a_name_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("audit.json").write_text(json.dumps({"effort": "full", "findings": []}))
+    assert _beside_stronger(Path(), audits.without_bank()) == Path(
+        f"quick-{len(audits.without_bank().findings)}-attacks"
+    )
+
+
+@pytest.mark.parametrize("there", [{"effort": "full", "findings": 5}, [], {"effort": 1}])
+def test_what_is_no_report_is_not_replaced(tmp_path, there):
+    (tmp_path / "audit.json").write_text(json.dumps(there))
+    with pytest.raises(ValueError, match=r"expected an audit's report at .*; give --output"):
+        _beside_stronger(tmp_path, audits.without_bank())
+
+
+def test_the_command_of_a_report_repeats_it_and_names_no_folder_of_the_machine(tmp_path):
+    wanted = _Wanted("quick", (), ["mine"], None, None, False, (), ("own.attacks", str(tmp_path / "mine.py")))
+    told = _command(tmp_path / "a.onnx", wanted, data=Path("data/b.npz"), shadow=[tmp_path / "s.onnx"])
+    assert told == (
+        "nas audit a.onnx --effort quick --data data/b.npz --shadow s.onnx --attack mine --plugin own.attacks "
+        "--plugin mine.py"
+    )
+
+
 def test_an_audit_above_a_limit_ends_with_exit_code_3_and_its_report(nas, described, tmp_path):
     result = nas("audit", described, "--output", tmp_path, "--fail-above", "auc=0.55", "--fail-above", "advantage=1")
     assert result.code == 3
@@ -403,7 +434,10 @@ def test_an_audit_above_a_limit_ends_with_exit_code_3_and_its_report(nas, descri
     assert "leakage: AUC" in result.out
     written = json.loads((tmp_path / "mine-audit" / "audit.json").read_text())
     assert [(one["metric"], one["passes"]) for one in written["limits"]] == [("auc", False), ("advantage", True)]
-    assert "auc of records is up to" in (tmp_path / "mine-audit" / "statement.md").read_text()
+    statement = (tmp_path / "mine-audit" / "statement.md").read_text()
+    assert "auc of records is up to" in statement
+    assert "- command: nas audit mine.npz --effort standard --fail-above auc=0.55" in statement
+    assert str(described.parent) not in statement + json.dumps(written)
     passed = nas("audit", described, "--output", tmp_path, "--fail-above", "auc=0.99", "--json")
     assert (passed.code, passed.err) == (0, "")
     assert json.loads(passed.out)["limits"][0]["passes"] is True
