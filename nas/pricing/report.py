@@ -140,7 +140,9 @@ def extrapolated_sums(names: Sequence[str], device: Device) -> str:
 def _what_was_measured(device: Device) -> str:
     found = device.calibration
     ends = [f"{end:.3g}" if end else "?" for end in (found.fastest_ms, found.slowest_ms)]
-    times = f"the time of {found.networks} networks, {ends[0]} to {ends[1]} ms"
+    times = f"the time of {found.networks} networks"
+    if found.fastest_ms or found.slowest_ms:  # the file may not say it
+        times += f", {ends[0]} to {ends[1]} ms"
     return f"measured were {times}, and the memory of {found.memory_networks or 'none'}"
 
 
