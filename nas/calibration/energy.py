@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from estimators.fitting.least_squares import interval_of
 from estimators.models.counts import Floats
 from estimators.models.energy import NANOJOULES_PER_MILLIJOULE
 from nas.calibration.measurements import MIN_NETWORKS
+from nas.calibration.measurements import OUTLIER
 from nas.calibration.measurements import EnergyReport
 from nas.calibration.measurements import Prepared
 
@@ -26,7 +28,8 @@ class EnergyModel:
     """What rows with an energy say of a device.
 
     Attributes:
-        table: These rows.
+        table: These rows, without the outliers.
+        outliers: Lines whose power is far from the median, with their power over it: a wrong unit, a wrong digit.
         power_mw: Their median power.
         power_interval: Relative half-width of the power's 90 % interval.
         nanojoules: The energy's own coefficients, in nanojoules for cycles; None where power times time is as good.
@@ -35,6 +38,7 @@ class EnergyModel:
     """
 
     table: Prepared
+    outliers: tuple[tuple[int, float], ...]
     power_mw: float
     power_interval: float
     nanojoules: CycleModel | None
@@ -55,7 +59,10 @@ def fit_energy(table: Prepared, model: CycleModel, relatives: Mapping[str, Float
     Returns:
         None where fewer than `MIN_NETWORKS` different networks have an energy.
     """
-    seen = np.array([row.energy_mj is not None for row in table.rows])
+    power = np.array([(row.energy_mj or math.nan) / row.latency_ms * 1e3 for row in table.rows])
+    relative = power / np.nanmedian(power) if np.isfinite(power).any() else power
+    seen = np.abs(np.log(relative)) <= math.log(OUTLIER)
+    off = zip(table.rows, relative, np.isfinite(power) & ~seen, strict=True)
     part = table.without(~seen)
     if len(set(part.structures)) < MIN_NETWORKS:
         return None
@@ -69,6 +76,7 @@ def fit_energy(table: Prepared, model: CycleModel, relatives: Mapping[str, Float
     median_mw = float(np.median(power_mw))
     return EnergyModel(
         table=part,
+        outliers=tuple((row.line, float(ratio)) for row, ratio, is_off in off if is_off),
         power_mw=median_mw,
         power_interval=interval_of(power_mw / median_mw),
         nanojoules=nanojoules if differs else None,
@@ -83,6 +91,7 @@ def energy_report(model: EnergyModel) -> EnergyReport:
     return EnergyReport(
         rows=len(model.ratios),
         networks=len(np.unique(model.table.groups)),
+        outliers=model.outliers,
         power_mw=model.power_mw,
         power_interval=model.power_interval,
         by_counts=model.nanojoules is not None,

@@ -32,6 +32,7 @@ from nas.calibration.device_file import device_text
 from nas.calibration.device_file import template_of
 from nas.calibration.energy import energy_report
 from nas.calibration.energy import fit_energy
+from nas.calibration.measurements import OUTLIER
 from nas.calibration.measurements import About
 from nas.calibration.measurements import CalibrationReport
 from nas.calibration.measurements import Measured
@@ -53,8 +54,6 @@ from search_spaces.graph.operators import KERNEL_KINDS
 from search_spaces.graph.structure import structure_of
 from search_spaces.space import SearchSpace
 
-OUTLIER = 5.0
-"""A row that differs by this factor from the prediction of a fit without it is taken for a mistake, not noise."""
 CANDIDATES = 100
 NEXT = 5
 Tables: TypeAlias = tuple[tuple[Prepared, ...], ...]

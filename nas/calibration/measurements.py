@@ -27,6 +27,9 @@ MACS_PER_CYCLE = (4e-3, 100.0)
 UNKNOWN_CLOCK_MHZ = 1000.0
 UNKNOWN_ENGINE = "unknown engine"
 NAMED_LINES = 8
+OUTLIER = 5.0
+"""A row that differs by this factor, in time from the prediction of a fit without it or in power from the median, is
+taken for a mistake, not noise."""
 UNITS_MS = {"ms": 1.0, "s": 1e3, "us": 1e-3}
 
 
@@ -136,6 +139,7 @@ class EnergyReport:
     Attributes:
         rows: Rows with an energy.
         networks: Different networks among them.
+        outliers: Lines whose energy is left out because their power is far from the median, with their power over it.
         power_mw: Median power.
         power_interval: Relative half-width of the power's 90 % interval.
         by_counts: Whether the energy has nanojoules of its own by type of operator. Otherwise it is power times time.
@@ -151,6 +155,7 @@ class EnergyReport:
 
     rows: int
     networks: int
+    outliers: tuple[tuple[int, float], ...]
     power_mw: float
     power_interval: float
     by_counts: bool

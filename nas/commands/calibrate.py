@@ -180,13 +180,18 @@ def _opinion(what: str, taken: Opinion, otherwise: Opinion | None) -> str:
 
 
 def _energy(found: EnergyReport | None) -> list[str]:
+    from nas.calibration.measurements import named_lines
+
     if found is None:
         return []
+    named = [f"{line} ({ratio:.2g} times the median)" for line, ratio in found.outliers]
+    far = [f"left out of the energy (power far from the median): {named_lines(named)}"] if named else []
     power = f"{found.power_mw:.4g} mW, 90 % of networks +-{found.power_interval:.0%}"
     way, other = "a constant power times the time", "nanojoules by type of operator"
     if found.by_counts:
         way, other = other, way
     return [
+        *far,
         f"energy, {found.rows} rows: {found.close:.0%} predicted within 10 %, {_errors(found)}",
         f"energy of other networks of these spaces: {_at_least(found.close_low)}",
         f"90 % interval of the energy: +-{found.interval:.0%} around a prediction",

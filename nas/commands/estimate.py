@@ -191,14 +191,19 @@ def _layers(network: Architecture, device: str, *, as_json: bool, shipped: bool)
     from nas.pricing import report
     from nas.pricing.advice import advice
     from nas.pricing.price import as_shipped
+    from nas.pricing.price import screen
 
     chip = load_device(device)
     shown = as_shipped(network, chip) if shipped else network
     layers = by_layer(shown, chip)
     told = advice(layers, shown, chip)
+    far = [name for name, cost in screen(shown, chip).items() if cost.extrapolated]
     if as_json:
-        return {"basis": _basis(chip), "layers": [asdict(layer) for layer in layers], "advice": told}
+        parts = [asdict(layer) for layer in layers]
+        return {"basis": _basis(chip), "layers": parts, "advice": told, "extrapolated": far}
     show_table(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"), keys=2)
+    if far:
+        say(report.extrapolated_sums(far, chip))
     _say_basis(device, inference_ms(shown, chip))
     for line in told:
         say(line)

@@ -126,13 +126,24 @@ def extrapolated(device: Device | None) -> str:
     """
     if device is None:
         return "* extrapolated: nothing like it was measured there, so its interval is a guess"
+    return (
+        f"* extrapolated: nothing like it was measured on {device.name}, so its interval is a guess; "
+        f"{_what_was_measured(device)}"
+    )
+
+
+def extrapolated_sums(names: Sequence[str], device: Device) -> str:
+    """Say which costs of a network that is shown layer by layer are extrapolated, and what was measured."""
+    return f"extrapolated: {', '.join(names)} of the network; {_what_was_measured(device)}"
+
+
+def _what_was_measured(device: Device) -> str:
     found = device.calibration
     ends = [f"{end:.3g}" if end else "?" for end in (found.fastest_ms, found.slowest_ms)]
-    measured = f"the time of {found.networks} networks, {ends[0]} to {ends[1]} ms, and the memory of "
-    return (
-        f"* extrapolated: nothing like it was measured on {device.name}, so its interval is a guess; measured were "
-        f"{measured}{found.memory_networks or 'none'}"
-    )
+    times = f"the time of {found.networks} networks"
+    if found.fastest_ms or found.slowest_ms:  # the file may not say it
+        times += f", {ends[0]} to {ends[1]} ms"
+    return f"measured were {times}, and the memory of {found.memory_networks or 'none'}"
 
 
 def device_row(device: Device) -> Row:

@@ -96,7 +96,7 @@ def limits_to_pick_by(
         error_ceiling: Whether the ceiling of the error holds.
         confidence: Share of cases in which a candidate within the budgets and the device's memory is to be within them
             when it is trained anew; None: its values count. The ceiling is a guess at what the user wants, and its
-            value counts always.
+            value counts always. A limit on an end of an interval is about that end, and has no confidence of its own.
 
     Raises:
         ValueError: If a limit at some confidence is on the error of a single class, whose interval no trial keeps.
@@ -111,7 +111,10 @@ def limits_to_pick_by(
             f"expected a limit with an interval for a confidence; a trial keeps none of {of_classes[0]!r}: limit "
             "'rarest_class_error' or 'balanced_error'"
         )
-    sure = [replace(limit, confidence=confidence) for limit in (*budgets.values(), *memory)]
+    sure = [
+        limit if limit.metric.endswith(ENDS) else replace(limit, confidence=confidence)
+        for limit in (*budgets.values(), *memory)
+    ]
     return merged(sure[: len(budgets)], (*ceiling, *sure[len(budgets) :]))
 
 
@@ -230,7 +233,7 @@ def _listed(known: Sequence[str], name: str) -> list[str]:
 def _value(trial: FrozenTrial, limit: Limit) -> float:
     """Return the number of a trial that a limit is about: the one named, or the upper end at the limit's confidence."""
     found = _number(trial, limit.metric)
-    if limit.confidence is None or limit.metric not in trial.user_attrs or limit.metric.endswith(ENDS):
+    if limit.confidence is None or limit.metric not in trial.user_attrs:
         return found
     covered = MEASURED_INTERVAL if limit.metric in SPREAD_OF else COST_INTERVAL
     return from_flat(trial.user_attrs, limit.metric).upper(limit.confidence, of=covered)

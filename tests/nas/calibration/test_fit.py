@@ -19,6 +19,7 @@ from nas.calibration import fit as calibrating
 from nas.calibration.fit import calibrate
 from nas.calibration.measurements import About
 from nas.calibration.measurements import noise_ceiling
+from nas.commands.calibrate import describe
 from nas.runs.tables import TableRow
 from nas.spaces import random_points
 from search_spaces import mlp
@@ -321,6 +322,18 @@ def test_few_energies_give_no_power():
     few = [*rows[:7], *(replace(row, cells={"latency_ms": row.cells["latency_ms"]}) for row in rows[7:])]
     device, findings = device_of(few)
     assert (device.energy, findings.energy) == (None, None)
+
+
+def test_an_energy_in_another_unit_is_left_out_of_the_energy_and_named():
+    rows = rows_of(20, energy_mj=lambda time_ms: 2.5 * time_ms)
+    rows[3] = replace(rows[3], cells={**rows[3].cells, "energy_mj": str(float(rows[3].cells["energy_mj"]) * 1000)})
+    device, findings = device_of(rows)
+    assert findings.energy.outliers == ((rows[3].line, pytest.approx(1000, rel=0.1)),)
+    assert (findings.rows, findings.energy.rows) == (20, 19)
+    assert findings.energy.interval < 0.2
+    told = f"left out of the energy (power far from the median): line {rows[3].line} (1e+03 times the median)"
+    assert told in describe(findings)
+    assert device.energy.active_power_mw == pytest.approx(2500, rel=0.05)
 
 
 def test_energy_memory_and_flash_are_calibrated_where_the_table_has_them():

@@ -314,6 +314,19 @@ def test_a_confidence_is_about_budgets_and_memory_and_not_about_the_ceiling():
     assert choose(study, list(limits.values()), "error").trial.number == 1
 
 
+def test_a_limit_on_an_end_is_about_that_end_and_claims_no_confidence():
+    # The end of a 95 % interval holds 97.5 % on one side: it must not be said to hold 99, nor a lower end anything.
+    study = finished(FIRST)
+    kept = limits_to_pick_by(study, {"leakage_low": 0.55, "leakage_high": 0.64, "latency_ms": 13.0}, confidence=0.99)
+    assert {limit.metric: limit.confidence for limit in kept} == {
+        "leakage_low": None,
+        "leakage_high": None,
+        "latency_ms": 0.99,
+    }
+    assert kept[1].line == "limit leakage_high=0.64: your budget"
+    assert choose(study, kept, "error").failed == ()
+
+
 def test_the_error_of_a_class_keeps_no_interval_to_be_sure_of():
     study = finished(FIRST)
     with pytest.raises(ValueError, match="a trial keeps none of 'class_error_a': limit 'rarest_class_error'"):
