@@ -746,7 +746,7 @@ def _stand_ins() -> Iterator[None]:
             "nas.commands.audit._train",
             "nas.deploy.deployed.write",
             "nas.deploy.deployed.compare",
-            "nas.calibration.measurements.Prepared.fit",
+            "nas.calibration.fit.fit_cycle_model",
         ):
             stack.enter_context(mock.patch(place, _begin))
         yield

@@ -54,8 +54,9 @@ def together(value: float, time: Estimate, interval: float) -> Estimate:
         time: The time with its interval; extrapolated if it is.
         interval: Relative half-width of the factor.
 
-    >>> together(100.0, Estimate(10.0, 6.0, 13.0), 0.4)
-    Estimate(value=100.0, low=43.4314575050762, high=150.0, extrapolated=False)
+    >>> found = together(100.0, Estimate(10.0, 6.0, 13.0), 0.4)
+    >>> round(found.low, 2), found.high
+    (43.43, 150.0)
     """
     if not time.value:
         return around(value, interval)

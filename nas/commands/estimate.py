@@ -152,7 +152,8 @@ def _costs(network: Architecture, device: str, *, as_json: bool, shipped: bool) 
         for line in limits.misfits(costs, load_device(name)):
             say(f"{name}: {line}" if device == "all" else line)
     if any(cost.extrapolated for costs in by_device.values() for cost in costs.values()):
-        say(report.extrapolated(None if device == "all" else load_device(device)))
+        for line in report.extrapolated(None if device == "all" else load_device(device)):
+            say(line)
     if device == "all":
         return {}
     for name, costs in by_device.items():

@@ -112,7 +112,7 @@ def _notes(device: Device, compared: list[Compared]) -> list[str]:
     if all(one.predicted is None for one in compared):
         return [f"no prediction: {device.name} was measured in {device.precision} only"]
     is_far = any(one.predicted is not None and one.predicted.extrapolated for one in compared)
-    told = [*[report.extrapolated(device)] * is_far, report.basis(device)]
+    told = [*(report.extrapolated(device) if is_far else ()), report.basis(device)]
     if same_engine(device, ENGINE):
         return told
     return [

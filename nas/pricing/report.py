@@ -118,18 +118,16 @@ def beyond(latency: Estimate, device: Device) -> str | None:
     return f"{why}: extrapolated, so the interval is wider, and a guess"
 
 
-def extrapolated(device: Device | None) -> str:
-    """Explain the `*` behind the extrapolated numbers of a table.
+def extrapolated(device: Device | None) -> list[str]:
+    """Explain the `*` behind the extrapolated numbers of a table, in one or two lines.
 
     Args:
         device: Whose numbers they are, to say what was measured there; None: several devices'.
     """
     if device is None:
-        return "* extrapolated: nothing like it was measured there, so its interval is a guess"
-    return (
-        f"* extrapolated: nothing like it was measured on {device.name}, so its interval is a guess; "
-        f"{_what_was_measured(device)}"
-    )
+        return ["* extrapolated: nothing like it was measured there, so its interval is a guess"]
+    first = f"* extrapolated: nothing like it was measured on {device.name}, so its interval is a guess"
+    return [first, f"  {_what_was_measured(device)}"]
 
 
 def extrapolated_sums(names: Sequence[str], device: Device) -> str:

@@ -1,6 +1,7 @@
 """An estimate unlike all that was measured says so, and its interval is wider the farther it lies."""
 
 import importlib
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,8 +193,10 @@ def test_what_stands_on_a_time_carries_it_on():
         assert [one.extrapolated for one in found] == [extrapolated] * len(metrics)
         time, energy = found[:2]
         relative = device.energy.interval
-        assert energy.high / energy.value == pytest.approx(time.high / time.value + relative)
-        assert energy.low / energy.value == pytest.approx(max(0.0, time.low / time.value - relative))
+        # Errors of time and power are independent: their relative sizes add as squares.
+        above, below = time.high / time.value - 1, 1 - time.low / time.value
+        assert energy.high / energy.value - 1 == pytest.approx(math.hypot(above, relative))
+        assert 1 - energy.low / energy.value == pytest.approx(min(1.0, math.hypot(below, relative)))
 
 
 def test_a_sum_is_extrapolated_if_one_part_is():

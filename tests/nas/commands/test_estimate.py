@@ -231,7 +231,10 @@ def test_what_is_extrapolated_is_marked_and_told_in_json(nas):
     # Within the range, but nobody measured the memory of a network there.
     assert found["extrapolated"] == ["flash_kib", "peak_ram_kib"]
     assert found["peak_ram_kib_low"] < found["peak_ram_kib"] < found["peak_ram_kib_high"]
-    assert "* extrapolated: nothing like it was measured on raspi4, so its interval is a guess; " in printed
+    assert (
+        "* extrapolated: nothing like it was measured on raspi4, so its interval is a guess\n  measured were "
+        in printed
+    )
     row = next(line for line in printed.splitlines() if line.startswith("raspi4"))
     assert sorted(cell.endswith("*") for cell in row.split()[1:]) == [False] * 4 + [True] * 2
 

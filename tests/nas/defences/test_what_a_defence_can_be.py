@@ -372,8 +372,8 @@ def test_a_pick_names_a_defence_that_there_is(rounded_run):
 def test_a_front_with_long_names_and_parameters_fits_a_terminal(rounded_run):
     _, study = rounded_run
     stream = io.StringIO()
-    Console(file=stream, width=100).print(report.front_table(study, study.get_trials()))
+    Console(file=stream, width=110).print(report.front_table(study, study.get_trials()))
     lines = stream.getvalue().splitlines()
     assert "…" not in stream.getvalue()
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 110
     assert "(digits 1)" in stream.getvalue()

@@ -112,7 +112,8 @@ def test_a_picks_float_file_has_the_error_and_the_loss_auc_of_the_search(pick, t
     run = networks.open_run("small", pick.parents[2])
     measured = run.trained(int(pick.name)).user_attrs
     assert judgement.error.value == measured["error"]
-    assert (judgement.error.low, judgement.error.high) == (measured["error_low"], measured["error_high"])
+    # The search's interval holds what trainings vary by, too.
+    assert measured["error_low"] < judgement.error.low < judgement.error.high < measured["error_high"]
     assert judgement.loss_auc.value == pytest.approx(measured["loss_auc"], abs=1e-3)
     assert (judgement.error_increase.value, round(judgement.loss_auc_increase.value, 3)) == (0, 0)
 

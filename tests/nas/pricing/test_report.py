@@ -14,4 +14,4 @@ from nas.pricing import report
     ],
 )
 def test_what_was_measured_is_said_with_the_range_where_there_is_one(device, measured):
-    assert report.extrapolated(load_device(device)).endswith(measured)
+    assert report.extrapolated(load_device(device))[-1] == f"  {measured}"

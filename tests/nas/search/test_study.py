@@ -112,7 +112,8 @@ def test_a_search_trains_as_many_as_asked_and_records_every_number(plan):
         assert trial.user_attrs["host"] == here()
         names = {name for name in trial.user_attrs if not name.endswith(("_low", "_high"))}
         by_class = {f"class_error_{name}" for name in plan.data.members.classes}
-        assert names - {"never_predicted"} == {"key", "host", "weights_sha256", *costs, *MEASURED, *by_class}
+        marks = {"never_predicted", "latency_ms_extrapolated", "energy_mj_extrapolated"}
+        assert names - marks == {"key", "host", "weights_sha256", *costs, *MEASURED, *by_class}
         priced = plan.prices(candidate.architecture)
         for name in costs:
             assert trial.user_attrs[name] == priced[name].value

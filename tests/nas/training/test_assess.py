@@ -225,7 +225,9 @@ def test_a_setting_that_was_added_leaves_earlier_keys_alone():
     assert Candidate(architecture, Recipe()).key == "4dfb7cdf873ad792"
     changed = Recipe(epochs=7, optimizer="sgd")
     assert Candidate(architecture, changed, "relaxloss", {"alpha": 0.5}).key == "4f62ab16894942d2"
-    spec = BankSpec(SimpleNamespace(fingerprint="f"), architecture, Recipe(), 2, 3)
+    nobody = SimpleNamespace(groups=None)
+    data = SimpleNamespace(fingerprint="f", members=nobody, non_members=nobody)
+    spec = BankSpec(data, architecture, Recipe(), 2, 3)
     assert "class_weights" not in spec.what
     assert replace(spec, recipe=Recipe(class_weights="balanced")).what != spec.what
 
