@@ -269,7 +269,7 @@ def compare(task: Task, trained: list[Trained], bank: Bank) -> list[dict[str, ob
     for name, (proxy, share) in PROXIES.items():
         chosen = np.sort(np.random.default_rng(0).permutation(len(labels))[: int(share * len(labels))])
         seen, known = [some(each, chosen) for each in trained], labels[chosen]
-        references = Bank(bank.logits[:, chosen], bank.trained_on[:, chosen], known)
+        references = bank.part(records=chosen)
         agreements = []
         since = time.perf_counter()
         for turn in range(len(trained[0].logits)):
@@ -351,7 +351,7 @@ def with_two(attack: Callable[[Evidence], Floats]) -> Proxy:
     """The same, with two references only."""
 
     def proxy(trained: Trained, turn: int, labels: NDArray[np.int64], bank: Bank) -> Floats:
-        return attack(Evidence(trained.logits[turn], labels, Bank(bank.logits[:2], bank.trained_on[:2], labels)))
+        return attack(Evidence(trained.logits[turn], labels, bank.part(slice(2))))
 
     return proxy
 

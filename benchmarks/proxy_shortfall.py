@@ -120,7 +120,7 @@ def main(*, short: bool = False) -> None:
             found += [judged(task, draw, number, networks, bank) for number in range(count)]
             print(f"{name}: {draw} draw judged", flush=True)
         rows += [row(name, draw, kind, found) for draw in DRAWS for kind in KINDS]
-        few = thinned(task, found, bank)
+        few = thinned(found, bank)
         rows += [row(name, draw, "a tenth are members", few) for draw in DRAWS]
         asked += quarters(task, found, bank)
     suffix = "_short" if short else ""
@@ -203,7 +203,7 @@ def proxy(trained: Trained, turn: int, labels: NDArray[np.int64], bank: Bank) ->
     return interval, lira_fitted.widen(interval, evidence), lira_fitted.explained(evidence)
 
 
-def thinned(task: Task, found: Sequence[Judged], bank: Bank) -> list[Judged]:
+def thinned(found: Sequence[Judged], bank: Bank) -> list[Judged]:
     """Ask the proxy about all non-members of each training and every ninth member: a tenth of these are members."""
     again = []
     for each in found:
@@ -211,7 +211,7 @@ def thinned(task: Task, found: Sequence[Judged], bank: Bank) -> list[Judged]:
         for turn in range(len(each.trained.logits)):
             member = each.trained.trained_on[turn]
             rows = np.sort(np.concatenate([np.flatnonzero(member)[::NINTH], np.flatnonzero(~member)]))
-            part = Bank(bank.logits[:, rows], bank.trained_on[:, rows], task.pool.labels[rows])
+            part = bank.part(records=rows)
             read.append(proxy(some(each.trained, rows), turn, part.labels, part))
         again.append(
             replace(each, kind="a tenth are members", proxies=[a for a, _, _ in read], raised=[b for _, b, _ in read])
@@ -248,11 +248,11 @@ def row(name: str, draw: str, kind: str, found: Sequence[Judged]) -> dict[str, o
 
 def quarters(task: Task, found: Sequence[Judged], bank: Bank) -> list[dict[str, object]]:
     """Ask about all records, or about a quarter chosen in three ways: how candidates are ranked, and what is said."""
-    labels, best = task.pool.labels, [each.best for each in found]
+    best = [each.best for each in found]
     rows: list[dict[str, object]] = []
     everything: Floats | None = None
     for name, chosen in ways_to_choose(bank).items():
-        part = Bank(bank.logits[:, chosen], bank.trained_on[:, chosen], labels[chosen])
+        part = bank.part(records=chosen)
         read = []
         for each in found:
             seen = some(each.trained, chosen)

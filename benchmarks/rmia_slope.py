@@ -108,7 +108,7 @@ def tune(bank: Bank) -> float:
         for own in range(len(bank.logits)):
             others = np.arange(len(bank.logits)) != own
             known = ~bank.trained_on[others].all(axis=0)
-            rest = Bank(bank.logits[others][:, known], bank.trained_on[others][:, known], bank.labels[known])
+            rest = bank.part(others, known)
             aucs.append(auc(score(bank.logits[own][known], rest, slope), bank.trained_on[own][known]))
         means[slope] = float(np.mean(aucs))
     return max(means, key=lambda slope: means[slope])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,6 +14,9 @@ Floats: TypeAlias = NDArray[np.floating]
 Labels: TypeAlias = NDArray[np.integer]
 Mask: TypeAlias = NDArray[np.bool_]
 Query: TypeAlias = Callable[[Floats], Floats]
+Rows: TypeAlias = NDArray[np.integer] | Mask | Sequence[int] | slice
+"""Which rows of an array are taken: indices, a mask or a slice."""
+ALL = slice(None)
 
 NEEDS = ("bank", "queries", "activations", "population", "exits")
 """What an attack may need beyond logits and labels; `Evidence.holds` says which of them there are."""
@@ -103,6 +107,25 @@ class Bank:
             raise ValueError(f"expected an oracle for each of {len(self.logits)} references; got {len(self.oracles)}")
         if self.exits is not None:
             _check_exits(self.exits, self.trained_on.shape)
+
+    def part(self, references: Rows = ALL, records: Rows = ALL) -> Bank:
+        """Return some of the references on some of the records.
+
+        Args:
+            references: Which are kept.
+            records: Which are kept.
+
+        Raises:
+            ValueError: If a record that is left was trained on by all references that are left, or none is left.
+        """
+        kept = np.arange(len(self.logits))[references]
+        return Bank(
+            self.logits[kept][:, records],
+            self.trained_on[kept][:, records],
+            self.labels[records],
+            tuple(self.oracles[reference] for reference in kept) if self.oracles else (),
+            None if self.exits is None else self.exits[kept][:, records],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -141,6 +141,25 @@ def bank_of(evidence: Evidence, attack: str) -> Bank:
     return evidence.bank
 
 
+def check_both_sides(bank: Bank, attack: str, instead: str = "") -> None:
+    """Refuse a bank in which a record has fewer than two references trained on it, or than two that left it out.
+
+    Args:
+        bank: The references.
+        attack: Which attack asks.
+        instead: What can be done with such a bank, for the message.
+
+    Raises:
+        ValueError: With the number of such records.
+    """
+    fewer = np.minimum(bank.trained_on.sum(axis=0), (~bank.trained_on).sum(axis=0))
+    if fewer.min() < 2:
+        raise ValueError(
+            f"attack {attack!r} expected two references or more trained on each record, and two that left it out; "
+            f"{int((fewer < 2).sum())} of {len(fewer)} records have fewer{instead}"
+        )
+
+
 def oracle_of(evidence: Evidence, attack: str) -> tuple[Floats, Oracle]:
     """Return the records' features and the network that answers for them.
 

@@ -182,9 +182,8 @@ def runnable(
     names, skipped = [], {}
     for name in plugins.available(ATTACKS, "attack"):
         lacking = [need for need in plugins.load(ATTACKS, name, "NEEDS") if need not in set(holds)]
-        least = plugins.find(ATTACKS, name, "MIN_REFERENCES") or 0
-        asks = plugins.find(ATTACKS, name, "EFFORT") or "quick"
-        if not is_labelled and plugins.find(ATTACKS, name, "READS_LABELS") is not False:
+        least, asks = (plugins.find(ATTACKS, name, fact) for fact in ("MIN_REFERENCES", "EFFORT"))
+        if not is_labelled and plugins.find(ATTACKS, name, "READS_LABELS"):
             skipped[name] = "needs labels"
         elif lacking:
             skipped[name] = f"needs {' and '.join(lacking)}"
@@ -213,8 +212,8 @@ def other_trainings(bank: Bank | None, attack: str) -> Scores:
     aucs = []
     for own in range(count):
         others = np.arange(count) != own
-        rest = Bank(bank.logits[others], bank.trained_on[others], bank.labels)
-        aucs.append(auc(_load(attack)(Evidence(bank.logits[own], bank.labels, rest)), bank.trained_on[own]))
+        alone = Evidence(bank.logits[own], bank.labels, bank.part(others))
+        aucs.append(auc(_load(attack)(alone), bank.trained_on[own]))
     return np.array(aucs)
 
 
@@ -257,7 +256,7 @@ def finding(
     enough = {fpr: int((~is_member).sum()) >= needed_non_members(fpr) for fpr in FPRS}
     return Finding(
         attack=name,
-        is_label_only=bool(plugins.find(ATTACKS, name, "LABEL_ONLY")),
+        is_label_only=plugins.find(ATTACKS, name, "LABEL_ONLY"),
         auc=auc_interval(scores, is_member),
         over_gap=None if of_gap is None else auc_difference(scores, of_gap, is_member),
         tpr={fpr: tpr_at_fpr_interval(scores, is_member, fpr, seed=seed) if enough[fpr] else None for fpr in FPRS},
@@ -375,4 +374,4 @@ def _on_versions(names: Sequence[str], attacks: Sequence[str] | None) -> list[st
     """Return the attacks that run on each version too: those that were asked for by name, else the quick ones."""
     if attacks is not None:
         return list(names)
-    return [name for name in names if (plugins.find(ATTACKS, name, "EFFORT") or "quick") == "quick"]
+    return [name for name in names if plugins.find(ATTACKS, name, "EFFORT") == "quick"]

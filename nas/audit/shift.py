@@ -102,19 +102,12 @@ def _shadows(evidence: Evidence, bank: Bank, own: Sequence[int]) -> Iterator[tup
         oracle, population = (bank.oracles[shadow] if bank.oracles else None), None
         if known is not None and oracle is not None:
             population = Population(known.features, known.labels, oracle.query(known.features))
-        others = Bank(
-            bank.logits[rest][:, rows],
-            bank.trained_on[rest][:, rows],
-            bank.labels[rows],
-            tuple(bank.oracles[other] for other in rest) if bank.oracles else (),
-            None if bank.exits is None else bank.exits[rest][:, rows],
-        )
         yield (
             shadow,
             Evidence(
                 bank.logits[shadow][rows],
                 evidence.labels[rows],
-                others,
+                bank.part(rest, rows),
                 None if evidence.features is None else evidence.features[rows],
                 oracle,
                 population,
@@ -126,10 +119,10 @@ def _shadows(evidence: Evidence, bank: Bank, own: Sequence[int]) -> Iterator[tup
 def _is_slow(name: str) -> bool:
     """Tell whether an attack asks networks about changed records, looks inside, or belongs to a greater effort."""
     needs = set(plugins.load(ATTACKS, name, "NEEDS"))
-    return not needs <= {"bank"} or (plugins.find(ATTACKS, name, "EFFORT") or "quick") != "quick"
+    return not needs <= {"bank"} or plugins.find(ATTACKS, name, "EFFORT") != "quick"
 
 
 def _can_run(name: str, asked: Evidence) -> bool:
     references = 0 if asked.bank is None else len(asked.bank.logits)
     needs = set(plugins.load(ATTACKS, name, "NEEDS"))
-    return needs <= asked.holds and references >= (plugins.find(ATTACKS, name, "MIN_REFERENCES") or 0)
+    return needs <= asked.holds and references >= plugins.find(ATTACKS, name, "MIN_REFERENCES")

@@ -64,11 +64,13 @@ class Attribute:
         expected: What it is, for people.
         allows: Tells whether a value is that.
         required: Whether every plug-in of the kind has it.
+        default: What it is where a plug-in leaves it out.
     """
 
     expected: str
     allows: Callable[[Any], bool]
     required: bool = False
+    default: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +117,14 @@ KINDS: Mapping[str, Kind] = {
                 lambda value: isinstance(value, tuple) and all(name in NEEDS for name in value),
                 required=True,
             ),
-            "MIN_REFERENCES": Attribute("a whole number from 0", lambda value: type(value) is int and value >= 0),
-            "EFFORT": Attribute(f"one of {list(EFFORTS)}", lambda value: isinstance(value, str) and value in EFFORTS),
-            "LABEL_ONLY": Attribute("True or False", _is_flag),
-            "READS_LABELS": Attribute("True or False", _is_flag),
+            "MIN_REFERENCES": Attribute(
+                "a whole number from 0", lambda value: type(value) is int and value >= 0, default=0
+            ),
+            "EFFORT": Attribute(
+                f"one of {list(EFFORTS)}", lambda value: isinstance(value, str) and value in EFFORTS, default="quick"
+            ),
+            "LABEL_ONLY": Attribute("True or False", _is_flag, default=False),
+            "READS_LABELS": Attribute("True or False", _is_flag, default=True),
             "TRANSDUCTIVE": Attribute("True or False", _is_flag),
             "widen": Attribute("a function of an interval and the evidence", callable),
         },
@@ -278,7 +284,7 @@ def shown(module: ModuleType) -> str:
 
 
 def find(package: str, name: str, attribute: str) -> Any:
-    """Return an optional attribute of a plug-in, None where there is none.
+    """Return an attribute of a plug-in, its default where the plug-in leaves it out (None if it has no default).
 
     Raises:
         ValueError: If the plug-in breaks its kind's interface, or is a module that is not trusted.
@@ -286,7 +292,8 @@ def find(package: str, name: str, attribute: str) -> Any:
     module = _module(package, name)
     if module is not None:
         _check(module, package)
-    return getattr(module, attribute, None)
+    known = KINDS[package].attributes.get(attribute)
+    return getattr(module, attribute, known.default if known else None)
 
 
 def _module(package: str, name: str) -> ModuleType | None:

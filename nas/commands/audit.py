@@ -43,11 +43,12 @@ def audit(
         ),
     ] = None,
     effort: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="quick, standard or full: 4, 16 or 64 shadow models, and slower attacks; lira_fitted is good with 4."
+            help="quick, standard or full: 4, 16 or 64 shadow models, and slower attacks; lira_fitted is good with 4 "
+            "(default: standard)."
         ),
-    ] = "standard",
+    ] = None,
     bits: Annotated[
         list[int] | None,
         typer.Option(
@@ -93,12 +94,12 @@ def audit(
 
     trust(plugin, *(attack or ()))
     torch.set_num_threads(1)  # as shadows are trained; small networks gain little from more
-    if effort not in EFFORTS:
+    if effort not in (None, *EFFORTS):
         raise ValueError(f"no effort {effort!r}; there are {list(EFFORTS)}")
     if workers is not None and workers < 1:
         raise ValueError(f"expected --workers of 1 or more; got {workers}")
     wanted = _Wanted(
-        effort,
+        effort or "standard",
         tuple(bits or ()),
         attack,
         workers,
@@ -121,13 +122,13 @@ def audit(
     run = open_run(what, runs, storage)
     if pick is None:
         _refuse(
-            {"--bits": bits, "--attack": attack, "--fail-above": fail_above},
+            {"--effort": effort, "--bits": bits, "--attack": attack, "--fail-above": fail_above},
             "with --pick: the proxy check always runs the same attacks",
         )
         _refuse({"--canaries": canaries is not None}, "with --pick: which candidate's training is it to audit?")
         _audit_proxy(run, wanted)
     elif canaries is not None:
-        attacked = {"--bits": bits, "--attack": attack, "--fail-above": fail_above}
+        attacked = {"--effort": effort, "--bits": bits, "--attack": attack, "--fail-above": fail_above}
         _refuse(attacked, "without --canaries, which runs no attacks")
         _audit_canaries(run, pick, canaries, wanted)
     else:

@@ -161,7 +161,7 @@ def extrapolated_lines(study: optuna.Study, trials: Iterable[FrozenTrial]) -> li
     name = study.user_attrs[CONFIG].get("device", "")
     with suppress(ValueError, OSError):  # the file of a device of somebody's own need not be here
         return extrapolated(load_device(name))
-    return [f"* extrapolated: unlike what was measured on {name}, so its interval is a guess"]
+    return extrapolated(None)
 
 
 def nothing_within(study: optuna.Study, ordered: Sequence[FrozenTrial]) -> str:

@@ -68,7 +68,7 @@ def weights_path(folder: Path, key: str) -> Path:
 def make_bench(plan: Plan) -> Bench:
     """Build the reference bank, or fetch it, and put together what every candidate is measured with."""
     bank = build_bank(plan.bank, plan.cache_folder) if plan.needs_bank else None
-    fewest = plugins.find("estimators.leakage.attacks", plan.config.attack, "MIN_REFERENCES") or 0
+    fewest = plugins.find("estimators.leakage.attacks", plan.config.attack, "MIN_REFERENCES")
     return Bench(
         data=plan.data,
         attack=plan.attack,

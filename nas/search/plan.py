@@ -176,7 +176,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
             f"expected an attack that reads logits alone, with references or without: a search has nothing else; "
             f"{config.attack!r} needs {more} (nas audit has them)"
         )
-    fewest = plugins.find("estimators.leakage.attacks", config.attack, "MIN_REFERENCES") or 0
+    fewest = plugins.find("estimators.leakage.attacks", config.attack, "MIN_REFERENCES")
     if needs_bank and config.references < fewest:
         raise ValueError(
             f"expected at least {fewest} references for the attack {config.attack!r}; got {config.references}"

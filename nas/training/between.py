@@ -99,8 +99,7 @@ def with_trainings(estimates: Mapping[str, Estimate], spreads: Mapping[str, Spre
 def _left_out(bank: Bank, reference: int) -> Evidence:
     """Return what an attack sees of one reference: its outputs, and the other pairs."""
     others = np.arange(len(bank.logits)) // 2 != reference // 2
-    rest = Bank(bank.logits[others], bank.trained_on[others], bank.labels)
-    return Evidence(bank.logits[reference], bank.labels, rest)
+    return Evidence(bank.logits[reference], bank.labels, bank.part(others))
 
 
 def _of_auc(scores: Floats, inside: Mask) -> Spread:

@@ -33,6 +33,7 @@ from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Mask
 from estimators.leakage.scores import bank_of
+from estimators.leakage.scores import check_both_sides
 from estimators.leakage.scores import pooled_variance
 from estimators.leakage.scores import scaled_logit
 from estimators.leakage.scores import spread_within
@@ -73,12 +74,7 @@ class _Predictive:
 @lru_cache(maxsize=4)
 def _with_and_without(bank: Bank) -> tuple[_Predictive, _Predictive]:
     """Fit phi of networks with the record, and of those without."""
-    fewer = np.minimum(bank.trained_on.sum(axis=0), (~bank.trained_on).sum(axis=0))
-    if fewer.min() < 2:
-        raise ValueError(
-            "attack 'bavaria' expected two references or more trained on each record, and two that left it out; "
-            f"{int((fewer < 2).sum())} of {len(fewer)} records have fewer (attack 'lira' needs those that left it out)"
-        )
+    check_both_sides(bank, "bavaria", " (attack 'lira' needs those that left it out)")
     phi = np.stack([scaled_logit(logits, bank.labels) for logits in bank.logits])
     return _predictive(phi, bank.trained_on), _predictive(phi, ~bank.trained_on)
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import bank_of
+from estimators.leakage.scores import check_both_sides
 from estimators.leakage.scores import reference_normal
 from estimators.leakage.scores import scaled_logit
 
@@ -50,11 +51,6 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
 @lru_cache(maxsize=4)
 def _with_and_without(bank: Bank) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
     """Fit phi of networks with the record, and of those without."""
-    fewer = np.minimum(bank.trained_on.sum(axis=0), (~bank.trained_on).sum(axis=0))
-    if fewer.min() < 2:
-        raise ValueError(
-            "attack 'lira_online' expected two references or more trained on each record, and two that left it out; "
-            f"{int((fewer < 2).sum())} of {len(fewer)} records have fewer (attack 'lira' needs those that left it out)"
-        )
+    check_both_sides(bank, "lira_online", " (attack 'lira' needs those that left it out)")
     phi = np.stack([scaled_logit(logits, bank.labels) for logits in bank.logits])
     return reference_normal(phi, bank.trained_on), reference_normal(phi, ~bank.trained_on)

@@ -46,6 +46,7 @@ from estimators.leakage.evidence import Labels
 from estimators.leakage.evidence import Mask
 from estimators.leakage.evidence import Query
 from estimators.leakage.scores import bank_of
+from estimators.leakage.scores import check_both_sides
 from estimators.leakage.scores import log_probabilities
 from estimators.leakage.scores import oracle_of
 from estimators.leakage.scores import scaled_logit
@@ -95,12 +96,7 @@ class _Records:
 def _learned(bank: Bank, records: _Records) -> tuple[Any, tuple[NDArray[np.float64], ...]]:
     """Return the classifier, and the means `(records, 4)` of networks with the record and without."""
     trained_on = bank.trained_on
-    fewer = np.minimum(trained_on.sum(axis=0), (~trained_on).sum(axis=0))
-    if fewer.min() < 2:
-        raise ValueError(
-            "attack 'white_box' expected two references or more trained on each record, and two that left it out; "
-            f"{int((fewer < 2).sum())} of {len(fewer)} records have fewer"
-        )
+    check_both_sides(bank, "white_box")
     networks = zip(bank.logits, bank.oracles, strict=True)
     signals = np.stack([_signals(seen, bank.labels, records.features, oracle.activations) for seen, oracle in networks])
     taught_by = min(len(signals), max(2, MAX_EXAMPLES // len(bank.labels)))

@@ -149,3 +149,22 @@ def test_a_bank_has_an_oracle_for_each_reference_or_none():
     labels, out = np.array([0, 1]), np.array([[True, False], [False, True]])
     with pytest.raises(ValueError, match="expected an oracle for each of 2 references; got 1"):
         Bank(np.zeros((2, 2, 2)), out, labels, oracles=(Oracle(answer),))
+
+
+@pytest.mark.parametrize("chosen", [[0, 3], np.array([True, False, False, True]), slice(0, 4, 3)])
+def test_a_part_of_a_bank_keeps_the_same_references_and_records_of_all_it_holds(chosen):
+    logits = np.arange(48.0).reshape(4, 6, 2)
+    trained_on = np.array([[True, False] * 3, [False, True] * 3] * 2)
+    exits = np.arange(24).reshape(4, 6)
+    oracles = tuple(Oracle(answer) for _ in range(4))
+    part = Bank(logits, trained_on, np.array([0, 1] * 3), oracles, exits).part(chosen, [5, 2])
+    for found, whole in ((part.logits, logits), (part.trained_on, trained_on), (part.exits, exits)):
+        assert np.array_equal(found, np.stack([whole[reference, [5, 2]] for reference in (0, 3)]))
+    assert part.labels.tolist() == [1, 0]
+    assert [own is whole for own, whole in zip(part.oracles, (oracles[0], oracles[3]), strict=True)] == [True, True]
+
+
+def test_a_part_in_which_a_record_was_left_out_by_nobody_is_refused():
+    bank = Bank(np.zeros((2, 2, 2)), np.array([[True, False], [False, True]]), np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"^expected every record to be left out by at least one reference; 1 of 2"):
+        bank.part([0])

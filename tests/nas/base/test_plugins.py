@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import sysconfig
@@ -254,3 +255,12 @@ def test_the_table_of_kinds_is_the_one_that_is_documented():
 
 def test_efforts_are_those_of_an_audit():
     assert tuple(EFFORTS) == plugins.EFFORTS
+
+
+@pytest.mark.parametrize(
+    ("attribute", "default"),
+    [("MIN_REFERENCES", 0), ("EFFORT", "quick"), ("LABEL_ONLY", False), ("READS_LABELS", True), ("widen", None)],
+)
+def test_what_an_attack_leaves_out_has_the_default_of_its_kind(attribute, default):
+    assert not hasattr(importlib.import_module("estimators.leakage.attacks.loss"), attribute)
+    assert plugins.find("estimators.leakage.attacks", "loss", attribute) == default

@@ -259,6 +259,10 @@ def test_canaries_that_cannot_be_are_refused(refused, own_run, no_shadow, descri
         f"expected --canaries from 10 to {available}, one for each test record of the run; got 9"
     )
     assert told("--canaries", 40) == "expected --canaries only with --pick: which candidate's training is it to audit?"
+    assert told("--pick", 1, "--canaries", 40, "--effort", "quick") == (
+        "expected --effort only without --canaries, which runs no attacks"
+    )
+    assert told("--effort", "quick").startswith("expected --effort only with --pick: the proxy check always runs ")
     assert told("--pick", 1, "--canaries", 40, "--bits", 8) == (
         "expected --bits only without --canaries, which runs no attacks"
     )
