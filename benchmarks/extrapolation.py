@@ -147,13 +147,13 @@ def sizes_of_cells() -> Iterator[tuple[str, str, Floats, Floats]]:
         found: dict[str, list[tuple[Floats, Floats]]] = {"slower": [], "faster": []}
         for seed in range(SEEDS):
             chosen = latency_nb201.draw(tables, CELLS, seed)[0]
-            counts = tables.counts[latency_nb201.TARGETS[name].prunes][chosen]
+            counts = tables.counts[latency_nb201.TARGETS[name].prunes, False][chosen]
             cycles = tables.latency_ms[name][chosen] * latency_nb201.CYCLES_PER_MS
             order = np.argsort(cycles)
             for what, third in (("faster", order[: CELLS // 3]), ("slower", order[-(CELLS // 3) :])):
                 fitted = np.random.default_rng(seed).choice(third, FITTED, replace=False)
                 model = fit_cycle_model(
-                    counts[fitted], cycles[fitted], tables.classes[chosen][fitted], {"generic": generic_relative()}
+                    [[counts[fitted]]], cycles[fitted], tables.classes[chosen][fitted], {"generic": generic_relative()}
                 )
                 seen = np.isin(np.arange(CELLS), fitted)
                 found[what].append(outside(cycles, seen, lambda _, m=model, c=counts: (m.predict(c), m.interval)))

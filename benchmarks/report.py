@@ -62,10 +62,11 @@ def _command() -> str:
 
 
 def _commit() -> str:
-    """Return the commit, marked where tracked files differ from it."""
+    """Return the commit, marked where tracked files differ from it, other than the results of benchmarks before."""
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT, check=False).returncode
+        compared = ["git", "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/results"]
+        changed = subprocess.run(compared, cwd=ROOT, check=False).returncode
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("+changes" if changed else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,24 @@ def run(monkeypatch, tmp_path):
         return json.loads(written.read_text())
 
     return main
+
+
+def test_a_result_names_its_commit_and_says_when_other_files_than_results_had_changed(monkeypatch, tmp_path):
+    git = lambda *words: subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True, text=True)
+    result, code = tmp_path / "benchmarks" / "results" / "one.json", tmp_path / "code.py"
+    result.parent.mkdir(parents=True)
+    result.write_text("{}")
+    code.write_text("")
+    git("init")
+    git("add", ".")
+    git("-c", "user.name=n", "-c", "user.email=e", "commit", "-m", "first")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    report = importlib.import_module("report")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    result.write_text("[]")
+    assert report._commit() == git("rev-parse", "HEAD").stdout.strip()
+    code.write_text("changed = True")
+    assert report._commit().endswith("+changes")
 
 
 @pytest.mark.usefixtures("shared_data")
