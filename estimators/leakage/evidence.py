@@ -18,8 +18,9 @@ Rows: TypeAlias = NDArray[np.integer] | Mask | Sequence[int] | slice
 """Which rows of an array are taken: indices, a mask or a slice."""
 ALL = slice(None)
 
-NEEDS = ("bank", "queries", "activations", "population", "exits")
-"""What an attack may need beyond logits and labels; `Evidence.holds` says which of them there are."""
+NEEDS = ("bank", "queries", "images", "activations", "population", "exits")
+"""What an attack may need beyond logits and labels; `Evidence.holds` says which of them there are. Signals along time
+are images of height 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,6 +175,8 @@ class Evidence:
     def holds(self) -> frozenset[str]:
         """What there is of `NEEDS`; queries, activations and exits only if references, where there are any, have them.
 
+        Images are `(records, channels, height, width)`.
+
         >>> sorted(Evidence(np.zeros((2, 3)), np.array([0, 1]), exits=np.array([0, 0])).holds)
         ['exits']
         """
@@ -182,6 +185,7 @@ class Evidence:
         found = {
             "bank": self.bank is not None,
             "queries": queries,
+            "images": self.features is not None and self.features.ndim == 4,
             "activations": queries and all(oracle is not None and oracle.activations is not None for oracle in oracles),
             "population": self.population is not None,
             "exits": self.exits is not None and (self.bank is None or self.bank.exits is not None),

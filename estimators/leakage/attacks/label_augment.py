@@ -39,17 +39,16 @@ from estimators.leakage.evidence import Oracle
 from estimators.leakage.scores import oracle_of
 from estimators.leakage.shared.copies import bit_columns
 from estimators.leakage.shared.copies import is_right
+from estimators.leakage.shared.copies import moved
 from estimators.leakage.shared.copies import perturb
-from estimators.leakage.shared.copies import shift
 
 NEEDS = ("queries",)
 LABEL_ONLY = True
 QUERIES = 9
 """Copies asked about for each record."""
 
-SHIFTS = tuple((sign * step * axis, sign * step * (1 - axis)) for step in (1, 2) for axis in (0, 1) for sign in (-1, 1))
-SHIFTS_IN_TIME = tuple((0, sign * step) for step in (1, 2, 3, 4) for sign in (-1, 1))
-"""As many for a signal, which a shift down would leave as it is."""
+DISTANCES = (1, 2)
+"""Pixels of the translations."""
 CHANGED = 0.1
 DEVIATION = 1.0
 # Four times 4,000 records are 16,000 examples of 10 bits; more references would ask for more and teach nothing.
@@ -72,14 +71,8 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
 
 def _answers(oracle: Oracle, features: Floats, labels: Labels, logits: Floats) -> Mask:
     """Return `(records, 10)`: whether the record and each of its copies is classified correctly."""
-    copies = _moved(features) if features.ndim == 4 else _changed(features)
+    copies = moved(features, DISTANCES) if features.ndim == 4 else _changed(features)
     return np.stack([logits.argmax(axis=1) == labels, *(is_right(oracle, copy, labels) for copy in copies)], axis=1)
-
-
-def _moved(images: Floats) -> Iterator[Floats]:
-    yield np.ascontiguousarray(images[..., ::-1])
-    for down, right in SHIFTS if images.shape[2] > 1 else SHIFTS_IN_TIME:
-        yield shift(images, down, right)
 
 
 def _changed(features: Floats) -> Iterator[Floats]:

@@ -15,7 +15,7 @@ Below 64 references the deviation is one for all records, and z ranks as phi(x) 
 as confident as the candidate, so of its architecture and recipe; to rank different candidates, `lira_fitted` is more
 robust to a mismatch.
 
-What is *not* done: augmented queries, and the online form: `lira_online`.
+What is *not* done: augmented queries. The online form is `lira_online`, and that with such queries `lira_augmented`.
 """
 
 from __future__ import annotations

@@ -13,22 +13,16 @@ what the references are, so `lira` cannot decide when to use this form, and it i
 Not monotone: where the two deviations differ, the wider side wins at both ends, and a network far more confident than
 all references scores low if deviation_out is the wider. This is the published ratio, unchanged.
 
-What is *not* done: augmented queries, with their multivariate normal.
+With augmented queries it is `lira_augmented`.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
-from estimators.leakage.scores import bank_of
-from estimators.leakage.scores import check_both_sides
-from estimators.leakage.scores import reference_normal
-from estimators.leakage.scores import scaled_logit
+from estimators.leakage.shared.online_scores import log_likelihood_ratio
 
 NEEDS = ("bank",)
 MIN_REFERENCES = 4
@@ -42,15 +36,4 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
         ValueError: If the evidence has no bank, or a record has fewer than two references trained on it, or than two
             that left it out.
     """
-    (mean_in, in_), (mean_out, out) = _with_and_without(bank_of(evidence, "lira_online"))
-    phi = scaled_logit(evidence.logits, evidence.labels)
-    return np.asarray(((phi - mean_out) / out) ** 2 / 2 + np.log(out) - ((phi - mean_in) / in_) ** 2 / 2 - np.log(in_))
-
-
-# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
-@lru_cache(maxsize=4)
-def _with_and_without(bank: Bank) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
-    """Fit phi of networks with the record, and of those without."""
-    check_both_sides(bank, "lira_online", " (attack 'lira' needs those that left it out)")
-    phi = np.stack([scaled_logit(logits, bank.labels) for logits in bank.logits])
-    return reference_normal(phi, bank.trained_on), reference_normal(phi, ~bank.trained_on)
+    return log_likelihood_ratio(evidence, "lira_online")

@@ -12,25 +12,19 @@ over a population does, up to ties.
 P_in must be that of the candidate's architecture and recipe. A bank of another one is more or less confident of
 its members than the candidate would be; to rank candidates against one bank, use `lira_fitted`.
 
-What is *not* done: the Taylor softmax and the trimmed mean over references of the authors' code, and augmented queries.
+What is *not* done: the Taylor softmax and the trimmed mean over references of the authors' code. With augmented queries
+it is `rmia_augmented`.
 """
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
-
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
-from estimators.leakage.scores import bank_of
-from estimators.leakage.scores import log_mean
-from estimators.leakage.scores import log_probabilities
+from estimators.leakage.shared.online_scores import log_relative_probability
 
 NEEDS = ("bank",)
-TEMPERATURE = 2.0
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:
@@ -39,20 +33,4 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
     Raises:
         ValueError: If the evidence has no bank, or no reference was trained on some record.
     """
-    expected = _log_expected(bank_of(evidence, "rmia_online"))
-    return np.asarray(log_probabilities(evidence.logits, evidence.labels, TEMPERATURE) - expected)
-
-
-# Banks compare by identity: one bank's result serves all candidates. Only a few, as each key keeps its bank alive.
-@lru_cache(maxsize=4)
-def _log_expected(bank: Bank) -> NDArray[np.float64]:
-    """Return `(records,)` log Pr(x)."""
-    nowhere = int((~bank.trained_on.any(axis=0)).sum())
-    if nowhere:
-        raise ValueError(
-            "attack 'rmia_online' expected every record to have a reference trained on it; "
-            f"{nowhere} of {len(bank.labels)} have none (attack 'rmia' needs none)"
-        )
-    log_p = np.stack([log_probabilities(logits, bank.labels, TEMPERATURE) for logits in bank.logits])
-    log_in, log_out = log_mean(log_p, bank.trained_on), log_mean(log_p, ~bank.trained_on)
-    return np.asarray(np.logaddexp(log_in, log_out) - math.log(2))
+    return log_relative_probability(evidence, "rmia_online")

@@ -6,6 +6,9 @@ their number alters a score. Images are `(records, channels, height, width)`, an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +44,28 @@ def shift(images: Floats, down: int, right: int) -> Floats:
     rows = np.clip(np.arange(height) - down, 0, height - 1)
     columns = np.clip(np.arange(width) - right, 0, width - 1)
     return np.ascontiguousarray(images[..., rows[:, None], columns])
+
+
+def moved(images: Floats, distances: Sequence[int]) -> Iterator[Floats]:
+    """Give the mirror images, and the images moved by each distance: down, up and to both sides.
+
+    Signals along time, images of height 1, are moved along time alone, by twice as many distances.
+
+    Args:
+        images: `(..., height, width)`.
+        distances: In pixels, or steps in time; a signal is moved by these and by as many further ones.
+
+    >>> [copy.tolist() for copy in moved(np.array([[1.0, 2.0, 3.0]]), [1])]
+    [[[3.0, 2.0, 1.0]], [[2.0, 3.0, 3.0]], [[1.0, 1.0, 2.0]], [[3.0, 3.0, 3.0]], [[1.0, 1.0, 1.0]]]
+    """
+    yield np.ascontiguousarray(images[..., ::-1])
+    if images.shape[-2] == 1:
+        further = [distance + max(distances) for distance in distances]
+        steps = [(0, sign * distance) for distance in (*distances, *further) for sign in (-1, 1)]
+    else:
+        steps = [(sign * d * axis, sign * d * (1 - axis)) for d in distances for axis in (0, 1) for sign in (-1, 1)]
+    for down, right in steps:
+        yield shift(images, down, right)
 
 
 def bit_columns(features: Floats) -> Mask:

@@ -106,6 +106,7 @@ SOMETHING = np.zeros((2, 3), np.float32)
         ({"features": SOMETHING}, set()),
         ({"features": SOMETHING, "oracle": Oracle(answer)}, {"queries"}),
         ({"features": SOMETHING, "oracle": Oracle(answer, answer)}, {"queries", "activations"}),
+        ({"features": SOMETHING[:, :, None, None]}, {"images"}),
         ({"exits": np.array([0, 1])}, {"exits"}),
         ({"population": Population(SOMETHING, np.array([0, 1]), np.zeros((2, 2)))}, {"population"}),
     ],
@@ -119,7 +120,10 @@ def test_evidence_says_what_it_holds(more, expected):
     [
         ({}, {"bank"}),
         ({"oracles": (Oracle(answer),) * 2}, {"bank", "queries"}),
-        ({"oracles": (Oracle(answer, answer),) * 2, "exits": np.zeros((2, 2), int)}, {"bank", *NEEDS} - {"population"}),
+        (
+            {"oracles": (Oracle(answer, answer),) * 2, "exits": np.zeros((2, 2), int)},
+            {"bank", *NEEDS} - {"population", "images"},
+        ),
     ],
 )
 def test_what_references_do_not_show_cannot_be_compared(of_references, expected):

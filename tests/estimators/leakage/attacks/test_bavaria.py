@@ -6,6 +6,7 @@ from estimators.leakage.attacks import bavaria
 from estimators.leakage.attacks import lira_online
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
+from estimators.leakage.shared.online_scores import normals_with_and_without
 from estimators.leakage.statistics.auc_and_rates import auc
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
 
@@ -53,7 +54,7 @@ def test_a_strong_prior_is_lira_with_a_predictive_spread(monkeypatch):
     monkeypatch.setattr(bavaria, "PRIOR", 1e9)
     bavaria._with_and_without.cache_clear()
     # 8 references on each side: both deviations are larger by the root of 1 + 1/8, and nothing else differs.
-    deviations = lira_online._with_and_without(evidence.bank)
+    deviations = normals_with_and_without(evidence.bank)
     phi = evidence.logits[:, 0]
     parts = [stats.norm.logpdf(phi, mean, spread * np.sqrt(1.125)) for mean, spread in deviations]
     np.testing.assert_allclose(bavaria.attack(evidence), parts[0] - parts[1], rtol=1e-5)

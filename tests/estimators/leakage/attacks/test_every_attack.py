@@ -141,6 +141,21 @@ def draw(seed, leak, *, records=1000, references=4, classes=5, weights=None):
     return evidence, trained_on[0, among]
 
 
+def evidence_for(name, *arguments, **options):
+    """Draw evidence in the form that an attack reads."""
+    evidence, is_member = draw(*arguments, **options)
+    return in_form(name, evidence), is_member
+
+
+def in_form(name, evidence):
+    """Return the evidence about images of one pixel, which any move leaves as they are, for an attack on images."""
+    if "images" not in needs(name):
+        return evidence
+    asked = lambda oracle: Oracle(lambda images: oracle.query(images[:, :, 0, 0]))
+    bank = replace(evidence.bank, oracles=tuple(map(asked, evidence.bank.oracles)))
+    return replace(evidence, features=evidence.features[:, :, None, None], oracle=asked(evidence.oracle), bank=bank)
+
+
 def rows_of(evidence, rows):
     """Return the evidence on some records, in their order."""
     bank = replace(
@@ -166,6 +181,8 @@ def without(evidence, need):
         return replace(evidence, bank=None)
     if need == "queries":
         return replace(evidence, features=None, oracle=None)
+    if need == "images":
+        return replace(evidence, features=evidence.features[:, :, 0, 0])
     if need == "activations":
         return replace(evidence, oracle=evidence.oracle and Oracle(evidence.oracle.query))
     return replace(evidence, **{need: None})
@@ -178,7 +195,7 @@ def null_error(is_member):
 
 
 def test_says_what_it_needs_and_refuses_less(name):
-    evidence, _ = draw(0, 1.0, records=few(name))
+    evidence, _ = evidence_for(name, 0, 1.0, records=few(name))
     assert list(signature(load_attack(name)).parameters) == ["evidence"]
     assert set(needs(name)) <= evidence.holds
     for need in needs(name):
@@ -187,7 +204,7 @@ def test_says_what_it_needs_and_refuses_less(name):
 
 
 def test_reads_nothing_that_it_does_not_need(name):
-    evidence, _ = draw(0, 1.0, records=few(name))
+    evidence, _ = evidence_for(name, 0, 1.0, records=few(name))
     least = evidence
     for need in evidence.holds - set(needs(name)) - ({"queries"} if asks(name) else set()):
         least = without(least, need)
@@ -200,7 +217,7 @@ def test_reads_nothing_that_it_does_not_need(name):
 @pytest.mark.parametrize("classes", [2, 30])
 def test_gives_each_record_a_finite_double(name, classes):
     records = few(name)
-    scores = load_attack(name)(draw(1, 2.0, classes=classes, records=records)[0])
+    scores = load_attack(name)(evidence_for(name, 1, 2.0, classes=classes, records=records)[0])
     assert scores.shape == (records,)
     assert scores.dtype == np.float64
     assert np.isfinite(scores).all()
@@ -212,7 +229,7 @@ def test_gives_each_record_a_finite_double(name, classes):
 
 @pytest.mark.parametrize("reference_scale", [1.0, 1e4])
 def test_stands_extreme_logits(name, reference_scale):
-    evidence, _ = draw(2, 0.0, records=few(name))
+    evidence, _ = evidence_for(name, 2, 0.0, records=few(name))
     rng = np.random.default_rng(2)
     bank = replace(evidence.bank, logits=evidence.bank.logits * np.float32(reference_scale))
     logits = rng.choice(np.float32([-1e4, 1e4]), evidence.logits.shape)
@@ -226,7 +243,7 @@ def test_stands_extreme_logits(name, reference_scale):
 
 
 def test_permuted_records_give_permuted_scores(name):
-    evidence, _ = draw(3, 2.0, records=few(name))
+    evidence, _ = evidence_for(name, 3, 2.0, records=few(name))
     order = np.random.default_rng(3).permutation(few(name))
     permuted, scores = load_attack(name)(rows_of(evidence, order)), load_attack(name)(evidence)
     if learns(name) or asks(name) or is_relative(name):
@@ -240,7 +257,7 @@ def test_a_record_is_scored_by_its_own_logits_alone(name):
         pytest.skip("asks the network, whose answers are not these logits")
     if is_relative(name):
         pytest.skip("scores a record relative to the others")
-    evidence, _ = draw(4, 2.0, records=few(name))
+    evidence, _ = evidence_for(name, 4, 2.0, records=few(name))
     half = np.arange(few(name)) < few(name) // 2
     logits = np.where(half[:, None], evidence.logits, -7 * evidence.logits)
     scores, changed = load_attack(name)(evidence), load_attack(name)(replace(evidence, logits=logits))
@@ -251,7 +268,7 @@ def test_a_record_is_scored_by_its_own_logits_alone(name):
 
 def test_batches_scored_apart_rank_as_they_do_together(name):
     records = few(name, 4000)
-    evidence, is_member = draw(5, 3.0, records=records)
+    evidence, is_member = evidence_for(name, 5, 3.0, records=records)
     parts = [load_attack(name)(rows_of(evidence, rows)) for rows in np.split(np.arange(records), 2)]
     whole = load_attack(name)(evidence)
     if "bank" not in needs(name) and not asks(name):
@@ -262,14 +279,14 @@ def test_batches_scored_apart_rank_as_they_do_together(name):
 
 
 def test_single_and_double_precision_logits_score_the_same(name):
-    evidence, _ = draw(6, 2.0, records=few(name))
+    evidence, _ = evidence_for(name, 6, 2.0, records=few(name))
     bank = replace(evidence.bank, logits=evidence.bank.logits.astype(np.float64))
     double = replace(evidence, logits=evidence.logits.astype(np.float64), bank=bank)
     np.testing.assert_array_equal(load_attack(name)(double), load_attack(name)(evidence))
 
 
 def test_repeats_itself(name):
-    evidence, _ = draw(7, 2.0, records=few(name))
+    evidence, _ = evidence_for(name, 7, 2.0, records=few(name))
     scores = load_attack(name)(evidence)
     kept = scores.copy()
     scores += 1  # they belong to the caller
@@ -283,7 +300,7 @@ def test_a_surer_network_is_never_less_suspect(name):
         pytest.skip("asks the network, whose answers are not these logits")
     if is_relative(name):
         pytest.skip("takes a network that is surer of all records for a surer network, and no more suspect")
-    evidence, _ = draw(8, 1.0, records=few(name))
+    evidence, _ = evidence_for(name, 8, 1.0, records=few(name))
     surer = evidence.logits.copy()
     surer[np.arange(few(name)), evidence.labels] += 1
     rise = load_attack(name)(replace(evidence, logits=surer)) - load_attack(name)(evidence)
@@ -303,20 +320,20 @@ def test_a_surer_network_is_never_less_suspect(name):
 @pytest.mark.parametrize("weights", [None, (0.9, 0.04, 0.03, 0.02, 0.01)])
 def test_finds_nothing_where_nothing_leaks(name, weights):
     for seed in range(5 if is_quick(name) else 2):
-        evidence, is_member = draw(seed, 0.0, weights=weights, records=few(name))
+        evidence, is_member = evidence_for(name, seed, 0.0, weights=weights, records=few(name))
         assert auc(load_attack(name)(evidence), is_member) == pytest.approx(0.5, abs=4 * null_error(is_member))
 
 
 @pytest.mark.parametrize("weights", [None, (0.9, 0.04, 0.03, 0.02, 0.01)])
 def test_finds_what_leaks(name, weights):
-    evidence, is_member = draw(9, 6.0, weights=weights, records=few(name))
+    evidence, is_member = evidence_for(name, 9, 6.0, weights=weights, records=few(name))
     scores = load_attack(name)(evidence)
     assert auc(scores, is_member) > PLAIN_LEAK.get(name, 0.9)
     assert auc(scores, ~is_member) == pytest.approx(1 - auc(scores, is_member))
 
 
 def test_more_leak_is_more_auc(name):
-    drawn = [draw(10, leak, records=few(name)) for leak in (0.0, 1.0, 2.0, 4.0)]
+    drawn = [evidence_for(name, 10, leak, records=few(name)) for leak in (0.0, 1.0, 2.0, 4.0)]
     aucs = [auc(load_attack(name)(evidence), is_member) for evidence, is_member in drawn]
     assert np.diff(aucs).min() > (0.02 if name in CLASS_ALONE else 0.03)
 
@@ -370,7 +387,7 @@ def memorised():
 @pytest.fixture(scope="module")
 def scores_of_memorised(memorised):
     """Score them once for each attack."""
-    return lru_cache(lambda name: load_attack(name)(memorised[0]))
+    return lru_cache(lambda name: load_attack(name)(in_form(name, memorised[0])))
 
 
 def test_betrays_a_network_that_memorised_random_labels(name, memorised, scores_of_memorised):

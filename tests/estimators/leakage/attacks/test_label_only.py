@@ -15,6 +15,7 @@ from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Oracle
 from estimators.leakage.shared.copies import bit_columns
+from estimators.leakage.shared.copies import moved
 from estimators.leakage.shared.copies import perturb
 from estimators.leakage.shared.copies import shift
 from estimators.leakage.statistics.auc_and_rates import auc
@@ -183,7 +184,6 @@ def test_a_signal_is_moved_along_time_alone():
     signal[0, 1, 0, 6] = 1
     early = by_rule(lambda x: x[:, 1, 0, 3:8].max(axis=1) > 0, signal, np.array([1]))
     assert label_augment.attack(early).tolist() == [1 + 1 + 3 + 1]
-    assert len(label_augment.SHIFTS_IN_TIME) == len(label_augment.SHIFTS)
     seen = []
     spy = Oracle(lambda x: seen.append(x) or early.oracle.query(x))
     label_augment.attack(replace(early, oracle=spy))
@@ -304,7 +304,10 @@ def test_shifts_move_images_and_repeat_the_border():
     image = np.arange(9.0).reshape(1, 1, 3, 3)
     assert shift(image, 0, 1)[0, 0].tolist() == [[0, 0, 1], [3, 3, 4], [6, 6, 7]]
     assert shift(image, -2, 0)[0, 0].tolist() == [[6, 7, 8]] * 3
-    assert set(label_augment.SHIFTS) == {(1, 0), (-1, 0), (0, 1), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2)}
+    ways = {(1, 0), (-1, 0), (0, 1), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2)}
+    expected = {image[..., ::-1].tobytes(), *(shift(image, *way).tobytes() for way in ways)}
+    assert {copy.tobytes() for copy in moved(image, (1, 2))} == expected
+    assert len(list(moved(image, (1, 2)))) == label_augment.QUERIES
 
 
 def test_columns_with_two_values_are_bits_and_pixels_are_not():
