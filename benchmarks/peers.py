@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -29,6 +28,7 @@ import torch
 from attacks import SEED
 from attacks import SHADOWS
 from attacks import Task
+from attacks import augmented
 from attacks import cifar10
 from attacks import location30
 from attacks import shadows_of
@@ -45,10 +45,8 @@ from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
 from nas.audit.oracles import of_network
 from nas.audit.shadows import bank_of
 from nas.base import plugins
-from nas.training.assess import Candidate
 from nas.training.assess import set_up
 from nas.training.loop import train
-from nas.training.recipe import Recipe
 
 OURS = (
     "lira",
@@ -91,11 +89,6 @@ def main() -> None:
                 rows += [by_ours(name, path, attack, count, is_member) for attack in OURS]
             rows += [by_peer(name, path, attack, python, is_member) for attack in PEERS if python is not None]
     write_results("peers", rows, absent=absent)
-
-
-def augmented(task: Task) -> Task:
-    """The same network, trained on flipped and shifted images: it does not learn its members by heart."""
-    return replace(task, candidate=Candidate(task.candidate.architecture, Recipe(epochs=20, augment="flip-crop")))
 
 
 def write_arrays(path: Path, task: Task) -> None:
