@@ -103,7 +103,7 @@ def audit(
         origin: What the user calls the records and classes; None: their numbers are all there is.
         is_labelled: Whether the labels are true classes. Else they are the network's own, which stand in for unknown
             ones: the attacks that read no label run, and nothing is said of classes, errors, or SHAPr.
-        look: Called with the name of each attack before it runs, and with those on versions.
+        look: Called with the name of each attack before it runs, and where it runs on a version or on a shadow model.
 
     Raises:
         ValueError: If the effort is unknown, the list of attacks is empty, one of them is unknown or cannot run, there
@@ -118,7 +118,7 @@ def audit(
     references = 0 if evidence.bank is None else len(evidence.bank.logits)
     names, skipped = runnable(effort, evidence.holds, references, attacks, is_labelled=is_labelled)
     of_gap = _load("gap")(evidence) if is_labelled else None
-    on = on_shadows(evidence, names, is_member, _load)
+    on = on_shadows(evidence, names, is_member, _load, look)
     measured = partial(finding, seed=seed, attacks=len(names))
     ran = []
     for name in names:

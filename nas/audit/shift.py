@@ -37,6 +37,7 @@ def on_shadows(
     names: Sequence[str],
     is_member: Mask,
     load: Callable[[str], Callable[[Evidence], Scores]],
+    look: Callable[[str], None] = lambda _attack: None,
 ) -> Mapping[str, OnReferences]:
     """Run attacks on shadow models in the place of the network.
 
@@ -45,6 +46,7 @@ def on_shadows(
         names: Of the attacks.
         is_member: `(records,)`: which records the audited network was trained on, as claimed.
         load: Gives an attack by its name.
+        look: Called before an attack runs on a shadow model.
 
     Returns:
         By attack. Attacks that cannot run on a shadow model, because too few are left to compare it with or its answers
@@ -59,6 +61,7 @@ def on_shadows(
             for name in names:
                 if (place >= SLOW_ROUNDS and _is_slow(name)) or not _can_run(name, asked):
                     continue
+                look(f"{name} on a shadow model")
                 with suppress(ValueError):  # a bank that is too uneven for the attack, less this pair
                     scores = np.zeros(len(left_out))
                     scores[left_out] = load(name)(asked)
