@@ -57,6 +57,7 @@ from nas.audit.findings import Released
 from nas.audit.findings import Scores
 from nas.audit.findings import corrected
 from nas.audit.findings import errors_by_class
+from nas.audit.findings import shifted_of
 from nas.audit.findings import strongest_first
 from nas.audit.people import check_whole
 from nas.audit.people import people_of
@@ -146,8 +147,13 @@ def audit(
         released=released,
         skipped=skipped,
         warnings=(
-            *cautions.all_of(findings, released, is_member),
-            *cautions.of_people(people, evidence.bank, origin.groups),
+            *cautions.all_of(findings, released, is_member, people),
+            *cautions.of_people(
+                people,
+                evidence.bank,
+                origin.groups,
+                are_records_shifted=bool(shifted_of(findings, is_member)),
+            ),
         ),
         is_member=is_member,
         class_errors=errors_by_class(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -29,24 +30,57 @@ from nas.base.text import inline
 MASKED, UNMASKED = 0.55, 0.60
 CHANCE = 0.5
 NAMED = 3
+RECORDS, PEOPLE = "records", "people"
 DIVIDED = 0.05
 """If references saw a part of the records of more people than this, numbers about people are too low."""
+TOO_FEW_PEOPLE = (
+    "people: there are fewer than two among members or non-members, so no number is given of people, and limits are "
+    "held against the numbers of records"
+)
 SIGNIFICANT = 0.01
 """A difference with a smaller p-value is called significant; chosen, not tuned."""
 
 
-def all_of(findings: Sequence[Finding], released: Sequence[Released], is_member: Mask) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class _Side:
+    """What was found of records, or of people.
+
+    Attributes:
+        what: `records` or `people`.
+        findings: Of all attacks, the highest AUC first.
+        is_member: `(records,)` or `(people,)`.
+    """
+
+    what: str
+    findings: Sequence[Finding]
+    is_member: Mask
+
+    def told(self, line: str) -> str:
+        """Mark a line that is about people."""
+        return line if self.what == RECORDS else f"{self.what}: {line}"
+
+
+def all_of(
+    findings: Sequence[Finding], released: Sequence[Released], is_member: Mask, people: People | None = None
+) -> tuple[str, ...]:
     """List the warnings about what was found.
 
     Args:
         findings: Of all attacks, the highest AUC first.
         released: The versions of a released set and the set; empty for a single network.
         is_member: `(records,)`.
+        people: What was found of people; None if nothing was.
     """
-    more = (*_shifted(findings, is_member), *_masking(findings, is_member), *_set_leaks(released))
-    if is_alarming(findings, is_member):
-        return (*_reversed(findings, is_member), *more)
-    return (*more, *_reversed(findings, is_member), *_no_better_than_gap(findings, is_member))
+    sides = [_Side(RECORDS, findings, is_member)]
+    # Where records are of different kinds and of people this is not known, nothing follows from the numbers of people.
+    if people is not None and (people.is_null_known or not shifted_of(findings, is_member)):
+        sides.append(_Side(PEOPLE, people.findings, people.is_member))
+    below = [side.told(line) for side in sides for line in _reversed(side)]
+    more = [side.told(line) for side in sides for line in (*_shifted(side), *_masking(side))]
+    more += _set_leaks(released)
+    if any(is_alarming(side.findings, side.is_member) for side in sides):
+        return (*below, *more)
+    return (*more, *below, *_no_better_than_gap(sides))
 
 
 def proxy_disagrees(proxy: Estimate, audited: Estimate) -> tuple[str, ...]:
@@ -78,18 +112,21 @@ def test_was_open(candidates: Sequence[int]) -> tuple[str, ...]:
     )
 
 
-def of_people(people: People | None, bank: Bank | None, groups: NDArray[Any] | None) -> tuple[str, ...]:
-    """Warn where people have records and the numbers about people are missing, shifted, or too low.
+def of_people(
+    people: People | None, bank: Bank | None, groups: NDArray[Any] | None, *, are_records_shifted: bool
+) -> tuple[str, ...]:
+    """Warn where people have records and the numbers about people are missing or too low.
 
     Args:
         people: What was found of people; None if nothing was.
         bank: The shadow models.
         groups: `(records,)`, equal for records of one person; None where records stand for themselves.
+        are_records_shifted: Whether the records of members and of non-members are of different kinds.
     """
     if groups is None:
         return ()
     if people is None:
-        return ("people: there are fewer than two among members or non-members, so no number is given of people",)
+        return (TOO_FEW_PEOPLE,)
     found = []
     share = 0.0 if bank is None else divided(bank, groups)
     if share > DIVIDED:
@@ -97,19 +134,22 @@ def of_people(people: People | None, bank: Bank | None, groups: NDArray[Any] | N
             f"people: the shadow models were trained on a part of the records of {100 * share:.0f} % of the people; "
             "numbers about people are too low: train each on all records of a person or on none"
         )
-    if people.shifted:
-        found.append(f"people: {_kinds(people.shifted, 'people')}")
+    if are_records_shifted and not people.is_null_known:
+        found.append(
+            "people: whether people are of different kinds, as their records are, is not known, so no leakage of "
+            "people is reported"
+        )
     return tuple(found)
 
 
-def _shifted(findings: Sequence[Finding], is_member: Mask) -> tuple[str, ...]:
+def _shifted(side: _Side) -> tuple[str, ...]:
     """Warn of members that any network tells from non-members."""
-    shifted = shifted_of(findings, is_member)
+    shifted = shifted_of(side.findings, side.is_member)
     if not shifted:
         return ()
-    unknown = [found.attack for found in findings if found.null is None]
+    unknown = [found.attack for found in side.findings if found.null is None]
     left = f"; no null is known of {', '.join(unknown)}" if unknown else ""
-    return (f"{_kinds(shifted, 'records')}{left}",)
+    return (f"{_kinds(shifted, side.what)}{left}",)
 
 
 def _kinds(shifted: Sequence[Finding], what: str) -> str:
@@ -126,8 +166,9 @@ def _kinds(shifted: Sequence[Finding], what: str) -> str:
     )
 
 
-def _reversed(findings: Sequence[Finding], is_member: Mask) -> tuple[str, ...]:
+def _reversed(side: _Side) -> tuple[str, ...]:
     """Warn of attacks that score members below non-members, which is an error somewhere and no sign of safety."""
+    findings, is_member = side.findings, side.is_member
     below = reversed_of(findings, is_member)
     if not below:
         return ()
@@ -152,13 +193,13 @@ def _needs_bank(found: Finding) -> bool:
     return "bank" in (plugins.find(ATTACKS, found.attack, "NEEDS") or ())
 
 
-def _masking(findings: Sequence[Finding], is_member: Mask) -> tuple[str, ...]:
+def _masking(side: _Side) -> tuple[str, ...]:
     """Warn if predicted classes reveal what confidences hide (Choquette-Choo et al., 2021)."""
-    labels = [found for found in findings if found.is_label_only]
-    others = [found for found in findings if not found.is_label_only]
+    labels = [found for found in side.findings if found.is_label_only]
+    others = [found for found in side.findings if not found.is_label_only]
     if not (labels and others):
         return ()
-    apart = auc_difference(labels[0].scores, others[0].scores, is_member)
+    apart = auc_difference(labels[0].scores, others[0].scores, side.is_member)
     flagged = others[0].auc.value <= MASKED and labels[0].auc.value >= UNMASKED
     if not flagged and not _is_significant(apart):
         return ()
@@ -185,21 +226,30 @@ def _set_leaks(released: Sequence[Released]) -> tuple[str, ...]:
     )
 
 
-def _no_better_than_gap(findings: Sequence[Finding], is_member: Mask) -> tuple[str, ...]:
+def _no_better_than_gap(sides: Sequence[_Side]) -> tuple[str, ...]:
+    """Warn if the audit shows overfitting and no more, of records or of people; not if it shows more of either."""
+    leaks = [(side, over) for side in sides if (over := _over_gap(side)) is not None]
+    if any(_is_significant(over) for _, over in leaks):
+        return ()
+    return tuple(
+        side.told(
+            f"no attack is significantly better than the accuracy gap (p < {SIGNIFICANT:g}; best: "
+            f"{side.findings[0].attack}, AUC {side.findings[0].auc.value:.3f}): the audit shows overfitting, not that "
+            f"single {side.what} are remembered"
+        )
+        for side, _ in leaks
+    )
+
+
+def _over_gap(side: _Side) -> Difference | None:
+    """Return the strongest attack's AUC less the gap's, where something leaks and the two can be compared."""
+    findings, is_member = side.findings, side.is_member
     best, ran = findings[0], {found.attack for found in findings}
     # An AUC says that the network overfits only where it is above chance, and members are of the non-members' kind.
     if shifted_of(findings, is_member) or corrected(best.scores, is_member, len(findings)).low <= CHANCE:
-        return ()
+        return None
     # Of attacks that somebody chose, without the gap among them, nothing follows about the others.
-    if "gap" not in ran or best.attack == "gap" or best.over_gap is None or _is_significant(best.over_gap):
-        return ()
-    return (
-        (
-            f"no attack is significantly better than the accuracy gap (p < {SIGNIFICANT:g}; best: {best.attack}, AUC "
-            f"{best.auc.value:.3f}): "
-            "the audit shows overfitting, not that single records are remembered"
-        ),
-    )
+    return best.over_gap if "gap" in ran and best.attack != "gap" else None
 
 
 def _is_significant(apart: Difference) -> bool:

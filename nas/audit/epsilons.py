@@ -40,6 +40,10 @@ OF_RECORDS = (
     OTHERWISE,
 )
 """What has to be known to read an audit's bounds, in sentences."""
+OF_PEOPLE = (
+    "A bound by person is about trainings that differ in all records of one person, takes people as independent, and "
+    "has another delta than a bound by record."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,11 @@ class Epsilons:
     any_training: EpsilonBound
     thresholds: GaussianBound
     auc: GaussianBound
+
+
+def caveats(*, by_person: bool) -> tuple[str, ...]:
+    """Return what has to be known to read an audit's bounds, in sentences."""
+    return (*OF_RECORDS, OF_PEOPLE) if by_person else OF_RECORDS
 
 
 def of_scores(scores: Scores, is_member: Mask, attacks: int) -> Epsilons:

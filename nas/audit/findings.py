@@ -267,9 +267,19 @@ class People:
         return settled(self.strongest, self.is_member, len(self.findings), is_shifted=bool(self.shifted))
 
     @property
+    def reversed(self) -> tuple[Finding, ...]:
+        """Attacks that score members below non-members significantly, the lowest AUC first."""
+        return reversed_of(self.findings, self.is_member)
+
+    @property
     def is_refused(self) -> bool:
         """Whether members and non-members are so different that no leakage is reported."""
         return is_beyond(self.shifted)
+
+    @property
+    def is_null_known(self) -> bool:
+        """Whether it is known of any attack what it would find of people had nothing been memorised."""
+        return any(found.null is not None for found in self.findings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,9 +345,26 @@ class Audit:
         return reversed_of(self.findings, self.is_member)
 
     @property
+    def alarm(self) -> Audit | People | None:
+        """The people, or else the records, of whom what stands out is below 0.5: the data are wrong; None if not so."""
+        people = self.people
+        if people is not None and not self.are_people_refused and is_alarming(people.findings, people.is_member):
+            return people
+        return self if is_alarming(self.findings, self.is_member) else None
+
+    @property
     def is_alarming(self) -> bool:
-        """Whether what stands out is below 0.5: then the data are wrong, and no leakage was measured."""
-        return is_alarming(self.findings, self.is_member)
+        """Whether the data are most likely wrong: then no leakage was measured, of records or of people."""
+        return self.alarm is not None
+
+    @property
+    def are_people_refused(self) -> bool:
+        """Whether no leakage by person is reported.
+
+        People are too different, or records are of different kinds and of people this is not known.
+        """
+        people = self.people
+        return people is not None and (people.is_refused or (bool(self.shifted) and not people.is_null_known))
 
     def finding(self, attack: str) -> Finding:
         """Return the results of one attack.

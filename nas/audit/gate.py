@@ -5,7 +5,8 @@ audit could not measure does not pass either; where members and non-members are 
 reported, or the members are harder, that is every number that is not corrected for it. Of an epsilon there is a lower
 bound alone: a limit on it is exceeded where the bound shows more, and a bound below it shows nothing.
 
-Where records belong to people, the numbers are those of people.
+Where records belong to people, the numbers are those of people; with too few people, which the audit warns of, they are
+those of records.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def verdicts(audit: Audit, wanted: Sequence[Limit]) -> list[Verdict]:
     """
     unit = "records" if audit.people is None else "people"
     found: Audit | People = audit.people or audit
-    if audit.is_alarming or found.is_refused:
+    if audit.is_alarming or found.is_refused or audit.are_people_refused:
         return [Verdict(limit, None, unit) for limit in wanted]
     # Only the AUC is corrected for a shift; where members are harder, the other numbers are too low.
     too_low = {name for name in METRICS if name != AUC} if any(_is_harder(each) for each in found.shifted) else set()

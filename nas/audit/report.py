@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from nas.audit.findings import Audit
 from nas.audit.findings import Finding
 from nas.audit.findings import People
 from nas.audit.findings import RecordRisk
+from nas.audit.gate import Verdict
+from nas.audit.gate import as_rows
 from nas.base import files
 from nas.base.text import Row
 from nas.base.text import fitting
@@ -44,6 +47,7 @@ WORST = 5
 """How many classes and records the terminal shows; the page shows all that the audit names."""
 READ_OFF = (0.01, 0.1, 0.5)
 """False positive rates at which the page states the ROC curves as numbers, for those who cannot see the image."""
+BOUNDS = "epsilon at least, by what is assumed of the training"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -77,7 +81,7 @@ class Picture:
     numbers: Sheet
 
 
-def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
+def as_json(audit: Audit, about: Mapping[str, str], verdicts: Sequence[Verdict] = ()) -> Row:
     """Return the report as plain numbers, texts, lists and dictionaries, for `nas.base.files.write_json`.
 
     An estimated number has `NAME_low` and `NAME_high` beside it. A number that could not be measured is None.
@@ -85,6 +89,7 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
     Args:
         audit: What was found.
         about: Facts about the network, the data and how they were audited, in order.
+        verdicts: How the audit stands against limits, if any were given.
     """
     trainings = audit.trainings
     leakage, rates = flat({"leakage": audit.leakage}), _rates("leakage_", audit.strongest)
@@ -101,10 +106,11 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
         **(dict.fromkeys(leakage) if audit.is_alarming or audit.is_refused else leakage),
         **(dict.fromkeys(rates) if audit.is_alarming or audit.shifted else rates),
         "shifted": [found.attack for found in audit.shifted],
-        "people": None if audit.people is None else _people(audit.people, is_alarming=audit.is_alarming),
+        "people": None if audit.people is None else _people(audit, audit.people),
+        "limits": as_rows(verdicts),
         "reversed": [found.attack for found in audit.reversed],
         "findings": [_finding(found, audit.is_member) for found in audit.findings],
-        "epsilon_caveats": list(epsilons.OF_RECORDS),
+        "epsilon_caveats": list(epsilons.caveats(by_person=audit.people is not None)),
         "classes": [
             {
                 "label": risk.label,
@@ -142,25 +148,30 @@ def as_json(audit: Audit, about: Mapping[str, str]) -> Row:
     }
 
 
-def show(audit: Audit, about: Mapping[str, str], console: Console) -> None:
+def show(audit: Audit, about: Mapping[str, str], console: Console, verdicts: Sequence[Verdict] = ()) -> None:
     """Print the report.
 
     Args:
         audit: What was found.
         about: Facts about the network, the data and how they were audited, in order.
         console: Where to print; on 100 columns or more, no number is broken over two lines.
+        verdicts: How the audit stands against limits, if any were given.
     """
     _say(console, words.headline(audit))
     for warning in audit.warnings:
         _say(console, f"warning: {warning}")
+    if verdicts:
+        _list(console, "limits", words.of_limits(verdicts))
     if (people := audit.people) is not None:
         bound = words.of_epsilon(people)
         _print(console, "attacks, by person", attacks(people), f"epsilon of all records of a person: {bound}")
+        _print(console, f"{BOUNDS}, by person", bounds(people, WORST))
         title = f"the {WORST} people with the highest scores of {people.strongest.attack}"
         _print(console, title, persons(people, WORST))
     _print(console, "attacks", attacks(audit), f"epsilon: a lower bound; {words.of_epsilon(audit)}")
-    _print(console, "epsilon at least, by what is assumed of the training", bounds(audit, WORST))
-    _list(console, f"about epsilon, at {words.of_epsilon(audit)}", epsilons.OF_RECORDS)
+    _print(console, BOUNDS, bounds(audit, WORST))
+    caveats = epsilons.caveats(by_person=people is not None)
+    _list(console, f"about epsilon, at {words.of_epsilon(audit)}", caveats)
     _print(console, f"the {WORST} classes with the highest AUC of {audit.strongest.attack}", classes(audit, WORST))
     _print(console, f"the {WORST} classes with the highest error on records not trained on", errors(audit, WORST))
     _print(
@@ -176,13 +187,14 @@ def show(audit: Audit, about: Mapping[str, str], console: Console) -> None:
     _list(console, "about", [f"{name}: {fact}" for name, fact in about.items()])
 
 
-def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
+def write_html(path: Path, audit: Audit, about: Mapping[str, str], verdicts: Sequence[Verdict] = ()) -> None:
     """Write the report as one page that needs nothing else: no script, no network access, figures within it.
 
     Args:
         path: The file; written completely or not at all. The same audit gives the same bytes.
         audit: What was found.
         about: Facts about the network, the data and how they were audited, in order.
+        verdicts: How the audit stands against limits, if any were given.
     """
     loader = jinja2.PackageLoader("nas")
     environment = jinja2.Environment(
@@ -198,8 +210,11 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
         about=about,
         headline=words.headline(audit),
         summary=words.summary(audit),
+        limits=words.of_limits(verdicts),
         attacks=attacks(audit),
         by_person=None if audit.people is None else attacks(audit.people),
+        bounds_by_person=None if audit.people is None else bounds(audit.people),
+        epsilon_by_person=None if audit.people is None else words.of_epsilon(audit.people),
         persons=persons(audit.people),
         classes=classes(audit),
         errors=errors(audit),
@@ -213,7 +228,7 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str]) -> None:
         not_tested=words.not_tested(audit),
         epsilon=words.of_epsilon(audit),
         bounds=bounds(audit),
-        of_bounds=epsilons.OF_RECORDS,
+        of_bounds=epsilons.caveats(by_person=audit.people is not None),
         least_of_a_class=LEAST_OF_A_CLASS,
         roc=_roc(audit),
         histogram=_histogram(audit),
@@ -252,7 +267,7 @@ def attacks(audit: Audit | People) -> Sheet:
     return Sheet((*columns, "seconds"), rows)
 
 
-def bounds(audit: Audit, most: int | None = None) -> Sheet:
+def bounds(audit: Audit | People, most: int | None = None) -> Sheet:
     """Lay out the bounds on epsilon by assumption, the strongest attack first."""
     return Sheet(epsilons.COLUMNS, tuple(epsilons.cells([(one.attack, one.epsilons) for one in audit.findings[:most]])))
 
@@ -369,14 +384,16 @@ def _classes(audit: Audit) -> Picture:
     )
 
 
-def _people(people: People, *, is_alarming: bool) -> Row:
-    leakage = flat({"leakage": people.leakage})
+def _people(audit: Audit, people: People) -> Row:
+    leakage, rates = flat({"leakage": people.leakage}), _rates("leakage_", people.strongest)
     return {
         "members": int(people.is_member.sum()),
         "non_members": int((~people.is_member).sum()),
         "strongest": people.strongest.attack,
-        **(dict.fromkeys(leakage) if is_alarming or people.is_refused else leakage),
+        **(dict.fromkeys(leakage) if audit.is_alarming or audit.are_people_refused else leakage),
+        **(dict.fromkeys(rates) if audit.is_alarming or audit.are_people_refused or people.shifted else rates),
         "shifted": [found.attack for found in people.shifted],
+        "reversed": [] if audit.are_people_refused else [found.attack for found in people.reversed],
         "findings": [_finding(found, people.is_member) for found in people.findings],
         "riskiest": [
             {

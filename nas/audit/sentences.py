@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 from estimators.estimate import Estimate
 from estimators.leakage.statistics.auc_and_rates import Difference
@@ -14,6 +15,7 @@ from nas.audit.findings import Finding
 from nas.audit.findings import People
 from nas.audit.findings import RecordRisk
 from nas.audit.findings import corrected
+from nas.audit.gate import Verdict
 from nas.base import plugins
 from nas.base.text import inline
 from nas.base.text import percent
@@ -39,9 +41,9 @@ def headline(audit: Audit) -> str:
 
     Where the audit points the wrong way, it is an alarm and not a number.
     """
-    if audit.is_alarming:
+    if audit.alarm is not None:
         return (
-            f"leakage: not measured, because the data are most likely wrong: {_alarm(audit)}; see the warnings; "
+            f"leakage: not measured, because the data are most likely wrong: {_alarm(audit.alarm)}; see the warnings; "
             f"{audit.members:,} members, {audit.non_members:,} non-members, {_count(audit.shadows, 'shadow model')}"
         )
     if audit.people is not None:
@@ -49,8 +51,7 @@ def headline(audit: Audit) -> str:
     if audit.shifted:
         return f"leakage: {of_result(audit)}; {audit.members:,} members, {audit.non_members:,} non-members"
     return (
-        f"leakage: AUC {inline(audit.leakage)}{_rates(audit)}, by {audit.strongest.attack}, the strongest of "
-        f"{_count(len(audit.findings), 'attack')}; {audit.members:,} members, {audit.non_members:,} non-members, "
+        f"leakage: {of_result(audit)}; {audit.members:,} members, {audit.non_members:,} non-members, "
         f"{_count(audit.shadows, 'shadow model')}; an AUC of 0.5 is guessing; its interval is corrected for the choice "
         "of the strongest attack"
     )
@@ -58,14 +59,15 @@ def headline(audit: Audit) -> str:
 
 def summary(audit: Audit) -> list[str]:
     """Return the summary in short sentences: what was found, how it compares with overfitting, what it holds for."""
-    if audit.is_alarming:
+    if audit.alarm is not None:
         return [
             "The leakage was not measured, because the data are most likely wrong.",
-            f"Members and non-members differ significantly, and in the wrong direction: {_alarm(audit)}.",
+            f"Members and non-members differ significantly, and in the wrong direction: {_alarm(audit.alarm)}.",
             "An inverted 'is_member' is the usual reason. Correct the data and repeat the audit.",
         ]
     if audit.is_refused:
         return [
+            *_of_people(audit),
             "The leakage was not measured, because members and non-members are of different kinds.",
             f"It is {of_result(audit)}.",
             "Audit with non-members that were chosen at random from the same records as the members.",
@@ -75,13 +77,16 @@ def summary(audit: Audit) -> list[str]:
         *_leakage(audit),
         _of_null(audit),
         _against_the_gap(audit),
-        _at_low_fpr(audit),
+        _at_low_fpr(audit.strongest, "members", "non-members", audit.non_members),
         *_scope(audit),
     ]
 
 
 def of_result(found: Audit | People) -> str:
-    """Write the leakage of records or of people, less the null if there is a shift, or why there is none."""
+    """Write the leakage of records or of people, less the null if there is a shift, or why there is none.
+
+    Where it is not corrected for a shift, the TPR at low FPR stands beside it.
+    """
     best, shifted = found.strongest, found.shifted
     if shifted and found.is_refused:
         return (
@@ -90,7 +95,7 @@ def of_result(found: Audit | People) -> str:
         )
     of = f"the strongest of {_count(len(found.findings), 'attack')}"
     if not shifted:
-        return f"AUC {inline(found.leakage)} by {best.attack}, {of}"
+        return f"AUC {inline(found.leakage)}{_rates(best)}, by {best.attack}, {of}"
     return (
         f"AUC {inline(found.leakage)} by {best.attack}, {of}, less what it finds on shadow models that saw neither "
         f"members nor non-members: its AUC is {inline(best.auc)}, and theirs is {_null(best)}"
@@ -114,6 +119,11 @@ def of_epsilon(audit: Audit | People) -> str:
     """Return the delta and the confidence of the bounds on epsilon."""
     bound = audit.strongest.epsilon
     return f"delta {bound.delta:.3g}, {100 * bound.confidence:g} % one-sided for all attacks together"
+
+
+def of_limits(verdicts: Sequence[Verdict]) -> list[str]:
+    """Say how the audit stands against each limit, a line for each."""
+    return [f"{'passes' if one.passes else 'does not pass'}: {one.sentence}" for one in verdicts]
 
 
 def of_shapr(audit: Audit) -> str:
@@ -172,7 +182,7 @@ def rate(fpr: float, found: Estimate | None) -> str:
 def _by_person(audit: Audit, people: People) -> str:
     inside = int(people.is_member.sum())
     return (
-        f"leakage by person: {of_result(people)}; {inside:,} people who were trained on, "
+        f"leakage by person: {_result_of_people(audit, people)}; {inside:,} people who were trained on, "
         f"{len(people.is_member) - inside:,} who were not; by record: {of_result(audit)}; {audit.members:,} members, "
         f"{audit.non_members:,} non-members, {_count(audit.shadows, 'shadow model')}; 0.5 is guessing; intervals are "
         "corrected for the choice of the strongest attack"
@@ -182,10 +192,30 @@ def _by_person(audit: Audit, people: People) -> str:
 def _of_people(audit: Audit) -> list[str]:
     if audit.people is None:
         return []
+    people = audit.people
+    if audit.are_people_refused:
+        found = [f"By person, the leakage is {_result_of_people(audit, people)}."]
+    else:
+        told = "people who were trained on can be told from others" if _is_found(people) else "no leakage is shown"
+        found = [
+            f"By person, {told}: {of_result(people)}.",
+            _at_low_fpr(
+                people.strongest,
+                "people who were trained on",
+                "people who were not trained on",
+                int((~people.is_member).sum()),
+            ),
+        ]
     return [
-        f"By person, the leakage is {of_result(audit.people)}.",
+        *found,
         "The score of a person is the sum of the scores of the person's records. What follows is by record.",
     ]
+
+
+def _result_of_people(audit: Audit, people: People) -> str:
+    if audit.are_people_refused and not people.is_refused:
+        return "not measured: records are of different kinds, and whether people are is not known"
+    return of_result(people)
 
 
 def _of_null(audit: Audit) -> str:
@@ -226,20 +256,21 @@ def _leakage(audit: Audit) -> list[str]:
     ]
 
 
-def _rates(audit: Audit) -> str:
-    """Write the strongest attack's TPR at each FPR that the non-members allow; nothing if there are too few."""
-    measured = [(fpr, rate) for fpr, rate in audit.strongest.tpr.items() if rate is not None]
+def _rates(found: Finding) -> str:
+    """Write an attack's TPR at each FPR that the non-members allow; nothing if there are too few."""
+    measured = [(fpr, rate) for fpr, rate in found.tpr.items() if rate is not None]
     return "".join(f", TPR {inline(rate, percent)} at {100 * fpr:g} % FPR" for fpr, rate in measured)
 
 
-def _alarm(audit: Audit) -> str:
-    below = audit.reversed[0]
-    auc = corrected(below.scores, audit.is_member, len(audit.findings))
-    return f"{below.attack} scores members below non-members, AUC {inline(auc)}"
+def _alarm(of: Audit | People) -> str:
+    below = of.reversed[0]
+    auc = corrected(below.scores, of.is_member, len(of.findings))
+    who = "people who were trained on below others" if isinstance(of, People) else "members below non-members"
+    return f"{below.attack} scores {who}, AUC {inline(auc)}"
 
 
-def _is_found(audit: Audit) -> bool:
-    return audit.leakage.low > 0.5
+def _is_found(found: Audit | People) -> bool:
+    return found.leakage.low > 0.5
 
 
 def _against_the_gap(audit: Audit) -> str:
@@ -256,14 +287,14 @@ def _against_the_gap(audit: Audit) -> str:
     )
 
 
-def _at_low_fpr(audit: Audit) -> str:
-    fpr, found = next(iter(audit.strongest.tpr.items()))
+def _at_low_fpr(strongest: Finding, members: str, non_members: str, there_are: int) -> str:
+    fpr, found = next(iter(strongest.tpr.items()))
     if found is None:
         return (
-            f"The TPR at {100 * fpr:g} % FPR is not reported: it needs {needed_non_members(fpr):,} non-members, and "
-            f"there are {audit.non_members:,}."
+            f"The TPR at {100 * fpr:g} % FPR is not reported: it needs {needed_non_members(fpr):,} {non_members}, and "
+            f"there are {there_are:,}."
         )
-    return f"At {100 * fpr:g} % FPR, {audit.strongest.attack} finds {inline(found, percent)} of the members."
+    return f"At {100 * fpr:g} % FPR, {strongest.attack} finds {inline(found, percent)} of the {members}."
 
 
 def _scope(audit: Audit) -> list[str]:

@@ -75,7 +75,7 @@ def markdown(audit: Audit, about: Mapping[str, str], verdicts: Sequence[Verdict]
         "## What was found",
         _escaped(" ".join(sentences.summary(audit))),
         _list(audit.warnings) if audit.warnings else "There are no warnings.",
-        *(["Limits that were set before the audit:", _list(one.sentence for one in verdicts)] if verdicts else []),
+        *(["Limits that were set before the audit:", _list(sentences.of_limits(verdicts))] if verdicts else []),
         "## Who can repeat it",
         REPEAT,
         _list(f"{name}: {fact}" for name, fact in about.items()),

@@ -373,15 +373,15 @@ def _report(found: Audit, about: dict[str, str], folder: Path, wanted: _Wanted) 
     from nas.base import files
 
     verdicts = gate.verdicts(found, wanted.limits)
-    written = {**report.as_json(found, about), "limits": gate.as_rows(verdicts)}
+    written = report.as_json(found, about, verdicts)
     folder = _beside_stronger(folder, found)
     files.write_json(folder / "audit.json", written, files.OWNER)
-    report.write_html(folder / "audit.html", found, about)
+    report.write_html(folder / "audit.html", found, about, verdicts)
     files.write_text(folder / "statement.md", statement.markdown(found, about, verdicts), files.OWNER)
     if wanted.as_json:
         typer.echo(json.dumps(written))
     else:
-        report.show(found, about, console())
+        report.show(found, about, console(), verdicts)
         say(f"written to {folder / 'audit.html'}, {folder / 'audit.json'} and {folder / 'statement.md'}")
     failed = [verdict for verdict in verdicts if not verdict.passes]
     for verdict in failed:

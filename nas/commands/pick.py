@@ -90,7 +90,7 @@ def pick(
         error_ceiling=not no_error_ceiling,
         confidence=_share(confidence),
     )
-    choice = choose(study, within, prefer) if number is None else chosen(opened.trained(number), within)
+    choice = choose(study, within, prefer) if number is None else chosen(study, opened.trained(number), within)
     if choice.failed and number is None:
         _refuse(study, choice, as_json=as_json)
     written = picks.write(opened, choice)
@@ -129,7 +129,7 @@ def _refuse(study: optuna.Study, choice: Choice, *, as_json: bool) -> None:
     if as_json:
         row = report.row(study, choice.trial)
         typer.echo(json.dumps({"picked": None, "nearest": row, "failed": choice.failed, **_limits(choice)}))
-    kinds = dict.fromkeys(limit.kind for limit in exceeded_by(choice.trial, choice.limits))
+    kinds = dict.fromkeys(limit.kind for limit in exceeded_by(study, choice.trial, choice.limits))
     beyond = "".join(f"; {LOOK_BEYOND[kind]} looks beyond" for kind in kinds if kind in LOOK_BEYOND)
     raise ValueError(
         f"no candidate meets the limits; candidate {choice.trial.number} is nearest: {', '.join(choice.failed)}{beyond}"

@@ -74,7 +74,7 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
     counts, best = count(study.get_trials(deepcopy=False)), front(study)
     limits, baselines = limits_of(study.user_attrs), baselines_of(study.user_attrs)
     trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    ordered = [] if best else nearest(trained, limits)
+    ordered = [] if best else nearest(study, trained, limits)
     judged = exportable.read(folder)
     if as_json:
         told: dict[str, object] = {

@@ -16,13 +16,13 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from estimators.estimate import ENDS
-from estimators.estimate import from_flat
 from estimators.estimate import number_of
 from nas.pricing.limits import BUDGET
 from nas.pricing.limits import CEILING
 from nas.pricing.limits import Limit
 from nas.pricing.limits import budget_limits
 from nas.pricing.limits import merged
+from nas.runs import by_class
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
 from nas.training.between import SPREAD_OF
@@ -57,26 +57,26 @@ def front(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(study.best_trials, key=lambda trial: (*trial.values, trial.number))
 
 
-def nearest(trials: Iterable[FrozenTrial], limits: Iterable[Limit]) -> list[FrozenTrial]:
-    """Sort candidates by their largest relative excess over a limit, the smallest first."""
+def nearest(study: optuna.Study, trials: Iterable[FrozenTrial], limits: Iterable[Limit]) -> list[FrozenTrial]:
+    """Sort candidates of a study by their largest relative excess over a limit, the smallest first."""
     limits = tuple(limits)
     return sorted(
         trials,
         key=lambda trial: (
-            max((limit.excess(_value(trial, limit)) for limit in limits), default=0.0),
+            max((limit.excess(_value(study, trial, limit)) for limit in limits), default=0.0),
             trial.number,
         ),
     )
 
 
-def exceeded_by(trial: FrozenTrial, limits: Iterable[Limit]) -> list[Limit]:
-    """Return the limits that a candidate exceeds; one that was not measured counts as exceeded."""
-    return [limit for limit in limits if limit.excess(_value(trial, limit)) > 0]
+def exceeded_by(study: optuna.Study, trial: FrozenTrial, limits: Iterable[Limit]) -> list[Limit]:
+    """Return the limits that a candidate of a study exceeds; one that was not measured counts as exceeded."""
+    return [limit for limit in limits if limit.excess(_value(study, trial, limit)) > 0]
 
 
-def told(trial: FrozenTrial, limits: Iterable[Limit]) -> tuple[str, ...]:
-    """Say which limits a candidate exceeds, with its values."""
-    return tuple(limit.told(_value(trial, limit)) for limit in exceeded_by(trial, limits))
+def told(study: optuna.Study, trial: FrozenTrial, limits: Iterable[Limit]) -> tuple[str, ...]:
+    """Say which limits a candidate of a study exceeds, with its values."""
+    return tuple(limit.told(_value(study, trial, limit)) for limit in exceeded_by(study, trial, limits))
 
 
 def limits_to_pick_by(
@@ -97,22 +97,13 @@ def limits_to_pick_by(
         confidence: Share of cases in which a candidate within the budgets and the device's memory is to be within them
             when it is trained anew; None: its values count. The ceiling is a guess at what the user wants, and its
             value counts always. A limit on an end of an interval is about that end, and has no confidence of its own.
-
-    Raises:
-        ValueError: If a limit at some confidence is on the error of a single class, whose interval no trial keeps.
     """
     own = limits_of(study.user_attrs)
     budgets = {limit.metric: limit for limit in (*own, *budget_limits(maximum)) if limit.kind == BUDGET}
     ceiling = [limit for limit in own if limit.kind == CEILING and error_ceiling]
     memory = (memory_of(study.user_attrs) or ()) if device_limits else ()
-    of_classes = [name for name in budgets if name.startswith(CLASS_ERROR)]
-    if confidence is not None and of_classes:
-        raise ValueError(
-            f"expected a limit with an interval for a confidence; a trial keeps none of {of_classes[0]!r}: limit "
-            "'rarest_class_error' or 'balanced_error'"
-        )
     sure = [
-        limit if limit.metric.endswith(ENDS) else replace(limit, confidence=confidence)
+        limit if _is_end(limit.metric) else replace(limit, confidence=confidence)
         for limit in (*budgets.values(), *memory)
     ]
     return merged(sure[: len(budgets)], (*ceiling, *sure[len(budgets) :]))
@@ -143,10 +134,10 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
         if metric_named(name, known) is None:
             raise ValueError(f"no metric {name!r} in this run; there are {_listed(known, name)}")
     limits = tuple(limits)
-    within = [trial for trial in trained if not exceeded_by(trial, limits)]
+    within = [trial for trial in trained if not exceeded_by(study, trial, limits)]
     if not within:
-        first = nearest(trained, limits)[0]
-        return Choice(first, "nearest to the limits; no candidate meets them", limits, told(first, limits))
+        first = nearest(study, trained, limits)[0]
+        return Choice(first, "nearest to the limits; no candidate meets them", limits, told(study, first, limits))
     if prefer:
         best = min(within, key=lambda trial: (_number(trial, prefer), *trial.values, trial.number))
         others = f" of the {len(within)} candidates within the limits" if limits else f" of {len(within)} candidates"
@@ -160,7 +151,7 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
 def alternatives(study: optuna.Study, limits: Sequence[Limit]) -> list[FrozenTrial]:
     """Return the front of the trained candidates within limits: what else could be picked by them."""
     trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return _best([trial for trial in trained if not exceeded_by(trial, limits)])
+    return _best([trial for trial in trained if not exceeded_by(study, trial, limits)])
 
 
 def _best(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -170,9 +161,9 @@ def _best(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial, best in zip(trials, is_best, strict=True) if best]
 
 
-def chosen(trial: FrozenTrial, limits: Sequence[Limit]) -> Choice:
+def chosen(study: optuna.Study, trial: FrozenTrial, limits: Sequence[Limit]) -> Choice:
     """Take a candidate that somebody chose by its number, and say which limits it exceeds."""
-    return Choice(trial, "chosen by its number", tuple(limits), told(trial, limits))
+    return Choice(trial, "chosen by its number", tuple(limits), told(study, trial, limits))
 
 
 def knee_of(trials: Sequence[FrozenTrial]) -> FrozenTrial:
@@ -230,13 +221,19 @@ def _listed(known: Sequence[str], name: str) -> list[str]:
     return [one for one in known if one not in of_classes] + ([f"{CLASS_ERROR}NAME"] if of_classes else [])
 
 
-def _value(trial: FrozenTrial, limit: Limit) -> float:
+def _value(study: optuna.Study, trial: FrozenTrial, limit: Limit) -> float:
     """Return the number of a trial that a limit is about: the one named, or the upper end at the limit's confidence."""
     found = _number(trial, limit.metric)
     if limit.confidence is None or limit.metric not in trial.user_attrs:
         return found
-    covered = MEASURED_INTERVAL if limit.metric in SPREAD_OF else COST_INTERVAL
-    return from_flat(trial.user_attrs, limit.metric).upper(limit.confidence, of=covered)
+    is_measured = limit.metric in SPREAD_OF or limit.metric.startswith(CLASS_ERROR)
+    covered = MEASURED_INTERVAL if is_measured else COST_INTERVAL
+    return by_class.estimate_of(study, trial, limit.metric).upper(limit.confidence, of=covered)
+
+
+def _is_end(name: str) -> bool:
+    """Tell whether a name is that of an interval's end. The error of a class has none: `X_low` may be a class."""
+    return name.endswith(ENDS) and not name.startswith(CLASS_ERROR)
 
 
 def _number(trial: FrozenTrial, name: str) -> float:

@@ -141,16 +141,16 @@ def settings_lines(study: optuna.Study) -> list[str]:
 def fits(study: optuna.Study, trial: FrozenTrial) -> bool | None:
     """Tell whether a candidate fits into its device's memory; None where the study does not say what the device has."""
     memory = memory_of(study.user_attrs)
-    return None if memory is None else not exceeded_by(trial, memory)
+    return None if memory is None else not exceeded_by(study, trial, memory)
 
 
 def misfit_lines(study: optuna.Study, trials: Iterable[FrozenTrial]) -> list[str]:
     """Name the candidates that do not fit into their device's memory."""
     memory = memory_of(study.user_attrs) or ()
     return [
-        f"candidate {trial.number} does not fit: {', '.join(told(trial, memory))}"
+        f"candidate {trial.number} does not fit: {', '.join(told(study, trial, memory))}"
         for trial in trials
-        if exceeded_by(trial, memory)
+        if exceeded_by(study, trial, memory)
     ]
 
 
@@ -172,13 +172,14 @@ def nothing_within(study: optuna.Study, ordered: Sequence[FrozenTrial]) -> str:
         ordered: All of them, the nearest first.
     """
     limits = limits_of(study.user_attrs)
-    by_all = [limit for limit in limits if all(limit in exceeded_by(trial, limits) for trial in ordered)]
-    over = exceeded_by(ordered[0], limits)
+    by_all = [limit for limit in limits if all(limit in exceeded_by(study, trial, limits) for trial in ordered)]
+    over = exceeded_by(study, ordered[0], limits)
+    values = ", ".join(told(study, ordered[0], limits))
     ways = dict.fromkeys(LOOK_BEYOND.get(limit.kind, f"--max {limit.metric}=NUMBER") for limit in over)
     what = f"all exceed {' and '.join(limit.bare for limit in by_all)}" if by_all else "each exceeds one or more"
     return (
         f"none of the {len(ordered)} trained candidates meets the limits: {what}; nearest is candidate "
-        f"{ordered[0].number}: {', '.join(told(ordered[0], limits))}. More trials, epochs or another space may help; "
+        f"{ordered[0].number}: {values}. More trials, epochs or another space may help; "
         f"nas pick takes one all the same with {' and '.join(ways)}"
     )
 
@@ -296,7 +297,7 @@ def _memory_lines(study: optuna.Study, trial: FrozenTrial) -> list[str]:
     memory = memory_of(study.user_attrs)
     if not memory:  # not known, or no limit
         return []
-    over = told(trial, memory)
+    over = told(study, trial, memory)
     return [f"- **does not fit the device**: {', '.join(over)}" if over else "- fits into the device's memory"]
 
 

@@ -13,6 +13,8 @@ network knows it too. Records are judged by networks that learned from other rec
 
 When to use: as the classical baseline. It does not calibrate single records, and learns from members of the references,
 so those should be of the candidate's architecture and recipe; `modified_entropy_by_class` is as strong and learns less.
+It learns from half of the records what it judges the other half by. Prefer `forest`, which learns from all of them,
+where networks fit their members closely; where they fit them loosely, neither is ahead.
 
 What is *not* done: shadow records made up by hill climbing or from marginals. The bank's references were trained on
 real records of the attacked network's own pool, which makes the attacker stronger than the published one.

@@ -121,7 +121,7 @@ def test_the_rule_decides_where_chance_could_have_done_it(by_confidence, by_labe
         for name, value in (("loss", by_confidence), ("gap", by_label))
     ]
     ranked = sorted(found, key=lambda one: -one.auc.value)
-    monkeypatch.setattr(cautions, "_no_better_than_gap", lambda _findings, _is_member: ())
+    monkeypatch.setattr(cautions, "_no_better_than_gap", lambda _sides: ())
     assert bool(masking(ranked)) is flagged
 
 
@@ -160,6 +160,36 @@ def test_what_the_gap_finds_too_is_called_overfitting():
     assert not no_better([finding("gap", scores_with(0.8), is_label_only=True)])
     # Of a single attack that somebody chose, nothing follows about the others.
     assert not cautions.all_of([finding("loss", found, of_gap=rng.normal(size=RECORDS) + 2 * IS_MEMBER)], (), IS_MEMBER)
+
+
+def test_what_people_show_beyond_the_gap_is_not_called_overfitting():
+    rng = np.random.default_rng(0)
+    same = rng.normal(size=RECORDS) + IS_MEMBER
+    gap = finding("gap", scores_with(0.5), is_label_only=True)
+    weak = [finding("loss", same, of_gap=same), gap]
+    strong = [finding("loss", scores_with(0.8), of_gap=scores_with(0.6)), gap]
+    none = [finding("loss", rng.normal(size=RECORDS), of_gap=same), gap]
+
+    def told(of_records, of_people):
+        people = SimpleNamespace(findings=of_people, is_member=IS_MEMBER, is_null_known=False)
+        return [line for line in cautions.all_of(of_records, (), IS_MEMBER, people) if "accuracy gap" in line]
+
+    assert [line.partition(":")[0] for line in told(weak, weak)] == [
+        "no attack is significantly better than the accuracy gap (p < 0.01; best",
+        "people",
+    ]
+    assert told(none, weak)[0].startswith("people: no attack is significantly better than the accuracy gap")
+    assert told(none, weak)[0].endswith("the audit shows overfitting, not that single people are remembered")
+    assert told(weak, strong) == told(strong, weak) == told(none, none) == []
+
+
+def test_people_whom_labels_betray_are_flagged_where_records_are_not():
+    labels = finding("gap", scores_with(0.7), is_label_only=True)
+    people = SimpleNamespace(
+        findings=[labels, finding("loss", scores_with(0.5))], is_member=IS_MEMBER, is_null_known=False
+    )
+    (line,) = cautions.all_of([finding("loss", scores_with(0.8))], (), IS_MEMBER, people)
+    assert line.startswith("people: masking: the label-only attack gap reaches AUC 0.700")
 
 
 # The wrong way round.

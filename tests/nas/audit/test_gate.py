@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from nas.audit import report
+from nas.audit import sentences
 from nas.audit import statement
 from nas.audit.attack_all import audit
 from nas.audit.findings import Origin
@@ -139,6 +143,34 @@ def test_rows_say_the_same():
     found = audits.with_bank()
     (row,) = as_rows(verdicts(found, [Limit("auc", 0.5)]))
     assert row == {"metric": "auc", "limit": 0.5, "unit": "records", "value": found.leakage.high, "passes": False}
+
+
+def test_terminal_page_and_statement_say_of_each_limit_whether_it_passes(tmp_path):
+    found = audits.with_bank()
+    held = verdicts(found, [Limit("auc", 0.5), Limit("advantage", 1.0), Limit("tpr_at_0_1pct_fpr", 0.5)])
+    lines = sentences.of_limits(held)
+    assert [line.partition(":")[0] for line in lines] == ["does not pass", "passes", "does not pass"]
+    assert [line.partition(": ")[2] for line in lines] == [one.sentence for one in held]
+    stream = io.StringIO()
+    report.show(found, ABOUT, Console(file=stream, width=200), held)
+    printed = stream.getvalue()
+    assert "\nlimits\n" + "".join(f"  {line}\n" for line in lines) in printed
+    report.write_html(tmp_path / "a.html", found, ABOUT, held)
+    page = (tmp_path / "a.html").read_text()
+    assert [line for line in lines if f"<li>{line}</li>" not in page] == []
+    assert page.index("<h2>Limits</h2>") < page.index("<h2>Attacks</h2>")
+    written = statement.markdown(found, ABOUT, held).replace("\\", "")
+    assert [line for line in lines if f"- {line}\n" not in written] == []
+    assert report.as_json(found, ABOUT, held)["limits"] == as_rows(held)
+
+
+def test_without_limits_nothing_is_said_of_them(tmp_path):
+    report.write_html(tmp_path / "a.html", audits.with_bank(), ABOUT)
+    assert "<h2>Limits</h2>" not in (tmp_path / "a.html").read_text()
+    stream = io.StringIO()
+    report.show(audits.with_bank(), ABOUT, Console(file=stream, width=200))
+    assert "\nlimits\n" not in stream.getvalue()
+    assert report.as_json(audits.with_bank(), ABOUT)["limits"] == []
 
 
 ABOUT = {"command": "nas audit run --pick 3", "made by": "gecko-nas 1, PyTorch 2", "data": "own, fingerprint 0123"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import io
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -10,15 +12,22 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from estimators.estimate import Estimate
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.statistics.auc_and_rates import auc
+from estimators.leakage.statistics.auc_and_rates import auc_interval
+from nas.audit import cautions
+from nas.audit import epsilons
 from nas.audit import report
 from nas.audit import sentences
 from nas.audit.attack_all import audit
 from nas.audit.candidate import pool_of
 from nas.audit.candidate import whole_groups
 from nas.audit.findings import Origin
+from nas.audit.gate import METRICS
+from nas.audit.gate import Limit
+from nas.audit.gate import verdicts
 from nas.audit.people import divided
 from nas.audit.people import summed
 from nas.audit.shadows import Pool
@@ -125,6 +134,120 @@ def test_the_riskiest_people_have_their_names_and_are_members():
     assert {risk.records for risk in risky} == {EACH}
 
 
+def shown(found, folder, limits=()):
+    """Return the text on the terminal and on the page, each in one line."""
+    stream = io.StringIO()
+    report.show(found, {}, Console(file=stream, width=1000), limits)
+    report.write_html(folder / "shown.html", found, {}, limits)
+    page = html.unescape(re.sub(r"<[^>]*>", " ", (folder / "shown.html").read_text()))
+    return " ".join(stream.getvalue().split()), " ".join(page.split())
+
+
+def with_rate(found):
+    """Return an audit that found 30 % of the people at 1 % FPR, by its strongest attack."""
+    people = found.people
+    strongest = replace(people.strongest, tpr={0.01: Estimate(0.3, 0.2, 0.4), 0.001: None})
+    return replace(found, people=replace(people, findings=(strongest, *people.findings[1:])))
+
+
+def test_the_tpr_of_people_stands_beside_their_auc_in_all_outputs(tmp_path):
+    found = with_rate(audited())
+    headline = sentences.headline(found)
+    name, best = found.people.strongest.attack, found.people.leakage
+    assert headline.startswith(
+        f"leakage by person: AUC {best.value:.3f} ({best.low:.3f} to {best.high:.3f}), TPR 30 % (20 % to 40 %) at 1 % "
+        f"FPR, by {name}, the strongest of 4 attacks; "
+    )
+    assert f"At 1 % FPR, {name} finds 30 % (20 % to 40 %) of the people who were trained on." in sentences.summary(
+        found
+    )
+    assert all(headline in text for text in shown(found, tmp_path))
+    written = report.as_json(found, {})["people"]
+    assert [written[f"leakage_tpr_at_1pct_fpr{end}"] for end in ("", "_low", "_high")] == [0.3, 0.2, 0.4]
+    assert written["leakage_tpr_at_0_1pct_fpr"] is None
+
+
+def test_where_people_are_too_few_for_a_tpr_the_summary_says_how_many_it_takes():
+    found = audited()
+    assert "TPR" not in sentences.headline(found).split("by record")[0]
+    assert (
+        "The TPR at 1 % FPR is not reported: it needs 1,000 people who were not trained on, and there are 100."
+        in sentences.summary(found)
+    )
+    assert report.as_json(found, {})["people"]["leakage_tpr_at_1pct_fpr"] is None
+
+
+def test_bounds_on_epsilon_by_person_stand_in_all_outputs(tmp_path):
+    found = audited()
+    texts, written = shown(found, tmp_path), report.as_json(found, {})
+    for one in written["people"]["findings"]:
+        row = " ".join([one["attack"], *(f"{bound['epsilon']:.2f}" for bound in one["epsilon_bounds"])])
+        assert all(row in text for text in texts)
+    assert written["people"]["findings"][0]["epsilon_bounds"][1]["epsilon"] > 0
+    assert written["epsilon_caveats"][-1] == epsilons.OF_PEOPLE
+    assert all(epsilons.OF_PEOPLE in text for text in texts)
+    alone = audit(*simulated()[:2], seed=0, attacks=["loss"])
+    assert not any(epsilons.OF_PEOPLE in text for text in shown(alone, tmp_path))
+    assert epsilons.OF_PEOPLE not in report.as_json(alone, {})["epsilon_caveats"]
+
+
+def turned_round(found):
+    """Return an audit whose attacks score people who were trained on below the others."""
+    people = found.people
+    turned = [
+        replace(each, scores=-each.scores, auc=auc_interval(-each.scores, people.is_member), on_shadows=None, null=None)
+        for each in people.findings[::-1]
+    ]
+    return replace(found, people=replace(people, findings=tuple(turned)))
+
+
+def test_people_who_score_the_wrong_way_round_are_an_alarm_where_records_show_nothing(tmp_path):
+    records, people = audited(leak=0.0), turned_round(audited()).people
+    assert not records.is_alarming
+    found = replace(records, people=people)
+    assert found.alarm is people
+    assert found.is_alarming
+    said = f"{people.findings[-1].attack} scores people who were trained on below others, AUC 0."
+    assert said in sentences.headline(found)
+    assert said in " ".join(sentences.summary(found))
+    assert all(said in text for text in shown(found, tmp_path))
+    written = report.as_json(found, {})
+    assert (written["leakage"], written["people"]["leakage"]) == (None, None)
+    assert written["people"]["reversed"][0] == people.findings[-1].attack
+    assert not any(one.passes for one in verdicts(found, [Limit(metric, 1.0) for metric in METRICS]))
+    first = cautions.all_of(found.findings, (), found.is_member, people)[0]
+    assert first.startswith("people: wrong way round: members score significantly below non-members by ")
+
+
+def test_where_records_are_of_different_kinds_and_of_people_this_is_not_known_nothing_is_reported_of_them(tmp_path):
+    """Shadow models that saw a part of each person left nobody out whole, so that they say nothing of people."""
+    found = audited(leak=0.0, whole=False, shift=0.4)
+    assert found.shifted
+    assert not found.is_refused
+    assert not found.people.is_null_known
+    assert found.people.leakage.low > 0.5
+    said = "not measured: records are of different kinds, and whether people are is not known"
+    assert sentences.headline(found).startswith(f"leakage by person: {said}; ")
+    assert all(said in text for text in shown(found, tmp_path))
+    written = report.as_json(found, {})["people"]
+    assert (written["leakage"], written["leakage_tpr_at_1pct_fpr"], written["reversed"]) == (None, None, [])
+    assert not any(one.passes for one in verdicts(found, [Limit(metric, 1.0) for metric in METRICS]))
+    assert not any("accuracy gap" in line for line in found.warnings)
+    assert any("as their records are, is not known, so no leakage of people is" in line for line in found.warnings)
+    assert replace(found, people=turned_round(found).people).alarm is None
+    assert not audited(leak=0.0, shift=0.4).are_people_refused
+
+
+def test_a_leak_of_people_is_said_where_records_are_refused(tmp_path):
+    refused, leaking = audited(leak=0.0, whole=False, shift=1.0), audited()
+    assert refused.is_refused
+    found = replace(refused, people=leaking.people)
+    assert sentences.summary(found)[0].startswith("By person, people who were trained on can be told from others: AUC")
+    assert "The leakage was not measured, because members and non-members are of different kinds." in sentences.summary(
+        found
+    )
+
+
 def test_people_stand_first_in_all_outputs(tmp_path):
     found = audited()
     stream = io.StringIO()
@@ -139,7 +262,7 @@ def test_people_stand_first_in_all_outputs(tmp_path):
     assert written["leakage"] == found.people.leakage.value
     assert written["riskiest"][0]["person"] in printed
     assert written["riskiest"][0]["person"] in page
-    assert "By person, the leakage is AUC" in " ".join(sentences.summary(found))
+    assert "By person, people who were trained on can be told from others: AUC" in " ".join(sentences.summary(found))
 
 
 def test_an_alarm_is_no_number_of_people_either():
@@ -164,11 +287,18 @@ def test_a_person_on_both_sides_is_refused():
         audit(evidence, is_member, seed=0, attacks=["loss"], origin=Origin(groups=torn))
 
 
-def test_one_person_is_too_few():
+def test_one_person_is_too_few_and_all_outputs_say_what_limits_are_of(tmp_path):
     evidence, is_member, _ = simulated()
     found = audit(evidence, is_member, seed=0, attacks=["loss"], origin=Origin(groups=is_member.astype(int)))
     assert found.people is None
-    assert any("fewer than two among members or non-members" in line for line in found.warnings)
+    limits = verdicts(found, [Limit("auc", 0.55)])
+    assert [one.unit for one in limits] == ["records"]
+    said = (
+        "people: there are fewer than two among members or non-members, so no number is given of people, and limits "
+        "are held against the numbers of records"
+    )
+    assert said in report.as_json(found, {}, limits)["warnings"]
+    assert all(said in text for text in shown(found, tmp_path, limits))
 
 
 def records_of(people, each, *, first=0, seed=0):

@@ -439,7 +439,11 @@ def test_an_audit_above_a_limit_ends_with_exit_code_3_and_its_report(nas, descri
     written = json.loads((tmp_path / "mine-audit" / "audit.json").read_text())
     assert [(one["metric"], one["passes"]) for one in written["limits"]] == [("auc", False), ("advantage", True)]
     statement = (tmp_path / "mine-audit" / "statement.md").read_text()
-    assert "auc of records is up to" in statement
+    assert "- does not pass: auc of records is up to" in statement
+    page = (tmp_path / "mine-audit" / "audit.html").read_text()
+    for line in ("does not pass: auc of records is up to", "passes: advantage of records is up to"):
+        assert line in result.out
+        assert f"<li>{line}" in page
     assert "- command: nas audit mine.npz --effort standard --fail-above auc=0.55" in statement
     assert str(described.parent) not in statement + json.dumps(written)
     passed = nas("audit", described, "--output", tmp_path, "--fail-above", "auc=0.99", "--json")

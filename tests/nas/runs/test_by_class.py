@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from scipy.stats import norm
 
 from nas.runs import by_class
 from nas.runs import report
@@ -115,12 +116,30 @@ def test_errors_of_classes_are_limits_and_preferences(nas, rare):
     assert "class_error_yes 1 > 0.9" in refused.err
 
 
+def test_a_limit_on_a_class_is_met_at_a_confidence_by_the_upper_end(nas, rare):
+    runs, _ = rare
+    end = np.sqrt(2) * binomtest(0, 98).proportion_ci(0.95, "exact").high  # as the card has it
+    sure = end * norm.ppf(0.95) / norm.ppf(0.975)
+    above, below = (f"class_error_{NO}={sure + apart:.9f}" for apart in (1e-4, -1e-4))
+    accepted = nas("pick", "rare", "--runs", runs, "--max", above, "--confidence", 95)
+    assert accepted.code == 0, accepted.err
+    assert f"limit class_error_{NO}={sure + 1e-4:.4g} at 95 % confidence: your budget" in accepted.out
+    assert nas("pick", "rare", "--runs", runs, "--max", below).code == 0
+    refused = nas("pick", "rare", "--runs", runs, "--max", below, "--confidence", 95)
+    assert (refused.code, refused.out) == (2, "")
+    assert f"class_error_{NO} {sure:.4g} at 95 % confidence > {sure - 1e-4:.4g}" in refused.err
+
+
 def test_they_are_objectives_and_budgets(nas, in_process, tmp_path):
     write_rare(tmp_path / "rare.csv", 500)
     flags = ["search", *FLAGS.split(), "--data-path", tmp_path / "rare.csv", "--runs", tmp_path]
     wanted = ("--objectives", f"balanced_error,class_error_{NO}", "--budget", "rarest_class_error=0.95")
-    told = nas(*flags, *wanted, "--class-weights", "balanced", "--name", "weighted")
+    budget = ("--budget", f"class_error_{NO}=1")
+    told = nas(*flags, *wanted, *budget, "--class-weights", "balanced", "--name", "weighted")
     assert told.code == 0, told.err
+    picked = nas("pick", "weighted", "--runs", tmp_path, "--max", "rarest_class_error=2", "--confidence", 95)
+    assert picked.code == 0, picked.err
+    assert f"limit class_error_{NO}=1 at 95 % confidence: your budget" in picked.out
     # Who asks for it knows it.
     assert "consider" not in told.out
     study = load_study("weighted", tmp_path / "weighted", None)

@@ -245,7 +245,8 @@ def test_why_a_candidate_is_over_is_said_with_the_reason():
 def test_the_nearest_come_first_by_their_worst_excess():
     limits = (Limit("error", 0.1, "x", BUDGET), Limit("leakage", 0.5, "x", BUDGET))
     # Relative excess: 0 and 0.8; 1 and 0.2; 8 and 0; 2 and 0.4.
-    assert [trial.number for trial in nearest(study_of(*ROWS).trials, limits)] == [0, 1, 3, 2]
+    study = study_of(*ROWS)
+    assert [trial.number for trial in nearest(study, study.trials, limits)] == [0, 1, 3, 2]
 
 
 # Limits that a candidate has to meet when it is trained anew.
@@ -327,7 +328,6 @@ def test_a_limit_on_an_end_is_about_that_end_and_claims_no_confidence():
     assert choose(study, kept, "error").failed == ()
 
 
-def test_the_error_of_a_class_keeps_no_interval_to_be_sure_of():
-    study = finished(FIRST)
-    with pytest.raises(ValueError, match="a trial keeps none of 'class_error_a': limit 'rarest_class_error'"):
-        limits_to_pick_by(study, {"class_error_a": 0.5}, confidence=0.95)
+def test_a_class_that_is_called_like_an_end_is_limited_with_confidence():
+    (limit,) = limits_to_pick_by(finished(FIRST), {"class_error_risk_high": 0.5}, confidence=0.95)
+    assert limit.confidence == 0.95

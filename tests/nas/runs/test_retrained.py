@@ -42,7 +42,7 @@ def run(tmp_path, monkeypatch):
 def test_what_a_defence_states_is_stated_of_the_new_training(run):
     trial = run.trained(0)
     assert trial.user_attrs["given"] == len(run.plan.data.members)
-    pick = picks.write(run, chosen(trial, ()))
+    pick = picks.write(run, chosen(run.study, trial, ()))
     found = retrained.write(run, trial, pick)
     data = run.plan.data
     assert found.records == len(data.members) + len(data.non_members) + len(data.validation)
@@ -55,7 +55,7 @@ def test_what_a_defence_states_is_stated_of_the_new_training(run):
 
 def test_it_is_known_for_what_it_is_where_it_is_read(run):
     trial = run.trained(0)
-    pick = picks.write(run, chosen(trial, ()))
+    pick = picks.write(run, chosen(run.study, trial, ()))
     found = retrained.write(run, trial, pick)
     ours, theirs = (find_network(str(folder), "", None, None, run.folder.parent) for folder in (found.folder, pick))
     assert (ours.is_retrained, theirs.is_retrained) == (True, False)
