@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nas.calibration.measurements import CalibrationReport
     from nas.calibration.measurements import EnergyReport
     from nas.calibration.measurements import Opinion
+    from nas.calibration.measurements import TooFew
 
 ENOUGH_REPEATED = 20
 FEW_NETWORKS = 100
@@ -128,6 +129,8 @@ def describe(findings: CalibrationReport) -> list[str]:
         f"model: cycles by type of operator{trees}; proportions of {findings.relative!r} where the rows do not tell"
     )
     lines += _energy(findings.energy)
+    for few in findings.too_few:
+        lines += _too_few(few)
     if findings.unpriced:
         lines.append(f"no row has {', '.join(findings.unpriced)}: networks with these operators will be refused")
     if findings.networks < FEW_NETWORKS:
@@ -179,19 +182,30 @@ def _opinion(what: str, taken: Opinion, otherwise: Opinion | None) -> str:
     )
 
 
-def _energy(found: EnergyReport | None) -> list[str]:
+def _too_few(few: TooFew) -> list[str]:
+    """Say that a column was not used, with how many networks it needs."""
+    from nas.calibration.measurements import MIN_NETWORKS
+
+    needed = f"expected at least {MIN_NETWORKS} different networks with one"
+    return [*_far_in_power(few), f"{few.column} is not used: {needed}; got {few.networks}"]
+
+
+def _far_in_power(found: EnergyReport | TooFew) -> list[str]:
     from nas.calibration.measurements import named_lines
 
+    named = [f"{line} ({ratio:.2g} times the median)" for line, ratio in found.outliers]
+    return [f"left out of the energy (power far from the median): {named_lines(named)}"] if named else []
+
+
+def _energy(found: EnergyReport | None) -> list[str]:
     if found is None:
         return []
-    named = [f"{line} ({ratio:.2g} times the median)" for line, ratio in found.outliers]
-    far = [f"left out of the energy (power far from the median): {named_lines(named)}"] if named else []
     power = f"{found.power_mw:.4g} mW, 90 % of networks +-{found.power_interval:.0%}"
     way, other = "a constant power times the time", "nanojoules by type of operator"
     if found.by_counts:
         way, other = other, way
     return [
-        *far,
+        *_far_in_power(found),
         f"energy, {found.rows} rows: {found.close:.0%} predicted within 10 %, {_errors(found)}",
         f"energy of other networks of these spaces: {_at_least(found.close_low)}",
         f"90 % interval of the energy: +-{found.interval:.0%} around a prediction",
