@@ -29,6 +29,7 @@ from estimators.models.energy import NANOJOULES_PER_MILLIJOULE
 from nas.base import files
 from nas.base import plugins
 from nas.calibration.energy import EnergyModel
+from nas.calibration.measurements import ENOUGH_REPEATED
 from nas.calibration.measurements import MIN_NETWORKS
 from nas.calibration.measurements import UNKNOWN_CLOCK_MHZ
 from nas.calibration.measurements import About
@@ -92,6 +93,7 @@ def device_text(
         error_max=findings.error_max,
         close=findings.close,
         close_low=findings.close_low,
+        repeated=findings.ceiling if findings.repeated >= ENOUGH_REPEATED else None,
         fastest_ms=findings.fastest_ms,
         slowest_ms=findings.slowest_ms,
     )
@@ -129,6 +131,7 @@ def calibration_table(
     error_max: float,
     close: float,
     close_low: float,
+    repeated: float | None,
     fastest_ms: float,
     slowest_ms: float,
 ) -> Data:
@@ -141,6 +144,7 @@ def calibration_table(
         error_max: Largest of these errors.
         close: Share of these predictions within 10 %.
         close_low: At least this share of other networks is, with 90 % confidence.
+        repeated: Share of repeated measurements that agree within 10 %; None where too few were repeated.
         fastest_ms: Time of the fastest network.
         slowest_ms: Time of the slowest.
     """
@@ -151,6 +155,7 @@ def calibration_table(
         "error_max": rounded(error_max),
         "within_10_percent": rounded(close),
         "within_10_percent_low": rounded(close_low),
+        **({} if repeated is None else {"repeated_within_10_percent": rounded(repeated)}),
         "fastest_ms": rounded(fastest_ms),
         "slowest_ms": rounded(slowest_ms),
     }

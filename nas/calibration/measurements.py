@@ -26,6 +26,8 @@ GOOD_NETWORKS = 30
 MACS_PER_CYCLE = (4e-3, 100.0)
 UNKNOWN_CLOCK_MHZ = 1000.0
 UNKNOWN_ENGINE = "unknown engine"
+ENOUGH_REPEATED = 20
+"""Rows that repeat a network from which on their noise is told."""
 NAMED_LINES = 8
 OUTLIER = 5.0
 """A row that differs by this factor, in time from the prediction of a fit without it or in power from the median, is

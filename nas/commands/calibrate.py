@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from nas.calibration.measurements import Opinion
     from nas.calibration.measurements import TooFew
 
-ENOUGH_REPEATED = 20
 FEW_NETWORKS = 100
 POOR = 0.3
 
@@ -148,12 +146,9 @@ def _errors(found: CalibrationReport | EnergyReport) -> str:
 
 
 def _at_least(share: float) -> str:
-    """Write a lower bound, rounded down.
+    from nas.base.text import at_least
 
-    >>> _at_least(0.6789)
-    'at least 67% within 10 %, with 90 % confidence'
-    """
-    return f"at least {math.floor(share * 100)}% within 10 %, with 90 % confidence"
+    return f"{at_least(share)} within 10 %, with 90 % confidence"
 
 
 def _engine(findings: CalibrationReport) -> list[str]:
@@ -215,6 +210,8 @@ def _energy(found: EnergyReport | None) -> list[str]:
 
 
 def _ceiling(findings: CalibrationReport) -> str:
+    from nas.calibration.measurements import ENOUGH_REPEATED
+
     if findings.ceiling is None or findings.repeated < ENOUGH_REPEATED:
         return f"{findings.repeated} rows repeat a network: too few to estimate how much of the error is noise"
     return (

@@ -455,3 +455,15 @@ def test_the_noise_ceiling_by_hand():
     share, repeated = noise_ceiling(np.array([10.0, 10.5, 10.0, 20.0, 7.0]), np.array([0, 0, 1, 1, 2]))
     assert (share, repeated) == (0.5, 4)
     assert noise_ceiling(np.array([1.0, 2.0]), np.array([0, 1])) == (None, 0)
+
+
+def test_the_file_says_how_often_repeats_agree_where_enough_are_repeated():
+    rows = rows_of(20)
+    for repeats, told in ((8, None), (12, 1.0)):  # 16 and 24 rows whose network was measured more than once
+        again = [
+            TableRow(row.line + 100, row.architecture, {"latency_ms": str(1.01 * float(row.cells["latency_ms"]))})
+            for row in rows[:repeats]
+        ]
+        device, findings = device_of([*rows, *again])
+        assert findings.repeated == 2 * repeats
+        assert device.calibration.repeated_within_10_percent == told
