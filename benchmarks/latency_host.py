@@ -20,9 +20,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
+import tomlkit
 from report import ROOT
 from report import write_results
 from rich.console import Console
@@ -40,6 +42,7 @@ from estimators.models.counts import Floats
 from estimators.models.counts import counts_of
 from estimators.models.latency import inference_ms
 from nas.calibration.device_file import PRECISION_BITS
+from nas.calibration.device_file import rounded
 from nas.calibration.networks import SPACE
 from nas.calibration.networks import spaces
 from nas.calibration.this_machine import DEVICES
@@ -147,6 +150,14 @@ def rows_of(
     return rows
 
 
+def say_noise(path: Path, share: float) -> None:
+    """Add to a device file how often a network that is measured again agrees with itself within 10 %."""
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    calibration: Any = document["calibration"]
+    calibration["repeated_within_10_percent"] = rounded(share)
+    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+
+
 def report(what: str, done: int, of: int) -> None:
     """Show progress."""
     CONSOLE.print(f"{what}: {done} of {of}", highlight=False)
@@ -160,12 +171,13 @@ def run(name_of_results: str, size: Size, measurements: Path, *, write: bool) ->
     repeated = others[: size.again]
     rows: list[dict[str, object]] = []
     facts: dict[str, object] = {}
+    folder = FOLDER if write else Path(tempfile.mkdtemp())
     for name, precision in DEVICES.items():
         start = time.monotonic()
         latency_ms = timed(calibration, precision, measurements, report=report)
         found = hosted(name, calibration, latency_ms)
         facts[f"{name}_calibration_s"] = time.monotonic() - start
-        path = (FOLDER if write else Path(tempfile.mkdtemp())) / f"{name}.toml"
+        path = folder / f"{name}.toml"
         path.write_text(found.text, encoding="utf-8")
         device = load_device(str(path))
         measured = timed(others, precision, measurements, report=report)
@@ -179,7 +191,9 @@ def run(name_of_results: str, size: Size, measurements: Path, *, write: bool) ->
     for name, precision in DEVICES.items():
         first = timed(repeated, precision, measurements)
         second = timed(repeated, precision, measurements.with_name(f"{measurements.stem}_again.csv"), report=report)
-        facts |= {f"{name}_noise_{key}": value for key, value in judged(first, second).items()}
+        noise = judged(first, second)
+        facts |= {f"{name}_noise_{key}": value for key, value in noise.items()}
+        say_noise(folder / f"{name}.toml", noise["within_10_percent"])
     chains = sum(network.space == SPACE for network in calibration)
     facts |= {
         "calibration_networks": len(calibration),

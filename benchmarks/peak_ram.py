@@ -349,7 +349,7 @@ def judge_board(measured: Measured) -> dict[str, object]:
 
 
 def compare(measured: Measured, found: dict[str, Floats], index: int) -> dict[str, object]:
-    """Return one network's line of the table; errors are relative, on the network left out."""
+    """Return one network's line of the table; errors are relative, all networks of its kind left out."""
     row = measured.rows[index]
     tensors = best_order(measured.networks[index], with_rule(RULES[SHIPPED]))[1] / KIB
     return {
@@ -372,9 +372,11 @@ def main() -> None:
         key: error(np.array([metric(network, device).value for network in measured.networks]), measured.column(key))
         for key, metric in prices.items()
     }
+    unseen = found["family"]
     write_results(
         "peak_ram",
-        [compare(measured, found["network"], index) for index in range(len(measured.rows))],
+        [compare(measured, unseen, index) for index in range(len(measured.rows))],
+        **{f"mean_{key}_error": error(unseen[key], measured.column(key))["mean"] for key in TOTALS},
         rules=compare_rules(measured),
         left_out={
             grouping: {key: error(figures, measured.column(key)) for key, figures in predicted.items()}

@@ -34,6 +34,7 @@ from nas.base import plugins
 from nas.calibration.measurements import CalibrationReport
 from nas.calibration.measurements import EnergyReport
 from nas.calibration.measurements import Opinion
+from nas.calibration.measurements import TooFew
 from nas.calibration.this_machine import Hosted
 from nas.cli import app
 from nas.commands import list as listing
@@ -108,6 +109,7 @@ DESCRIBED: dict[str, type] = {
     "CalibrationReport": CalibrationReport,
     "Opinion": Opinion,
     "EnergyReport": EnergyReport,
+    "TooFew": TooFew,
     "Hosted": Hosted,
     "Retrained": Retrained,
     "Listed": Listed,

@@ -12,6 +12,7 @@ import optuna
 import pytest
 import torch
 
+from estimators.devices.files import load_device
 from estimators.leakage.evidence import Bank
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -146,7 +147,9 @@ def test_the_host_is_predicted_better_than_by_macs(run, monkeypatch, tmp_path):
     # No test depends on how busy this machine is: each kernel takes a made-up time.
     monkeypatch.setattr(hosting, "_written", lambda network, _precision: network)
     monkeypatch.setattr(hosting, "fastest_ms", lambda networks: [_made_up_ms(network) for network in networks])
-    found = run("latency_host", "--short", "--measurements", str(tmp_path / "measured.csv"))
+    (tmp_path / "files").mkdir()
+    monkeypatch.setattr(importlib.import_module("latency_host"), "FOLDER", tmp_path / "files")
+    found = run("latency_host", "--short", "--write", "--measurements", str(tmp_path / "measured.csv"))
     rows = {(row["device"], row["model"], row["space"]): row for row in found["rows"]}
     assert {space for _, _, space in rows} == {"all", "conv", "mlp", "nb201"}
     for device in ("host", "host_int8"):
@@ -154,6 +157,8 @@ def test_the_host_is_predicted_better_than_by_macs(run, monkeypatch, tmp_path):
         assert of["kernel by kernel"]["mape"] < of["MACs and a constant"]["mape"]
         # The same times again: nothing is noise.
         assert found[f"{device}_noise_within_10_percent"] == 1.0
+        written = load_device(str(tmp_path / "files" / f"{device}.toml"))
+        assert written.calibration.repeated_within_10_percent == 1.0
 
 
 def _made_up_ms(network):

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,18 @@ def test_the_start_page_leads_from_a_csv_to_an_exported_network(started: Started
     assert (started.folder / "runs" / "patients" / "audits" / str(started.number) / "audit.html").exists()
     assert "leakage: AUC" in started.printed["audit"]
     assert "prediction" in started.printed["measure"]
+
+
+def test_the_documented_calibration_prints_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (DOCS / "cost.md").read_text(encoding="utf-8")
+    block = re.search(r"^    nas calibrate --device pump .*?(?=^- )", page, flags=re.DOTALL | re.MULTILINE)[0]
+    typed, shown = (textwrap.dedent(part) for part in block.strip("\n").split("\n\n", maxsplit=1))
+    monkeypatch.chdir(tmp_path)
+    program("docs/simulated_measurements.py").write(tmp_path / "measurements.csv")
+    result = command_line(*shlex.split(typed.replace("\\\n", " "))[1:])
+    assert result.code == 0, result.err
+    printed = result.out.splitlines()
+    assert [line for line in shown.strip().splitlines() if line != "[...]" and line not in printed] == []
 
 
 # What is generated

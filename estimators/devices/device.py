@@ -275,10 +275,13 @@ class Calibration:
     Attributes:
         source: Who measured what.
         networks: How many networks were measured.
-        error_mean: Mean relative error on networks left out of the fit.
+        error_mean: Mean relative error on networks left out of the fit, as a user's own are: of all boards whose
+            measurements it uses, not of this one alone.
         error_max: Largest of these errors.
         within_10_percent: Share of networks left out that are predicted within 10 %; None where nobody counted.
         within_10_percent_low: With 90 % confidence at least this share of other networks is; None where nobody counted.
+        repeated_within_10_percent: Share of repeated measurements that agree within 10 % with another one of the same
+            network: expect no more of a prediction at another time. None where too few were repeated.
         fastest_ms: Time of the fastest network measured; a prediction below it is an extrapolation.
         slowest_ms: The same for the slowest and above.
         windows: Windows of the layers that were measured, such as `3x3`: a network with another one is an
@@ -295,6 +298,7 @@ class Calibration:
     error_max: NotNegative
     within_10_percent: Annotated[float, Ge(0), Le(1)] | None = None
     within_10_percent_low: Annotated[float, Ge(0), Le(1)] | None = None
+    repeated_within_10_percent: Annotated[float, Ge(0), Le(1)] | None = None
     fastest_ms: Positive | None = None
     slowest_ms: Positive | None = None
     windows: tuple[Window, ...] = field(default_factory=tuple)

@@ -51,7 +51,10 @@ def timed(time_ms: float, architecture: Architecture, device: Device) -> Estimat
 def distance(time_ms: float, device: Device) -> float:
     """Return by which factor a time lies outside the range that was measured on a device: 1 within it.
 
-    A time whose interval reaches the range is not outside: it may be one of the networks measured.
+    A time whose interval reaches the range is not outside: it may be one of the networks measured. One factor, that of
+    the upper end, counts on both sides. Above the range the lower end would reach a little further, and with a
+    half-width of 1 or more, which few rows give, any distance: nothing would be extrapolated there.
+    `benchmarks/extrapolation.py` counts by the same rule.
     """
     return max(1.0, device.calibration.distance(time_ms) / (1 + device.latency.interval))
 

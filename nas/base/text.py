@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import re
 import unicodedata
 from collections.abc import Callable
@@ -168,6 +169,15 @@ def signed(number: float) -> str:
 def percent(number: float) -> str:
     """Write a share as a percentage."""
     return f"{100 * number:.3g} %"
+
+
+def at_least(share: float) -> str:
+    """Write a lower bound of a share, rounded down.
+
+    >>> at_least(0.6789)
+    'at least 67%'
+    """
+    return f"at least {math.floor(share * 100)}%"
 
 
 def stacked(estimate: Estimate, form: Callable[[float], str] | None = None) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,11 @@ from estimators.models.energy import NANOJOULES_PER_MILLIJOULE
 from nas.base import files
 from nas.base import plugins
 from nas.calibration.energy import EnergyModel
+from nas.calibration.measurements import ENOUGH_REPEATED
 from nas.calibration.measurements import MIN_NETWORKS
 from nas.calibration.measurements import UNKNOWN_CLOCK_MHZ
 from nas.calibration.measurements import About
 from nas.calibration.measurements import CalibrationReport
-from nas.calibration.measurements import Measured
 from nas.calibration.measurements import Prepared
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.operators import CONSTANT
@@ -77,7 +76,7 @@ def device_text(
         about: What the rows do not say.
         findings: What the calibration found.
     """
-    found, template, counts = table.rows, table.device, table.counts
+    template, counts = table.device, table.counts
     data = bare_data(about)
     data["prune_dead_ops"] = template.prune_dead_ops
     data["merge_repeated_ops"] = template.merge_repeated_ops
@@ -85,7 +84,7 @@ def device_text(
     if energy is not None:
         data["energy"] = _energy(energy)
     for key, metric in (("ram_kib", "peak_ram_kib"), ("flash_kib", "flash_kib")):
-        if offset := _offset(found, template, key, plugins.load("estimators.cost", metric, "estimate")):
+        if offset := _offset(table, key, plugins.load("estimators.cost", metric, "estimate")):
             data[f"engine_{key}"] = offset
     data["calibration"] = calibration_table(
         f"{about.source}; errors from cross-validation grouped by identical graphs",
@@ -94,6 +93,7 @@ def device_text(
         error_max=findings.error_max,
         close=findings.close,
         close_low=findings.close_low,
+        repeated=findings.ceiling if findings.repeated >= ENOUGH_REPEATED else None,
         fastest_ms=findings.fastest_ms,
         slowest_ms=findings.slowest_ms,
     )
@@ -131,6 +131,7 @@ def calibration_table(
     error_max: float,
     close: float,
     close_low: float,
+    repeated: float | None,
     fastest_ms: float,
     slowest_ms: float,
 ) -> Data:
@@ -143,6 +144,7 @@ def calibration_table(
         error_max: Largest of these errors.
         close: Share of these predictions within 10 %.
         close_low: At least this share of other networks is, with 90 % confidence.
+        repeated: Share of repeated measurements that agree within 10 %; None where too few were repeated.
         fastest_ms: Time of the fastest network.
         slowest_ms: Time of the slowest.
     """
@@ -153,6 +155,7 @@ def calibration_table(
         "error_max": rounded(error_max),
         "within_10_percent": rounded(close),
         "within_10_percent_low": rounded(close_low),
+        **({} if repeated is None else {"repeated_within_10_percent": rounded(repeated)}),
         "fastest_ms": rounded(fastest_ms),
         "slowest_ms": rounded(slowest_ms),
     }
@@ -276,14 +279,12 @@ def _energy(energy: EnergyModel) -> Data:
     return {**data, "consumption": consumption}
 
 
-def _offset(
-    found: Sequence[Measured], template: Device, key: str, metric: Callable[[Architecture, Device], Any]
-) -> float | None:
+def _offset(table: Prepared, key: str, metric: Callable[[Architecture, Device], Any]) -> float | None:
     """Return what the engine needs beside what the metric counts: the median difference."""
-    bare = replace(template, engine_ram_kib=0.0, engine_flash_kib=0.0)
-    measured = [(row.architecture, getattr(row, key)) for row in found if getattr(row, key) is not None]
-    if len(measured) < MIN_NETWORKS:
+    if table.having(key) < MIN_NETWORKS:
         return None
+    bare = replace(table.device, engine_ram_kib=0.0, engine_flash_kib=0.0)
+    measured = [(row.architecture, getattr(row, key)) for row in table.rows if getattr(row, key) is not None]
     return rounded(max(0.0, float(np.median([kib - metric(network, bare).value for network, kib in measured]))))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from estimators.fitting.cycle_model import CycleModel
 from estimators.fitting.cycle_model import fit_cycle_model
@@ -59,12 +60,9 @@ def fit_energy(table: Prepared, model: CycleModel, relatives: Mapping[str, Float
     Returns:
         None where fewer than `MIN_NETWORKS` different networks have an energy.
     """
-    power = np.array([(row.energy_mj or math.nan) / row.latency_ms * 1e3 for row in table.rows])
-    relative = power / np.nanmedian(power) if np.isfinite(power).any() else power
-    seen = np.abs(np.log(relative)) <= math.log(OUTLIER)
-    off = zip(table.rows, relative, np.isfinite(power) & ~seen, strict=True)
+    seen, outliers = with_energy(table)
     part = table.without(~seen)
-    if len(set(part.structures)) < MIN_NETWORKS:
+    if part.having("energy_mj") < MIN_NETWORKS:
         return None
     energy_mj, latency_ms = np.array([(row.energy_mj or 0.0, row.latency_ms) for row in part.rows]).T
     power_mw = energy_mj / latency_ms * 1e3
@@ -76,13 +74,22 @@ def fit_energy(table: Prepared, model: CycleModel, relatives: Mapping[str, Float
     median_mw = float(np.median(power_mw))
     return EnergyModel(
         table=part,
-        outliers=tuple((row.line, float(ratio)) for row, ratio, is_off in off if is_off),
+        outliers=outliers,
         power_mw=median_mw,
         power_interval=interval_of(power_mw / median_mw),
         nanojoules=nanojoules if differs else None,
         ratios=nanojoules.ratios if differs else by_power,
         otherwise=by_power if differs else nanojoules.ratios,
     )
+
+
+def with_energy(table: Prepared) -> tuple[NDArray[np.bool_], tuple[tuple[int, float], ...]]:
+    """Return `(rows,)` which rows have an energy that is taken, and the outliers, as in `EnergyModel`."""
+    power = np.array([(row.energy_mj or math.nan) / row.latency_ms * 1e3 for row in table.rows])
+    relative = power / np.nanmedian(power) if np.isfinite(power).any() else power
+    seen = np.abs(np.log(relative)) <= math.log(OUTLIER)
+    off = zip(table.rows, relative, np.isfinite(power) & ~seen, strict=True)
+    return seen, tuple((row.line, float(ratio)) for row, ratio, is_off in off if is_off)
 
 
 def energy_report(model: EnergyModel) -> EnergyReport:

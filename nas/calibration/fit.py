@@ -32,12 +32,15 @@ from nas.calibration.device_file import device_text
 from nas.calibration.device_file import template_of
 from nas.calibration.energy import energy_report
 from nas.calibration.energy import fit_energy
+from nas.calibration.energy import with_energy
+from nas.calibration.measurements import MIN_NETWORKS
 from nas.calibration.measurements import OUTLIER
 from nas.calibration.measurements import About
 from nas.calibration.measurements import CalibrationReport
 from nas.calibration.measurements import Measured
 from nas.calibration.measurements import Opinion
 from nas.calibration.measurements import Prepared
+from nas.calibration.measurements import TooFew
 from nas.calibration.measurements import check_count
 from nas.calibration.measurements import check_unit
 from nas.calibration.measurements import engine_of
@@ -112,6 +115,7 @@ def calibrate(rows: Sequence[TableRow], about: About) -> tuple[str, CalibrationR
         merges=table.device.merge_repeated_ops if len(tables[model.counting[0]]) > 1 else None,
         opinions=_opinions(tables, model),
         energy=None if energy is None else energy_report(energy),
+        too_few=_too_few(rows, table),
         next_to_measure=_next_to_measure(table, model),
     )
     return device_text(table, model, energy, about, findings), findings
@@ -193,6 +197,17 @@ def _prepared(found: Sequence[Measured], device: Device) -> Prepared:
 def _counts(running: Iterable[Architecture], device: Device) -> Floats:
     relative = device.latency.relative_by_bits
     return with_overhead(np.array([counts_of(network, relative) for network in running]))
+
+
+def _too_few(rows: Sequence[TableRow], table: Prepared) -> tuple[TooFew, ...]:
+    """Return the columns that somebody filled in, for fewer networks than a device file needs."""
+    seen, outliers = with_energy(table)
+    found = [
+        TooFew("energy_mj", table.without(~seen).having("energy_mj"), outliers),
+        *(TooFew(column, table.having(column), ()) for column in ("ram_kib", "flash_kib")),
+    ]
+    filled_in = {few.column for few in found if any(row.cells.get(few.column, "").strip() for row in rows)}
+    return tuple(few for few in found if few.networks < MIN_NETWORKS and few.column in filled_in)
 
 
 def _unpriced(table: Prepared) -> tuple[str, ...]:

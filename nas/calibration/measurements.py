@@ -26,6 +26,8 @@ GOOD_NETWORKS = 30
 MACS_PER_CYCLE = (4e-3, 100.0)
 UNKNOWN_CLOCK_MHZ = 1000.0
 UNKNOWN_ENGINE = "unknown engine"
+ENOUGH_REPEATED = 20
+"""Rows that repeat a network from which on their noise is told."""
 NAMED_LINES = 8
 OUTLIER = 5.0
 """A row that differs by this factor, in time from the prediction of a fit without it or in power from the median, is
@@ -106,6 +108,11 @@ class Prepared:
         """`(rows,)`, equal for rows of one network."""
         return np.unique(self.structures, return_inverse=True)[1]
 
+    def having(self, column: str) -> int:
+        """Count the different networks that have a number in a column."""
+        named = zip(self.rows, self.structures, strict=True)
+        return len({structure for row, structure in named if getattr(row, column) is not None})
+
     def without(self, out: NDArray[np.bool_]) -> Prepared:
         """Return the table without some of its rows."""
         kept = [int(index) for index in np.flatnonzero(~out)]
@@ -170,6 +177,21 @@ class EnergyReport:
 
 
 @dataclass(frozen=True)
+class TooFew:
+    """A column beside the latency that too few networks have a number in: the device file says nothing of it.
+
+    Attributes:
+        column: Its name.
+        networks: Different networks that have a number in it.
+        outliers: Lines whose energy was left out because their power is far from the median, with their power over it.
+    """
+
+    column: str
+    networks: int
+    outliers: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
 class CalibrationReport:
     """How well a calibration fits its table.
 
@@ -198,7 +220,8 @@ class CalibrationReport:
         prunes: Whether the engine removes operators whose result is not used; None if the rows are the same either way.
         merges: Whether it computes repeated operators once; None if the rows are the same either way.
         opinions: What it may run, each with its errors, the likeliest before measuring first; see *Opinion*.
-        energy: How well the energy is predicted; see *Energy of a calibration*. None if too few rows have one.
+        energy: How well the energy is predicted; see *Energy of a calibration*. None if too few networks have one.
+        too_few: Columns beside the latency with too few networks for the device file; see *Too few networks*.
         next_to_measure: The most informative networks to measure next, as texts for a table of measurements.
     """
 
@@ -226,6 +249,7 @@ class CalibrationReport:
     merges: bool | None
     opinions: tuple[Opinion, ...]
     energy: EnergyReport | None
+    too_few: tuple[TooFew, ...]
     next_to_measure: tuple[str, ...]
 
 

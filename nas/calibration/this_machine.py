@@ -206,6 +206,7 @@ def hosted(name: str, networks: Sequence[Architecture], latency_ms: Floats) -> H
         error_max=float(errors.max()),
         close=model.close,
         close_low=close_at_least(model.ratios, groups),
+        repeated=None,  # each network is measured once
         fastest_ms=float(latency_ms.min()),
         slowest_ms=float(latency_ms.max()),
     )

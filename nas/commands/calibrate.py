@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from nas.calibration.measurements import CalibrationReport
     from nas.calibration.measurements import EnergyReport
     from nas.calibration.measurements import Opinion
+    from nas.calibration.measurements import TooFew
 
-ENOUGH_REPEATED = 20
 FEW_NETWORKS = 100
 POOR = 0.3
 
@@ -128,6 +127,8 @@ def describe(findings: CalibrationReport) -> list[str]:
         f"model: cycles by type of operator{trees}; proportions of {findings.relative!r} where the rows do not tell"
     )
     lines += _energy(findings.energy)
+    for few in findings.too_few:
+        lines += _too_few(few)
     if findings.unpriced:
         lines.append(f"no row has {', '.join(findings.unpriced)}: networks with these operators will be refused")
     if findings.networks < FEW_NETWORKS:
@@ -145,12 +146,9 @@ def _errors(found: CalibrationReport | EnergyReport) -> str:
 
 
 def _at_least(share: float) -> str:
-    """Write a lower bound, rounded down.
+    from nas.base.text import at_least
 
-    >>> _at_least(0.6789)
-    'at least 67% within 10 %, with 90 % confidence'
-    """
-    return f"at least {math.floor(share * 100)}% within 10 %, with 90 % confidence"
+    return f"{at_least(share)} within 10 %, with 90 % confidence"
 
 
 def _engine(findings: CalibrationReport) -> list[str]:
@@ -179,19 +177,30 @@ def _opinion(what: str, taken: Opinion, otherwise: Opinion | None) -> str:
     )
 
 
-def _energy(found: EnergyReport | None) -> list[str]:
+def _too_few(few: TooFew) -> list[str]:
+    """Say that a column was not used, with how many networks it needs."""
+    from nas.calibration.measurements import MIN_NETWORKS
+
+    needed = f"expected at least {MIN_NETWORKS} different networks with one"
+    return [*_far_in_power(few), f"{few.column} is not used: {needed}; got {few.networks}"]
+
+
+def _far_in_power(found: EnergyReport | TooFew) -> list[str]:
     from nas.calibration.measurements import named_lines
 
+    named = [f"{line} ({ratio:.2g} times the median)" for line, ratio in found.outliers]
+    return [f"left out of the energy (power far from the median): {named_lines(named)}"] if named else []
+
+
+def _energy(found: EnergyReport | None) -> list[str]:
     if found is None:
         return []
-    named = [f"{line} ({ratio:.2g} times the median)" for line, ratio in found.outliers]
-    far = [f"left out of the energy (power far from the median): {named_lines(named)}"] if named else []
     power = f"{found.power_mw:.4g} mW, 90 % of networks +-{found.power_interval:.0%}"
     way, other = "a constant power times the time", "nanojoules by type of operator"
     if found.by_counts:
         way, other = other, way
     return [
-        *far,
+        *_far_in_power(found),
         f"energy, {found.rows} rows: {found.close:.0%} predicted within 10 %, {_errors(found)}",
         f"energy of other networks of these spaces: {_at_least(found.close_low)}",
         f"90 % interval of the energy: +-{found.interval:.0%} around a prediction",
@@ -201,6 +210,8 @@ def _energy(found: EnergyReport | None) -> list[str]:
 
 
 def _ceiling(findings: CalibrationReport) -> str:
+    from nas.calibration.measurements import ENOUGH_REPEATED
+
     if findings.ceiling is None or findings.repeated < ENOUGH_REPEATED:
         return f"{findings.repeated} rows repeat a network: too few to estimate how much of the error is noise"
     return (

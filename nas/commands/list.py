@@ -56,7 +56,10 @@ def list_(
         typer.echo(json.dumps({title: _devices() if title == "devices" else _plugins(title) for title in chosen}))
         return
     for title in chosen:
-        show_table(_device_table() if title == "devices" else _plugin_table(title))
+        if title == "devices":
+            _show_devices()
+        else:
+            show_table(_plugin_table(title))
         say("")
 
 
@@ -94,13 +97,15 @@ def _devices() -> dict[str, Any]:
     return rows | {name: {"error": problem, "own": name in own} for name, problem in wrong.items()}
 
 
-def _device_table() -> Table:
+def _show_devices() -> None:
     from estimators.devices.files import own_devices
     from estimators.devices.files import readable_devices
     from nas.pricing import report
 
     devices, wrong = readable_devices()
-    return report.device_table(devices, own_devices(), wrong)
+    show_table(report.device_table(devices, own_devices(), wrong))
+    for line in report.DEVICE_NOTES:
+        say(line)
 
 
 def _plugins(title: str) -> dict[str, str]:

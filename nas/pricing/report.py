@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from estimators.devices.device import Calibration
 from estimators.devices.device import Device
 from estimators.estimate import Estimate
 from estimators.estimate import extrapolated_in
@@ -16,6 +17,7 @@ from estimators.models.by_layer import Layer
 from estimators.models.extrapolation import distance
 from nas.base.errors import clipped
 from nas.base.text import Row
+from nas.base.text import at_least
 from nas.base.text import heading
 from nas.base.text import plain_table
 from nas.base.text import runs
@@ -95,11 +97,22 @@ def _layer_cells(layer: Layer, total_ms: float, *, with_energy: bool, with_dataf
 def basis(device: Device) -> str:
     """Say where a device's latency comes from: engine, precision, measurements and their error."""
     found = device.calibration
+    close = f"; within 10 %: {', '.join(told)}" if (told := _within_10_percent(found)) else ""
     return (
         f"latency on {device.name}: {device.engine}, {device.precision}, on {device.core} at {device.clock_mhz:g} MHz; "
-        f"from {found.source}; cross-validation on {found.networks} networks: mean error {found.error_mean:.1%}, "
-        f"largest {found.error_max:.1%}; 90 % interval +-{device.latency.interval:.1%}"
+        f"from {found.source}; {found.networks} networks, each left out of the fit: mean error {found.error_mean:.1%}, "
+        f"largest {found.error_max:.1%}{close}; 90 % interval +-{device.latency.interval:.1%}"
     )
+
+
+def _within_10_percent(found: Calibration) -> list[str]:
+    """Say how many networks left out are predicted within 10 %, of others at least, and how many repeats agree so."""
+    told = [f"{found.within_10_percent:.0%}"] if found.within_10_percent is not None else []
+    if found.within_10_percent_low is not None:
+        told.append(f"{at_least(found.within_10_percent_low)} of others")
+    if found.repeated_within_10_percent is not None:
+        told.append(f"{found.repeated_within_10_percent:.0%} of repeats")
+    return told
 
 
 def beyond(latency: Estimate, device: Device) -> str | None:
@@ -162,10 +175,21 @@ def device_row(device: Device) -> Row:
         "error_mean": device.calibration.error_mean,
         "error_max": device.calibration.error_max,
         "within_10_percent": device.calibration.within_10_percent,
+        "within_10_percent_low": device.calibration.within_10_percent_low,
+        "repeated_within_10_percent": device.calibration.repeated_within_10_percent,
         "fastest_ms": device.calibration.fastest_ms,
         "slowest_ms": device.calibration.slowest_ms,
         "interval": device.latency.interval,
     }
+
+
+DEVICE_NOTES = (
+    "error: of networks that were left out of the fit, as your own are;",
+    "within 10 %: so many of them are predicted so closely;",
+    "  of others: of other networks of these spaces, with 90 % confidence;",
+    "  of repeats: so many measurements agree with another one of the same network; expect no more at another time",
+)
+"""What the columns of `device_table` mean, in lines."""
 
 
 def device_table(devices: Mapping[str, Device], own: Collection[str], wrong: Mapping[str, str]) -> Table:
@@ -178,9 +202,10 @@ def device_table(devices: Mapping[str, Device], own: Collection[str], wrong: Map
         "RAM, flash\nKiB",
         "calibrated on",
         "error\nmean, worst",
+        "90 %\ninterval",
     )
-    table = plain_table(*columns, "90 %", title="devices")
-    for column in (table.columns[2], *table.columns[6:]):
+    table = plain_table(*columns, "within\n10 %", title="devices")
+    for column in (table.columns[2], *table.columns[6:8]):
         column.justify = "right"
     table.columns[0].no_wrap = True
     table.columns[5].overflow = "fold"
@@ -196,7 +221,8 @@ def device_table(devices: Mapping[str, Device], own: Collection[str], wrong: Map
             "\n".join(limits),
             f"{found.networks}: {found.source}",
             f"{found.error_mean:.1%}\n{found.error_max:.1%}",
-            f"{device.latency.interval:.1%}",
+            f"+-{device.latency.interval:.1%}",
+            "\n".join(_within_10_percent(found)) or "-",
             end_section=True,
         )
     for name, problem in wrong.items():

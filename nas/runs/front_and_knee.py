@@ -27,6 +27,7 @@ from nas.search.schema import limits_of
 from nas.search.schema import memory_of
 from nas.training.between import SPREAD_OF
 from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import ends_like
 from nas.training.by_class import metric_named
 
 MEASURED_INTERVAL, COST_INTERVAL = 0.95, 0.90
@@ -132,7 +133,7 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
     known = sorted(set.intersection(*measured))
     for name in [*(limit.metric for limit in limits), *([prefer] if prefer else [])]:
         if metric_named(name, known) is None:
-            raise ValueError(f"no metric {name!r} in this run; there are {_listed(known, name)}")
+            raise ValueError(f"no metric {name!r} in this run{_listed(known, name)}")
     limits = tuple(limits)
     within = [trial for trial in trained if not exceeded_by(study, trial, limits)]
     if not within:
@@ -213,12 +214,16 @@ def is_metric(trial: FrozenTrial, name: str) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and not is_end
 
 
-def _listed(known: Sequence[str], name: str) -> list[str]:
-    """List the metrics there are, those of single classes as one unless one of them was asked for."""
+def _listed(known: Sequence[str], name: str) -> str:
+    """List the metrics there are, those of single classes as one unless one of them was asked for.
+
+    The ends stand before the list, because a long line is cut.
+    """
     of_classes = [one for one in known if one.startswith(CLASS_ERROR)]
     if name.startswith(CLASS_ERROR) and of_classes:
-        return of_classes
-    return [one for one in known if one not in of_classes] + ([f"{CLASS_ERROR}NAME"] if of_classes else [])
+        return f"; there are {of_classes}"
+    listed = [one for one in known if one not in of_classes] + ([f"{CLASS_ERROR}NAME"] if of_classes else [])
+    return f" ({ends_like(name, known)}); there are {listed}"
 
 
 def _value(study: optuna.Study, trial: FrozenTrial, limit: Limit) -> float:

@@ -51,8 +51,17 @@ FEATURES, CLASSES = 6, 3
 RECORDS: Mapping[str, int] = {"members": 60, "non_members": 60, "validation": 30, "reserve": 30, "test": 30}
 # Last digits depend on the processor; a change of the program moves the made-up cases further than that.
 PRICES_AGREE, MEASURES_AGREE, LOGITS_AGREE = 1e-6, 1e-3, 1e-2
-# These say where a device's figures come from and change none.
-IN_WORDS: Mapping[str, Any] = {"name": True, "description": True, "calibration": {"source": True}}
+# These say where a device's figures come from and how good they are, and change none.
+TOLD = (
+    "source",
+    "networks",
+    "error_mean",
+    "error_max",
+    "within_10_percent",
+    "within_10_percent_low",
+    "repeated_within_10_percent",
+)
+IN_WORDS: Mapping[str, Any] = {"name": True, "description": True, "calibration": dict.fromkeys(TOLD, True)}
 
 
 def origin_of(plan: Plan) -> dict[str, Any]:

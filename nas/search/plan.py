@@ -16,7 +16,6 @@ from optuna.distributions import CategoricalDistribution
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
 from estimators.devices.files import load_device
-from estimators.estimate import ENDS
 from estimators.estimate import Estimate
 from estimators.estimate import flat
 from estimators.estimate import metric_of
@@ -50,6 +49,7 @@ from nas.training.assess import Candidate
 from nas.training.assess import Widen
 from nas.training.bank import BankSpec
 from nas.training.by_class import CLASS_ERROR
+from nas.training.by_class import ends_like
 from nas.training.by_class import metric_named
 from nas.training.defence import Defence
 from nas.training.defence import load_defence
@@ -227,8 +227,8 @@ def _check_names(config: SearchConfig, device: Device, metrics: Collection[str])
     for what, names in (("objective", config.objectives), ("budget", tuple(config.budgets))):
         if unknown := [name for name in names if not (name.startswith(CLASS_ERROR) or metric_named(name, known))]:
             raise ValueError(
-                f"no {what} {unknown[0]!r} on {device.name}; there are {[*sorted(known), f'{CLASS_ERROR}NAME']}, and "
-                f"the ends of their intervals, as in leakage{ENDS[1]}"
+                f"no {what} {unknown[0]!r} on {device.name} ({ends_like(unknown[0], known)}); "
+                f"there are {[*sorted(known), f'{CLASS_ERROR}NAME']}"
             )
     for name, limit in config.budgets.items():
         is_measured = name.startswith(CLASS_ERROR) or metric_named(name, set(MEASURED) - set(MAY_BE_NEGATIVE))

@@ -5,13 +5,16 @@ Of a data set with 2 % positives, a network that never predicts them has an erro
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection
 from collections.abc import Container
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.estimate import ENDS
 from estimators.estimate import Estimate
 from estimators.estimate import metric_of
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
@@ -77,6 +80,21 @@ def metric_named(name: str, known: Container[str]) -> str | None:
     if name.startswith(CLASS_ERROR):
         return name if name in known else None
     return metric_of(name, known)
+
+
+def ends_like(name: str, known: Iterable[str]) -> str:
+    """Name the ends of the interval that a wrong name resembles most: ends can be named too.
+
+    Args:
+        name: What a user wrote, and what is no metric.
+        known: The metrics there are. The errors of single classes have no ends.
+
+    >>> ends_like("error_hihg", ["error", "leakage"])
+    'ends: error_low, error_high'
+    """
+    metric_of_end = {f"{one}{end}": one for one in known if not one.startswith(CLASS_ERROR) for end in ENDS}
+    metric = metric_of_end[difflib.get_close_matches(name, metric_of_end, n=1, cutoff=0.0)[0]]
+    return f"ends: {', '.join(f'{metric}{end}' for end in ENDS)}"
 
 
 def never_predicted(predicted: Ints, validation: Records) -> tuple[int, ...]:

@@ -142,6 +142,15 @@ def test_a_time_whose_interval_reaches_the_range_is_not_outside():
     assert timed(8.0 * 1.21, network(), chip()).extrapolated
 
 
+def test_an_interval_that_ends_at_zero_does_not_make_every_slow_network_a_measured_one():
+    device = chip()
+    wide = replace(device, latency=replace(device.latency, interval=1.5))
+    assert not timed(8.0 * 2.49, network(), wide).extrapolated
+    far = timed(8.0 * 10, network(), wide)
+    assert far.extrapolated
+    assert far.high == pytest.approx(80 * 2.5 * 2)  # four times beyond 20 ms
+
+
 def test_nothing_runs_in_no_time_for_sure():
     assert timed(0.0, network(), chip()) == Estimate.exact(0.0)
 

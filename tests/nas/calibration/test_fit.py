@@ -317,11 +317,53 @@ def test_the_interval_of_the_energy_holds_nine_of_ten_new_networks():
     assert 0.82 <= held / 200 <= 0.97
 
 
-def test_few_energies_give_no_power():
+def told_of(findings, *columns):
+    """Return the lines of the report that speak of columns or of the energy."""
+    return [line for line in describe(findings) if line.startswith(columns) or "energy" in line]
+
+
+def test_few_energies_give_no_power_and_that_is_said():
     rows = energies(20, pooling_mw=1_000)
     few = [*rows[:7], *(replace(row, cells={"latency_ms": row.cells["latency_ms"]}) for row in rows[7:])]
     device, findings = device_of(few)
     assert (device.energy, findings.energy) == (None, None)
+    told = "energy_mj is not used: expected at least 8 different networks with one; got 7"
+    assert told_of(findings) == [told]
+    enough = device_of([*rows[:8], *few[8:]])[1]
+    assert (enough.too_few, enough.energy.networks) == ((), 8)
+    # The same network again is no eighth one.
+    again = {**few[6].cells, "energy_mj": str(1.01 * float(few[6].cells["energy_mj"]))}
+    assert told_of(device_of([*few, TableRow(99, few[6].architecture, again)])[1]) == [told]
+
+
+def test_a_table_without_energies_says_nothing_of_them():
+    for rows in (rows_of(20), rows_of(20, energy_mj=lambda _: "")):
+        findings = device_of(rows)[1]
+        assert (findings.too_few, told_of(findings)) == ((), [])
+
+
+def test_energies_that_are_no_numbers_above_0_or_far_off_are_counted_as_none():
+    failed = device_of(rows_of(20, energy_mj=lambda _: "0"))[1]
+    assert told_of(failed) == ["energy_mj is not used: expected at least 8 different networks with one; got 0"]
+    rows = rows_of(8, energy_mj=lambda time_ms: 2.5 * time_ms)
+    rows[3] = replace(rows[3], cells={**rows[3].cells, "energy_mj": str(float(rows[3].cells["energy_mj"]) * 1000)})
+    assert told_of(device_of(rows)[1]) == [
+        f"left out of the energy (power far from the median): line {rows[3].line} (1e+03 times the median)",
+        "energy_mj is not used: expected at least 8 different networks with one; got 7",
+    ]
+
+
+def test_few_networks_with_their_memory_change_no_engine_and_that_is_said():
+    rows = [
+        replace(row, cells=row.cells | ({"ram_kib": "900", "flash_kib": "900"} if index < 7 else {}))
+        for index, row in enumerate(rows_of(20))
+    ]
+    device, findings = device_of(rows)
+    assert (device.engine_ram_kib, device.engine_flash_kib) == (0, 0)
+    assert told_of(findings, "ram_kib", "flash_kib") == [
+        f"{column} is not used: expected at least 8 different networks with one; got 7"
+        for column in ("ram_kib", "flash_kib")
+    ]
 
 
 def test_an_energy_in_another_unit_is_left_out_of_the_energy_and_named():
@@ -413,3 +455,15 @@ def test_the_noise_ceiling_by_hand():
     share, repeated = noise_ceiling(np.array([10.0, 10.5, 10.0, 20.0, 7.0]), np.array([0, 0, 1, 1, 2]))
     assert (share, repeated) == (0.5, 4)
     assert noise_ceiling(np.array([1.0, 2.0]), np.array([0, 1])) == (None, 0)
+
+
+def test_the_file_says_how_often_repeats_agree_where_enough_are_repeated():
+    rows = rows_of(20)
+    for repeats, told in ((8, None), (12, 1.0)):  # 16 and 24 rows whose network was measured more than once
+        again = [
+            TableRow(row.line + 100, row.architecture, {"latency_ms": str(1.01 * float(row.cells["latency_ms"]))})
+            for row in rows[:repeats]
+        ]
+        device, findings = device_of([*rows, *again])
+        assert findings.repeated == 2 * repeats
+        assert device.calibration.repeated_within_10_percent == told

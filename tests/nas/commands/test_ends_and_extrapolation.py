@@ -132,7 +132,13 @@ def test_an_exact_number_stands_for_its_ends(nas, own_run):
 @pytest.mark.parametrize("flags", [("--objectives", "error,speed_high"), ("--budget", "speed_high=1")])
 def test_an_end_of_no_metric_is_refused(refused, flags):
     line = refused("search", *SMALL, *flags)
-    assert re.match(r"no (objective|budget) 'speed_high' on stm32h747; there are \[.*, and the ends of their", line)
+    assert re.match(r"no (objective|budget) 'speed_high' on stm32h747 \(ends: \w+_low, \w+_high\); there are \[", line)
+
+
+@pytest.mark.parametrize("flags", [("--objectives", "error,leakage_hgh"), ("--budget", "leakage_hgh=1")])
+def test_a_misspelt_end_is_refused_with_those_of_the_metric(refused, flags):
+    line = refused("search", *SMALL, *flags)
+    assert re.match(r"no \w+ 'leakage_hgh' on stm32h747 \(ends: leakage_low, leakage_high\); there are \[", line)
 
 
 def test_the_error_of_a_class_has_no_named_ends(refused, own_run):

@@ -13,6 +13,8 @@ from estimators.devices.files import available_devices
 from estimators.devices.files import load_device
 from nas.search.storage import load_study
 
+ROOT = Path(__file__).parents[3]
+DEVICES = ROOT / "estimators" / "devices"
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
 IMAGES = ("--input-shape", "3,16,16")
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -196,7 +198,7 @@ def test_layers_say_what_the_latency_stands_on_and_what_would_help(nas):
     assert printed.splitlines()[-3:] == split["advice"]
     assert [line.split(":")[0] for line in split["advice"]] == ["time", "RAM", "flash"]
     basis, warning = printed.splitlines()[-5:-3]
-    errors = f"cross-validation on 3 networks: mean error {device.calibration.error_mean:.1%}"
+    errors = f"3 networks, each left out of the fit: mean error {device.calibration.error_mean:.1%}"
     interval = f"90 % interval +-{device.latency.interval:.1%}"
     assert all(text in basis for text in (device.engine, "int8", "Arm Cortex-M4 at 120 MHz", errors, interval))
     # Some of the network's layers are in floating point.
@@ -393,6 +395,8 @@ def test_devices_are_listed_with_what_they_stand_on(nas):
         "error_mean": device.calibration.error_mean,
         "error_max": device.calibration.error_max,
         "within_10_percent": None,
+        "within_10_percent_low": None,
+        "repeated_within_10_percent": None,
         "fastest_ms": device.calibration.fastest_ms,
         "slowest_ms": device.calibration.slowest_ms,
         "interval": device.latency.interval,
@@ -403,6 +407,51 @@ def test_devices_are_listed_with_what_they_stand_on(nas):
     assert all(re.search(rf"^{name} ", printed, flags=re.MULTILINE) for name in devices)
     assert max(map(len, printed.splitlines())) <= 140
     assert "(own)" not in printed
+
+
+def results(name):
+    """Return the rows of a result file about shipped devices, and its other figures."""
+    found = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return [row for row in found["rows"] if row["device"]], found
+
+
+def test_the_errors_shown_are_those_of_networks_that_no_board_has_seen(nas):
+    rows, _ = results("latency_mcu")
+    devices, printed = told(nas, "list", "devices")["devices"], nas("list", "devices").out
+    assert len(rows) == 7
+    for row in rows:
+        shown = devices[row["device"]]
+        assert shown["error_mean"] == pytest.approx(row["unseen"], abs=6e-4)
+        assert shown["error_max"] == pytest.approx(row["unseen worst"], abs=6e-4)
+        stated = f"each left out of the fit: mean error {shown['error_mean']:.1%}, largest {shown['error_max']:.1%};"
+        assert stated in nas("estimate", "--device", row["device"]).out
+        assert f"{shown['error_mean']:.1%}" in printed
+        assert ("vww left aside" in shown["source"]) is ("X-CUBE-AI 8" in row["engine"] or "9.0.0" in row["engine"])
+    assert "error: of networks that were left out of the fit, as your own are;" in printed
+
+
+def test_how_often_this_machine_agrees_with_itself_is_shown(nas):
+    _, found = results("latency_host")
+    devices = told(nas, "list", "devices")["devices"]
+    for name in ("host", "host_int8"):
+        again = devices[name]["repeated_within_10_percent"]
+        assert again == pytest.approx(found[f"{name}_noise_within_10_percent"], rel=1e-3)
+        assert f"; within 10 %: {devices[name]['within_10_percent']:.0%}, {again:.0%} of repeats; 90 % interval" in (
+            nas("estimate", "--device", name).out
+        )
+    assert "78% of" in nas("list", "devices").out
+
+
+def test_what_is_claimed_of_other_networks_is_shown_where_the_file_has_it(nas, here):
+    (here / "devices").mkdir()
+    text = (DEVICES / "host.toml").read_text(encoding="utf-8")
+    text = text.replace("repeated_within_10_percent =", "within_10_percent_low = 0.8779\nrepeated_within_10_percent =")
+    (here / "devices" / "claims.toml").write_text(text, encoding="utf-8")
+    assert "; within 10 %: 95%, at least 87% of others, 78% of repeats; " in nas("estimate", "--device", "claims").out
+    assert told(nas, "list", "devices")["devices"]["claims"]["within_10_percent_low"] == 0.8779
+    printed = nas("list", "devices").out
+    assert "at least" in printed
+    assert "  of others: of other networks of these spaces, with 90 % confidence;" in printed
 
 
 def test_ones_own_devices_are_listed_marked_and_priced_by_their_name(nas, here):

@@ -211,7 +211,15 @@ def test_an_unknown_metric_to_pick_by_lists_those_that_were_measured(refused, ow
     line = refused("pick", "small", *flags, runs=own_run.runs)
     name = flags[1].split("=")[0]
     known = sorted([*MEASURED, "bit_operations", "flash_kib", "latency_ms", "macs", "params", "peak_ram_kib"])
-    assert line == f"no metric {name!r} in this run; there are {[*known, 'class_error_NAME']}"
+    first, second = line.split("; ")
+    assert re.fullmatch(rf"no metric {name!r} in this run \(ends: (\w+)_low, \1_high\)", first)
+    assert second == f"there are {[*known, 'class_error_NAME']}"
+
+
+@pytest.mark.parametrize("flags", [("--max", "error_hihg=0.2"), ("--prefer", "error_hihg")])
+def test_a_misspelt_end_of_an_interval_names_the_ends(refused, own_run, flags):
+    line = refused("pick", "small", *flags, runs=own_run.runs)
+    assert line.startswith("no metric 'error_hihg' in this run (ends: error_low, error_high); there are [")
 
 
 def test_an_unknown_class_to_pick_by_lists_the_classes(refused, own_run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -167,11 +168,23 @@ def test_limits_nobody_meets_give_the_candidate_with_the_smallest_worst_excess()
 
 def test_an_unknown_metric_is_refused_with_those_there_are():
     study = study_of(*ROWS)
-    known = "there are ['error', 'latency_ms', 'leakage', 'params']"
+    known = "; there are ['error', 'latency_ms', 'leakage', 'params']"
     for limits, prefer in (({"speed": 1.0}, None), ({}, "speed")):
-        with pytest.raises(ValueError, match="no metric 'speed' in this run; ") as caught:
+        with pytest.raises(ValueError, match="no metric 'speed' in this run ") as caught:
             picked(study, limits, prefer)
         assert str(caught.value).endswith(known)  # the end of an interval is none
+
+
+@pytest.mark.parametrize(
+    ("wrong", "metric"),
+    [("error_hihg", "error"), ("eror_low", "error"), ("latency_high", "latency_ms"), ("leakage_upper", "leakage")],
+)
+def test_a_misspelt_end_of_an_interval_is_refused_with_those_it_resembles(wrong, metric):
+    study = study_of(*ROWS)
+    for limits, prefer in (({wrong: 1.0}, None), ({}, wrong)):
+        told = re.escape(f"no metric '{wrong}' in this run (ends: {metric}_low, {metric}_high); there are [")
+        with pytest.raises(ValueError, match=told):
+            picked(study, limits, prefer)
 
 
 def test_nothing_trained_is_nothing_to_pick():

@@ -66,6 +66,22 @@ def test_what_a_device_file_says_in_words_decides_no_number(plan, then):
     assert changes(then, replace(plan, device=device)) == []
 
 
+def test_how_good_a_device_file_is_decides_no_number(plan, then):
+    judged = replace(
+        plan.device.calibration,
+        source="others",
+        networks=99,
+        error_mean=0.5,
+        error_max=0.9,
+        within_10_percent=0.1,
+        within_10_percent_low=0.05,
+        repeated_within_10_percent=0.2,
+    )
+    assert changes(then, replace(plan, device=replace(plan.device, calibration=judged))) == []
+    farther = replace(plan.device.calibration, slowest_ms=1e6)  # it decides what is extrapolated
+    assert changes(then, replace(plan, device=replace(plan.device, calibration=farther))) != []
+
+
 @pytest.mark.parametrize("name", ["host", "raspi4", "bitfusion_like"])
 def test_every_kind_of_device_has_a_digest_of_its_own(name):
     assert origin._device_digest(load_device(name)) != origin._device_digest(load_device("stm32l4r5"))
