@@ -23,9 +23,9 @@ from estimators.estimate import Estimate
 
 Row: TypeAlias = dict[str, Any]
 BETWEEN_COLUMNS = 2
+"""Characters that `plain_table` leaves between two columns."""
 HIDDEN = 0.0005
 """Positive numbers below this would read 0.000 with three places."""
-"""Characters that `plain_table` leaves between two columns."""
 STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of characters that no terminal should get from a file: controls, directions, halves of pairs, breaks."""
 
