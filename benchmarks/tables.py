@@ -621,7 +621,7 @@ def attacks() -> str:
     names = list(dict.fromkeys(row["attack"] for row in found["rows"]))
     rows = [[f"`{name}`", *(rate(aucs.get((name, network))) for network in networks)] for name in names]
     about = (
-        "AUC of each attack on six networks, with 16 shadow models each. Members are half of the records. The "
+        "AUC of each attack on five networks, with 16 shadow models each. Members are half of the records. The "
         "*independent* network was trained on other records: an attack should find nothing there."
     )
     relations = [f"- {key}: {value}" for key, value in found.items() if isinstance(value, str) and ":" in key]
