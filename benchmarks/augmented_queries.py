@@ -2,7 +2,7 @@
 
 The CNN of `attacks.py` on CIFAR-10 (16 x 16, 2,000 members among 4,000), 16 networks by each of two recipes: one flips
 and shifts the images anew in each epoch, the other does not. Eight of the 16 are attacked in turn by the other 15.
-Compared are the record alone, the mean over the record and five copies, and what the product does, which asks two
+Compared are the record alone, the mean over the record and five copies, and what the product does, which asks four
 references first whether copies tell anything.
 
     python benchmarks/augmented_queries.py    # ten minutes of training on two cores the first time; networks are kept
@@ -52,12 +52,15 @@ def main() -> None:
         sys.exit("skipped: no data beside the repository's parent folder")
     torch.set_num_threads(1)
     plain = cifar10(members=MEMBERS)
-    rows = [row for name, task in (("yes", augmented(plain)), ("no", plain)) for row in rows_of(name, task)]
-    write_results("augmented_queries", rows)
+    rows, told = [], {}
+    for recipe, task in (("yes", augmented(plain)), ("no", plain)):
+        found, told[f"share told, augmented: {recipe}"] = rows_of(recipe, task)
+        rows += found
+    write_results("augmented_queries", rows, **told)
 
 
-def rows_of(recipe: str, task: Task) -> list[dict[str, object]]:
-    """Attack eight networks of one recipe: one row for each attack and way to ask, means over the networks."""
+def rows_of(recipe: str, task: Task) -> tuple[list[dict[str, object]], float]:
+    """Attack eight networks of one recipe: a row for each attack and way to ask, means over networks; and what decides."""
     features = task.pool.features[task.pool.audited]
     bank = bank_of(task.pool, shadows_of(task), SEED)
     copies = [features, *moved(features, queries.DISTANCES)]
@@ -82,7 +85,7 @@ def rows_of(recipe: str, task: Task) -> list[dict[str, object]]:
             for way, scores in ways.items():
                 rates = (tpr_at_fpr(scores, is_member, 0.01), tpr_at_fpr(scores, is_member, 0.001))
                 found.setdefault((attack, way), []).append((auc(scores, is_member), *rates))
-    return [
+    rows = [
         {
             "augmented": recipe,
             "attack": attack,
@@ -94,6 +97,7 @@ def rows_of(recipe: str, task: Task) -> list[dict[str, object]]:
         }
         for (attack, way), each in found.items()
     ]
+    return rows, queries.share_told(bank, answers[1:])
 
 
 if __name__ == "__main__":

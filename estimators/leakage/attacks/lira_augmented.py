@@ -5,7 +5,7 @@ mirror image and its translations by one pixel, each against the references' ans
 is the mean of these log likelihood ratios. A network that was trained with such copies has learned them as well, and
 the noise of a single answer averages out.
 
-When to use: for images and signals where the recipe augments (`benchmarks/augmented_queries.py`). Two references are
+When to use: for images and signals where the recipe augments (`benchmarks/augmented_queries.py`). Four references are
 asked first; where their copies say less than the records do, the score is that of `lira_online`. Queries: 5 for each
 record, of the network and of each reference. References must be of the network's architecture and recipe.
 
