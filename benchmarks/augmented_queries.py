@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def rows_of(recipe: str, task: Task) -> tuple[list[dict[str, object]], float]:
-    """Attack eight networks of one recipe: a row for each attack and way to ask, means over networks; and what decides."""
+    """Attack eight networks of one recipe: a row for each attack and way to ask, of means; and what decides."""
     features = task.pool.features[task.pool.audited]
     bank = bank_of(task.pool, shadows_of(task), SEED)
     copies = [features, *moved(features, queries.DISTANCES)]

@@ -36,7 +36,7 @@ COPIES = 5
 """Copies asked about for each record, beside the record itself."""
 ASKED_FIRST = 4
 TELLS = 0.8
-"""Least `share_told` for copies to be asked about. On CIFAR-10 it is .99 where the recipe augments, and .47 where not."""
+"""Least `share_told` for copies to be asked about. `benchmarks/augmented_queries.py` has it for two recipes."""
 GUESSING = 0.5
 
 
