@@ -197,7 +197,8 @@ def table(found: Found) -> Table:
 def summary(found: Found) -> list[str]:
     """Return lines that say what the bounds stand on, and what has to be known to read them."""
     right = ", ".join(f"{right} of {guesses}" for guesses, right in found.guesses.items())
-    return [f"right guesses about the canaries told most clearly: {right}; half is chance", *CAVEATS]
+    told = f"of the canaries that it was surest about, the attack guessed right: {right}; half would be chance"
+    return [told, *CAVEATS]
 
 
 def as_json(found: Found, about: Mapping[str, str]) -> Row:

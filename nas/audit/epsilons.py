@@ -20,7 +20,7 @@ from estimators.leakage.statistics.gaussian_epsilon import mu_over_thresholds
 from nas.base.text import Row
 
 CONFIDENCE = 0.95
-ANY, GAUSSIAN = "none about the training", "the training's trade-off function is Gaussian"
+ANY, GAUSSIAN = "nothing about the training", "the training's trade-off function is Gaussian"
 """What is assumed of the training, in words."""
 LOWER = "A bound on epsilon is a lower one: 0 means that nothing was shown, not that the training is private."
 OTHERWISE = (

@@ -6,7 +6,9 @@ reported, or the members are harder, that is every number that is not corrected 
 bound alone: a limit on it is exceeded where the bound shows more, and a bound below it shows nothing.
 
 Where records belong to people, the numbers are those of people; with too few people, which the audit warns of, they are
-those of records.
+those of records. Where versions of the network ship together, the AUC is the highest of all versions and of all
+together; by person that of the versions is not known, and does not pass. The other numbers are of the network as
+trained.
 """
 
 from __future__ import annotations
@@ -120,8 +122,10 @@ def verdicts(audit: Audit, wanted: Sequence[Limit]) -> list[Verdict]:
     if audit.is_alarming or found.is_refused or audit.are_people_refused:
         return [Verdict(limit, None, unit) for limit in wanted]
     # Only the AUC is corrected for a shift; where members are harder, the other numbers are too low.
-    too_low = {name for name in METRICS if name != AUC} if any(_is_harder(each) for each in found.shifted) else set()
-    return [Verdict(limit, None if limit.metric in too_low else METRICS[limit.metric](found), unit) for limit in wanted]
+    unknown = {name for name in METRICS if name != AUC} if any(_is_harder(each) for each in found.shifted) else set()
+    if audit.people is not None and audit.released:
+        unknown.add(AUC)
+    return [Verdict(limit, None if limit.metric in unknown else METRICS[limit.metric](found), unit) for limit in wanted]
 
 
 def as_rows(found: Sequence[Verdict]) -> list[Row]:
@@ -143,7 +147,8 @@ def _is_harder(found: Finding) -> bool:
 
 
 def _auc(found: Audit | People) -> float:
-    return found.leakage.high
+    versions = found.released if isinstance(found, Audit) else ()
+    return max([found.leakage.high, *(version.auc.high for version in versions)])
 
 
 def _highest(of: Callable[[Finding], Estimate | None]) -> Callable[[Audit | People], float | None]:

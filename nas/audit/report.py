@@ -240,6 +240,7 @@ def write_html(path: Path, audit: Audit, about: Mapping[str, str], verdicts: Seq
 def attacks(audit: Audit | People) -> Sheet:
     """Lay out the attacks on records or on people, the strongest first."""
     rates = [f"TPR at\n{100 * fpr:g} % FPR" for fpr in audit.strongest.tpr]
+    unit = "other people" if isinstance(audit, People) else "non-members"
     columns = (
         "attack",
         "AUC",
@@ -256,7 +257,7 @@ def attacks(audit: Audit | People) -> Sheet:
             stacked(found.auc),
             "-" if found.null is None else stacked(found.null),
             "-" if found.attack == "gap" or found.over_gap is None else words.over(found.over_gap),
-            *(words.rate(fpr, rate) for fpr, rate in found.tpr.items()),
+            *(words.rate(fpr, rate, unit) for fpr, rate in found.tpr.items()),
             stacked(found.balanced_accuracy),
             stacked(found.advantage, signed),
             f"{found.epsilon.epsilon:.2f}",

@@ -174,9 +174,9 @@ def over(apart: Difference) -> str:
     return f"{stacked(apart.estimate, signed)}\n{_p(apart.p_value)}"
 
 
-def rate(fpr: float, found: Estimate | None) -> str:
-    """Write a TPR at an FPR, or how many non-members are needed to measure it."""
-    return f"needs {needed_non_members(fpr):,}\nnon-members" if found is None else stacked(found, percent)
+def rate(fpr: float, found: Estimate | None, unit: str = "non-members") -> str:
+    """Write a TPR at an FPR, or how many non-members, or people, are needed to measure it."""
+    return f"needs {needed_non_members(fpr):,}\n{unit}" if found is None else stacked(found, percent)
 
 
 def _by_person(audit: Audit, people: People) -> str:

@@ -114,10 +114,11 @@ def _access(audit: Audit) -> str:
     ran = {found.attack for found in audit.findings}
     needs = {need for name in ran for need in plugins.find(ATTACKS, name, "NEEDS") or ()}
     known = " whose label is known" if all(found.over_gap is not None for found in audit.findings) else ""
-    extra = ", train networks of the same kind on records like these" if audit.shadows else ""
-    asked = ", ask the network about changed copies of the record" if "queries" in needs else ""
-    inside = " and read the inside of the network's last layer" if "activations" in needs else ""
-    return f"read the network's answers about a record{known}{extra}{asked}{inside}"
+    ways = [f"read the network's answers about a record{known}"]
+    ways += ["train networks of the same kind on records like these"] if audit.shadows else []
+    ways += ["ask the network about changed copies of the record"] if "queries" in needs else []
+    ways += ["read the inside of the network's last layer"] if "activations" in needs else []
+    return ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])} and {ways[-1]}"
 
 
 def _list(lines: Iterable[str]) -> str:

@@ -54,7 +54,7 @@ Widen: TypeAlias = Callable[[Estimate, Evidence], Estimate]
 # Larger tensors leave a CPU's cache, smaller ones are all overhead; this many are 64 colour images of 32 x 32.
 VALUES_IN_CACHE = 64 * 3 * 32 * 32
 MEASURES: Mapping[str, str] = {
-    "error": "Share of validation records misclassified; interval from the exact binomial one.",
+    "error": "Share of validation records misclassified; exact binomial interval, widened by what trainings vary by.",
     "balanced_error": "Error averaged over the classes, each counting the same; from exact intervals put together.",
     "rarest_class_error": "Share misclassified of the class with the fewest members; from the exact interval.",
     "leakage": "AUC of the membership attack, 0.5 when nothing leaks; interval from DeLong's, whose upper end the "

@@ -29,7 +29,7 @@ CLASS_ERROR = "class_error_"
 """Starts the names of the metrics of single classes; the name of the class follows, whatever characters it has."""
 LONGEST = 200
 """Characters of a metric's name beyond which it is kept only where somebody asks for it: databases cut long keys."""
-OF_A_CLASS = "Share misclassified of the class NAME; interval from the exact one. Of up to 20 classes, or if asked for."
+OF_A_CLASS = "Share misclassified of the class NAME. Kept for up to 20 classes, or where it is asked for."
 MOST_CLASSES = 20
 """Data of so many classes have the error of each in every trial; of more, those that objectives or budgets name."""
 EVEN_SHARE = 1 / 5

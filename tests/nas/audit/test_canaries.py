@@ -112,7 +112,7 @@ def test_terminal_and_json_say_the_same_with_every_caveat():
     about = canaries.about(subject(), plan())
     written = canaries.as_json(found(), about)
     any_training, gaussian = written["epsilon_bounds"]
-    assert any_training["assumes"] == "none about the training"
+    assert any_training["assumes"] == "nothing about the training"
     assert (any_training["epsilon"], any_training["mu"]) == (found().any_training.epsilon, None)
     assert gaussian["assumes"] == "the training's trade-off function is Gaussian"
     assert (gaussian["epsilon"], gaussian["mu"]) == (found().gaussian.epsilon, found().gaussian.mu)
