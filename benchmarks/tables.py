@@ -151,6 +151,26 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "augmented_queries",
+        "What do moved copies of an image tell an attack?",
+        "CIFAR-10, 16 networks by each of two recipes; means over eight of them, each attacked by the other 15. "
+        "*Augmented*: whether the training flipped and shifted the images. *The product*: `lira_augmented` and "
+        "`rmia_augmented`, which ask four references first whether copies tell as much as the record.",
+        {
+            "augmented": ("augmented", plain),
+            "attack": ("attack", plain),
+            "asked about": ("asked about", plain),
+            "auc": ("AUC", rate),
+            "auc_sd": ("sd between networks", rate),
+            "tpr_at_1pct_fpr": ("TPR at 1 % FPR", rate),
+            "tpr_at_0.1pct_fpr": ("TPR at .1 % FPR", rate),
+        },
+        facts={
+            f"share told, augmented: {recipe}": (f"share that copies tell, augmented: {recipe}", number)
+            for recipe in ("yes", "no")
+        },
+    ),
+    Table(
         "peers",
         "What do other tools find in the same answers?",
         "Two networks with 16 shadow models each, or the first 4 of them. Every attack reads the same arrays, in a "
@@ -254,6 +274,13 @@ TABLES: Sequence[Table] = (
             "workers": ("workers", number),
             "trained": ("trained candidates", number),
         },
+    ),
+    Table(
+        "readme_commands",
+        "How long do the commands of the README take?",
+        "Wall time of each, in the order of the README; other work ran on the two cores at the same time. The result "
+        "file holds all that they printed.",
+        {"command": ("command", lambda value: f"`{value}`"), "seconds": ("seconds", number)},
     ),
     Table(
         "error_ceiling",

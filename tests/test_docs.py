@@ -304,3 +304,23 @@ def test_every_option_that_is_named_exists(generator: ModuleType, page: Path) ->
         if flag not in known.get(name, {flag}) | {"--help"}
     ]
     assert strange == []
+
+
+# Quoted output
+
+
+def shown_in(line: str, printed: list[str]) -> bool:
+    """Tell whether a line of the README is one that was printed; `[...]` stands for any rest."""
+    words = re.escape(" ".join(line.split())).replace(re.escape("[...]"), ".*")
+    return any(re.fullmatch(words, whole) for whole in printed)
+
+
+def test_the_readme_shows_what_its_commands_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    shown = program("benchmarks/readme_commands.py").examples((ROOT / "README.md").read_text())
+    printed = json.loads((ROOT / "benchmarks/results/readme_commands.json").read_text())["printed"]
+    assert list(shown) == list(printed)
+    assert len(shown) == 6
+    for command, lines in shown.items():
+        assert [line for line in lines if not shown_in(line, printed[command])] == []
+        assert lines
