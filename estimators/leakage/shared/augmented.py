@@ -35,6 +35,7 @@ DISTANCES = (1,)
 COPIES = 5
 """Copies asked about for each record, beside the record itself."""
 ASKED_FIRST = 4
+"""References that decide whether copies are asked about."""
 TELLS = 0.8
 """Least `share_told` for copies to be asked about. `benchmarks/augmented_queries.py` has it for two recipes."""
 GUESSING = 0.5
