@@ -13,17 +13,17 @@ from optuna.distributions import IntDistribution
 
 from nas.base import plugins
 from nas.base import sizes
-from search_spaces.graph.architecture import BIT_WIDTHS
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
-from search_spaces.graph.integers import FLOAT
 from search_spaces.graph.integers import in_integers
+from search_spaces.graph.precision import INTEGER_WIDTHS
+from search_spaces.graph.precision import TERNARY
 from search_spaces.space import Distributions
 from search_spaces.space import SearchSpace
 
-TRAINED_WIDTHS = tuple(bits for bits in BIT_WIDTHS if bits < FLOAT)
-"""The widths of weights and tensors that `search_spaces.network.build` can train, beside float."""
+TERNARY_BY_NAME = 3
+"""The first training version whose two-bit weights are whole numbers, and whose ternary ones have that name."""
 
 
 @lru_cache
@@ -62,18 +62,34 @@ def as_run(space: SearchSpace, float_becomes_bits: int | None) -> SearchSpace:
     >>> {op.weight_bits for op in as_run(space, 8).decode(space.reference).ops if op.kind == "linear"}
     {8}
     """
-    if float_becomes_bits is None or float_becomes_bits > max(TRAINED_WIDTHS):
+    if float_becomes_bits is None or float_becomes_bits > max(INTEGER_WIDTHS):
         return space
-    if float_becomes_bits not in TRAINED_WIDTHS:
+    if float_becomes_bits not in INTEGER_WIDTHS:
         raise ValueError(
-            f"expected a device that gives one of {list(TRAINED_WIDTHS)} bits to what is in float, or more than "
-            f"{max(TRAINED_WIDTHS)}, to train what runs there; got {float_becomes_bits}"
+            f"expected a device that gives one of {list(INTEGER_WIDTHS)} bits to what is in float, or more than "
+            f"{max(INTEGER_WIDTHS)}, to train what runs there; got {float_becomes_bits}"
         )
 
     def describe(params: Params) -> Architecture:
         return in_integers(space.describe(params), float_becomes_bits)
 
     return replace(space, describe=describe)
+
+
+def with_ternary(params: Params, version: int) -> Params:
+    """Return a point as it is written now: before training version 3, two bits of weights were ternary.
+
+    Args:
+        params: A point of a space.
+        version: The training version that it was trained or written by, 0 where nobody noted one.
+
+    >>> with_ternary({"block1_weight_bits": 2, "block1_activation_bits": 2}, version=2)
+    {'block1_weight_bits': 'ternary', 'block1_activation_bits': 2}
+    """
+    if version >= TERNARY_BY_NAME:
+        return params
+    of_weights = ("weight_bits", "first_bits")
+    return {name: TERNARY if value == 2 and name.endswith(of_weights) else value for name, value in params.items()}
 
 
 def sample(distributions: Distributions, rng: np.random.Generator) -> dict[str, ParamValue]:

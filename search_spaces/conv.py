@@ -25,13 +25,16 @@ from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import IntDistribution
 
-from search_spaces.graph.architecture import BIT_WIDTHS
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
 from search_spaces.graph.architecture import Shape
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.precision import TENSORS
+from search_spaces.graph.precision import WEIGHTS
+from search_spaces.graph.precision import Precision
+from search_spaces.graph.precision import at_least
 from search_spaces.space import SearchSpace
 
 MAX_DEPTH = 4
@@ -42,8 +45,8 @@ BLOCK_CHOICES: Mapping[str, tuple[ParamValue, ...]] = {
     "kernel": (3, 5),
     "stride": (1, 2),
     "residual": (False, True),
-    "weight_bits": BIT_WIDTHS,
-    "activation_bits": BIT_WIDTHS,
+    "weight_bits": WEIGHTS,
+    "activation_bits": TENSORS,
 }
 REFERENCE_BLOCK: Params = {
     "kind": "plain",
@@ -66,8 +69,8 @@ class Block:
         kernel: Side of the window; of a signal its length.
         stride: Step of the window.
         residual: Whether the input is added to the output.
-        weight_bits: Bits of one weight.
-        activation_bits: Bits of one tensor element.
+        weight_bits: Precision of weights.
+        activation_bits: Precision of tensors.
         expansion: Hidden channels of an inverted block for each input channel.
         range: How activation quantisers find their range.
     """
@@ -77,8 +80,8 @@ class Block:
     kernel: int
     stride: int
     residual: bool
-    weight_bits: int
-    activation_bits: int
+    weight_bits: Precision
+    activation_bits: Precision
     expansion: int
     range: str
 
@@ -174,7 +177,7 @@ def _block(graph: GraphBuilder, source: int, block: Block) -> int:
     else:
         x, function = _inverted(graph, source, block), "identity"
     if block.residual:
-        wide = max(block.activation_bits, 8)
+        wide = at_least(block.activation_bits, 8)
         x = graph.norm(x, bits=wide, range=block.range)
         x = graph.add(x, _shortcut(graph, source, graph.ops[x].shape, block))
     else:
@@ -209,7 +212,7 @@ def _shortcut(graph: GraphBuilder, source: int, shape: Shape, block: Block) -> i
         return source
     stride = _stride(graph, source, block.stride)
     x = graph.conv(source, shape[0], stride=stride, weight_bits=block.weight_bits)
-    return graph.norm(x, bits=max(block.activation_bits, 8), range=block.range)
+    return graph.norm(x, bits=at_least(block.activation_bits, 8), range=block.range)
 
 
 def _head(graph: GraphBuilder, source: int, head: str) -> int:

@@ -22,12 +22,15 @@ from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import IntDistribution
 
-from search_spaces.graph.architecture import BIT_WIDTHS
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
 from search_spaces.graph.architecture import Shape
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.precision import HALF
+from search_spaces.graph.precision import TENSORS
+from search_spaces.graph.precision import WEIGHTS
+from search_spaces.graph.precision import bits_and_format
 from search_spaces.space import SearchSpace
 
 MAX_DEPTH = 4
@@ -72,14 +75,14 @@ def _distributions() -> dict[str, BaseDistribution]:
         "activation": CategoricalDistribution(["relu", "tanh", "hardswish"]),
         "norm": CategoricalDistribution([False, True]),
         "range": CategoricalDistribution(["tracked", "learned"]),
-        "first_bits": CategoricalDistribution(BIT_WIDTHS),
+        "first_bits": CategoricalDistribution(WEIGHTS),
         "last_bits": CategoricalDistribution([32, 8]),
     }
     for layer in range(1, MAX_DEPTH + 1):
         distributions[f"layer{layer}_width"] = CategoricalDistribution(WIDTHS)
-        distributions[f"layer{layer}_activation_bits"] = CategoricalDistribution(BIT_WIDTHS)
+        distributions[f"layer{layer}_activation_bits"] = CategoricalDistribution(TENSORS)
         if layer > 1:
-            distributions[f"layer{layer}_weight_bits"] = CategoricalDistribution(BIT_WIDTHS)
+            distributions[f"layer{layer}_weight_bits"] = CategoricalDistribution(WEIGHTS)
     return distributions
 
 
@@ -102,7 +105,7 @@ def _reference() -> Params:
 
 def _describe(input_shape: Shape, num_classes: int, params: Params) -> Architecture:
     point: Mapping[str, Any] = params
-    graph = GraphBuilder(input_shape, bits=32 if point["first_bits"] == 32 else 8)
+    graph = GraphBuilder(input_shape, bits=32 if bits_and_format(point["first_bits"])[0] >= HALF else 8)
     x = 0 if len(input_shape) == 1 else graph.flatten(0)
     for layer in range(1, point["depth"] + 1):
         weight_bits = point["first_bits"] if layer == 1 else point[f"layer{layer}_weight_bits"]

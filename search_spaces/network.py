@@ -14,7 +14,10 @@ from search_spaces.graph.architecture import groups_of
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.operators import moves_only
 from search_spaces.graph.operators import sign_of
+from search_spaces.graph.precision import FLOAT
+from search_spaces.graph.precision import HALF
 from search_spaces.layers.quantize import ActivationQuantizer
+from search_spaces.layers.quantize import HalfRounding
 from search_spaces.layers.quantize import QuantConv2d
 from search_spaces.layers.quantize import QuantLinear
 from search_spaces.layers.quantize import skips_positions
@@ -76,7 +79,9 @@ class Network(nn.Module):
             chain = {op.kind: _module_of(op, sources)}
             if index in dropped:
                 chain = {"dropout": nn.Dropout(dropout), **chain}
-            if _rounds(op, sources):
+            if _rounds(op, sources) and op.bits == HALF:
+                chain["half"] = HalfRounding(op.format)
+            elif _rounds(op, sources):
                 chain["quantizer"] = ActivationQuantizer(op.bits, signed=signs[index], range=op.range)
             for name, module in chain.items():
                 self.add_module(f"op{index}_{name}", module)
@@ -154,13 +159,14 @@ def _weighted(op: Op, in_channels: int) -> nn.Module:
     if op.sparsity:  # a dense layer would be another network than the one described
         raise ValueError(f"no layer for sparsity yet: expected 0 in a {op.kind}; got {op.sparsity}")
     if op.kind == "linear":
-        if op.weight_bits == 32:
+        if op.weight_bits == FLOAT:
             return nn.Linear(in_channels, op.shape[0], bias=op.bias)
-        return QuantLinear(in_channels, op.shape[0], bias=op.bias, weight_bits=op.weight_bits)
+        width, form = op.weight_bits, op.weight_format
+        return QuantLinear(in_channels, op.shape[0], bias=op.bias, weight_bits=width, weight_format=form)
     if op.kind not in ("conv", "depthwise"):
         raise ValueError(f"no layer for the operator {op.kind!r}")
     groups = groups_of(op)
-    if op.weight_bits == 32 and not skips_positions(op.kernel, op.stride):
+    if op.weight_bits == FLOAT and not skips_positions(op.kernel, op.stride):
         # torch's own class where nothing is quantised: other counters (fvcore, thop) know it.
         return nn.Conv2d(in_channels, op.shape[0], op.kernel, op.stride, op.padding, groups=groups, bias=op.bias)
     return QuantConv2d(
@@ -172,11 +178,12 @@ def _weighted(op: Op, in_channels: int) -> nn.Module:
         groups=groups,
         bias=op.bias,
         weight_bits=op.weight_bits,
+        weight_format=op.weight_format,
     )
 
 
 def _rounds(op: Op, sources: Sequence[Op]) -> bool:
-    if op.bits == 32:
+    if op.bits == FLOAT:
         return False
     return not (moves_only(op.kind, op.function) and op.bits >= max(source.bits for source in sources))
 

@@ -10,21 +10,23 @@ from functools import partial
 
 from optuna.distributions import CategoricalDistribution
 
-from search_spaces.graph.architecture import BIT_WIDTHS
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.precision import TENSORS
+from search_spaces.graph.precision import WEIGHTS
+from search_spaces.graph.precision import at_least
 from search_spaces.space import SearchSpace
 
 NAME = "tests.two_exits"
 CHOICES = {
-    "activation_bits": BIT_WIDTHS,
+    "activation_bits": TENSORS,
     "cascade": (False, True),
-    "early_bits": BIT_WIDTHS,
+    "early_bits": WEIGHTS,
     "head": ("linear", "pooled"),
     "last_bits": (32, 8),
     "residual": (False, True),
-    "stem_bits": BIT_WIDTHS,
+    "stem_bits": TENSORS,
     "stem_width": (4, 8),
-    "weight_bits": BIT_WIDTHS,
+    "weight_bits": WEIGHTS,
     "width": (4, 8),
 }
 REFERENCE = {
@@ -59,7 +61,7 @@ def make_space(input_shape, num_classes):
 def describe(input_shape, num_classes, point):
     graph = GraphBuilder(input_shape, bits=point["last_bits"])
     bits, weights = {"bits": point["activation_bits"]}, {"weight_bits": point["weight_bits"]}
-    wide = {"bits": max(point["activation_bits"], 8)}
+    wide = {"bits": at_least(point["activation_bits"], 8)}
     x = graph.conv(0, point["stem_width"], kernel=(3, 3), padding=(1, 1), weight_bits=point["last_bits"])
     x = graph.activation(graph.norm(x), bits=point["stem_bits"])
     early = graph.flatten(pooled(graph, x))

@@ -14,10 +14,13 @@ from nas.training.answers import answers_of
 from nas.training.loop import BATCH_IN_CACHE
 from nas.training.loop import compute_device
 from search_spaces.layers.quantize import ActivationQuantizer
+from search_spaces.layers.quantize import QuantConv2d
+from search_spaces.layers.quantize import QuantLinear
+from search_spaces.layers.quantize import fit_step
 from search_spaces.network import Network
 from search_spaces.network import build
 
-BITS = (8, 4, 2, 1)
+BITS = (8, 4, 3, 2, 1)
 
 
 def compressed(network: Network, bits: int, calibration: NDArray[np.float32]) -> Network:
@@ -44,6 +47,9 @@ def compressed(network: Network, bits: int, calibration: NDArray[np.float32]) ->
     version = answering(build(architecture), copy.deepcopy(answers_of(network)))
     # What the version has and the network has not are the quantisers' ranges.
     version.load_state_dict(network.state_dict(), strict=False)
+    for layer in version.modules():
+        if isinstance(layer, QuantConv2d | QuantLinear):
+            fit_step(layer)
     version = version.to(compute_device()).eval()
     _calibrate(version, torch.from_numpy(calibration).to(compute_device()), known=set(network.state_dict()))
     return version

@@ -30,7 +30,7 @@ STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of characters that no terminal should get from a file: controls, directions, halves of pairs, breaks."""
 
 
-def runs(values: Iterable[int]) -> str:
+def runs(values: Iterable[int | str]) -> str:
     """Write equal neighbours as one.
 
     >>> runs([8, 2, 2, 8, 8, 8])

@@ -63,16 +63,19 @@ from search_spaces.graph.integers import SATURATING
 from search_spaces.graph.integers import folded_norms
 from search_spaces.graph.operators import FOLDED
 from search_spaces.graph.operators import WEIGHTED
+from search_spaces.graph.precision import FLOAT
+from search_spaces.graph.precision import HALF
 from search_spaces.layers.quantize import ActivationQuantizer
+from search_spaces.layers.quantize import HalfRounding
 from search_spaces.layers.quantize import QuantConv2d
 from search_spaces.layers.quantize import QuantLinear
-from search_spaces.layers.quantize import quantize_weight
+from search_spaces.layers.quantize import half
+from search_spaces.layers.quantize import quantized
 
 Floats: TypeAlias = NDArray[np.float64]
 
 PRECISIONS = ("float32", "int8", "mixed")
 FUNCTIONS: Mapping[str, str] = {"relu": "Relu", "hardswish": "HardSwish", "tanh": "Tanh"}
-FLOAT = 32
 WEIGHT_LIMIT, BIAS_LIMIT = 127, 2**30
 
 
@@ -131,9 +134,9 @@ def own_precision(architecture: Architecture) -> str:
     """Return the precision in which a file computes a network as it was trained and priced."""
     layers = [(kernel.weight_bits, kernel.input_bits) for kernel in architecture.kernels if kernel.macs]
     widths = {bits for layer in layers for bits in layer}
-    if widths <= {FLOAT}:
+    if min(widths, default=FLOAT) >= HALF:
         return "float32"
-    return "mixed" if FLOAT in widths else "int8"
+    return "mixed" if max(widths) >= HALF else "int8"
 
 
 class _Writer:
@@ -252,7 +255,7 @@ class _Writer:
         norm = getattr(self.network, f"op{self.folded[index]}_norm") if index in self.folded else None
         weight, bias, steps = _folded(getattr(self.network, label), norm)
         source = self.scales.get(op.inputs[0])
-        if self.precision == "int8" or (self.precision == "mixed" and op.weight_bits < FLOAT):
+        if self.precision == "int8" or (self.precision == "mixed" and op.weight_bits < HALF):
             downwards = becomes_sign(self.architecture, self.folded.get(index, index))
             inputs, smallest = self._integer_weights(label, weight, bias, steps, source, downwards=downwards)
             if op.kind != "linear" and source is not None:
@@ -324,6 +327,10 @@ class _Writer:
     def _rounded(self, index: int, name: str) -> str:
         """Write what rounds an operator's output, if anything does."""
         label = f"op{index}_rounded"
+        if isinstance(rounding := getattr(self.network, f"op{index}_half", None), HalfRounding):
+            kind = TensorProto.BFLOAT16 if rounding.format == "bf16" else TensorProto.FLOAT16
+            name = self._node("Cast", [name], f"{label}_half", to=kind)
+            name = self._node("Cast", [name], f"{label}_single", to=TensorProto.FLOAT)
         if isinstance(quantizer := quantizer_of(self.network, index), ActivationQuantizer) and quantizer.bits == 1:
             name = self._sign(name, label)
         if index not in self.scales:
@@ -342,7 +349,7 @@ class _Writer:
         ops = self.architecture.ops
         while ops[index].kind in FOLDED:
             (index,) = ops[index].inputs
-        return self.precision == "mixed" and ops[index].kind in WEIGHTED and ops[index].weight_bits == FLOAT
+        return self.precision == "mixed" and ops[index].kind in WEIGHTED and ops[index].weight_bits >= HALF
 
     def _rounded_in_float(self, name: str, scale: Scale, label: str) -> str:
         step = self._constant(f"{label}_step", np.float32(scale.step))
@@ -402,11 +409,13 @@ def _folded(module: nn.Module, norm: nn.Module | None) -> tuple[Floats, Floats |
     weight = _array(module.weight)
     bias = None if module.bias is None else _array(module.bias)
     unit = None
-    if isinstance(module, QuantConv2d | QuantLinear) and module.weight_bits < 32:
-        levels, scale = (_array(part) for part in quantize_weight(module.weight.detach(), module.weight_bits))
+    if isinstance(module, QuantConv2d | QuantLinear) and module.weight_bits == HALF:
+        weight = _array(half(module.weight, module.weight_format))
+    elif isinstance(module, QuantConv2d | QuantLinear) and module.weight_bits < HALF:
+        levels, scale = (_array(part) for part in quantized(module))
         weight, unit = levels.astype(np.float64) * scale, scale.reshape(-1).astype(np.float64)
         # Levels far apart in int8 give the bias, which counts in the same unit, a finer grid.
-        unit /= WEIGHT_LIMIT // max(2 ** (module.weight_bits - 1) - 1, 1)
+        unit /= WEIGHT_LIMIT // max(int(np.abs(levels).max()), 1)
     weight = weight.astype(np.float64)
     bias = None if bias is None else bias.astype(np.float64)
     gain = np.ones(len(weight))

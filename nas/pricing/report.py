@@ -26,16 +26,23 @@ from nas.base.text import short
 from nas.base.text import stacked
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.operators import WEIGHTED
+from search_spaces.graph.precision import FORMATS
+from search_spaces.graph.precision import TERNARY
+
+SHORT = {**{form: form for form in FORMATS}, TERNARY: "t"}
+"""How a table writes formats of weights and tensors: its columns are narrow."""
 
 
 def bits_of(architecture: Architecture) -> str:
     """Write the bit-widths of a network's weights and tensors, layer by layer: `W 8 2x2 8x3 A 8x4 1 8`.
 
-    `2x3` stands for three layers with 2 bits one after the other. The tensor of a layer is what it reads.
+    `2x3` stands for three layers with 2 bits one after the other. The tensor of a layer is what it reads. Formats of
+    16 bits stand by their names, and `t` for ternary weights: `W tx2 8 A bf16 8x2`.
     """
     layers = [op for op in architecture.ops if op.kind in WEIGHTED]
-    weights = runs(op.weight_bits for op in layers)
-    tensors = runs(architecture.ops[op.inputs[0]].bits for op in layers)
+    read = [architecture.ops[op.inputs[0]] for op in layers]
+    weights = runs(SHORT.get(op.weight_format) or op.weight_bits for op in layers)
+    tensors = runs(SHORT.get(op.format) or op.bits for op in read)
     return f"W {weights} A {tensors}"
 
 

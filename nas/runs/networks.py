@@ -30,6 +30,7 @@ from nas.runs.run import Run
 from nas.runs.run import open_run
 from nas.search.config import load_config
 from nas.search.schema import FLOAT_BECOMES_BITS
+from nas.search.schema import TRAINED_BY
 from nas.search.study import WEIGHTS
 from nas.training.defence import deployed_network
 from nas.training.loop import Labelled
@@ -103,7 +104,9 @@ def _decoded(found: Any, where: str, space: str, input_shape: Shape | None, clas
     bits = None
     if "params" in found:
         bits = _bits_of_float(found)
+        version = _training_version(found)
         space, input_shape, classes, found = _task(found)
+        found = dict(spaces.with_ternary(found, version))
         plugins.check_allowed(where, space)
     made = spaces.as_run(spaces.space_named(space, input_shape, classes), bits)
     return made.decode({**made.reference, **found})
@@ -155,6 +158,14 @@ def _bits_of_float(written: dict[str, Any]) -> int | None:
     if bits is not None and not (type(bits) is int and 1 <= bits <= 32):
         raise ValueError(f"expected a width of 1 to 32 bits as {FLOAT_BECOMES_BITS}; got {bits!r}")
     return bits
+
+
+def _training_version(written: dict[str, Any]) -> int:
+    """Read the training version of a pick; 0 for one from before it was written down."""
+    version = written.get(TRAINED_BY, 0)
+    if type(version) is not int or version < 0:
+        raise ValueError(f"expected a whole number as {TRAINED_BY}; got {version!r}")
+    return version
 
 
 RANDOM_RECORDS = 256

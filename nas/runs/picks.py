@@ -12,7 +12,9 @@ from nas.runs import report
 from nas.runs.front_and_knee import Choice
 from nas.runs.run import Run
 from nas.search.schema import FLOAT_BECOMES_BITS
+from nas.search.schema import TRAINED_BY
 from nas.search.schema import bits_of_float
+from nas.search.schema import training_version_of
 from nas.search.storage import TASK
 from nas.search.study import WEIGHTS
 
@@ -35,6 +37,7 @@ def write(run: Run, choice: Choice) -> Path:
     target = run.folder / "picks" / str(trial.number)
     architecture = run.architecture(trial)
     task = {name: study.user_attrs[TASK][name] for name in ("input_shape", "num_classes")}
+    task[TRAINED_BY] = training_version_of(study.user_attrs)
     if (bits := bits_of_float(study.user_attrs)) is not None:
         task[FLOAT_BECOMES_BITS] = bits
     described = {"space": run.config.space, **task, "params": dict(architecture.params), "key": architecture.key}

@@ -42,11 +42,13 @@ from nas.search.schema import bits_of_float
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
 from nas.search.schema import spreads_in
+from nas.search.schema import training_version_of
 from nas.search.storage import CONFIG
 from nas.search.storage import DATA
 from nas.search.storage import TASK
 from nas.spaces import as_run
 from nas.spaces import space_named
+from nas.spaces import with_ternary
 from nas.split_overview import overview_in
 from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
@@ -86,7 +88,8 @@ def space_of(study: optuna.Study) -> SearchSpace:
 def architecture_of(study: optuna.Study, trial: FrozenTrial) -> Architecture:
     """Return the architecture of a trial."""
     space = space_of(study)
-    return space.decode({name: trial.params[name] for name in space.distributions if name in trial.params})
+    params = {name: trial.params[name] for name in space.distributions if name in trial.params}
+    return space.decode(with_ternary(params, training_version_of(study.user_attrs)))
 
 
 def defence_of(study: optuna.Study, trial: FrozenTrial) -> str:

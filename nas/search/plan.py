@@ -39,7 +39,6 @@ from nas.search.config import SearchConfig
 from nas.search.defence_settings import DefenceSettings
 from nas.search.defence_settings import settings_of
 from nas.search.steps import with_epochs
-from nas.spaces import TRAINED_WIDTHS
 from nas.spaces import as_run
 from nas.spaces import sample
 from nas.training.assess import MAY_BE_NEGATIVE
@@ -55,6 +54,7 @@ from nas.training.defence import Defence
 from nas.training.defence import load_defence
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
+from search_spaces.graph.precision import INTEGER_WIDTHS
 from search_spaces.space import Distributions
 from search_spaces.space import SearchSpace
 
@@ -119,7 +119,7 @@ class Plan:
     def float_becomes_bits(self) -> int | None:
         """The width in which candidates are trained where the space has float; None: in float."""
         bits = self.device.float_becomes_bits
-        return bits if bits in TRAINED_WIDTHS else None
+        return bits if bits in INTEGER_WIDTHS else None
 
     @property
     def timings(self) -> Path:

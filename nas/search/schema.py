@@ -63,6 +63,8 @@ MOST_LISTED = 1000
 """Limits or baselines of one study."""
 BETWEEN = "between_trainings"
 """Attribute of a study: how far trainings of one recipe lie apart, by measure, which its intervals hold (`Between`)."""
+TRAINED_BY = "training_version"
+"""In what `nas pick` writes: the training version of the study."""
 BROKEN_OFF = "broken_off"
 """Attribute of a trial: a list with the reason of each training that broke off without a result."""
 CLASSES = "classes"
@@ -222,6 +224,12 @@ def bits_of_float(attrs: Mapping[str, Any]) -> int | None:
     """Return the width in which a study's candidates were trained where their space has float; None: in float."""
     bits: int | None = attrs.get(ORIGIN, {}).get(FLOAT_BECOMES_BITS)
     return bits
+
+
+def training_version_of(attrs: Mapping[str, Any]) -> int:
+    """Return the training version that a study was started with; 0 for studies from before there were any."""
+    noted = re.match(r"training version (\d{1,9})\b", attrs.get(ORIGIN, {}).get("version", ""))
+    return int(noted[1]) if noted else 0
 
 
 def memory_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...] | None:

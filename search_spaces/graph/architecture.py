@@ -26,13 +26,16 @@ from search_spaces.graph.operators import KINDS
 from search_spaces.graph.operators import SCALED
 from search_spaces.graph.operators import VIEW_KINDS
 from search_spaces.graph.operators import WEIGHTED
+from search_spaces.graph.precision import FLOAT
+from search_spaces.graph.precision import FORMATS
+from search_spaces.graph.precision import HALF
+from search_spaces.graph.precision import TERNARY
 
 Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
 ParamValue: TypeAlias = bool | int | float | str | None
 Params: TypeAlias = Mapping[str, ParamValue]
 
-BIT_WIDTHS = (32, 8, 4, 2, 1)
 RANGES = ("tracked", "learned")
 
 
@@ -54,6 +57,8 @@ class Op:
         bits: Bits of one output element, 32 when the output is left in float.
         range: How the output quantiser finds its range: `tracked` (running maximum) or `learned` (step size).
         sparsity: Share of the weights that are zero, from 0 to below 1, wherever they lie.
+        weight_format: Format of the weights where their bits have several (`search_spaces.graph.precision`), else "".
+        format: The same of the output.
     """
 
     kind: str
@@ -69,6 +74,8 @@ class Op:
     bits: int = 32
     range: str = "tracked"
     sparsity: float = 0.0
+    weight_format: str = ""
+    format: str = ""
 
     @property
     def size(self) -> int:
@@ -76,14 +83,21 @@ class Op:
         return prod(self.shape)
 
 
-# Keys were written before operators had a sparsity: it is added where there is one, and the others keep theirs.
-_dense_fields_of = attrgetter(*(name for name in Op.__slots__ if name != "sparsity"))
+# Keys were written before operators had these: they are added where they are not the default, and other keys stay.
+ADDED = ("sparsity", "weight_format", "format")
+_first_fields_of = attrgetter(*(name for name in Op.__slots__ if name not in ADDED))
 
 
 def fields_of(op: Op) -> tuple[object, ...]:
     """Return the numbers and words that make an operator what it is, for keys."""
-    fields: tuple[object, ...] = _dense_fields_of(op)
-    return (*fields, op.sparsity) if op.sparsity else fields
+    fields: tuple[object, ...] = _first_fields_of(op)
+    if op.sparsity:
+        fields = (*fields, op.sparsity)
+    # All two-bit weights were ternary when the first keys were written.
+    weight_format = {"": "integer", TERNARY: ""}[op.weight_format] if op.weight_bits == 2 else op.weight_format
+    if weight_format or op.format:
+        fields = (*fields, [weight_format, op.format])
+    return fields
 
 
 class Kernel(NamedTuple):
@@ -149,6 +163,13 @@ def groups_of(op: Op) -> int:
     return op.shape[0] if op.kind == "depthwise" else op.groups
 
 
+def _is_format(bits: int, format: str, *, tensor: bool = False) -> bool:
+    """Tell whether weights or a tensor of so many bits may have a format: 16 bits need one."""
+    if not format:
+        return bits != HALF
+    return FORMATS.get(format) == bits and not (tensor and format == TERNARY)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A network as data: where it came from and the operators it runs.
@@ -179,6 +200,11 @@ class Architecture:
                 raise ValueError(f"no operator {op.kind!r}; there are {list(KINDS)}")
             if index and (not op.inputs or max(op.inputs) >= index):
                 raise ValueError(f"expected operator {index} ({op.kind}) to read earlier ones; got {op.inputs}")
+            if not _is_format(op.weight_bits, op.weight_format) or not _is_format(op.bits, op.format, tensor=True):
+                raise ValueError(
+                    f"expected formats of {op.weight_bits} and {op.bits} bits in operator {index} ({op.kind}); "
+                    f"got {op.weight_format!r} and {op.format!r}; there are {dict(FORMATS)}"
+                )
             if op.sparsity and not (op.kind in WEIGHTED and 0 < op.sparsity < 1):
                 raise ValueError(
                     "expected a sparsity from 0 to below 1, and 0 where there are no weights; "
@@ -296,22 +322,32 @@ class Architecture:
         """Return the same network with every weight and tensor in 32-bit float (a `sign` activation becomes `relu`)."""
         ops = tuple(
             replace(
-                op, weight_bits=32, bits=32, range="tracked", function="relu" if op.function == "sign" else op.function
+                op,
+                weight_bits=FLOAT,
+                weight_format="",
+                bits=FLOAT,
+                format="",
+                range="tracked",
+                function="relu" if op.function == "sign" else op.function,
             )
             for op in self.ops
         )
         return self.with_ops(ops)
 
     def without_float(self, bits: int) -> Architecture:
-        """Return the same network with what is in 32-bit float at another width, as post-training quantisation does."""
-        if all(op.bits < 32 and (op.weight_bits < 32 or op.kind not in WEIGHTED) for op in self.ops):
+        """Return the same network with all in 32- or 16-bit float at another width, as rounding after training does.
+
+        Two bits of weights are whole numbers then, from -2 to 1.
+        """
+        if all(op.bits < HALF and (op.weight_bits < HALF or op.kind not in WEIGHTED) for op in self.ops):
             return self
-        ops = tuple(
-            replace(
-                op,
-                weight_bits=bits if op.weight_bits == 32 else op.weight_bits,
-                bits=bits if op.bits == 32 else op.bits,
-            )
-            for op in self.ops
-        )
-        return self.with_ops(ops)
+        return self.with_ops(tuple(in_width(op, bits) for op in self.ops))
+
+
+def in_width(op: Op, bits: int, *, weights: bool = True, output: bool = True) -> Op:
+    """Return an operator with what it has in 32- or 16-bit float, its weights and its output, at another width."""
+    if weights and op.weight_bits >= HALF:
+        op = replace(op, weight_bits=bits, weight_format="")
+    if output and op.bits >= HALF:
+        op = replace(op, bits=bits, format="")
+    return op

@@ -9,12 +9,16 @@ from search_spaces.graph.architecture import Op
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import Shape
+from search_spaces.graph.precision import HALF
+from search_spaces.graph.precision import Precision
+from search_spaces.graph.precision import bits_and_format
 
 
 class GraphBuilder:
     """Write a graph operator by operator; shapes follow from the operators.
 
-    Each method appends one operator and returns its index.
+    Each method appends one operator and returns its index. `weight_bits` and `bits` are precisions of weights and of
+    the output, as a search samples them: `search_spaces.graph.precision` lists them.
 
     >>> graph = GraphBuilder((1, 8, 8))
     >>> x = graph.conv(0, channels=4, kernel=(3, 3), padding=(1, 1))
@@ -25,8 +29,9 @@ class GraphBuilder:
     (['conv', 'flatten', 'linear'], 4864)
     """
 
-    def __init__(self, input_shape: Shape, bits: int = 32) -> None:
-        self.ops: list[Op] = [Op("input", (), input_shape, bits=bits)]
+    def __init__(self, input_shape: Shape, bits: Precision = 32) -> None:
+        width, form = bits_and_format(bits)
+        self.ops: list[Op] = [Op("input", (), input_shape, bits=width, format=form)]
 
     def conv(
         self,
@@ -38,11 +43,12 @@ class GraphBuilder:
         padding: Pair = (0, 0),
         groups: int = 1,
         bias: bool = False,
-        weight_bits: int = 32,
+        weight_bits: Precision = 32,
         sparsity: float = 0.0,
     ) -> int:
         """Append a convolution."""
         shape = (channels, *self._window(source, kernel, stride, padding))
+        width, form = bits_and_format(weight_bits)
         return self._append(
             Op(
                 "conv",
@@ -53,8 +59,9 @@ class GraphBuilder:
                 padding,
                 groups,
                 bias,
-                weight_bits=weight_bits,
+                weight_bits=width,
                 sparsity=sparsity,
+                weight_format=form,
             )
         )
 
@@ -66,11 +73,12 @@ class GraphBuilder:
         stride: Pair = (1, 1),
         padding: Pair = (0, 0),
         bias: bool = False,
-        weight_bits: int = 32,
+        weight_bits: Precision = 32,
         sparsity: float = 0.0,
     ) -> int:
         """Append a depthwise convolution, one filter per channel."""
         shape = (self.ops[source].shape[0], *self._window(source, kernel, stride, padding))
+        width, form = bits_and_format(weight_bits)
         return self._append(
             Op(
                 "depthwise",
@@ -80,18 +88,30 @@ class GraphBuilder:
                 stride,
                 padding,
                 bias=bias,
-                weight_bits=weight_bits,
+                weight_bits=width,
                 sparsity=sparsity,
+                weight_format=form,
             )
         )
 
     def linear(
-        self, source: int, features: int, *, bias: bool = False, weight_bits: int = 32, sparsity: float = 0.0
+        self, source: int, features: int, *, bias: bool = False, weight_bits: Precision = 32, sparsity: float = 0.0
     ) -> int:
         """Append a fully connected layer."""
         if len(self.ops[source].shape) != 1:
             raise ValueError(f"expected a vector before 'linear'; got shape {self.ops[source].shape}: flatten it first")
-        return self._append(Op("linear", (source,), (features,), bias=bias, weight_bits=weight_bits, sparsity=sparsity))
+        width, form = bits_and_format(weight_bits)
+        return self._append(
+            Op(
+                "linear",
+                (source,),
+                (features,),
+                bias=bias,
+                weight_bits=width,
+                sparsity=sparsity,
+                weight_format=form,
+            )
+        )
 
     def pool(self, source: int, function: str, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> int:
         """Append a max or average pooling.
@@ -103,24 +123,39 @@ class GraphBuilder:
         shape = (op.shape[0], *self._window(source, kernel, stride, padding))
         bits = max(op.bits, 8) if function == "avg" else op.bits
         return self._append(
-            Op("pool", (source,), shape, kernel, stride, padding, function=function, bits=bits, range=op.range)
+            Op(
+                "pool",
+                (source,),
+                shape,
+                kernel,
+                stride,
+                padding,
+                function=function,
+                bits=bits,
+                range=op.range,
+                format=op.format,
+            )
         )
 
-    def norm(self, source: int, *, bits: int = 32, range: str = "tracked") -> int:
+    def norm(self, source: int, *, bits: Precision = 32, range: str = "tracked") -> int:
         """Append a batch normalisation, folded into the operator before it when deployed."""
-        return self._append(Op("norm", (source,), self.ops[source].shape, bits=bits, range=_range_of(bits, range)))
+        width, form = bits_and_format(bits)
+        shape = self.ops[source].shape
+        return self._append(Op("norm", (source,), shape, bits=width, range=_range_of(width, range), format=form))
 
-    def activation(self, source: int, function: str = "relu", *, bits: int = 32, range: str = "tracked") -> int:
+    def activation(self, source: int, function: str = "relu", *, bits: Precision = 32, range: str = "tracked") -> int:
         """Append an activation whose output is quantised to `bits`. One bit means the sign function."""
-        function = "sign" if bits == 1 else function
+        width, form = bits_and_format(bits)
+        function = "sign" if width == 1 else function
         return self._append(
             Op(
                 "activation",
                 (source,),
                 self.ops[source].shape,
                 function=function,
-                bits=bits,
-                range=_range_of(bits, range),
+                bits=width,
+                range=_range_of(width, range),
+                format=form,
             )
         )
 
@@ -138,17 +173,18 @@ class GraphBuilder:
         if len({shape[1:] for shape in shapes}) != 1:
             raise ValueError(f"expected equal heights and widths for 'concat'; got {shapes}")
         shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-        return self._append(Op("concat", sources, shape, bits=max(self.ops[source].bits for source in sources)))
+        widest = max((self.ops[source] for source in sources), key=lambda op: op.bits)
+        return self._append(Op("concat", sources, shape, bits=widest.bits, format=widest.format))
 
     def flatten(self, source: int) -> int:
         """Append a view of the tensor as a vector."""
         op = self.ops[source]
-        return self._append(Op("flatten", (source,), (op.size,), bits=op.bits))
+        return self._append(Op("flatten", (source,), (op.size,), bits=op.bits, format=op.format))
 
     def zero(self, source: int) -> int:
         """Append zeros of the shape of `source`: an edge of a cell that carries nothing."""
         op = self.ops[source]
-        return self._append(Op("zero", (source,), op.shape, bits=op.bits))
+        return self._append(Op("zero", (source,), op.shape, bits=op.bits, format=op.format))
 
     def architecture(self, space: str, params: Params, outputs: Sequence[int] | None = None) -> Architecture:
         """Return the finished graph.
@@ -187,4 +223,4 @@ class GraphBuilder:
 
 def _range_of(bits: int, range: str) -> str:
     """Forget the range of a tensor that has none, float or sign, so that equal networks have equal graphs."""
-    return "tracked" if bits in (32, 1) else range
+    return "tracked" if bits >= HALF or bits == 1 else range

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
+from search_spaces.graph.architecture import in_width
 from search_spaces.graph.operators import WEIGHTED
+from search_spaces.graph.precision import HALF
 
-FLOAT = 32
 SATURATING = ("relu", "relu6", "identity")
 """Activations that the end of an integer range does by itself, or that do nothing."""
 # What may hand a float to an operator that engines compute in float anyway. A convolution may not: without 8 bits
@@ -36,11 +35,7 @@ def in_integers(architecture: Architecture, bits: int) -> Architecture:
     """
     in_float = stays_float(architecture)
     ops = tuple(
-        replace(
-            op,
-            weight_bits=bits if op.weight_bits == FLOAT and op.kind in WEIGHTED else op.weight_bits,
-            bits=bits if op.bits == FLOAT and index not in in_float else op.bits,
-        )
+        in_width(op, bits, weights=op.kind in WEIGHTED, output=index not in in_float)
         for index, op in enumerate(architecture.ops)
     )
     return architecture if ops == architecture.ops else architecture.with_ops(ops)
@@ -77,6 +72,6 @@ def folded_norms(architecture: Architecture) -> dict[int, int]:
         for index, op in enumerate(architecture.ops)
         if op.kind == "norm"
         and architecture.ops[op.inputs[0]].kind in WEIGHTED
-        and architecture.ops[op.inputs[0]].bits == FLOAT
+        and architecture.ops[op.inputs[0]].bits >= HALF
         and architecture.consumers[op.inputs[0]] == 1
     }

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
-
-FLOAT = 32
+from search_spaces.graph.precision import FLOAT
 
 
 def standardised(architecture: Architecture) -> Architecture:
@@ -23,7 +22,7 @@ def standardised(architecture: Architecture) -> Architecture:
     ([('input', (), 32), ('norm', (0,), 8), ('conv', (1,), 32)], (4,))
     """
     records, *others = architecture.ops
-    norm = Op("norm", (0,), records.shape, bits=records.bits, range=records.range)
+    norm = Op("norm", (0,), records.shape, bits=records.bits, range=records.range, format=records.format)
     moved = (replace(op, inputs=tuple(source + 1 for source in op.inputs)) for op in others)
-    ops = (replace(records, bits=FLOAT), norm, *moved)
+    ops = (replace(records, bits=FLOAT, format=""), norm, *moved)
     return architecture.with_ops(ops, tuple(index + 1 for index in architecture.outputs))

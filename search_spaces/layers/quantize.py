@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import sqrt
 from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,12 +23,23 @@ from torch import nn
 from torch.autograd import Function
 from torch.nn import functional
 
-from search_spaces.graph.architecture import BIT_WIDTHS
 from search_spaces.graph.architecture import RANGES
 from search_spaces.graph.architecture import Pair
+from search_spaces.graph.precision import BIT_WIDTHS
+from search_spaces.graph.precision import HALF
+from search_spaces.graph.precision import INTEGER_WIDTHS
+from search_spaces.graph.precision import TERNARY
 
 EMA_MOMENTUM = 0.1
 TERNARY_THRESHOLD = 0.7
+LEARNED_WEIGHTS = (3, 2)
+"""Widths in which weights have a learned step: their largest value would leave most of the few levels unused."""
+CLIPPED_TENSORS = (4, 3, 2)
+"""Widths in which a tracked range is that of least squared error, not that of the largest value."""
+# A tracked range is found on this many of a tensor's values: on all of them it would cost as much as the layer.
+SAMPLED = 2048
+# Of the largest magnitude, the shares that are tried as a range: down to a thirty-second.
+SHARES = tuple(2 ** (-exponent / 4) for exponent in range(21))
 
 
 class _StraightThrough(Function):
@@ -100,24 +112,29 @@ def sign(values: Tensor) -> Tensor:
     return _sign(values)
 
 
-def quantize_weight(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def quantize_weight(weight: Tensor, bits: int, format: str = "", step: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Split a weight into integer levels and one scale per output channel; their product approximates it.
 
     - 8 and 4 bits: symmetric, levels from -(2^(bits-1) - 1) to its opposite, the scale maps the largest weight of the
       channel to the last level.
-    - 2 bits: levels -1, 0, +1. Scaled by the maximum, nearly every weight of a bell-shaped channel would round to zero;
-      instead weights beyond 0.7 mean|w| become +-1 and the scale is their mean magnitude, close to the least-squares
-      choice (Li, Zhang and Liu, 2016, Ternary Weight Networks).
+    - 3 and 2 bits: two's complement, levels from -2^(bits-1) to 2^(bits-1) - 1. The scale is `step`, which a layer
+      learns (Esser et al., 2020); without one it is that of least squared error (`least_error_step`).
+    - 2 bits, `ternary`: levels -1, 0, +1. Weights beyond 0.7 mean|w| become +-1 and the scale is their mean magnitude,
+      close to the least-squares choice (Li, Zhang and Liu, 2016, Ternary Weight Networks).
     - 1 bit: levels -1, +1 (zero counts as +1) and the scale mean|w|, the least-squares choice (Rastegari et al., 2016,
       XNOR-Net).
 
-    Gradients pass straight through the levels. At 1 bit they also flow into the mean: the gradient of weight i of n is
-    `sign(w_i) / n * sum_j(g_j sign(w_j)) + scale g_i [|w_i| < 1]` with g the gradient of the binarised weight. This
-    is the exact chain rule; the paper's own formula keeps only j = i of the sum.
+    What was quantised is left as it is when it is quantised again. Gradients pass straight through the levels. At 1
+    bit they also flow into the mean: the gradient of weight i of n is `sign(w_i) / n * sum_j(g_j sign(w_j)) +
+    scale g_i [|w_i| < 1]` with g the gradient of the binarised weight. This is the exact chain rule; the paper's own
+    formula keeps only j = i of the sum. A learned step gets the gradient of Esser et al.: the rounding error in steps
+    inside the range, the level itself outside, and weights outside get none.
 
     Args:
         weight: `(out_channels, ...)`.
-        bits: 8, 4, 2 or 1.
+        bits: 8, 4, 3, 2 or 1.
+        format: `ternary`, or "" for whole numbers.
+        step: `(out_channels, 1, ...)`, positive: the scale of 3- and 2-bit levels.
 
     Returns:
         Levels of the weight's shape, whole numbers in float; scale `(out_channels, 1, ...)`. A channel of zeros has
@@ -135,16 +152,75 @@ def quantize_weight(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     per_channel = (-1,) + (1,) * (weight.dim() - 1)
     if bits == 1:
         return sign(weight), magnitudes.mean(1).view(per_channel)
+    if bits in LEARNED_WEIGHTS and format != TERNARY:
+        step = least_error_step(weight, bits) if step is None else step
+        inside = (weight / step).clamp(*signed_limits(bits))
+        return _straight_through(inside, inside.detach().round()), step
     values, magnitudes = weight.detach(), magnitudes.detach()
-    if bits == 2:
+    if format == TERNARY:
         threshold, scale = (one.view(per_channel) for one in _ternary(magnitudes))
         levels = values.sign() * (values.abs() > threshold)
     elif bits in (4, 8):
         scale = _nonzero(magnitudes.amax(1).view(per_channel) / (2 ** (bits - 1) - 1))
         levels = (values / scale).round_()
     else:
-        raise ValueError(f"expected 8, 4, 2 or 1 bits for a quantised weight; got {bits}")
+        raise ValueError(f"expected one of {list(INTEGER_WIDTHS)} bits for a quantised weight; got {bits}")
     return _straight_through(weight / scale, levels), scale
+
+
+def signed_limits(bits: int) -> Pair:
+    """Return the smallest and largest whole number in two's complement.
+
+    >>> signed_limits(2), signed_limits(8)
+    ((-2, 1), (-128, 127))
+    """
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+@torch.no_grad()
+def least_error_step(weight: Tensor, bits: int) -> Tensor:
+    """Return for each output channel the step whose levels come closest to the weights, in squared error.
+
+    Tried are steps with the largest magnitude on each of the levels, so that what lies on levels already is left as it
+    is, and smaller ones that clip it.
+
+    Args:
+        weight: `(out_channels, ...)`.
+        bits: 2 or more.
+
+    Returns:
+        `(out_channels, 1, ...)`, positive.
+
+    >>> least_error_step(torch.tensor([[-0.6, 0.3, 0.0, 0.3]]), bits=2)
+    tensor([[0.3000]])
+    """
+    rows = weight.flatten(1)
+    low, high = signed_limits(bits)
+    largest = _nonzero(rows.abs().amax(1))
+    divisors = [*map(float, range(1, -low + 1)), *(-low / share for share in SHARES)]
+    errors = []
+    for divisor in divisors:
+        step = (largest / divisor).unsqueeze(1)
+        errors.append((rows - (rows / step).round().clamp(low, high) * step).square().sum(1))
+    best = torch.tensor(divisors, dtype=weight.dtype, device=weight.device)[torch.stack(errors).argmin(0)]
+    return (largest / best).view((-1,) + (1,) * (weight.dim() - 1))
+
+
+def half(values: Tensor, format: str) -> Tensor:
+    """Round values, any shape, to a 16-bit format and keep them in float32; the gradient passes straight through.
+
+    Magnitudes beyond the largest number of `fp16`, 65,504, become that number.
+
+    Args:
+        values: In float32.
+        format: `bf16` or `fp16`.
+
+    >>> half(torch.tensor([1.001, 70000.0]), "fp16"), half(torch.tensor([1.001]), "bf16")
+    (tensor([1.0010e+00, 6.5504e+04]), tensor([1.]))
+    """
+    kind = torch.bfloat16 if format == "bf16" else torch.float16
+    largest = torch.finfo(kind).max
+    return _straight_through(values, values.detach().clamp(-largest, largest).to(kind).to(values.dtype))
 
 
 def _ternary(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,8 +247,8 @@ def skips_positions(kernel: Pair, stride: Pair) -> bool:
 class QuantConv2d(nn.Conv2d):
     """Convolution `(records, in_channels, height, width)` to `(records, channels, height, width)` with few-bit weights.
 
-    Master weights stay in float; `quantize_weight` is applied in each forward pass, at 32 bits not. A bias stays in
-    float.
+    Master weights stay in float; `quantize_weight` is applied in each forward pass, at 16 bits `half`, at 32 nothing.
+    A bias stays in float. Weights of 3 and 2 bits have a step for each channel that is learned with them.
 
     A kernel that is smaller than its step (the 1x1 convolution of stride 2 in a residual block) computes on tensors
     that lie channel by channel, whatever the layout of its input and its weights: on CPUs with AVX-512, PyTorch 2.13's
@@ -181,7 +257,7 @@ class QuantConv2d(nn.Conv2d):
     because a batch that was mirrored or shifted can be `channels_last` though the network is not.
 
     Raises:
-        ValueError: If `weight_bits` is not one of 32, 8, 4, 2, 1.
+        ValueError: If `weight_bits` is not one of `search_spaces.graph.precision.BIT_WIDTHS`.
     """
 
     def __init__(
@@ -195,17 +271,19 @@ class QuantConv2d(nn.Conv2d):
         groups: int = 1,
         bias: bool = False,
         weight_bits: int = 8,
+        weight_format: str = "",
     ) -> None:
         _check_bits(weight_bits)
         super().__init__(in_channels, channels, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
-        self.weight_bits = weight_bits
+        self.weight_bits, self.weight_format = weight_bits, weight_format
+        self.log_step = _learned_step(self.weight, weight_bits, weight_format)
         self._skips_positions = skips_positions(kernel, stride)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve with integer levels, then scale each channel."""
-        if self.weight_bits == 32:
-            return self._convolved(input, self.weight, self.bias)
-        levels, scale = quantize_weight(self.weight, self.weight_bits)
+        if self.weight_bits >= HALF:
+            return self._convolved(input, _in_float(self), self.bias)
+        levels, scale = quantized(self)
         sums = self._convolved(input, levels, None)
         output = sums * scale.view(1, -1, 1, 1)
         return output if self.bias is None else output + self.bias.view(1, -1, 1, 1)
@@ -219,34 +297,93 @@ class QuantConv2d(nn.Conv2d):
         return sums
 
     def extra_repr(self) -> str:
-        """Name shapes and bit-width."""
+        """Name shapes and precision."""
         shape = f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, stride={self.stride}"
-        return f"{shape}, padding={self.padding}, groups={self.groups}, weight_bits={self.weight_bits}"
+        return f"{shape}, padding={self.padding}, groups={self.groups}, {_precision(self)}"
 
 
 class QuantLinear(nn.Linear):
     """Fully connected layer `(records, in_features)` to `(records, features)` with few-bit weights.
 
     Raises:
-        ValueError: If `weight_bits` is not one of 32, 8, 4, 2, 1.
+        ValueError: If `weight_bits` is not one of `search_spaces.graph.precision.BIT_WIDTHS`.
     """
 
-    def __init__(self, in_features: int, features: int, *, bias: bool = False, weight_bits: int = 8) -> None:
+    def __init__(
+        self, in_features: int, features: int, *, bias: bool = False, weight_bits: int = 8, weight_format: str = ""
+    ) -> None:
         _check_bits(weight_bits)
         super().__init__(in_features, features, bias=bias)
-        self.weight_bits = weight_bits
+        self.weight_bits, self.weight_format = weight_bits, weight_format
+        self.log_step = _learned_step(self.weight, weight_bits, weight_format)
 
     def forward(self, input: Tensor) -> Tensor:
         """Multiply by integer levels, then scale each output."""
-        if self.weight_bits == 32:
-            return super().forward(input)
-        levels, scale = quantize_weight(self.weight, self.weight_bits)
+        if self.weight_bits >= HALF:
+            return functional.linear(input, _in_float(self), self.bias)
+        levels, scale = quantized(self)
         output = functional.linear(input, levels) * scale.view(1, -1)
         return output if self.bias is None else output + self.bias
 
     def extra_repr(self) -> str:
-        """Name shapes and bit-width."""
-        return f"{self.in_features}, {self.out_features}, weight_bits={self.weight_bits}"
+        """Name shapes and precision."""
+        return f"{self.in_features}, {self.out_features}, {_precision(self)}"
+
+
+QuantLayer: TypeAlias = QuantConv2d | QuantLinear
+
+
+def quantized(layer: QuantLayer) -> tuple[Tensor, Tensor]:
+    """Return a layer's weights as `quantize_weight` does, with the step that the layer has learned.
+
+    Args:
+        layer: With weights of 8 or fewer bits.
+    """
+    step = None
+    if layer.log_step is not None:
+        # Esser et al. (2020) scale a step's gradient by the number of weights that it is the sum over.
+        gradient_scale = 1 / sqrt(layer.weight[0].numel() * signed_limits(layer.weight_bits)[1])
+        log_step = layer.log_step.detach() + (layer.log_step - layer.log_step.detach()) * gradient_scale
+        step = log_step.exp().view((-1,) + (1,) * (layer.weight.dim() - 1))
+    return quantize_weight(layer.weight, layer.weight_bits, layer.weight_format, step)
+
+
+@torch.no_grad()
+def fit_step(layer: QuantLayer) -> None:
+    """Set the step that a layer learns to that of least squared error for the weights it has."""
+    if layer.log_step is not None:
+        layer.log_step.copy_(least_error_step(layer.weight, layer.weight_bits).flatten().log())
+
+
+def _learned_step(weight: Tensor, bits: int, format: str) -> nn.Parameter | None:
+    """Return the logarithm of each channel's step, `(channels,)`, in layers that learn it (`ActivationQuantizer`)."""
+    if bits not in LEARNED_WEIGHTS or format == TERNARY:
+        return None
+    return nn.Parameter(least_error_step(weight, bits).flatten().log())
+
+
+def _in_float(layer: QuantLayer) -> Tensor:
+    return layer.weight if layer.weight_bits > HALF else half(layer.weight, layer.weight_format)
+
+
+def _precision(layer: QuantLayer) -> str:
+    return f"weight_bits={layer.weight_bits}" + (f", {layer.weight_format}" if layer.weight_format else "")
+
+
+class HalfRounding(nn.Module):
+    """Round a tensor of any shape to a 16-bit float format; see `half`."""
+
+    def __init__(self, format: str) -> None:
+        super().__init__()
+        self.format = format
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return `values` rounded."""
+        return half(values, self.format)
+
+    def extra_repr(self) -> str:
+        """Name the format."""
+        return self.format
 
 
 class ActivationQuantizer(nn.Module):
@@ -255,8 +392,9 @@ class ActivationQuantizer(nn.Module):
     Levels run from 0 to 2^bits - 1 steps when unsigned, from -2^(bits-1) to 2^(bits-1) - 1 steps when signed. One bit
     is the sign function, without a step. Gradients pass inside the range and stop outside.
 
-    - `tracked`: the step follows a running average of each batch's largest magnitude (Jacob et al., 2018), updated in
-      training mode only; the first batch sets it.
+    - `tracked`: the step follows a running average of each batch's range, updated in training mode only; the first
+      batch sets it. At 8 bits the range is the largest magnitude (Jacob et al., 2018). At 4 and fewer it is the one of
+      least squared error on a sample of the batch: a few large values would leave most of the few levels unused.
     - `learned`: the step is a parameter (Esser et al., 2020, Learned Step Size Quantization), set by the first training
       batch to 2 mean|x| / sqrt(last level). Its logarithm is stored, as Jain et al. (2020) do for thresholds: Adam
       moves every parameter by about the learning rate whatever its size, and would throw a step of 0.01 across zero.
@@ -264,7 +402,7 @@ class ActivationQuantizer(nn.Module):
     Until a batch was seen in training mode the range is 1.
 
     Args:
-        bits: 8, 4, 2 or 1.
+        bits: 8, 4, 3, 2 or 1.
         signed: Whether the tensor has negative values.
         range: `tracked` or `learned`.
 
@@ -278,13 +416,12 @@ class ActivationQuantizer(nn.Module):
 
     def __init__(self, bits: int, *, signed: bool, range: str = "tracked") -> None:
         super().__init__()
-        _check_bits(bits)
-        if bits == 32:
-            raise ValueError("expected 8, 4, 2 or 1 bits for a quantised activation; got 32: leave the tensor as it is")
+        if bits not in INTEGER_WIDTHS:
+            raise ValueError(f"expected one of {list(INTEGER_WIDTHS)} bits for a quantised activation; got {bits}")
         if range not in RANGES:
             raise ValueError(f"no range {range!r}; there are {list(RANGES)}")
         self.bits, self.signed, self.range = bits, signed, range
-        self.limits = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+        self.limits = signed_limits(bits) if signed else (0, 2**bits - 1)
         if bits == 1:
             return
         self.register_buffer("seen", torch.tensor(False))
@@ -309,7 +446,10 @@ class ActivationQuantizer(nn.Module):
     def _observe(self, values: Tensor) -> None:
         first = not self.seen
         if self.range == "tracked":
-            self.magnitude.lerp_(values.abs().amax(), 1.0 if first else EMA_MOMENTUM)
+            reached = values.abs().amax()
+            if self.bits in CLIPPED_TENSORS:
+                reached = _least_error_range(values, reached, self.limits)
+            self.magnitude.lerp_(reached, 1.0 if first else EMA_MOMENTUM)
         elif first:
             step = 2 * values.abs().mean() / sqrt(self.limits[1])
             with torch.no_grad():
@@ -319,6 +459,15 @@ class ActivationQuantizer(nn.Module):
     def extra_repr(self) -> str:
         """Name bits, sign and range."""
         return f"{self.bits}, signed={self.signed}, range={self.range!r}"
+
+
+def _least_error_range(values: Tensor, largest: Tensor, limits: Pair) -> Tensor:
+    """Return the value of the last level whose levels come closest to a sample of the values, in squared error."""
+    sample = values.flatten()[:: max(1, values.numel() // SAMPLED)].unsqueeze(1)
+    ranges = largest * torch.tensor(SHARES, dtype=values.dtype, device=values.device)
+    step = (ranges / limits[1]).clamp(min=torch.finfo(values.dtype).tiny)
+    errors = ((sample / step).round_().clamp_(*limits).mul_(step) - sample).square_().sum(0)
+    return ranges[errors.argmin()]
 
 
 def _check_bits(bits: int) -> None:

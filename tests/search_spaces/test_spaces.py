@@ -24,15 +24,20 @@ from nas.base.plugins import available
 from nas.base.plugins import load
 from search_spaces import conv
 from search_spaces import mlp
-from search_spaces.graph.architecture import BIT_WIDTHS
+from search_spaces.graph.precision import HALF
+from search_spaces.graph.precision import TENSORS
+from search_spaces.graph.precision import WEIGHTS
+from search_spaces.graph.precision import precision_of
 from search_spaces.layers.quantize import ActivationQuantizer
+from search_spaces.layers.quantize import half
 from search_spaces.layers.quantize import quantize_weight
+from search_spaces.layers.quantize import quantized
 from search_spaces.network import build
 from search_spaces.space import SearchSpace
 
 CLASSES = 5
 SHAPES = ((1, 8, 8), (3, 13, 7), (3, 1, 24), (20,))
-WEIGHT_LEVELS = {32: None, 8: 255, 4: 15, 2: 3, 1: 2}
+WEIGHT_LEVELS = {8: 255, 4: 15, 3: 8, 2: 4, "ternary": 3, 1: 2}
 
 
 def accepts(make_space, shape):
@@ -165,8 +170,18 @@ def test_every_tensor_and_weight_has_the_levels_of_its_bits(space, data):
         module.register_forward_hook(lambda _module, _inputs, output, index=index: tensors.update({index: output}))
         if getattr(module, "weight_bits", 32) < 32:
             assert module.weight_bits == architecture.ops[index].weight_bits
-            channels = quantize_weight(module.weight, module.weight_bits)[0].flatten(1)
-            assert max(len(channel.unique()) for channel in channels) <= WEIGHT_LEVELS[module.weight_bits]
+            if module.weight_bits == HALF:
+                assert architecture.ops[index].weight_format == module.weight_format
+                rounded = half(module.weight, module.weight_format)
+                assert torch.equal(rounded, half(rounded, module.weight_format))
+                continue
+            levels, scale = quantized(module)
+            channels = levels.flatten(1)
+            precision = precision_of(module.weight_bits, module.weight_format)
+            assert max(len(channel.unique()) for channel in channels) <= WEIGHT_LEVELS[precision]
+            weight = (levels * scale).detach()
+            again, scale_again = quantize_weight(weight, module.weight_bits, module.weight_format)
+            torch.testing.assert_close(again * scale_again, weight)  # quantising is idempotent
     network(records(space, 16))
     for index, op in enumerate(architecture.ops):
         assert tensors[index].shape[1:] == op.shape
@@ -241,19 +256,20 @@ def test_every_choice_of_every_parameter_changes_the_graph_in_some_context(space
 
 
 @every_space
-def test_every_bit_width_appears(space):
+def test_every_precision_appears(space):
     weights, tensors = set(), set()
 
-    @examples(30)
+    @examples(60)
     @given(points_of(space))
     def collect(point):
         ops = space.decode(point).ops
-        weights.update(op.weight_bits for op in ops)
-        tensors.update(op.bits for op in ops if op.kind == "activation")
+        weights.update(precision_of(op.weight_bits, op.weight_format) for op in ops)
+        tensors.update(precision_of(op.bits, op.format) for op in ops if op.kind == "activation")
 
     collect()
     has_bits = any(name.endswith("_bits") for name in space.distributions)
-    assert weights == tensors == (set(BIT_WIDTHS) if has_bits else {32})
+    assert weights == (set(WEIGHTS) if has_bits else {32})
+    assert tensors == (set(TENSORS) if has_bits else {32})
 
 
 @every_space
@@ -420,13 +436,14 @@ def test_first_and_last_layer_keep_their_own_bits():
     assert (float_ends[0].bits, float_ends[1].weight_bits, float_ends[-1].weight_bits) == (32, 32, 32)
 
 
-@pytest.mark.parametrize("first_bits", BIT_WIDTHS)
+@pytest.mark.parametrize("first_bits", WEIGHTS)
 def test_an_mlps_first_layer_has_its_own_bits_and_reads_eight(first_bits):
     space = mlp.make_space((20,), CLASSES)
     few = {name: 2 for name in space.distributions if name.endswith(("_weight_bits", "_activation_bits"))}
     ops = space.decode(dict(space.reference) | few | {"first_bits": first_bits, "depth": 2, "last_bits": 8}).ops
-    assert [op.weight_bits for op in ops if op.kind == "linear"] == [first_bits, 2, 8]
-    assert ops[0].bits == (32 if first_bits == 32 else 8)
+    weights = [precision_of(op.weight_bits, op.weight_format) for op in ops if op.kind == "linear"]
+    assert weights == [first_bits, 2, 8]
+    assert ops[0].bits == (32 if first_bits in (32, "bf16", "fp16") else 8)
 
 
 @pytest.mark.parametrize("norm", [False, True])

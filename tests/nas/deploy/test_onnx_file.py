@@ -158,13 +158,13 @@ def test_float32_is_pytorch_on_random_points_of_every_space(name, shape, seed):
         assert differing.mean() <= (0.05 if described is architecture else 0)
 
 
-@pytest.mark.parametrize("bits", [8, 4, 2, 1])
+@pytest.mark.parametrize(("weights", "bits"), [(8, 8), (4, 4), (3, 3), (2, 2), ("ternary", 2), (1, 1)])
 @pytest.mark.parametrize("learned", ["tracked", "learned"])
-def test_networks_of_few_bits_are_integers_exactly(bits, learned, tmp_path):
+def test_networks_of_few_bits_are_integers_exactly(weights, bits, learned, tmp_path):
     def write(graph):
-        x = graph.conv(0, 6, kernel=(3, 3), padding=(1, 1), weight_bits=bits)
+        x = graph.conv(0, 6, kernel=(3, 3), padding=(1, 1), weight_bits=weights)
         x = graph.activation(graph.norm(x), bits=bits, range=learned)
-        x = graph.depthwise(x, kernel=(3, 3), padding=(1, 1), weight_bits=bits)
+        x = graph.depthwise(x, kernel=(3, 3), padding=(1, 1), weight_bits=weights)
         x = graph.activation(graph.norm(x), "identity", bits=bits, range=learned)
         x = graph.pool(x, "max", kernel=(2, 2), stride=(2, 2))
         graph.linear(graph.flatten(x), 5, bias=True, weight_bits=max(bits, 8))
@@ -183,7 +183,7 @@ def test_networks_of_few_bits_are_integers_exactly(bits, learned, tmp_path):
     for key, levels in constants(model).items():
         if key.endswith("conv_weight_levels"):
             assert levels.dtype == np.int8
-            assert len(np.unique(np.abs(levels))) <= 2 ** (bits - 1) + (bits == 1)
+            assert max(len(np.unique(channel)) for channel in levels) <= (3 if weights == "ternary" else 2**bits)
 
 
 def warmed(architecture, records):

@@ -34,7 +34,7 @@ CLASSES, RECORDS = 3, 24
 
 def plain(weight_bits=32, bits=32, range="tracked"):
     """A small CNN with weights and tensors of so many bits."""
-    graph = GraphBuilder((2, 8, 8), bits=min(bits, 8) if bits < 32 else 32)
+    graph = GraphBuilder((2, 8, 8), bits=8 if bits in (8, 4, 3, 2, 1) else 32)
     x = graph.conv(0, 4, kernel=(3, 3), padding=(1, 1), weight_bits=weight_bits)
     x = graph.activation(graph.norm(x), bits=bits, range=range)
     x = graph.depthwise(x, kernel=(3, 3), padding=(1, 1), weight_bits=weight_bits)
@@ -70,7 +70,11 @@ def strided_shortcut():
 CANDIDATES = {
     "float": Candidate(plain(), Recipe(epochs=2, batch_size=8)),
     "every operator": Candidate(every_operator(), Recipe(epochs=2, batch_size=8)),
-    **{f"{bits} bits": Candidate(plain(bits, bits), Recipe(epochs=2, batch_size=8)) for bits in (8, 4, 2, 1)},
+    **{f"{bits} bits": Candidate(plain(bits, bits), Recipe(epochs=2, batch_size=8)) for bits in (8, 4, 3, 2, 1)},
+    **{
+        f"{weights} weights": Candidate(plain(weights, tensors), Recipe(epochs=2, batch_size=8))
+        for weights, tensors in (("ternary", 8), ("bf16", "bf16"), ("fp16", "fp16"))
+    },
     "strided shortcut": Candidate(strided_shortcut(), Recipe(epochs=2, batch_size=8)),
     "learned ranges": Candidate(plain(4, 4, "learned"), Recipe(epochs=2, batch_size=8)),
     "sgd": Candidate(plain(), Recipe(epochs=2, batch_size=8, optimizer="sgd", weight_decay=0.1)),

@@ -94,6 +94,31 @@ def test_key_is_stable_across_versions():
     assert graph.architecture("example", {}).key == "f56920486e390d83"
 
 
+def test_two_bits_of_weights_have_two_keys_and_ternary_keeps_the_first_one():
+    def key(weight_bits):
+        graph = GraphBuilder((4,), bits=8)
+        graph.linear(0, 2, bias=True, weight_bits=weight_bits)
+        return graph.architecture("example", {}).key
+
+    # All two-bit weights were ternary when this key was first written.
+    assert key("ternary") == "101882659fc5a2b8"
+    assert key(2) != key("ternary")
+
+
+@pytest.mark.parametrize(
+    ("fields", "got"),
+    [
+        ({"weight_bits": 16}, "''"),
+        ({"weight_bits": 8, "weight_format": "bf16"}, "'bf16'"),
+        ({"format": "x"}, "'x'"),
+        ({"bits": 2, "format": "ternary"}, "'ternary'"),
+    ],
+)
+def test_a_format_has_its_bits_and_tensors_are_not_ternary(fields, got):
+    with pytest.raises(ValueError, match=f"expected formats of .* bits in operator 1 .linear.; got .*{got}"):
+        Architecture("example", {}, (Op("input", (), (2,)), Op("linear", (0,), (2,), **fields)))
+
+
 @pytest.mark.parametrize("field", [name for name in Op.__slots__ if name not in ("kind", "inputs")])
 def test_every_field_of_an_operator_changes_the_key(field):
     changed = {
@@ -105,10 +130,15 @@ def test_every_field_of_an_operator_changes_the_key(field):
         "weight_bits": 8,
         "bits": 8,
         "sparsity": 0.5,
+        "weight_format": "fp16",
+        "format": "fp16",
     }
     value = changed.get(field, (7, 7))
-    ops = (Op("input", (), (2,)), Op("linear", (0,), (2,)))
-    other = (ops[0], Op("linear", (0,), **({"shape": (2,)} | {field: value})))
+    common = {"shape": (2,)}
+    if field.endswith("format"):  # sixteen bits of the one format or the other
+        common |= {"weight_bits": 16, "weight_format": "bf16", "bits": 16, "format": "bf16"}
+    ops = (Op("input", (), (2,)), Op("linear", (0,), **common))
+    other = (ops[0], Op("linear", (0,), **(common | {field: value})))
     assert Architecture("example", {}, ops).key != Architecture("example", {}, other).key
 
 
