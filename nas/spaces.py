@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ from optuna.distributions import IntDistribution
 
 from nas.base import plugins
 from nas.base import sizes
+from search_spaces.compressions import ORDER
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
@@ -22,6 +24,7 @@ from search_spaces.graph.precision import TERNARY
 from search_spaces.space import Distributions
 from search_spaces.space import SearchSpace
 
+COMPRESSIONS = "search_spaces.compressions"
 TERNARY_BY_NAME = 3
 """The first training version whose two-bit weights are whole numbers, and whose ternary ones have that name."""
 
@@ -74,6 +77,60 @@ def as_run(space: SearchSpace, float_becomes_bits: int | None) -> SearchSpace:
         return in_integers(space.describe(params), float_becomes_bits)
 
     return replace(space, describe=describe)
+
+
+def compressible(space: SearchSpace, compressions: Collection[str]) -> SearchSpace:
+    """Return a space whose networks may also be compressed, by parameters named `COMPRESSION.parameter`.
+
+    Args:
+        space: The space of the networks themselves.
+        compressions: Files of `search_spaces/compressions`.
+
+    Raises:
+        ValueError: If there is none of such a name.
+
+    >>> space = compressible(space_named("mlp", (8,), 3), ["sparsity"])
+    >>> network = space.decode({**space.reference, "sparsity.share": 0.5})
+    >>> [op.sparsity for op in network.ops if op.kind == "linear"]
+    [0.5, 0.5]
+    """
+    if not compressions:
+        return space
+    shipped = {name: place for place, name in enumerate(ORDER)}
+    names = sorted(compressions, key=lambda name: shipped.get(name, len(shipped)))
+    choices = {name: plugins.load(COMPRESSIONS, name, "PARAMETERS") for name in names}
+    compress = {name: plugins.load(COMPRESSIONS, name, "compress") for name in names}
+    added = {
+        f"{plugins.short_name(name)}.{parameter}": list(values)
+        for name in names
+        for parameter, values in choices[name].items()
+    }
+
+    def describe(params: Params) -> Architecture:
+        network = space.describe({name: params[name] for name in space.distributions})
+        for name in names:
+            own = {parameter: params[f"{plugins.short_name(name)}.{parameter}"] for parameter in choices[name]}
+            network = compress[name](network, **own)
+        return replace(network, params=dict(params))
+
+    return replace(
+        space,
+        distributions={
+            **space.distributions,
+            **{name: CategoricalDistribution(values) for name, values in added.items()},
+        },
+        describe=describe,
+        reference={**space.reference, **{name: values[0] for name, values in added.items()}},
+    )
+
+
+def compressions_in(params: Collection[str]) -> list[str]:
+    """List the compressions whose parameters are among the names of a point.
+
+    >>> compressions_in(["depth", "sparsity.share", "sparsity.pattern"])
+    ['sparsity']
+    """
+    return sorted({name.rpartition(".")[0] for name in params if "." in name})
 
 
 def with_ternary(params: Params, version: int) -> Params:

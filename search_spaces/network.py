@@ -112,14 +112,17 @@ def build(architecture: Architecture, *, dropout: float = 0.0, seed: int = 0) ->
     everything measured afterwards see the quantised network. A max pooling, flatten or concat that keeps its inputs'
     width is not rounded again: it makes no new values.
 
+    Zeros and shared values are a matter of the weights, not of the layers: a network has them once it is trained
+    (`nas.training.stages`).
+
     Args:
         architecture: The graph.
         dropout: Probability that an input of the last linear operator before an output is zeroed while training.
         seed: Seed of the initial weights, torch's defaults for each layer. The global generator is left as it was.
 
     Raises:
-        ValueError: If an operator is of unknown kind or function or has a sparsity, dropout is not in [0, 1), or there
-            is no linear operator to put it before.
+        ValueError: If an operator is of unknown kind or function, dropout is not in [0, 1), or there is no linear
+            operator to put it before.
 
     >>> from search_spaces.graph.builder import GraphBuilder
     >>> graph = GraphBuilder((4,))
@@ -156,8 +159,6 @@ def _module_of(op: Op, sources: Sequence[Op]) -> nn.Module:
 
 
 def _weighted(op: Op, in_channels: int) -> nn.Module:
-    if op.sparsity:  # a dense layer would be another network than the one described
-        raise ValueError(f"no layer for sparsity yet: expected 0 in a {op.kind}; got {op.sparsity}")
     if op.kind == "linear":
         if op.weight_bits == FLOAT:
             return nn.Linear(in_channels, op.shape[0], bias=op.bias)

@@ -41,7 +41,6 @@ from nas.audit.findings import ClassError
 from nas.audit.findings import Origin
 from nas.audit.findings import errors_by_class
 from nas.audit.oracles import of_network
-from nas.audit.post_training import compressed
 from nas.audit.proxy_check import ATTACKS
 from nas.audit.proxy_check import proxy_of
 from nas.audit.shadows import Pool
@@ -59,6 +58,7 @@ from nas.training.defence import described
 from nas.training.defence import parted
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
+from nas.training.post_training import compressed
 from search_spaces.network import Network
 
 AUDITS = "audits.jsonl"

@@ -46,8 +46,8 @@ from nas.training.defence import load_defence
 from nas.training.loop import TrainSetup
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
-from nas.training.loop import train
 from nas.training.loop import training_version
+from nas.training.stages import train_in_stages
 from search_spaces.network import Network
 
 
@@ -237,7 +237,7 @@ def trained_on(
     candidate = spec.candidate
     setup = set_up(candidate, features, labels, seed, spec.reserve)
     defence = load_defence(candidate.defence)
-    return train(defence.set_up(setup, partial(_teach, spec.teacher), candidate.defence_parameters))
+    return train_in_stages(defence.set_up(setup, partial(_teach, spec.teacher), candidate.defence_parameters))
 
 
 def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:

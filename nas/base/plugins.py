@@ -5,6 +5,7 @@ A folder is its own registry: a file added is a plug-in added, and its name is t
 | folder | function | attributes |
 |---|---|---|
 | `search_spaces` | `make_space(input_shape, num_classes)` | `USUAL_TASK`: `(input_shape, num_classes)` of the space's usual data; where it is left out, grey images of 8 x 8 and ten classes |
+| `search_spaces/compressions` | `compress(architecture, **parameters)` | `PARAMETERS` (required): for each parameter a tuple of the values that a search chooses from, the first of which changes nothing |
 | `estimators/cost` | `estimate(architecture, device)` | `applies(device)`: whether the device has what the metric needs; left out: all have |
 | `estimators/leakage/attacks` | `attack(evidence)` | `NEEDS` (required): what it reads beside logits and labels, of `estimators.leakage.evidence.NEEDS`; `MIN_REFERENCES`: networks its bank must have, 0 if left out; `EFFORT`: the least effort of an audit that runs it, `quick` (if left out), `standard` or `full`; `LABEL_ONLY`: whether it reads predicted classes alone; `READS_LABELS`: whether it reads the true class; `TRANSDUCTIVE`: whether a record's score depends on the other records it is asked about; `widen(interval, evidence)`: raises the upper end of the AUC's interval in a search to what a stronger attack would find |
 | `nas/defences` | `defend(setup, teach, **parameters)` | `PARAMETERS`: what a search samples for each; `NEEDS`: `("reserve",)` for records beside the members; `check(**parameters)`: refuses values; `answers(**parameters)`: what the deployed answers pass through; see `nas/defences/__init__.py` |
@@ -107,6 +108,16 @@ def _is_flag(value: Any) -> bool:
 KINDS: Mapping[str, Kind] = {
     "search_spaces": Kind(
         "make_space", {"USUAL_TASK": Attribute("((lengths of the axes of a record), number of classes)", _is_task)}
+    ),
+    "search_spaces.compressions": Kind(
+        "compress",
+        {
+            "PARAMETERS": Attribute(
+                "a table of parameters, each a tuple of values",
+                lambda value: _is_table(value) and all(isinstance(v, tuple) and v for v in value.values()),
+                required=True,
+            )
+        },
     ),
     "estimators.cost": Kind("estimate", {"applies": Attribute("a function of a device", callable)}),
     "estimators.leakage.attacks": Kind(

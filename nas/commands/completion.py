@@ -39,8 +39,12 @@ def attacks(incomplete: str) -> list[str]:
 
 def defences(incomplete: str) -> list[str]:
     """Complete the last of several defences."""
-    before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in _beginning(last, plugins_in("nas.defences", "defend"))]
+    return _last_of_several(incomplete, plugins_in("nas.defences", "defend"))
+
+
+def compressions(incomplete: str) -> list[str]:
+    """Complete the last of several compressions."""
+    return _last_of_several(incomplete, plugins_in("search_spaces.compressions", "compress"))
 
 
 def devices(incomplete: str) -> list[str]:
@@ -61,6 +65,11 @@ def lists(incomplete: str) -> list[str]:
     from nas.commands.list import RUNS
 
     return _beginning(incomplete, [*KNOWN, RUNS])
+
+
+def _last_of_several(incomplete: str, names: Iterable[str]) -> list[str]:
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in _beginning(last, names)]
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PACKAGES = {
     "spaces": ("search_spaces", "make_space"),
+    "compressions": ("search_spaces.compressions", "compress"),
     "datasets": ("nas.data", "load"),
     "attacks": ("estimators.leakage.attacks", "attack"),
     "defences": ("nas.defences", "defend"),
@@ -37,7 +38,7 @@ def list_(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="spaces, devices, datasets, attacks, defences, metrics or runs (default: all but runs).",
+            help="spaces, compressions, devices, datasets, attacks, defences, metrics or runs (default: all but runs).",
             autocompletion=completion.lists,
         ),
     ] = None,

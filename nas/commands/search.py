@@ -26,6 +26,7 @@ from nas.commands.options import shape
 from nas.commands.options import span
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Sequence
 
     import optuna
@@ -41,6 +42,13 @@ def search(
     ] = None,
     space: Annotated[
         str | None, typer.Option(help="Search space (see nas list spaces).", autocompletion=completion.spaces)
+    ] = None,
+    compress: Annotated[
+        str | None,
+        typer.Option(
+            help="Compressions to search, comma-separated (see nas list compressions).",
+            autocompletion=completion.compressions,
+        ),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Data set (see nas list datasets).", autocompletion=completion.datasets)
@@ -114,6 +122,14 @@ def search(
         str | None,
         typer.Option(help="none or balanced: what each class counts in the loss; both, comma-separated, to search."),
     ] = None,
+    pruning: Annotated[
+        str | None,
+        typer.Option(help="retrained, one_shot or dynamic: when weights are removed; several, comma-separated."),
+    ] = None,
+    quantization: Annotated[
+        str | None,
+        typer.Option(help="trained or afterwards: whether few bits are trained or rounded to; both, comma-separated."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Number of processes, one thread each (default: one per core).")
     ] = None,
@@ -135,6 +151,7 @@ def search(
     flags = {
         "name": name,
         "space": space,
+        "compressions": names(compress),
         "dataset": dataset,
         "data_path": data_path,
         "test_path": test_path,
@@ -155,7 +172,14 @@ def search(
         "defences": names(defences),
         "references": references,
         "trials": trials,
-        "recipe": _recipe(epochs, names(class_weights)),
+        "recipe": _recipe(
+            epochs,
+            {
+                "class_weights": names(class_weights),
+                "pruning": names(pruning),
+                "quantization": names(quantization),
+            },
+        ),
         "workers": workers,
         "seed": seed,
         "sampler": sampler,
@@ -176,12 +200,11 @@ def search(
         )
 
 
-def _recipe(epochs: str | None, class_weights: list[str] | None) -> dict[str, Any]:
+def _recipe(epochs: str | None, named: Mapping[str, list[str] | None]) -> dict[str, Any]:
     """Return the settings of the recipe that flags gave."""
     found: dict[str, Any] = {} if epochs is None else {"epochs": span(epochs)}
-    if class_weights:
-        found["class_weights"] = class_weights if len(class_weights) > 1 else class_weights[0]
-    return found
+    chosen = {name: values for name, values in named.items() if values}
+    return found | {name: values if len(values) > 1 else values[0] for name, values in chosen.items()}
 
 
 def _trust(settings: SearchConfig, config: Path | None, named: Sequence[str], nni_config: Path | None) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nas.training.defence import Teach
 from nas.training.loop import TrainSetup
+from nas.training.stages import uncompressed
 
 
 def defend(setup: TrainSetup, teach: Teach) -> TrainSetup:
@@ -25,7 +26,7 @@ def defend(setup: TrainSetup, teach: Teach) -> TrainSetup:
         teach: Trains the teacher that a set-up describes, or fetches it, and returns its logits `(records, classes)`
             on the set-up's records.
     """
-    logits = teach(replace(setup, architecture=setup.architecture.as_float()))
+    logits = teach(replace(setup, architecture=uncompressed(setup.architecture)))
     return replace(setup, targets=logits, loss=symmetric_cross_entropy)
 
 

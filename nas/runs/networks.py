@@ -108,7 +108,9 @@ def _decoded(found: Any, where: str, space: str, input_shape: Shape | None, clas
         space, input_shape, classes, found = _task(found)
         found = dict(spaces.with_ternary(found, version))
         plugins.check_allowed(where, space)
-    made = spaces.as_run(spaces.space_named(space, input_shape, classes), bits)
+    compressions = spaces.compressions_in(found)
+    plugins.check_allowed(where, *compressions)
+    made = spaces.as_run(spaces.compressible(spaces.space_named(space, input_shape, classes), compressions), bits)
     return made.decode({**made.reference, **found})
 
 

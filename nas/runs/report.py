@@ -47,6 +47,7 @@ from nas.search.storage import CONFIG
 from nas.search.storage import DATA
 from nas.search.storage import TASK
 from nas.spaces import as_run
+from nas.spaces import compressible
 from nas.spaces import space_named
 from nas.spaces import with_ternary
 from nas.split_overview import overview_in
@@ -81,8 +82,10 @@ def space_of(study: optuna.Study) -> SearchSpace:
     """Return the space a study searched, of the networks as it trained them."""
     task, space = study.user_attrs[TASK], study.user_attrs[CONFIG]["space"]
     plugins.check_allowed(f"the study {study.study_name!r}", space)
+    compressions = study.user_attrs[CONFIG].get("compressions", ())
+    plugins.check_allowed(f"the study {study.study_name!r}", *compressions)
     found = space_named(space, tuple(task["input_shape"]), int(task["num_classes"]))
-    return as_run(found, bits_of_float(study.user_attrs))
+    return as_run(compressible(found, compressions), bits_of_float(study.user_attrs))
 
 
 def architecture_of(study: optuna.Study, trial: FrozenTrial) -> Architecture:

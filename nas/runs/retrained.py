@@ -24,7 +24,7 @@ from nas.search.study import WEIGHTS
 from nas.training.assess import set_up
 from nas.training.defence import parted
 from nas.training.loop import seed_from
-from nas.training.loop import train
+from nas.training.stages import train_in_stages
 
 RETRAINED_ON = "retrained_on"
 """Key of a retrained pick's `architecture.json`: the record sets it was trained on, and how many records they hold."""
@@ -76,7 +76,7 @@ def write(run: Run, trial: FrozenTrial, pick: Path) -> Retrained:
     with processes.one_thread():
         setup = set_up(candidate, features, labels, seed_from(plan.config.seed, candidate.key, *TRAINED_ON), reserve)
         setup = defence.set_up(setup, partial(cached_teacher, plan), candidate.defence_parameters)
-        network = train(setup)
+        network = train_in_stages(setup)
     target = pick.with_name(f"{pick.name}-all")
     digest = files.write_weights(target / "weights.safetensors", network)
     told = files.read_json(pick / "architecture.json")

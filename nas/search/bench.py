@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch import nn
 
 from estimators.estimate import Estimate
 from nas.base import files
@@ -22,10 +23,12 @@ from nas.search.plan import Plan
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
+from nas.training.assess import train_first_stage
 from nas.training.assess import train_teacher
 from nas.training.bank import build_bank
 from nas.training.bank import cached_logits
 from nas.training.between import spreads_of
+from nas.training.defence import deployed_network
 from nas.training.loop import TrainSetup
 from nas.training.loop import plain_setup
 from nas.training.loop import seed_from
@@ -76,10 +79,32 @@ def make_bench(plan: Plan) -> Bench:
         defences=plan.defences,
         seed=plan.config.seed,
         teach=partial(cached_teacher, plan),
+        train_first=partial(cached_first_stage, plan),
         named=frozenset([*plan.config.objectives, *plan.config.budgets]),
         spreads=spreads_of(bank, plan.attack, fewest),
         widen=plan.widen,
     )
+
+
+def cached_first_stage(plan: Plan, first: Candidate, setup: TrainSetup) -> nn.Module:
+    """Return the network of a first stage, training it once: candidates that differ in what is removed share theirs.
+
+    Args:
+        plan: The search.
+        first: The stage as a candidate of its own.
+        setup: Describes its training.
+    """
+    defence = plan.defences[first.defence].digest
+    what = f"{plan.data.fingerprint} {first.key} {setup.seed} {defence} {training_version()}"
+    name = hashlib.sha256(what.encode()).hexdigest()[:16]
+    path = plan.cache_folder / f"first-{name}.safetensors"
+    files.private_folder(path.parent)
+    with locks.held(path.with_suffix(".lock")):
+        if not path.exists():
+            files.write_weights(path, train_first_stage(first, setup), files.OWNER)
+    network = deployed_network(first.architecture, first.defence, first.defence_parameters)
+    network.load_state_dict(files.read_weights(path))
+    return network.eval().to(setup.features.device)
 
 
 def cached_teacher(plan: Plan, setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:

@@ -46,12 +46,18 @@ from search_spaces.graph.architecture import ParamValue
 SAMPLERS = ("tpe", "nsga2", "random")
 ENGINES = ("optuna", "nni", "nni-service")
 PLUGINS = ("space", "dataset", "attack")
-"""Settings that name one plug-in each; `defences` names several, and `defence_parameters` sets theirs by name."""
+"""Settings that name one plug-in each; `defence_parameters` sets those of defences by name."""
+LISTS_OF_PLUGINS = ("defences", "compressions")
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
 # (the data themselves are compared by their fingerprint).
 MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path", "test_path"})
 # What settings were, of studies that a version without them started.
-BEFORE: Mapping[str, Any] = {"device_limits": False, "error_ceiling": False, "transform": "none"}
+BEFORE: Mapping[str, Any] = {
+    "device_limits": False,
+    "error_ceiling": False,
+    "transform": "none",
+    "compressions": [],
+}
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
 # A process and a network for each would be started at once.
@@ -134,6 +140,8 @@ class RecipeSettings(BaseModel):
     optimizer: Setting = "adamw"
     augment: Setting = "none"
     class_weights: Setting = "none"
+    pruning: Setting = "retrained"
+    quantization: Setting = "trained"
 
     @model_validator(mode="after")
     def _each_value_is_a_recipe(self) -> Self:
@@ -172,6 +180,7 @@ class SearchConfig(BaseModel):
         name: Names the run's folder and the Optuna study; made of data set and space when not given.
         space: A file of `search_spaces`. Like a data set, an attack and a defence, it may also be a module of your own,
             by its dotted name or by the path of its file.
+        compressions: Files of `search_spaces/compressions`: their parameters are searched beside the space's.
         dataset: A file of `nas/data`.
         data_path: Folder or file of the data, for data sets that do not come with a dependency.
         test_path: File or folder of the official test part, where it is apart from the rest.
@@ -210,6 +219,7 @@ class SearchConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     space: str = "conv"
+    compressions: tuple[str, ...] = ()
     dataset: str = "digits"
     data_path: Path | None = None
     test_path: Path | None = None
@@ -268,6 +278,8 @@ class SearchConfig(BaseModel):
         for what, names in (("objectives", self.objectives), ("defences", self.defences)):
             if not names or len(set(names)) != len(names):
                 raise ValueError(f"expected at least one name in {what}, each once; got {list(names)}")
+        if len(set(self.compressions)) != len(self.compressions):
+            raise ValueError(f"expected each name once in compressions; got {list(self.compressions)}")
         return self
 
     @property
@@ -314,7 +326,8 @@ def modules_in(values: Mapping[str, Any]) -> list[str]:
     >>> modules_in({"space": "mlp", "attack": "my_company.attacks", "defences": ["none", "/my/noise.py"]})
     ['my_company.attacks', '/my/noise.py']
     """
-    named = [*(values.get(name) for name in PLUGINS), *(values.get("defences") or ())]
+    named = [values.get(name) for name in PLUGINS]
+    named += [name for names in LISTS_OF_PLUGINS for name in values.get(names) or ()]
     return [name for name in named if isinstance(name, str) and "." in name]
 
 
@@ -409,8 +422,9 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for name in PLUGINS:
         if name in values:
             values[name] = full(values[name])
-    if isinstance(defences := values.get("defences"), list | tuple):
-        values["defences"] = [full(value) for value in defences]
+    for names in LISTS_OF_PLUGINS:
+        if isinstance(found := values.get(names), list | tuple):
+            values[names] = [full(value) for value in found]
     if isinstance(parameters := values.get("defence_parameters"), Mapping):
         values["defence_parameters"] = {full(name): value for name, value in parameters.items()}
     return {

@@ -40,6 +40,7 @@ from nas.search.defence_settings import DefenceSettings
 from nas.search.defence_settings import settings_of
 from nas.search.steps import with_epochs
 from nas.spaces import as_run
+from nas.spaces import compressible
 from nas.spaces import sample
 from nas.training.assess import MAY_BE_NEGATIVE
 from nas.training.assess import MEASURED
@@ -52,6 +53,8 @@ from nas.training.by_class import ends_like
 from nas.training.by_class import metric_named
 from nas.training.defence import Defence
 from nas.training.defence import load_defence
+from nas.training.stages import settled
+from nas.training.stages import uncompressed
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.precision import INTEGER_WIDTHS
@@ -151,7 +154,8 @@ class Plan:
         architecture = self.space.decode({name: params[name] for name in self.space.distributions if name in params})
         defence = str(params["defence"] if "defence" in self.distributions else self.config.defences[0])
         parameters = self.defence_settings[defence].parameters(params)
-        return Candidate(architecture, self.config.recipe.recipe(params), defence, parameters)
+        recipe = settled(self.config.recipe.recipe(params), architecture)
+        return Candidate(architecture, recipe, defence, parameters)
 
 
 def resolve(config: SearchConfig, runs: Path) -> Plan:
@@ -184,7 +188,8 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     defences = {name: load_defence(name) for name in config.defences}
     defence_settings = settings_of(defences.values(), config.defence_parameters)
     records = load_records(config.source)
-    space = as_run(make_space(records.input_shape, records.num_classes), device.float_becomes_bits)
+    networks = make_space(records.input_shape, records.num_classes)
+    space = as_run(compressible(networks, config.compressions), device.float_becomes_bits)
     # A signal, of height 1, is no image: run backwards in time, or cut at an end, it may be of another class.
     is_image = len(records.input_shape) == 3 and records.input_shape[1] > 1
     if any(name == "flip-crop" for name in _values(config.recipe.augment)) and not is_image:
@@ -193,7 +198,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     config = with_epochs(config, len(data.members))
     teacher = None
     if config.teacher is not None:
-        network = space.decode({**space.reference, **config.teacher}).as_float()
+        network = uncompressed(space.decode({**space.reference, **config.teacher}))
         teacher = Candidate(network, config.recipe.middle())
     plan = Plan(
         config=config,

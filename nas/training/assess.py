@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -44,8 +45,11 @@ from nas.training.loop import compute_device
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import seed_from
-from nas.training.loop import train
 from nas.training.recipe import Recipe
+from nas.training.stages import first_of
+from nas.training.stages import settled
+from nas.training.stages import train_first
+from nas.training.stages import train_in_stages
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 
@@ -99,6 +103,17 @@ class Candidate:
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def first_stage(self) -> Candidate:
+        """What is trained first: this candidate itself, unless something is taken away later (`nas.training.stages`).
+
+        Candidates that differ only in what is taken away share it, so one training serves them all.
+        """
+        first = first_of(self.architecture, self.recipe)
+        if first.key == self.architecture.key:
+            return self
+        return replace(self, architecture=first, recipe=settled(replace(self.recipe, quantization="trained"), first))
+
 
 @dataclass(frozen=True, eq=False)
 class Bench:
@@ -112,6 +127,7 @@ class Bench:
         defences: The defences that a candidate may name.
         seed: The run's seed; a candidate's own seed comes from this and its key.
         teach: Trains the teacher a defence asks for and returns its logits; a search passes one that caches.
+        train_first: Trains the first stage of a candidate that has several; a search passes one that caches.
         named: Metrics that somebody asks for by name; of many classes only the errors of those named are kept.
         spreads: How far trainings lie apart in each measure, which widens the intervals (`nas.training.between`);
             empty for intervals of the network at hand.
@@ -124,6 +140,7 @@ class Bench:
     defences: Mapping[str, Defence]
     seed: int
     teach: Teach = field(default_factory=lambda: train_teacher)
+    train_first: Callable[[Candidate, TrainSetup], nn.Module] = field(default_factory=lambda: train_first_stage)
     named: Collection[str] = ()
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     widen: Widen | None = None
@@ -172,7 +189,8 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
     clock = Clock()
     members, defence = bench.data.members, bench.defences[candidate.defence]
     reserve = parted(bench.data.reserve)[0] if "reserve" in defence.needs else None
-    setup = set_up(candidate, members.features, members.labels, seed_from(bench.seed, candidate.key), reserve)
+    first = candidate.first_stage
+    setup = set_up(candidate, members.features, members.labels, seed_from(bench.seed, first.key), reserve)
     trainings = 1
 
     def teach(setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:
@@ -184,7 +202,7 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
     if taken := [name for name in setup.guarantee if name in MEASURED or name.startswith(CLASS_ERROR)]:
         raise ValueError(f"expected other names for the guarantee of {candidate.defence!r}; got {sorted(taken)}")
     clock.lap("teacher")
-    network = train(setup)
+    network = train_in_stages(setup, None if first is candidate else partial(bench.train_first, first))
     clock.lap("training")
     stated = {"trainings": trainings, **setup.guarantee}
     measures, predicted = _measured(network, bench)
@@ -255,6 +273,16 @@ def _measured(network: nn.Module, bench: Bench) -> tuple[dict[str, Estimate], ND
     return with_trainings(measures, bench.spreads), predicted
 
 
+def train_first_stage(first: Candidate, setup: TrainSetup) -> nn.Module:
+    """Train the first stage of a candidate.
+
+    Args:
+        first: The stage as a candidate of its own.
+        setup: Describes its training.
+    """
+    return train_first(setup, dynamic=first.recipe.pruning == "dynamic")
+
+
 def train_teacher(setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:
     """Train the teacher that a set-up describes and ask it; see `nas.training.defence.Teach`.
 
@@ -263,7 +291,7 @@ def train_teacher(setup: TrainSetup, *, rows: Tensor | None = None, about: Tenso
     features, targets, seed = setup.features, setup.targets, setup.seed
     if rows is not None:
         features, targets, seed = features[rows], targets[rows], seed_from(seed, *rows.tolist())
-    network = train(plain_setup(setup.architecture, features, targets, setup.recipe, seed))
+    network = train_in_stages(plain_setup(setup.architecture, features, targets, setup.recipe, seed))
     logits = logits_of(network, setup.features if about is None else about)
     return torch.from_numpy(logits).to(setup.features.device)
 

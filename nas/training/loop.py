@@ -102,6 +102,9 @@ Step: TypeAlias = Callable[[Batch], Tensor]
 """Takes one batch, changes the network, and returns the loss, from which the loop sees a training that diverged."""
 Watch: TypeAlias = Callable[[int], None]
 """Called after each epoch with its number, from 0. It leaves the network in train mode; it may change weights."""
+Change: TypeAlias = Callable[[], None]
+"""Called after each step: it holds weights where they have to be, at zero for instance."""
+MakeChange: TypeAlias = Callable[[Training], Change]
 Batches: TypeAlias = Callable[[int, int, torch.Generator], Iterable[Tensor]]
 """Takes the number of records, the number of steps and a generator; gives the rows of each step of one epoch."""
 
@@ -231,17 +234,26 @@ def steps_per_epoch(records: int, batch_size: int) -> int:
     return max(1, min(-(-records // batch_size), records // 2))
 
 
-def train(setup: TrainSetup) -> nn.Module:
-    """Train a network and return it in eval mode, on the device of the features, with its answers as deployed.
+def train(
+    setup: TrainSetup, *, start: Mapping[str, Tensor] | None = None, make_change: MakeChange | None = None
+) -> nn.Module:
+    """Train a network in one stage and return it in eval mode, on the device of the features, answering as deployed.
 
     What is returned is built anew and given the trained weights: whatever a step left on the network it trained (hooks,
     wrapped layers) is not in what will be rebuilt from those weights, so it may not be in what is measured either.
+
+    Args:
+        setup: What is trained, and how.
+        start: Weights and buffers to begin with, by name; None: the initial ones of the set-up's seed.
+        make_change: Makes what changes the weights after each step; None: nothing does.
 
     Raises:
         Diverged: If the loss is not finite at the end of an epoch.
     """
     recipe = setup.recipe
     network, features = _built(setup), setup.features
+    if start is not None:
+        network.load_state_dict(start)
     if features.ndim == 4:
         features = features.contiguous(memory_format=torch.channels_last)
     steps = steps_per_epoch(len(features), recipe.batch_size)
@@ -259,11 +271,14 @@ def train(setup: TrainSetup) -> nn.Module:
         answers = copy.deepcopy(setup.answers)  # a watch may teach them something; the set-up stays as it was
         training = Training(replace(setup, features=features, answers=answers), network, optimizer, augment)
         step = setup.make_step(training)
+        change = None if make_change is None else make_change(training)
         watch = None if setup.make_watch is None else setup.make_watch(training)
         for epoch in range(recipe.epochs):
             for rows in setup.batches(len(features), steps, order):
                 loss = step(Batch(epoch, rows, augment(features[rows]), setup.targets[rows]))
                 schedule.step()
+                if change is not None:
+                    change()
             if not torch.isfinite(loss):
                 raise Diverged(f"the loss became {loss.item()} in epoch {epoch + 1} of {recipe.epochs}")
             if watch is not None:

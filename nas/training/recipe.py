@@ -13,6 +13,8 @@ OPTIMIZERS = ("adamw", "sgd")
 
 AUGMENTATIONS = ("none", "flip-crop")
 CLASS_WEIGHTS = ("none", "balanced")
+PRUNINGS = ("retrained", "one_shot", "dynamic")
+QUANTIZATIONS = ("trained", "afterwards")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ class Recipe:
         optimizer: One of `OPTIMIZERS`.
         augment: One of `AUGMENTATIONS`; the second needs images, of more than one row: signals are none.
         class_weights: One of `CLASS_WEIGHTS`: whether each record counts the same in the loss, or each class.
+        pruning: One of `PRUNINGS`: whether a network that loses weights or channels is trained further for half as many
+            epochs, is left as it is then, or has its zeros from the start and moves them (`nas.training.sparse`).
+        quantization: One of `QUANTIZATIONS`: whether a network of few bits is trained in them, or trained in float and
+            rounded.
 
     Raises:
         ValueError: If a number is out of range or a name unknown.
@@ -44,6 +50,8 @@ class Recipe:
     optimizer: str = "adamw"
     augment: str = "none"
     class_weights: str = "none"
+    pruning: str = "retrained"
+    quantization: str = "trained"
 
     def __post_init__(self) -> None:
         in_range = 0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf  # false for NaN
@@ -59,6 +67,10 @@ class Recipe:
             raise ValueError(f"no augmentation {self.augment!r}; there are {list(AUGMENTATIONS)}")
         if self.class_weights not in CLASS_WEIGHTS:
             raise ValueError(f"no class weights {self.class_weights!r}; there are {list(CLASS_WEIGHTS)}")
+        if self.pruning not in PRUNINGS:
+            raise ValueError(f"no pruning {self.pruning!r}; there are {list(PRUNINGS)}")
+        if self.quantization not in QUANTIZATIONS:
+            raise ValueError(f"no quantization {self.quantization!r}; there are {list(QUANTIZATIONS)}")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -66,6 +78,6 @@ class Recipe:
 
         A setting that a later version added is left out at its default, so that no earlier key changes.
         """
-        added = {"class_weights"}
+        added = {"class_weights", "pruning", "quantization"}
         defaults = {field.name: field.default for field in fields(self)}
         return {name: value for name, value in asdict(self).items() if name not in added or value != defaults[name]}

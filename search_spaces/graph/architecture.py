@@ -59,6 +59,9 @@ class Op:
         sparsity: Share of the weights that are zero, from 0 to below 1, wherever they lie.
         weight_format: Format of the weights where their bits have several (`search_spaces.graph.precision`), else "".
         format: The same of the output.
+        pattern: Where zeros lie: "" anywhere, or `2:4` for two of four neighbours along the input channels that stay.
+        pruned_from: Output channels before some were removed; 0 where none was.
+        shared_bits: Bits of the number of a weight's value, where the layer's weights share few values; else 0.
     """
 
     kind: str
@@ -76,6 +79,9 @@ class Op:
     sparsity: float = 0.0
     weight_format: str = ""
     format: str = ""
+    pattern: str = ""
+    pruned_from: int = 0
+    shared_bits: int = 0
 
     @property
     def size(self) -> int:
@@ -84,7 +90,7 @@ class Op:
 
 
 # Keys were written before operators had these: they are added where they are not the default, and other keys stay.
-ADDED = ("sparsity", "weight_format", "format")
+ADDED = ("sparsity", "weight_format", "format", "pattern", "pruned_from", "shared_bits")
 _first_fields_of = attrgetter(*(name for name in Op.__slots__ if name not in ADDED))
 
 
@@ -97,6 +103,8 @@ def fields_of(op: Op) -> tuple[object, ...]:
     weight_format = {"": "integer", TERNARY: ""}[op.weight_format] if op.weight_bits == 2 else op.weight_format
     if weight_format or op.format:
         fields = (*fields, [weight_format, op.format])
+    if op.pattern or op.pruned_from or op.shared_bits:
+        fields = (*fields, {"pattern": op.pattern, "pruned_from": op.pruned_from, "shared_bits": op.shared_bits})
     return fields
 
 
@@ -347,7 +355,7 @@ class Architecture:
 def in_width(op: Op, bits: int, *, weights: bool = True, output: bool = True) -> Op:
     """Return an operator with what it has in 32- or 16-bit float, its weights and its output, at another width."""
     if weights and op.weight_bits >= HALF:
-        op = replace(op, weight_bits=bits, weight_format="")
+        op = replace(op, weight_bits=bits, weight_format="", shared_bits=0)
     if output and op.bits >= HALF:
         op = replace(op, bits=bits, format="")
     return op

@@ -131,5 +131,15 @@ class _Simplified:
     def _renumbered(self, index: int, place: dict[int, int], *, is_zero: bool) -> Op:
         op = self.ops[index]
         if is_zero:  # a constant: it reads nothing, but an operator has to read something
-            return replace(op, kind="zero", inputs=(0,), weight_bits=32, weight_format="", bias=False, sparsity=0.0)
+            return replace(
+                op,
+                kind="zero",
+                inputs=(0,),
+                weight_bits=32,
+                weight_format="",
+                bias=False,
+                sparsity=0.0,
+                pattern="",
+                shared_bits=0,
+            )
         return replace(op, inputs=tuple(place[self.root[source]] for source in op.inputs))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import fields
 
+from search_spaces.graph.architecture import ADDED
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
 from search_spaces.graph.operators import OPERATORS
 
-# As for keys, a sparsity is named where there is one.
-_DENSE = tuple(field.name for field in fields(Op) if field.name not in ("inputs", "sparsity"))
+# As for keys, fields that came later are named where they are not the default.
+_FIRST = tuple(field.name for field in fields(Op) if field.name not in ("inputs", *ADDED))
 
 
 def structure_of(architecture: Architecture) -> str:
@@ -43,7 +44,8 @@ def structure_of(architecture: Architecture) -> str:
             merged |= partial
             if architecture.consumers[index] == 1:
                 addends[index] = sources
-        own = [str(getattr(op, name)) for name in _DENSE] + [f"sparsity {op.sparsity}"] * bool(op.sparsity)
+        own = [str(getattr(op, name)) for name in _FIRST]
+        own += [f"{name} {value}" for name in ADDED if (value := getattr(op, name))]
         names.append(_hash([*own, *sources]))
     outputs = [names[index] for index in architecture.outputs]
     return _hash([*outputs, *sorted(name for index, name in enumerate(names) if index not in merged)])

@@ -245,8 +245,3 @@ def test_an_output_that_is_not_the_last_operator():
 
 def test_dropout_stands_before_the_last_linear_operator_of_each_exit():
     assert [name for name in names(exits_network(dropout=0.5)) if "dropout" in name] == ["op3_dropout", "op6_dropout"]
-
-
-def test_a_sparse_layer_is_refused_until_there_is_one():
-    with pytest.raises(ValueError, match=r"no layer for sparsity yet: expected 0 in a conv; got 0\.5"):
-        network_of(lambda graph: graph.conv(0, 2, sparsity=0.5))

@@ -44,6 +44,8 @@ OTHER = {
     "optimizer": "sgd",
     "augment": "flip-crop",
     "class_weights": "balanced",
+    "pruning": "one_shot",
+    "quantization": "afterwards",
 }
 
 
@@ -70,12 +72,12 @@ def trainings(monkeypatch):
     """Every training, in order, as it was set up: of shadows here, of teachers in `nas.training.assess`."""
     seen = []
 
-    def watched(setup):
+    def watched(setup, _first_stage=None):
         seen.append(setup)
         return train(setup)
 
-    monkeypatch.setattr(shadows, "train", watched)
-    monkeypatch.setattr(evaluate, "train", watched)
+    monkeypatch.setattr(shadows, "train_in_stages", watched)
+    monkeypatch.setattr(evaluate, "train_in_stages", watched)
     return seen
 
 
@@ -246,7 +248,7 @@ def test_a_training_that_diverges_is_told_and_leaves_nothing(spec, monkeypatch):
     def diverges(_setup):
         raise Diverged("the loss became nan in epoch 1 of 2")
 
-    monkeypatch.setattr(shadows, "train", diverges)
+    monkeypatch.setattr(shadows, "train_in_stages", diverges)
     with pytest.raises(Diverged):
         trained(spec, 2)
     assert spec.missing(2) == [0, 1]
@@ -352,7 +354,7 @@ def test_two_at_once_do_not_train_a_shadow_twice(spec, monkeypatch):
         assert go_on.wait(PATIENCE)
         return train(setup)
 
-    monkeypatch.setattr(shadows, "train", slow)
+    monkeypatch.setattr(shadows, "train_in_stages", slow)
     workers = [threading.Thread(target=train_shadow, args=(spec, 0)) for _ in range(2)]
     workers[0].start()
     assert begun.wait(PATIENCE)
@@ -370,7 +372,7 @@ def test_the_time_is_estimated_from_one_epoch_and_nothing_is_kept(spec, monkeypa
     ticks = iter([0.0, 9.0, 10.0, 10.5])
     monkeypatch.setattr(shadows.time, "perf_counter", lambda: next(ticks))
     epochs = []
-    monkeypatch.setattr(shadows, "train", lambda setup: epochs.append(setup.recipe.epochs))
+    monkeypatch.setattr(shadows, "train_in_stages", lambda setup: epochs.append(setup.recipe.epochs))
     assert seconds_each(replace(spec, candidate=candidate(epochs=30))) == 15.0
     assert epochs == [1, 1]
     assert list(spec.folder.iterdir()) == []

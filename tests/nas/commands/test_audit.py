@@ -48,11 +48,11 @@ def trained(monkeypatch):
     seen = []
     train = shadows.train
 
-    def watched(setup):
+    def watched(setup, _first_stage=None):
         seen.append(len(setup.features))
         return train(setup)
 
-    monkeypatch.setattr(shadows, "train", watched)
+    monkeypatch.setattr(shadows, "train_in_stages", watched)
     return seen
 
 
@@ -63,7 +63,7 @@ def no_shadow(monkeypatch, no_training):
     def fail(_setup):
         raise AssertionError("a shadow was trained")
 
-    monkeypatch.setattr(shadows, "train", fail)
+    monkeypatch.setattr(shadows, "train_in_stages", fail)
 
 
 def study_of(run):
@@ -365,7 +365,7 @@ def test_shadows_that_diverge_end_in_one_line_and_no_report(nas, own_run, monkey
     def diverges(_setup):
         raise Diverged("the loss became nan in epoch 1 of 3")
 
-    monkeypatch.setattr(shadows, "train", diverges)
+    monkeypatch.setattr(shadows, "train_in_stages", diverges)
     result = audited(nas, own_run)
     assert (result.code, result.out) == (2, "")
     assert "nas: the loss became nan in epoch 1 of 3" in result.err

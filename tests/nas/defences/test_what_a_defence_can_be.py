@@ -16,7 +16,6 @@ from nas.audit.candidate import shadow_spec
 from nas.audit.candidate import subject_of
 from nas.audit.onnx_oracle import OnnxNetwork
 from nas.audit.oracles import of_network
-from nas.audit.post_training import compressed
 from nas.base import files
 from nas.base import plugins
 from nas.deploy.deployed import write
@@ -40,6 +39,7 @@ from nas.training.defence import load_defence
 from nas.training.defence import parted
 from nas.training.loop import logits_of
 from nas.training.loop import train
+from nas.training.post_training import compressed
 from nas.training.recipe import Recipe
 from tests.defended import DEFENCES
 from tests.defended import middle_of
@@ -102,11 +102,11 @@ def trainings(monkeypatch):
     """Every set-up that is trained, teachers' included."""
     seen = []
 
-    def watched(setup):
+    def watched(setup, _first_stage=None):
         seen.append(setup)
         return train(setup)
 
-    monkeypatch.setattr(assessing, "train", watched)
+    monkeypatch.setattr(assessing, "train_in_stages", watched)
     return seen
 
 

@@ -101,11 +101,11 @@ def test_the_attack_sees_members_then_non_members_and_no_one_else(reads):
 def test_only_members_are_trained_on(monkeypatch):
     trained = []
 
-    def watched(setup):
+    def watched(setup, _first_stage=None):
         trained.append(setup)
         return train(setup)
 
-    monkeypatch.setattr(evaluate, "train", watched)
+    monkeypatch.setattr(evaluate, "train_in_stages", watched)
     data = sets()
     assess(candidate(), bench_of(data))
     (setup,) = trained

@@ -10,11 +10,11 @@ from sklearn.datasets import load_digits
 from estimators.leakage.attacks import loss
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.statistics.auc_and_rates import auc
-from nas.audit.post_training import BITS
-from nas.audit.post_training import compressed
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import train
+from nas.training.post_training import BITS
+from nas.training.post_training import compressed
 from nas.training.recipe import Recipe
 from search_spaces import conv
 from search_spaces import mlp

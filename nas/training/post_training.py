@@ -7,12 +7,14 @@ import copy
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch import nn
 
 from nas.training.answers import answering
 from nas.training.answers import answers_of
 from nas.training.loop import BATCH_IN_CACHE
 from nas.training.loop import compute_device
+from search_spaces.graph.architecture import Architecture
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import QuantConv2d
 from search_spaces.layers.quantize import QuantLinear
@@ -26,8 +28,7 @@ BITS = (8, 4, 3, 2, 1)
 def compressed(network: Network, bits: int, calibration: NDArray[np.float32]) -> Network:
     """Quantise the weights and tensors that a network has in 32-bit float, without training.
 
-    Ranges of tensors follow the calibration records as they follow batches in training; batch norms keep their
-    statistics. What is quantised already stays as it is.
+    What is quantised already stays as it is.
 
     Args:
         network: Trained, in eval mode.
@@ -39,24 +40,42 @@ def compressed(network: Network, bits: int, calibration: NDArray[np.float32]) ->
     """
     if bits not in BITS:
         raise ValueError(f"expected post-training bits of {list(BITS)}; got {bits}")
-    if network.training:
-        raise ValueError("expected a network in eval mode; got one in train mode: call .eval() first")
     architecture = network.architecture.without_float(bits)
     if architecture is network.architecture:
         raise ValueError("expected a network with weights or tensors in 32-bit float; all are quantised already")
+    return quantized_afterwards(network, architecture, torch.from_numpy(calibration))
+
+
+def quantized_afterwards(network: nn.Module, architecture: Architecture, calibration: Tensor) -> Network:
+    """Return a network with the same weights in the bits of another graph, without training.
+
+    Ranges of tensors follow the calibration records as they follow batches in training; batch norms keep their
+    statistics. The answers of its defence come along.
+
+    Args:
+        network: Trained, in eval mode.
+        architecture: The network's graph in other bits.
+        calibration: `(records, ...)`.
+
+    Raises:
+        ValueError: If the network is in train mode.
+    """
+    if network.training:
+        raise ValueError("expected a network in eval mode; got one in train mode: call .eval() first")
     version = answering(build(architecture), copy.deepcopy(answers_of(network)))
     # What the version has and the network has not are the quantisers' ranges.
     version.load_state_dict(network.state_dict(), strict=False)
-    for layer in version.modules():
-        if isinstance(layer, QuantConv2d | QuantLinear):
+    known = set(network.state_dict())
+    for name, layer in version.named_modules():
+        if isinstance(layer, QuantConv2d | QuantLinear) and f"{name}.log_step" not in known:
             fit_step(layer)
     version = version.to(compute_device()).eval()
-    _calibrate(version, torch.from_numpy(calibration).to(compute_device()), known=set(network.state_dict()))
+    _calibrate(version, calibration.to(compute_device()), known)
     return version
 
 
 @torch.no_grad()
-def _calibrate(version: nn.Module, records: torch.Tensor, known: set[str]) -> None:
+def _calibrate(version: nn.Module, records: Tensor, known: set[str]) -> None:
     """Set the ranges of new quantisers from the calibration records. Quantisers with a trained range keep it."""
     quantizers = [
         module

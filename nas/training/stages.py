@@ -1,0 +1,175 @@
+"""Train a network in stages: in full width, dense and in float first, then made as small as its graph says.
+
+1. The first stage trains what the graph describes without what is taken away later (`first_of`). Networks that differ
+   only in that share it.
+2. Channels are removed, weights are set to zero; then, unless the recipe's `pruning` is `one_shot`, what is left is
+   trained further, by the same recipe for half as many epochs, zeros staying zero.
+3. Weights of layers that share values become the means of their groups.
+4. Where the recipe's `quantization` is `afterwards`, weights and tensors are rounded to their bits, tensors by ranges
+   that the training records show.
+
+Zeros of a `dynamic` pruning are there in the first stage already. A network with none of this is trained in one stage.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from torch import Tensor
+from torch import nn
+
+from nas.training import sparse
+from nas.training.answers import answering
+from nas.training.answers import answers_of
+from nas.training.loop import TrainSetup
+from nas.training.loop import seed_from
+from nas.training.loop import train
+from nas.training.narrow import narrow_weights
+from nas.training.post_training import quantized_afterwards
+from nas.training.recipe import Recipe
+from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.narrowing import widened
+from search_spaces.graph.precision import FLOAT
+from search_spaces.network import build
+
+FirstStage: TypeAlias = Callable[[TrainSetup], nn.Module]
+"""Trains the first stage, or fetches what was trained before."""
+
+
+def train_in_stages(setup: TrainSetup, first_stage: FirstStage | None = None) -> nn.Module:
+    """Train the network of a set-up to what its graph says, and return it as `nas.training.loop.train` does.
+
+    Args:
+        setup: What is trained, and how, its defence included.
+        first_stage: Trains the first stage; None: it is trained here.
+
+    Raises:
+        nas.training.loop.Diverged: If the loss of a stage is not finite at the end of an epoch.
+    """
+    architecture, recipe = setup.architecture, setup.recipe
+    first = first_of(architecture, recipe)
+    if first_stage is None:
+        first_stage = partial(train_first, dynamic=recipe.pruning == "dynamic")
+    network = first_stage(replace(setup, architecture=first))
+    target = architecture.as_float() if recipe.quantization == "afterwards" else architecture
+    if first.key != target.key and _is_pruned(target) and recipe.pruning != "dynamic":
+        network = _pruned(setup, network, target)
+    if any(op.shared_bits for op in architecture.ops):
+        network = _in(network, target, _shared(target, network.state_dict()))
+    if recipe.quantization == "afterwards":
+        network = quantized_afterwards(network, architecture, setup.features)
+    return network
+
+
+def train_first(setup: TrainSetup, *, dynamic: bool) -> nn.Module:
+    """Train the first stage of a set-up: zeros that move, where they are there from the start."""
+    return train(setup, make_change=sparse.moving if dynamic else None)
+
+
+def first_of(architecture: Architecture, recipe: Recipe) -> Architecture:
+    """Return the network of the first stage: in full width, dense, its values not shared, in float where it is rounded.
+
+    A network that is trained in one stage is returned as it is.
+    """
+    is_dynamic = recipe.pruning == "dynamic"
+    network = widened(architecture)
+    if any(op.shared_bits or (op.sparsity and not is_dynamic) for op in network.ops):
+        network = network.with_ops(
+            tuple(
+                replace(op, shared_bits=0) if is_dynamic else replace(op, shared_bits=0, sparsity=0.0, pattern="")
+                for op in network.ops
+            )
+        )
+    return network.as_float() if recipe.quantization == "afterwards" else network
+
+
+def uncompressed(architecture: Architecture) -> Architecture:
+    """Return the network in full width, dense, in float: what a teacher of its kind is.
+
+    Args:
+        architecture: As it is deployed.
+    """
+    return first_of(architecture, Recipe()).as_float()
+
+
+def settled(recipe: Recipe, architecture: Architecture) -> Recipe:
+    """Return the recipe with what has no effect on a network at its default, so that equal trainings are equal.
+
+    `dynamic` moves single weights: where channels are removed, or zeros lie in groups, it stands for `retrained`.
+    """
+    changes: dict[str, str] = {}
+    moves = all(not op.pattern and not op.pruned_from for op in architecture.ops)
+    if not _is_pruned(architecture) or (recipe.pruning == "dynamic" and not moves):
+        changes["pruning"] = "retrained"
+    if all(op.bits == FLOAT and op.weight_bits == FLOAT for op in architecture.ops):
+        changes["quantization"] = "trained"
+    return replace(recipe, **changes) if changes else recipe  # type: ignore[arg-type]
+
+
+def _is_pruned(architecture: Architecture) -> bool:
+    return any(op.sparsity or op.pruned_from for op in architecture.ops)
+
+
+def _pruned(setup: TrainSetup, network: nn.Module, target: Architecture) -> nn.Module:
+    """Remove channels and set weights to zero, and train what is left unless the recipe leaves it as it is."""
+    weights = narrow_weights(target, network.state_dict())
+    masks = sparse.masks_by_magnitude(target, weights)
+    weights = sparse.masked(weights, masks)
+    recipe = setup.recipe
+    if recipe.pruning == "one_shot":
+        return _in(network, target, weights)
+    again = replace(
+        setup,
+        architecture=target,
+        recipe=replace(recipe, epochs=max(1, recipe.epochs // 2)),
+        seed=seed_from(setup.seed, "retrained", target.key),
+    )
+    start = {name: value for name, value in weights.items() if not name.startswith("answers.")}
+    return train(again, start=start, make_change=partial(sparse.holding, masks))
+
+
+def _shared(architecture: Architecture, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Replace weights by the means of their groups, zeros of sparse layers left alone."""
+    shared = dict(weights)
+    for index, op in enumerate(architecture.ops):
+        name = f"op{index}_{op.kind}.weight"
+        if op.shared_bits:
+            weight = weights[name].detach().cpu()
+            chosen = weight != 0 if op.sparsity else torch.ones_like(weight, dtype=torch.bool)
+            values = weight[chosen].numpy().astype(np.float64)
+            shared[name] = weight.masked_scatter(chosen, torch.from_numpy(grouped(values, 2**op.shared_bits)))
+    return shared
+
+
+def grouped(values: NDArray[np.float64], groups: int) -> NDArray[np.float32]:
+    """Replace numbers by the means of their groups: k-means that starts from evenly spaced means (Han et al., 2016).
+
+    Args:
+        values: `(values,)`.
+        groups: How many there may be.
+
+    Returns:
+        `(values,)` float32, of at most so many different numbers.
+    """
+    if len(np.unique(values)) <= groups:
+        return values.astype(np.float32)
+    start = np.linspace(values.min(), values.max(), groups)[:, None]
+    found = KMeans(groups, init=start, n_init=1).fit(values[:, None])
+    means: NDArray[np.float32] = found.cluster_centers_[found.labels_, 0].astype(np.float32)
+    return means
+
+
+def _in(network: nn.Module, architecture: Architecture, weights: dict[str, Tensor]) -> nn.Module:
+    """Return the network of a graph with other weights, and the answers of the one they come from."""
+    place = next(network.parameters()).device
+    made = answering(build(architecture), copy.deepcopy(answers_of(network)))
+    made.load_state_dict(weights)
+    return made.eval().to(place)
