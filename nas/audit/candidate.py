@@ -246,6 +246,7 @@ def evidence_of(subject: Subject, networks: Sequence[Network], network: Network 
         features=features,
         oracle=oracle,
         population=Population(known.features, known.labels, oracle.query(known.features)),
+        exits=None if oracle.exits is None else oracle.exits(features),
     )
 
 
