@@ -37,6 +37,7 @@ from nas.runs.front_and_knee import told
 from nas.search import steps
 from nas.search.config import stored_config
 from nas.search.schema import DEFENCE_PARAMETERS
+from nas.search.schema import EXITS
 from nas.search.schema import baselines_of
 from nas.search.schema import bits_of_float
 from nas.search.schema import limits_of
@@ -69,6 +70,7 @@ COLUMNS = (
     "rarest_class_error",
     "leakage",
     "latency_ms",
+    "mean_latency_ms",
     "peak_ram_kib",
     "flash_kib",
     "macs",
@@ -126,6 +128,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "extrapolated": extrapolated_in(trial.user_attrs),
         "by_class": by_class.errors_by_class(study, trial),
         "never_predicted": by_class.never_predicted(study, trial),
+        "exits": list(trial.user_attrs.get(EXITS, [])),
     }
 
 
@@ -284,6 +287,7 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
             interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
             interval += ", extrapolated" if number.extrapolated else ""
             lines.append(f"| {name} | {number.value:.6g} | {interval} |")
+    lines += _exits(trial)
     lines += _classes(study, trial)
     lines += [
         "",
@@ -313,6 +317,34 @@ def _baseline_lines(baselines: Sequence[Baseline]) -> list[str]:
     rows = [f"| {one.name} | {inline(one.error)} | {inline(one.loss_auc)} |" for one in baselines]
     about = "For comparison, scikit-learn's quick models on the same members (`loss_auc` of the network is above):"
     return [about, "", "| baseline | error | loss AUC |", "|---|---|---|", *rows, ""]
+
+
+def exit_line(trial: FrozenTrial) -> str:
+    """Say where the validation records leave a candidate with early exits; nothing of one without."""
+    told = [
+        f"{row['share']:.0%} at exit {row['exit']} ({row['latency_ms']:.4g} ms)"
+        for row in trial.user_attrs.get(EXITS, [])
+    ]
+    if not told:
+        return ""
+    return f"validation records leave candidate {trial.number}: {', '.join(told)}; costs are those of all exits"
+
+
+def _exits(trial: FrozenTrial) -> list[str]:
+    """Write the part of a card that is about early exits."""
+    rows = trial.user_attrs.get(EXITS, [])
+    if not rows:
+        return []
+    lines = ["", "| exit | validation records | share | latency_ms | interval | macs |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        latency = from_flat(row, "latency_ms")
+        interval = f"{latency.low:.4g} to {latency.high:.4g}"
+        cells = (row["exit"], row["records"], f"{row['share']:.3f}", f"{latency.value:.4g}", interval, row["macs"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    about = (
+        "Costs are those of a record that passes all exits; `mean_...` is the mean over the records above. Which exit"
+    )
+    return [*lines, "", about, "answered shows in the latency: an audit attacks by it (`exit_index`)."]
 
 
 def _classes(study: optuna.Study, trial: FrozenTrial) -> list[str]:

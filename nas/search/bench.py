@@ -44,12 +44,14 @@ class Evaluated:
         seconds: Wall time by phase.
         weights: SHA-256 in hex of the file with the weights that were measured.
         never_predicted: Classes of validation records that the network names for none of them.
+        exits: How many validation records leave at each exit; one number where there is one output.
     """
 
     measures: Mapping[str, Estimate]
     seconds: Mapping[str, float]
     weights: str
     never_predicted: tuple[int, ...] = ()
+    exits: tuple[int, ...] = (1,)
 
 
 def evaluate(plan: Plan, bench: Bench, candidate: Candidate) -> Evaluated:
@@ -60,7 +62,8 @@ def evaluate(plan: Plan, bench: Bench, candidate: Candidate) -> Evaluated:
     """
     assessment = assess(candidate, bench)
     digest = files.write_weights(weights_path(plan.folder, candidate.key), assessment.network)
-    return Evaluated(assessment.measures, assessment.seconds, digest, assessment.never_predicted)
+    found = assessment
+    return Evaluated(found.measures, found.seconds, digest, found.never_predicted, found.exits)
 
 
 def weights_path(folder: Path, key: str) -> Path:
