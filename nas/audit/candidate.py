@@ -59,6 +59,7 @@ from nas.training.defence import parted
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
 from nas.training.post_training import compressed
+from search_spaces.graph.architecture import Architecture
 from search_spaces.network import Network
 
 AUDITS = "audits.jsonl"
@@ -338,6 +339,7 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
     return {
         "network": f"candidate {subject.number} of {config.name}, key {candidate.key}",
         "bits": bits_of(candidate.architecture),
+        **_exits(candidate.architecture),
         "recipe": ", ".join(f"{name} {value}" for name, value in asdict(candidate.recipe).items()),
         "defence": described(candidate.defence, candidate.defence_parameters),
         "data": f"{config.dataset}, fingerprint {plan.data.fingerprint[:16]}",
@@ -348,6 +350,14 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "shadow models": f"{found.shadows}, the same recipe and {count} records each, seed {subject.spec.seed}",
         "made by": made_by(),
     }
+
+
+def _exits(architecture: Architecture) -> dict[str, str]:
+    count = len(architecture.outputs)
+    if count == 1:
+        return {}
+    told = f"{count}; one answers from a confidence of {architecture.exit_threshold:g} on, else the last"
+    return {"exits": f"{told}; attackers are taken to know which one answered, as its latency shows it"}
 
 
 def made_by() -> str:
