@@ -40,6 +40,7 @@ from estimators.devices.fields import Widths
 from estimators.devices.fields import cheapest_holding
 from estimators.estimate import Estimate
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Kernel
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.merging import merge
 from search_spaces.graph.operators import ELEMENT_KINDS
@@ -54,6 +55,9 @@ USUAL_WINDOWS = frozenset({(1, 1), (3, 3)})
 WIDEST_INTEGER = 8
 """Bits of the widest integers that microcontrollers' engines compute in; wider ones they compute in floating point."""
 Window: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[1-9]\d*x[1-9]\d*$")]
+UNSTRUCTURED = "unstructured"
+ZeroPattern: TypeAlias = Annotated[str, StringConstraints(pattern=rf"^({UNSTRUCTURED}|[1-9]\d*:[1-9]\d*)$")]
+Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
 CostMetric: TypeAlias = Callable[["Architecture", "Device"], Estimate]
 
 
@@ -375,6 +379,23 @@ class Enclave:
 
 
 @dataclass(frozen=True, config=STRICT)
+class SparseKernels:
+    """What an engine makes of zeros that lie in one pattern among a layer's weights.
+
+    Attributes:
+        kinds: Types of kernels that it has a sparse form of.
+        least: Smallest share of zeros for which it takes that form.
+        time_saved: Share of the time of a zero's MACs that it saves: 1 where zeros take none.
+        index_bits: Bits that it stores beside each weight that is not zero; None where it stores zeros like others.
+    """
+
+    kinds: Kinds
+    least: Share
+    time_saved: Share
+    index_bits: NotNegative | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
 class Device:
     """One chip, one engine, one precision.
 
@@ -401,6 +422,8 @@ class Device:
         flash_kib: Flash of the chip, None where it is no limit.
         link: An edge server that may run the end of a network, None where there is none.
         enclave: A trusted world that may hide layers, None where there is none.
+        sparsity: What it makes of zeros, by pattern: `unstructured`, `2:4`; others it computes and stores like weights.
+        shared_values: Whether it stores the weights of a layer that share few values as numbers of these.
 
     Raises:
         ValueError: If a number is negative or not finite, a type is wrong, or widths are not ascending.
@@ -427,6 +450,16 @@ class Device:
     flash_kib: Positive | None = None
     link: Link | None = None
     enclave: Enclave | None = None
+    sparsity: Mapping[ZeroPattern, SparseKernels] = field(default_factory=dict)
+    shared_values: bool = False
+
+    def sparse_form(self, kernel: Kernel) -> SparseKernels | None:
+        """Return the sparse form in which the engine runs a kernel, None where it runs it like a dense one."""
+        if not kernel.sparsity:
+            return None
+        found = self.sparsity.get(kernel.pattern or UNSTRUCTURED)
+        takes = found is not None and kernel.kind in found.kinds and kernel.sparsity >= found.least
+        return found if takes else None
 
 
 def deployed(architecture: Architecture, device: Device) -> Architecture:

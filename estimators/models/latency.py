@@ -48,7 +48,9 @@ def cycle_parts(kernel: Kernel, device: Device) -> tuple[float, float, float]:
     _, per_element, per_kernel = coefficients
     compute = memory = 0.0
     if kernel.macs:
-        macs = kernel.macs if latency.array is None else occupied_macs(kernel, latency.array)
+        macs: float = kernel.macs if latency.array is None else occupied_macs(kernel, latency.array)
+        if (sparse := device.sparse_form(kernel)) is not None:
+            macs = macs * (1 - sparse.time_saved * kernel.sparsity)
         compute = macs * mac_cycles(kernel, device) + window_cycles(kernel, device)
     per_byte = latency.cycles_per_byte.get(kernel.kind)
     if per_byte:
