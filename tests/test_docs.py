@@ -246,6 +246,11 @@ def test_every_field_of_a_list_of_devices_is_documented(fields) -> None:
     assert {name for device in told["devices"].values() for name in device} == fields("Device")
 
 
+def test_every_field_of_a_list_of_networks_is_documented(fields) -> None:
+    told = json.loads(command_line("list", "networks", "--json").out)
+    assert {name for network in told["networks"].values() for name in network} == fields("Network")
+
+
 def test_every_field_of_an_audit_is_documented(started: Started, fields) -> None:
     path = started.folder / "runs" / "patients" / "audits" / str(started.number) / "audit.json"
     told = json.loads(path.read_text())

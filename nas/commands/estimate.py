@@ -17,6 +17,7 @@ from nas.commands.options import InputShape
 from nas.commands.options import Json
 from nas.commands.options import Plugins
 from nas.commands.options import Runs
+from nas.commands.options import Space
 from nas.commands.options import say
 from nas.commands.options import shape
 from nas.commands.options import show_table
@@ -35,14 +36,13 @@ def estimate(
     architecture: Annotated[
         str | None,
         typer.Argument(
-            help="JSON of parameters, a JSON file, RUN:NUMBER, or an nb201 cell (default: the space's reference).",
+            help="JSON of parameters, a JSON file, RUN:NUMBER, the name of a network (see nas list networks), or an "
+            "nb201 cell (default: the space's reference).",
+            autocompletion=completion.networks,
         ),
     ] = None,
     *,
-    space: Annotated[
-        str | None,
-        typer.Option(help="Search space of the parameters (default: conv).", autocompletion=completion.spaces),
-    ] = None,
+    space: Space = None,
     input_shape: InputShape = None,
     classes: Classes = None,
     device: Annotated[
@@ -84,7 +84,7 @@ def estimate(
         tables.write_table(target, tables.price_table(rows, chip, source))
         _say_priced(chip, rows, target, as_json=as_json)
         return
-    network = networks.read_architecture(architecture, space or "conv", shape(input_shape), classes, runs)
+    network = networks.read_architecture(architecture, space, shape(input_shape), classes, runs)
     checked = crosscheck.check(network) if check else {}
     shipped = networks.is_of_a_run(architecture)
     if plot:

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from nas.commands import completion
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 def export(
     architecture: Annotated[
         str,
-        typer.Argument(help="Folder that nas pick wrote; or what nas estimate takes, with random weights for timing."),
+        typer.Argument(
+            help="Folder that nas pick wrote; or what nas estimate takes, with random weights for timing.",
+            autocompletion=completion.networks,
+        ),
     ],
     *,
     precision: Precision = None,
@@ -44,7 +48,7 @@ def export(
     max_leakage_increase: Annotated[
         float | None, typer.Option(help="Accepted rise of the loss AUC over the network's (default: 0.02).")
     ] = None,
-    space: Space = "conv",
+    space: Space = None,
     input_shape: InputShape = None,
     classes: Classes = None,
     runs: Runs = Path("runs"),

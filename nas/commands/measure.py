@@ -38,7 +38,10 @@ HOST, INT8_HOST = "host", "host_int8"
 def measure(
     architecture: Annotated[
         str | None,
-        typer.Argument(help="Folder that nas pick wrote, or what nas estimate takes (default: the reference)."),
+        typer.Argument(
+            help="Folder that nas pick wrote, or what nas estimate takes (default: the reference).",
+            autocompletion=completion.networks,
+        ),
     ] = None,
     *,
     device: Annotated[
@@ -49,7 +52,7 @@ def measure(
     ] = HOST,
     precision: Precision = None,
     rounds: Annotated[int, typer.Option(min=1, help="Number of undisturbed rounds to measure.")] = 7,
-    space: Space = "conv",
+    space: Space = None,
     input_shape: InputShape = None,
     classes: Classes = None,
     runs: Runs = Path("runs"),

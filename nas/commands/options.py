@@ -41,12 +41,16 @@ Plugins = Annotated[
 ]
 InputShape = Annotated[
     str | None,
-    typer.Option(help="Shape of one record, comma-separated (default: the space's own; tables must say it)."),
+    typer.Option(
+        help="Shape of one record, comma-separated (default: the space's or the named network's; tables must say it)."
+    ),
 ]
-Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the space's own; tables must say it).")]
+Classes = Annotated[int | None, typer.Option(help="Number of classes (default: as for the shape).")]
 Space = Annotated[
-    str,
-    typer.Option(help="Search space of the parameters (see nas list spaces).", autocompletion=completion.spaces),
+    str | None,
+    typer.Option(
+        help="Search space of the parameters (see nas list spaces; default: conv).", autocompletion=completion.spaces
+    ),
 ]
 Run = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=completion.runs)]
 Precision = Annotated[

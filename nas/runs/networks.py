@@ -1,4 +1,4 @@
-"""Find the network that a user names: by parameters, by a file, by a run's candidate, or by a pick's folder."""
+"""Find the network that a user means: by parameters, a file, a run's candidate, its own name, or a pick's folder."""
 
 from __future__ import annotations
 
@@ -43,16 +43,18 @@ from search_spaces.network import build
 
 
 def read_architecture(
-    text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path
+    text: str | None, space: str | None, input_shape: Shape | None, classes: int | None, runs: Path
 ) -> Architecture:
     """Find the architecture that a user names.
 
     Args:
         text: JSON of parameters, the path of a JSON file (of parameters, or one written by `nas pick`), RUN:NUMBER, the
-            space's own text of a point, or None for the space's reference. Parameters left out are the reference's.
-        space: Space of the parameters, where the text does not say.
-        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
-        classes: Number of classes, where the text does not say; None: the usual number.
+            name of a network (`nas list networks`), the space's own text of a point, or None for the space's reference.
+            Parameters left out are the reference's.
+        space: Space of the parameters, where the text does not say; None: `nas.spaces.DEFAULT`.
+        input_shape: Shape of one record, where the text does not say, or for a network by its name; None: the usual
+            one, or the network's own.
+        classes: Number of classes in the same way.
         runs: Folder of all runs.
 
     Raises:
@@ -62,9 +64,9 @@ def read_architecture(
         return parse_architecture(text or "{}", space, input_shape, classes)
     if Path(text).exists():
         return _decoded(files.read_json(Path(text)), text, space, input_shape, classes)
-    if text.rpartition(":")[2].isdigit() or spaces.space_named(space, input_shape, classes).parse is None:
+    if text.rpartition(":")[2].isdigit():
         return _from_run(text, runs)
-    return parse_architecture(text, space, input_shape, classes)
+    return _named_or_parsed(text, space, input_shape, classes, "expected JSON, a file, RUN:NUMBER or")
 
 
 def is_of_a_run(text: str | None) -> bool:
@@ -76,14 +78,16 @@ def is_of_a_run(text: str | None) -> bool:
     return text.rpartition(":")[2].isdigit()
 
 
-def parse_architecture(text: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
-    """Read JSON of parameters or the space's own text form. Parameters left out are the reference's.
+def parse_architecture(text: str, space: str | None, input_shape: Shape | None, classes: int | None) -> Architecture:
+    """Read JSON of parameters, a network's name or the space's own text form. Parameters left out are the reference's.
 
     Args:
-        text: An object of parameters, what `nas pick` writes, or the space's own text (a cell of NAS-Bench-201).
-        space: Space of the parameters, where the text does not say.
-        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
-        classes: Number of classes, where the text does not say; None: the usual number.
+        text: An object of parameters, what `nas pick` writes, the name of a network (`nas list networks`), or the
+            space's own text (a cell of NAS-Bench-201).
+        space: Space of the parameters, where the text does not say; None: `nas.spaces.DEFAULT`.
+        input_shape: Shape of one record, where the text does not say, or for a network by its name; None: the usual
+            one, or the network's own.
+        classes: Number of classes in the same way.
 
     Raises:
         ValueError: If the text is none of these or does not belong to the space.
@@ -92,13 +96,38 @@ def parse_architecture(text: str, space: str, input_shape: Shape | None, classes
         return _decoded(
             parse_json(text, f"expected JSON; got {text!r}"), "the architecture", space, input_shape, classes
         )
-    made = spaces.space_named(space, input_shape, classes)
+    return _named_or_parsed(text, space, input_shape, classes, "expected JSON of parameters or")
+
+
+def _named_or_parsed(
+    text: str, space: str | None, input_shape: Shape | None, classes: int | None, expected: str
+) -> Architecture:
+    """Find a network by its name, or by the space's own text.
+
+    Args:
+        text: The name or the text.
+        space: As in `read_architecture`.
+        input_shape: As in `read_architecture`.
+        classes: As in `read_architecture`.
+        expected: How the message begins: what else the text could have been.
+    """
+    if named := spaces.find_named(text, space):
+        return named.architecture(input_shape, classes)
+    like = spaces.like_named(text, space)
+    known = f"; there are {like}" if like and space and plugins.is_own(space) else f"; near it: {like}" if like else ""
+    made = spaces.space_named(space or spaces.DEFAULT, input_shape, classes)
     if made.parse is None:
-        raise ValueError(f"expected JSON of parameters, because the space {space!r} has no text form; got {text!r}")
-    return made.decode(made.parse(text))
+        raise ValueError(
+            f"{expected} the name of a network (nas list networks); got {text!r}, and there is nothing of this name"
+            f"{known}"
+        )
+    try:
+        return made.decode(made.parse(text))
+    except ValueError as error:
+        raise ValueError(f"{error}{known}") from None
 
 
-def _decoded(found: Any, where: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
+def _decoded(found: Any, where: str, space: str | None, input_shape: Shape | None, classes: int | None) -> Architecture:
     if not isinstance(found, dict):
         raise ValueError(f"expected an object of parameters; got {found!r}")
     bits = None
@@ -110,7 +139,8 @@ def _decoded(found: Any, where: str, space: str, input_shape: Shape | None, clas
         plugins.check_allowed(where, space)
     compressions = spaces.compressions_in(found)
     plugins.check_allowed(where, *compressions)
-    made = spaces.as_run(spaces.compressible(spaces.space_named(space, input_shape, classes), compressions), bits)
+    plain = spaces.space_named(space or spaces.DEFAULT, input_shape, classes)
+    made = spaces.as_run(spaces.compressible(plain, compressions), bits)
     return made.decode({**made.reference, **found})
 
 
@@ -136,8 +166,6 @@ def device_of(text: str | None, runs: Path) -> str | None:
 
 def _from_run(text: str, runs: Path) -> Architecture:
     name, _, number = text.rpartition(":")
-    if not number.isdigit():
-        raise ValueError(f"expected JSON, a file or RUN:NUMBER; got {text!r}, and there is no such file")
     run = open_run(name, runs)
     return run.architecture(run.sampled(int(number)))
 
@@ -207,16 +235,16 @@ class UserNetwork:
 
 
 def find_network(
-    text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path, *, seed: int = 0
+    text: str | None, space: str | None, input_shape: Shape | None, classes: int | None, runs: Path, *, seed: int = 0
 ) -> UserNetwork:
     """Find the network that a user names.
 
     Args:
         text: Folder written by `nas pick`, for its trained weights; or anything `nas.runs.networks.read_architecture`
             takes, for random ones.
-        space: Space of the parameters, where the text does not say.
-        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
-        classes: Number of classes, where the text does not say; None: the usual number.
+        space: As in `read_architecture`.
+        input_shape: As in `read_architecture`.
+        classes: As in `read_architecture`.
         runs: Folder of all runs.
         seed: Seed of random weights and records.
 

@@ -13,6 +13,7 @@ from nas.base import plugins
 from nas.pricing.price import cost_metrics
 from nas.pricing.price import price_on
 from nas.pricing.price import screen
+from nas.runs.networks import find_network
 from nas.runs.networks import read_architecture
 from nas.runs.report import architecture_of
 from nas.search.storage import load_study
@@ -83,10 +84,11 @@ def test_a_device_that_cannot_run_a_network_says_why():
         price_on(read(None), "bitfusion_like")
 
 
+NOTHING_CALLED = "expected JSON, a file, RUN:NUMBER or the name of a network (nas list networks); got"
 WRONG = {
-    "small": "expected JSON, a file or RUN:NUMBER; got 'small', and there is no such file",
-    "small:x": "expected JSON, a file or RUN:NUMBER; got 'small:x', and there is no such file",
-    "small:-1": "expected JSON, a file or RUN:NUMBER; got 'small:-1', and there is no such file",
+    "small": f"{NOTHING_CALLED} 'small', and there is nothing of this name",
+    "small:x": f"{NOTHING_CALLED} 'small:x', and there is nothing of this name",
+    "small:-1": f"{NOTHING_CALLED} 'small:-1', and there is nothing of this name",
     "small:5": "no trial 5 in 'small'; there are 0 to 4",
     "{": "expected JSON; got '{': Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
     '{"depth": 99}': "not a point of the space 'conv': depth=99, expected 1 to 4; there are ",
@@ -152,3 +154,79 @@ def test_a_space_with_a_text_of_its_own_reads_it():
 
 def test_a_run_is_found_whatever_the_space(trained_run):
     assert read("small:0", runs=trained_run.runs, space="nb201", shape=(3, 32, 32)).space == "mlp"
+
+
+# Networks by name.
+
+
+def counts_of(network):
+    return [int(screen(network, load_device("host"))[metric].value) for metric in ("macs", "params")]
+
+
+def test_a_name_says_space_shape_and_classes():
+    found = read("nb201-0", space=None, shape=None, classes=None)
+    assert (found.space, found.input_shape, found.num_classes) == ("nb201", (3, 32, 32), 10)
+    assert counts_of(found) == [15_647_360, 129_306]  # as published
+    assert find_network("nb201-0", None, None, None, NOWHERE).architecture == found
+
+
+def test_a_name_is_for_the_shape_and_classes_that_are_given():
+    found = read("nb201-0", space="nb201", shape=(3, 16, 16), classes=100)
+    assert (found.input_shape, found.num_classes) == ((3, 16, 16), 100)
+    assert found.params == read("nb201-0", space=None, shape=None, classes=None).params
+    # Weights do not depend on the side; 90 more classes have 64 weights and a bias each.
+    assert counts_of(found)[1] == 129_306 + 90 * 65
+
+
+def test_a_name_of_another_space_is_refused():
+    with pytest.raises(ValueError, match=r"^expected --space nb201, or none, with the network 'nb201-0'; got 'conv'$"):
+        read("nb201-0", space="conv")
+
+
+def test_a_name_that_is_nearly_one_is_told_what_is_near():
+    for space in (None, "conv", "nb201"):
+        with pytest.raises(ValueError, match=r"got 'NB201_0'.*; near it: \['nb201-0', ") as caught:
+            read("NB201_0", space=space)
+        assert "\n" not in str(caught.value)
+
+
+def test_files_come_before_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("nb201-0").write_text('{"depth": 3}')
+    assert read("nb201-0", space="mlp", shape=(9,)).params["depth"] == 3
+
+
+OWN = """
+from search_spaces.mlp import make_space as make_mlp
+from search_spaces.space import NamedNetwork
+
+NETWORKS = {"deep": NamedNetwork({"depth": 4}, (5,), 3, "my own"), "nb201-0": NamedNetwork({}, (6,), 2, "my own")}
+
+
+def make_space(input_shape, num_classes):
+    return make_mlp(input_shape, num_classes)
+"""
+
+
+@pytest.fixture
+def own_space(tmp_path, monkeypatch):
+    monkeypatch.setenv(plugins.TRUSTED, "")
+    path = tmp_path / "own_space.py"
+    path.write_text(OWN)
+    return str(path)
+
+
+def test_a_space_of_ones_own_has_its_networks(own_space):
+    with pytest.raises(ValueError, match="give --plugin"):
+        read("deep", space=own_space, shape=None, classes=None)
+    plugins.trust(own_space)
+    found = read("deep", space=own_space, shape=None, classes=None)
+    assert (found.input_shape, found.num_classes, found.params["depth"]) == ((5,), 3, 4)
+    assert read("nb201-0", space=own_space, shape=None, classes=None).input_shape == (6,)
+    with pytest.raises(ValueError, match=r"got 'shallow', .*; there are \['deep', 'nb201-0'\]$"):
+        read("shallow", space=own_space)
+
+
+def test_a_command_takes_the_name_of_ones_own_network(nas, own_space):
+    told = nas("estimate", "deep", "--space", own_space, "--json")
+    assert (told.code, json.loads(told.out)["architecture"]["depth"]) == (0, 4)
