@@ -40,8 +40,8 @@ def list_(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="spaces, networks, compressions, devices, datasets, attacks, defences, metrics or runs (default: all but "
-            "runs).",
+            help="spaces, networks, compressions, devices, datasets, attacks, defences, metrics or runs "
+            "(default: all but runs).",
             autocompletion=completion.lists,
         ),
     ] = None,

@@ -82,6 +82,10 @@ WRONG = {
     ("search", "--epochs", ""): "expected --epochs NUMBER or LOW:HIGH; got ''",
     ("search", "--epochs", "1:2:3"): "expected --epochs NUMBER or LOW:HIGH; got '1:2:3'",
     ("search", "--epochs", "5:2"): "recipe.epochs: expected low < high; got 5 and 2",
+    ("search", "--set", "bits"): (
+        "expected --set PARAMETER=VALUE, PARAMETER=VALUE,VALUE or PARAMETER=LOW..HIGH; got 'bits'"
+    ),
+    ("search", "--set", "depth=5..2"): "set.depth: expected low < high; got 5 and 2",
     ("search", "--objectives", ","): "expected at least one name in objectives, each once; got []",
     ("search", "--references", "3"): "references: Input should be a multiple of 2; got 3",
     ("search", "--trials", "0"): "trials: Input should be greater than or equal to 1; got 0",
