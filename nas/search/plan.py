@@ -35,6 +35,7 @@ from nas.pricing.price import screen
 from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
+from nas.search.config import RecipeSettings
 from nas.search.config import SearchConfig
 from nas.search.defence_settings import DefenceSettings
 from nas.search.defence_settings import settings_of
@@ -316,6 +317,9 @@ def _why(limit: Limit) -> str:
 def _distributions(
     config: SearchConfig, narrowing: Narrowing, defences: Iterable[DefenceSettings]
 ) -> dict[str, BaseDistribution]:
+    taken = [name for name in narrowing.distributions if name == "defence" or name in RecipeSettings.model_fields]
+    if taken:
+        raise ValueError(f"expected a space without parameters of the recipe's names, or 'defence'; it has {taken}")
     distributions = {**narrowing.distributions, **config.recipe.distributions()}
     if len(config.defences) > 1:
         distributions["defence"] = CategoricalDistribution(config.defences)

@@ -23,6 +23,7 @@ from nas.search.storage import open_study
 from nas.spaces import sample
 from nas.spaces import space_named
 from search_spaces.space import SearchSpace
+from tests.small_search import TINY_SPACE
 from tests.small_search import planned
 from tests.small_search import run_here
 from tests.small_search import without_training
@@ -315,3 +316,11 @@ def test_the_command_narrows_says_so_and_writes_it_down(nas, in_process, tmp_pat
     refused = nas("search", tmp_path / "search.toml", *small, *flags[2:])
     assert refused.code == 2
     assert "set.bits: was 2, now 32" in refused.err
+
+
+def test_a_space_whose_parameters_are_called_as_the_recipes_is_refused(tmp_path, monkeypatch):
+    space = tmp_path / "taken.py"
+    space.write_text(TINY_SPACE.replace('"width"', '"dropout"'))
+    monkeypatch.setenv(plugins.TRUSTED, str(space))
+    with pytest.raises(ValueError, match=r"expected a space without parameters .* it has \['dropout'\]"):
+        planned(tmp_path / "runs", space=str(space))
