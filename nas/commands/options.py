@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Annotated
@@ -138,9 +137,6 @@ def limits(texts: list[str] | None, flag: str) -> dict[str, float]:
     return found
 
 
-RANGE = re.compile(r"(.+?)(?:\.\.|:)(.+)")
-
-
 def narrowings(texts: list[str] | None) -> dict[str, Any]:
     """Read PARAMETER=VALUE options: one value, several with commas, or LOW..HIGH. The last of one parameter counts.
 
@@ -166,10 +162,10 @@ def narrowings(texts: list[str] | None) -> dict[str, Any]:
 def _value_or_range(text: str) -> Any:
     """Read one value, or the two ends of a range.
 
-    >>> _value_or_range("0.5..1"), _value_or_range("2:9"), _value_or_range("a..b")
-    ({'low': 0.5, 'high': 1}, {'low': 2, 'high': 9}, 'a..b')
+    >>> _value_or_range("0.5..1"), _value_or_range("a..b"), _value_or_range("2:4")  # a pattern of zeros
+    ({'low': 0.5, 'high': 1}, 'a..b', '2:4')
     """
-    ends = [_value(end) for end in found.groups()] if (found := RANGE.fullmatch(text)) else []
+    ends = [_value(end) for end in text.split("..")]
     if len(ends) == 2 and all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
         return {"low": ends[0], "high": ends[1]}
     return _value(text)

@@ -44,7 +44,7 @@ def narrow(space: SearchSpace, wanted: Mapping[str, Narrow]) -> Narrowing:
     """Narrow a space.
 
     A pattern is a glob over the names of the space's parameters. One that matches no name is an ending: `bits` stands
-    for `*_bits`. Where two patterns match a parameter, the later one wins. A parameter that offers none of the values
+    for `*_bits`, `share` for the `*.share` of a compression. Where two patterns match a parameter, the later one wins. A parameter that offers none of the values
     is left as it is, as long as another one that the pattern matches offers them.
 
     Args:
@@ -100,8 +100,8 @@ def _matched(space: SearchSpace, pattern: str) -> list[str]:
         ValueError: If there are none.
     """
     names = list(space.distributions)
-    for glob in (pattern, f"*_{pattern}"):
-        if matched := [name for name in names if fnmatchcase(name, glob)]:
+    for globs in ((pattern,), (f"*_{pattern}", f"*.{pattern}")):
+        if matched := [name for name in names if any(fnmatchcase(name, glob) for glob in globs)]:
             return matched
     patterns = sorted({re.sub(r"\d+", "*", name) for name in names})
     near = difflib.get_close_matches(pattern, [*names, *patterns], n=1)

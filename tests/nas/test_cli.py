@@ -222,6 +222,7 @@ def test_lists_hold_every_plugin_with_a_line_about_it(nas):
     told = json.loads(nas("list", "--json").out)
     assert {title: sorted(entries) for title, entries in told.items()} == {
         "spaces": names("search_spaces", "make_space"),
+        "compressions": names("search_spaces.compressions", "compress"),
         "datasets": names("nas.data", "load"),
         "attacks": names("estimators.leakage.attacks", "attack"),
         "defences": names("nas.defences", "defend"),
@@ -240,8 +241,8 @@ def test_a_list_of_something_else(nas):
     result = nas("list", "engines")
     assert (result.code, result.out) == (2, "")
     assert result.err == (
-        "nas: no list of 'engines'; there are ['spaces', 'datasets', 'attacks', 'defences', 'metrics', 'networks', "
-        "'devices', 'runs']\n"
+        "nas: no list of 'engines'; there are ['spaces', 'compressions', 'datasets', 'attacks', 'defences', "
+        "'metrics', 'networks', 'devices', 'runs']\n"
     )
 
 

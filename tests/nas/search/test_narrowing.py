@@ -318,6 +318,15 @@ def test_the_command_narrows_says_so_and_writes_it_down(nas, in_process, tmp_pat
     assert "set.bits: was 2, now 32" in refused.err
 
 
+def test_the_parameters_of_compressions_are_narrowed_too(tmp_path):
+    wanted = {"share": 0.5, "pattern": ["unstructured", "2:4"], "layout": "uniform", "bits": 8, "depth": 1}
+    plan = planned(tmp_path / "runs", compressions=["sparsity"], set=wanted)
+    assert plan.distributions["sparsity.pattern"] == one_of("unstructured", "2:4")
+    point = sample(plan.narrowing.distributions, np.random.default_rng(0))
+    assert {op.sparsity for op in plan.space.decode(point).ops if op.kind == "linear"} == {0.5}
+    assert all(op.sparsity == 0 for op in plan.bank.architecture.ops)
+
+
 def test_a_space_whose_parameters_are_called_as_the_recipes_is_refused(tmp_path, monkeypatch):
     space = tmp_path / "taken.py"
     space.write_text(TINY_SPACE.replace('"width"', '"dropout"'))
