@@ -66,8 +66,8 @@ class Named:
     space: str
     network: NamedNetwork
 
-    def architecture(self, input_shape: Shape | None = None, num_classes: int | None = None) -> Architecture:
-        """Describe the network, for another task where one is given.
+    def point(self, input_shape: Shape | None = None, num_classes: int | None = None) -> tuple[SearchSpace, Params]:
+        """Return the space and the network's parameters in it, for another task where one is given.
 
         Raises:
             ValueError: If the space has no such task.
@@ -75,7 +75,16 @@ class Named:
         shape = self.network.input_shape if input_shape is None else input_shape
         classes = self.network.num_classes if num_classes is None else num_classes
         space = space_named(self.space, shape, classes)
-        return space.decode({**space.reference, **self.network.params})
+        return space, {**space.reference, **self.network.params}
+
+    def architecture(self) -> Architecture:
+        """Describe the network for its own task.
+
+        Raises:
+            ValueError: If it is no point of its space.
+        """
+        space, params = self.point()
+        return space.decode(params)
 
 
 def networks_of(space: str) -> dict[str, Named]:

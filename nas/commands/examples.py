@@ -24,7 +24,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "estimate": (
         "nas estimate example:12",
         "nas estimate nb201-0 --device all",
-        "nas estimate --space conv --input-shape 3,32,32 --device all",
+        "nas estimate --space conv --input-shape 3,32,32 --set bits=8 --device all",
         "nas estimate example:12 --by-layer --plot roofline.svg",
     ),
     "measure": ("nas measure runs/example/picks/12", "nas measure --space mlp --precision int8 --rounds 15"),

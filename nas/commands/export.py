@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from nas.commands import completion
+from nas.commands.options import Changes
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
@@ -18,6 +19,7 @@ from nas.commands.options import Plugins
 from nas.commands.options import Precision
 from nas.commands.options import Runs
 from nas.commands.options import Space
+from nas.commands.options import changes
 from nas.commands.options import precisions
 from nas.commands.options import say
 from nas.commands.options import shape
@@ -51,6 +53,7 @@ def export(
     space: Space = None,
     input_shape: InputShape = None,
     classes: Classes = None,
+    changed: Changes = None,
     runs: Runs = Path("runs"),
     plugin: Plugins = None,
     as_json: Json = False,
@@ -72,7 +75,7 @@ def export(
         error=TOLERANCE if max_error_increase is None else max_error_increase,
         leakage=TOLERANCE if max_leakage_increase is None else max_leakage_increase,
     )
-    found = find_network(architecture, space, shape(input_shape), classes, runs)
+    found = find_network(architecture, space, shape(input_shape), classes, runs, changes=changes(changed))
     folder = output or (Path(architecture) if found.trained else Path())
     written = []
     for name in chosen or precisions_of(found.architecture):

@@ -52,6 +52,13 @@ Space = Annotated[
         help="Search space of the parameters (see nas list spaces; default: conv).", autocompletion=completion.spaces
     ),
 ]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change a parameter, PARAMETER=VALUE; PARAMETER may be a pattern or an ending; may be repeated.",
+    ),
+]
 Run = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=completion.runs)]
 Precision = Annotated[
     list[str] | None,
@@ -156,6 +163,21 @@ def narrowings(texts: list[str] | None) -> dict[str, Any]:
             )
         found.pop(name, None)
         found[name] = [_value(word) for word in words] if len(words) > 1 else _value_or_range(written)
+    return found
+
+
+def changes(texts: list[str] | None) -> dict[str, bool | int | float | str]:
+    """Read PARAMETER=VALUE options for one network.
+
+    Raises:
+        ValueError: If a text is not of this form.
+
+    >>> changes(["bits=8", "norm=false"])
+    {'bits': 8, 'norm': False}
+    """
+    found = narrowings(texts)
+    if several := [name for name, value in found.items() if isinstance(value, list | dict)]:
+        raise ValueError(f"expected --set PARAMETER=VALUE, one value, for one network; got several of {several[0]!r}")
     return found
 
 

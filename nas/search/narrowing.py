@@ -20,7 +20,9 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
 from nas.search.config import Narrow
+from nas.search.config import Parameter
 from nas.search.config import Range
+from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
 from search_spaces.space import Distributions
 from search_spaces.space import SearchSpace
@@ -78,6 +80,29 @@ def narrow(space: SearchSpace, wanted: Mapping[str, Narrow]) -> Narrowing:
     return Narrowing(narrowed, (_count(space, narrowed), *_left(space, wanted, left)))
 
 
+def changed(space: SearchSpace, point: Params, wanted: Mapping[str, Parameter]) -> Params:
+    """Change parameters of one point, by the patterns that narrow a space.
+
+    Args:
+        space: The space.
+        point: All parameters of a point.
+        wanted: The value that each pattern stands for. A parameter that does not offer it keeps its own.
+
+    Raises:
+        ValueError: If a pattern matches no parameter, or no matched parameter offers the value.
+
+    >>> from search_spaces.conv import make_space
+    >>> space = make_space((1, 8, 8), 10)
+    >>> point = changed(space, space.reference, {"bits": "ternary", "depth": 4})
+    >>> point["block1_weight_bits"], point["block1_activation_bits"], point["depth"]
+    ('ternary', 32, 4)
+    """
+    narrowed = narrow(space, wanted).distributions
+    fixed = [name for name, distribution in narrowed.items() if distribution is not space.distributions[name]]
+    # One value is a single choice, whatever the distribution was.
+    return {**point, **{name: _choices(narrowed[name])[0] for name in fixed}}
+
+
 def described(pattern: str, value: Narrow) -> str:
     """Write what one pattern is narrowed to as on the command line.
 
@@ -124,9 +149,14 @@ def _offered(distribution: BaseDistribution, value: Narrow) -> BaseDistribution 
     return CategoricalDistribution(list(dict.fromkeys(found))) if found else None
 
 
+def _choices(distribution: BaseDistribution) -> tuple[ParamValue, ...]:
+    """Return the choices of a categorical distribution; none of a numeric one."""
+    return tuple(distribution.choices) if isinstance(distribution, CategoricalDistribution) else ()
+
+
 def _numbers(distribution: BaseDistribution) -> list[int | float]:
     """List the choices that are numbers."""
-    found = distribution.choices if isinstance(distribution, CategoricalDistribution) else ()
+    found = _choices(distribution)
     return [choice for choice in found if isinstance(choice, int | float) and not isinstance(choice, bool)]
 
 

@@ -230,3 +230,52 @@ def test_a_space_of_ones_own_has_its_networks(own_space):
 def test_a_command_takes_the_name_of_ones_own_network(nas, own_space):
     told = nas("estimate", "deep", "--space", own_space, "--json")
     assert (told.code, json.loads(told.out)["architecture"]["depth"]) == (0, 4)
+
+
+# Changes.
+
+
+def test_changes_are_made_to_a_point_however_it_is_given(tmp_path):
+    space = space_of("mlp", (7,), 3)
+    few = {name: 4 for name in space.distributions if name.endswith("_weight_bits")}
+    expected = space.decode({**space.reference, "depth": 2, **few, "norm": True})
+    changes = {"weight_bits": 4, "norm": True}
+    for text in ('{"depth": 2}', written(tmp_path / "architecture.json")):
+        assert read_architecture(text, "mlp", (7,), 3, NOWHERE, changes=changes) == expected
+        assert find_network(text, "mlp", (7,), 3, NOWHERE, changes=changes).architecture == expected
+    cell = read_architecture("nb201-0", None, None, None, NOWHERE, changes={"edge_*": "nor_conv_3x3"})
+    assert set(cell.params.values()) == {"nor_conv_3x3"}
+    by_text = read_architecture(CELL, "nb201", None, None, NOWHERE, changes={"edge_*": "nor_conv_3x3"})
+    assert by_text == cell
+
+
+def test_a_change_may_compress():
+    plain = '{"first_bits": 8}'
+    changes = {"sparsity.share": 0.5}
+    for text in (plain, '{"first_bits": 8, "sparsity.share": 0.9}'):
+        found = read_architecture(text, "mlp", (8,), 3, NOWHERE, changes=changes)
+        assert {op.sparsity for op in found.ops if op.kind == "linear"} == {0.5}
+    assert read_architecture(plain, "mlp", (8,), 3, NOWHERE).params.keys().isdisjoint(changes)
+
+
+def test_what_cannot_be_changed_is_refused(nas, trained_run, tmp_path):
+    runs = ("--runs", trained_run.runs)
+    for arguments, told in (
+        (
+            ("small:0", "--set", "bits=8"),
+            "expected no --set with small:0: it is a candidate as it was trained; got ['b",
+        ),
+        (("--set", "bits=8,4"), "expected --set PARAMETER=VALUE, one value, for one network; got several of 'bits'"),
+        (("--set", "depth=1..2"), "expected --set PARAMETER=VALUE, one value, for one network; got several of 'depth'"),
+        (("--set", "depth=9"), "expected values that the space 'conv' offers for set depth=9: depth: 1 to 4; got 9"),
+        (("--set", "sparsty.share=0.5"), "no parameter of the space 'conv' is called 'sparsty.share' or ends in "),
+    ):
+        result = nas("estimate", *arguments, *runs)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith(f"nas: {told}")
+
+
+def test_a_command_prices_what_was_changed(nas):
+    told = json.loads(nas("estimate", "nb201-0", "--set", "edge_2_3=none", "--json").out)
+    assert told["architecture"]["edge_2_3"] == "none"
+    assert told["architecture"]["edge_0_1"] == "avg_pool_3x3"
