@@ -224,6 +224,8 @@ WRONG = {
     ): "no attribute 'EFORT' .*EFFORT",
     ("search_spaces", "make_space", "make_space = print\nUSUAL_TASK = (3, 10)"): "USUAL_TASK of .* number of classes",
     ("search_spaces", "make_space", "make_space = print\nUSUAL_TASKS = ((3,), 2)"): "no attribute 'USUAL_TASKS'",
+    ("search_spaces", "make_space", "make_space = print\nNETWORKS = {'a': 3}"): "a table of NamedNetwork by name; got",
+    ("search_spaces", "make_space", "make_space = print\nNETWORK = {}"): "no attribute 'NETWORK'",
     (
         "estimators.cost",
         "estimate",
