@@ -121,8 +121,8 @@ def build(architecture: Architecture, *, dropout: float = 0.0, seed: int = 0) ->
         seed: Seed of the initial weights, torch's defaults for each layer. The global generator is left as it was.
 
     Raises:
-        ValueError: If an operator is of unknown kind or function, dropout is not in [0, 1), or there is no operator with
-            weights to put it before.
+        ValueError: If an operator is of unknown kind or function, dropout is not in [0, 1), or there is no operator
+            with weights to put it before.
 
     >>> from search_spaces.graph.builder import GraphBuilder
     >>> graph = GraphBuilder((4,))
