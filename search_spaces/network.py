@@ -71,7 +71,7 @@ class Network(nn.Module):
     def __init__(self, architecture: Architecture, dropout: float = 0.0) -> None:
         super().__init__()
         self.architecture = architecture
-        dropped = _last_linears(architecture) if dropout else set()
+        dropped = _classifiers(architecture) if dropout else set()
         signs = _may_be_negative(architecture.ops)
         chains: list[list[nn.Module]] = []
         for index, op in enumerate(architecture.ops):
@@ -109,20 +109,20 @@ def build(architecture: Architecture, *, dropout: float = 0.0, seed: int = 0) ->
     """Build the trainable network of a graph.
 
     Weights and tensors of fewer than 32 bits are fake-quantised (`search_spaces.layers.quantize`), so training and
-    everything measured afterwards see the quantised network. A max pooling, flatten or concat that keeps its inputs'
-    width is not rounded again: it makes no new values.
+    everything measured afterwards see the quantised network. A max pooling or flatten that keeps its input's width is
+    not rounded again: it makes no new values. A concat is: its parts lie on scales of their own, and it is one tensor.
 
     Zeros and shared values are a matter of the weights, not of the layers: a network has them once it is trained
     (`nas.training.stages`).
 
     Args:
         architecture: The graph.
-        dropout: Probability that an input of the last linear operator before an output is zeroed while training.
+        dropout: Probability that an input of the last operator with weights before an output is zeroed while training.
         seed: Seed of the initial weights, torch's defaults for each layer. The global generator is left as it was.
 
     Raises:
-        ValueError: If an operator is of unknown kind or function, dropout is not in [0, 1), or there is no linear
-            operator to put it before.
+        ValueError: If an operator is of unknown kind or function, dropout is not in [0, 1), or there is no operator
+            with weights to put it before.
 
     >>> from search_spaces.graph.builder import GraphBuilder
     >>> graph = GraphBuilder((4,))
@@ -186,7 +186,8 @@ def _weighted(op: Op, in_channels: int) -> nn.Module:
 def _rounds(op: Op, sources: Sequence[Op]) -> bool:
     if op.bits == FLOAT:
         return False
-    return not (moves_only(op.kind, op.function) and op.bits >= max(source.bits for source in sources))
+    on_one_scale = len(sources) == 1 or op.bits == 1
+    return not (moves_only(op.kind, op.function) and on_one_scale and op.bits >= max(source.bits for source in sources))
 
 
 def _may_be_negative(ops: Sequence[Op]) -> list[bool]:
@@ -198,19 +199,19 @@ def _may_be_negative(ops: Sequence[Op]) -> list[bool]:
     return signs
 
 
-def _last_linears(architecture: Architecture) -> set[int]:
-    """Return, for each output, the last linear operator that it depends on."""
+def _classifiers(architecture: Architecture) -> set[int]:
+    """Return, for each output, the last operator with weights that it depends on."""
     found = set()
     for output in architecture.outputs:
         needed = {output}
         for index in range(output, 0, -1):
-            if index in needed and architecture.ops[index].kind == "linear":
+            if index in needed and architecture.ops[index].kind in WEIGHTED:
                 found.add(index)
                 break
             if index in needed:
                 needed.update(architecture.ops[index].inputs)
     if not found:
-        raise ValueError("expected a linear operator to put dropout before; the network has none")
+        raise ValueError("expected an operator with weights to put dropout before; the network has none")
     return found
 
 

@@ -23,8 +23,8 @@ def of_network(network: nn.Module) -> Oracle:
 
     Its activations are what the last `nn.Linear` (`QuantLinear` is one) to run reads, after whatever rounds it: the
     numbers that the deployed layer multiplies with. Where that layer's output is the logits, as in every network of the
-    search spaces, they give the gradient of the loss by its deployed weights. A network without a linear layer has no
-    activations.
+    search spaces that has one, they give the gradient of the loss by its deployed weights. A network without a linear
+    layer, which a convolution classifies, has no activations.
 
     Args:
         network: In eval mode, with all its parts, when the oracle is made and whenever it is asked.

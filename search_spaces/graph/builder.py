@@ -167,14 +167,18 @@ class GraphBuilder:
             )
         return self._append(Op("add", (first, second), self.ops[first].shape))
 
-    def concat(self, *sources: int) -> int:
-        """Append a concatenation over channels."""
+    def concat(self, *sources: int, range: str = "tracked") -> int:
+        """Append a concatenation over channels, as wide as its widest part.
+
+        Parts of few bits lie on scales of their own; the whole is rounded to one, whose range is found as `range` says.
+        """
         shapes = [self.ops[source].shape for source in sources]
         if len({shape[1:] for shape in shapes}) != 1:
             raise ValueError(f"expected equal heights and widths for 'concat'; got {shapes}")
         shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         widest = max((self.ops[source] for source in sources), key=lambda op: op.bits)
-        return self._append(Op("concat", sources, shape, bits=widest.bits, format=widest.format))
+        own = _range_of(widest.bits, range)
+        return self._append(Op("concat", sources, shape, bits=widest.bits, range=own, format=widest.format))
 
     def flatten(self, source: int) -> int:
         """Append a view of the tensor as a vector."""

@@ -249,6 +249,32 @@ def test_every_precision_appears(space):
 
 
 @every_space
+@examples(40)
+@given(data=st.data())
+def test_a_sum_reads_one_tensor_of_few_bits_at_most(space, data):
+    # The input of a residual block may have few; two on different scales would be lost in their rounding.
+    ops = space.decode(data.draw(points_of(space))).ops
+    for op in ops:
+        if op.kind == "add":
+            assert max(ops[source].bits for source in op.inputs) >= 8
+
+
+@pytest.mark.parametrize("name", available("search_spaces", "make_space"))
+def test_windows_on_a_signal_are_one_high(name):
+    if not accepts(MAKERS[name], (3, 1, 24)):
+        pytest.skip("takes no signals")
+    space = MAKERS[name]((3, 1, 24), CLASSES)
+
+    @examples(40)
+    @given(points_of(space))
+    def check(point):
+        for op in space.decode(point).ops:
+            assert (op.kernel[0], op.stride[0], op.padding[0]) == (1, 1, 0)
+
+    check()
+
+
+@every_space
 def test_strangers_are_refused_all_named_together(space):
     name, other, *_ = sorted(space.distributions)
     point = dict(space.reference) | {"stranger": 1, other: "unheard of"}
@@ -262,12 +288,13 @@ def test_strangers_are_refused_all_named_together(space):
 
 @every_space
 def test_a_number_of_another_type_is_refused(space):
-    if "depth" not in space.distributions:
-        assert all(isinstance(d, CategoricalDistribution) for d in space.distributions.values())
-        return
-    for wrong in (True, 1.0, None, 2.5, "1"):
-        with pytest.raises(ValueError, match=f"depth={wrong!r}, expected 1 to 4"):
-            space.decode(dict(space.reference) | {"depth": wrong})
+    for name, distribution in space.distributions.items():
+        if isinstance(distribution, CategoricalDistribution):
+            continue
+        low, high = distribution.low, distribution.high
+        for wrong in (True, 1.0, None, 2.5, "1", low - 1, high + 1):
+            with pytest.raises(ValueError, match=rf"{name}={wrong!r}, expected {low} to {high}"):
+                space.decode(dict(space.reference) | {name: wrong})
 
 
 @every_space

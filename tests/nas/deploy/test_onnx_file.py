@@ -201,7 +201,16 @@ def warmed(architecture, records):
 
 @pytest.mark.parametrize(
     ("name", "shape", "seed"),
-    [("mlp", (20,), 3), ("conv", (3, 8, 8), 3), ("conv", (3, 1, 24), 0), ("nb201", (3, 8, 8), 1)],
+    [
+        ("mlp", (20,), 3),
+        ("conv", (3, 8, 8), 3),
+        ("conv", (3, 1, 24), 0),
+        ("nb201", (3, 8, 8), 1),
+        ("resnet", (3, 8, 8), 0),
+        ("squeeze", (3, 8, 8), 0),
+        ("vgg", (3, 8, 8), 0),
+        ("ds_cnn", (3, 8, 8), 1),
+    ],
 )
 def test_what_is_trained_for_an_integer_device_is_its_int8_file(name, shape, seed):
     space = plugins.load("search_spaces", name, "make_space")(shape, 10)
