@@ -95,3 +95,20 @@ class SearchSpace:
         """
         check_point(self.distributions, params, f"the space {self.name!r}")
         return self.describe(params)
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """A network with published counts, as a point of a space: `NETWORKS` of a space's file holds them by name.
+
+    Attributes:
+        params: What differs from the reference of the space for this task.
+        input_shape: Shape of one record.
+        num_classes: Length of the logits.
+        source: Where the network and its counts were published: authors, year, title or repository.
+    """
+
+    params: Params
+    input_shape: Shape
+    num_classes: int
+    source: str
