@@ -28,6 +28,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hardswish": nn.Hardswish,
     "tanh": nn.Tanh,
     "identity": nn.Identity,
+    "hardsigmoid": nn.Hardsigmoid,
     "sign": nn.Identity,  # the 1-bit output quantiser is the sign function
 }
 
@@ -38,6 +39,14 @@ class Add(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the sum."""
         return first + second
+
+
+class Scale(nn.Module):
+    """Product of a map `(records, channels, height, width)` and factors `(records, channels, 1, 1)`."""
+
+    def forward(self, values: Tensor, factors: Tensor) -> Tensor:
+        """Return the product."""
+        return values * factors
 
 
 class Concat(nn.Module):
@@ -151,7 +160,7 @@ def _module_of(op: Op, sources: Sequence[Op]) -> nn.Module:
         return nn.MaxPool2d(op.kernel, op.stride, op.padding)
     if op.kind == "pool" and op.function == "avg":  # the mean of what is there, as TensorFlow Lite, NAS-Bench-201 do
         return nn.AvgPool2d(op.kernel, op.stride, op.padding, count_include_pad=False)
-    plain = {"input": nn.Identity, "add": Add, "concat": Concat, "flatten": nn.Flatten, "zero": Zero}
+    plain = {"input": nn.Identity, "add": Add, "concat": Concat, "flatten": nn.Flatten, "zero": Zero, "scale": Scale}
     if op.kind not in plain:
         what = f"the {op.kind} {op.function!r}" if op.function else f"the operator {op.kind!r}"
         raise ValueError(f"no layer for {what}")

@@ -44,6 +44,7 @@ from search_spaces.graph.architecture import Kernel
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.merging import merge
 from search_spaces.graph.operators import ELEMENT_KINDS
+from search_spaces.graph.operators import STANDS_IN
 from search_spaces.graph.operators import VIEW_KINDS
 from search_spaces.graph.pruning import is_constant
 from search_spaces.graph.pruning import prune
@@ -89,7 +90,8 @@ class Latency:
     Attributes:
         cycles_per_mac: For `conv`, `pointwise`, `depthwise` and `linear`. A type left out is refused, not free.
         cycles_per_element: For `pool`, `norm`, `activation`, `add` and `concat` (left out: refused; 0.0 where the
-            measured fit puts their time into the other coefficients). May also name the four types above.
+            measured fit puts their time into the other coefficients), and for `scale` (left out: what `add` has, and a
+            network with one is an extrapolation). May also name the four types above.
         cycles_per_kernel: Fixed cost of one kernel, by type; a type left out has none.
         relative_cycles: Cycles per MAC relative to the table's own precision, by bits: `8` means weights and input of 8
             bits, `"4/8"` weights of 4 and an input of 8. A layer is computed at the cheapest pair that holds both.
@@ -139,6 +141,13 @@ class Latency:
             kind: (tables[0].get(kind, 0.0), tables[1].get(kind, 0.0), tables[2].get(kind, 0.0)) for kind in priced
         }
         return rules | dict.fromkeys(VIEW_KINDS, (0.0, 0.0, 0.0))
+
+    def priced_as(self, kind: str) -> str:
+        """Return the type whose figures price a kernel: its own, or without those the one that stands in for it."""
+        if kind in self.coefficients:
+            return kind
+        other = STANDS_IN.get(kind, kind)
+        return other if other in self.coefficients else kind
 
     @cached_property
     def relative_by_bits(self) -> Mapping[Pair, float]:

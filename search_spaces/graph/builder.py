@@ -167,6 +167,18 @@ class GraphBuilder:
             )
         return self._append(Op("add", (first, second), self.ops[first].shape))
 
+    def scale(self, source: int, factors: int, *, bits: Precision = 32, range: str = "tracked") -> int:
+        """Append a product of a map `(channels, height, width)` and a factor for each channel, `(channels, 1, 1)`."""
+        shape = self.ops[source].shape
+        if len(shape) != 3 or self.ops[factors].shape != (shape[0], 1, 1):
+            raise ValueError(
+                "expected an image (channels, height, width) and factors (channels, 1, 1) for 'scale'; "
+                f"got {shape} and {self.ops[factors].shape}"
+            )
+        width, form = bits_and_format(bits)
+        of_range = _range_of(width, range)
+        return self._append(Op("scale", (source, factors), shape, bits=width, range=of_range, format=form))
+
     def concat(self, *sources: int, range: str = "tracked") -> int:
         """Append a concatenation over channels, as wide as its widest part.
 

@@ -53,6 +53,7 @@ def test_a_network_computes_its_graph():
         ("relu", functional.relu),
         ("relu6", functional.relu6),
         ("hardswish", functional.hardswish),
+        ("hardsigmoid", functional.hardsigmoid),
         ("tanh", torch.tanh),
         ("identity", lambda x: x),
         ("sign", torch.sign),
@@ -63,6 +64,23 @@ def test_activations(function, expected):
     network = network_of(lambda graph: graph.activation(0, function, bits=bits), shape=(7,))
     values = 8 * normal(4, 7)
     assert torch.equal(network(values), expected(values))
+
+
+def test_a_map_is_scaled_channel_by_channel():
+    def write(graph):
+        factors = graph.activation(graph.pool(0, "avg", kernel=(6, 6), stride=(6, 6)), "hardsigmoid")
+        graph.scale(0, factors)
+
+    images = 8 * normal(4, 2, 6, 6)
+    factors = (images.mean((2, 3)) / 6 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(network_of(write)(images), images * factors[:, :, None, None])
+
+
+def test_factors_are_one_for_each_channel():
+    graph = GraphBuilder((2, 6, 6))
+    for factors in (0, graph.pool(0, "avg", kernel=(6, 3), stride=(6, 3)), graph.conv(0, 3, kernel=(6, 6))):
+        with pytest.raises(ValueError, match=r"expected an image .* and factors \(channels, 1, 1\) for 'scale'"):
+            graph.scale(0, factors)
 
 
 def test_batch_norm_fits_the_rank():
