@@ -27,7 +27,8 @@ def test_no_two_spaces_name_one_network():
 @every_network
 def test_a_name_can_be_typed_and_is_no_other_kind_of_text(name, named):
     # No path, no JSON, no RUN:NUMBER, no option, and no plug-in's name.
-    assert re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9.]+)+", name)
+    assert re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9.]+)*", name)
+    assert name not in SPACES
     assert len(named.network.source.split()) > 1
 
 
