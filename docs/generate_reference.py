@@ -292,6 +292,18 @@ def configuration() -> str:
         "    latency_ms = 20",
         "    flash_kib = 256",
     ]
+    lines += [
+        "",
+        "## [set]",
+        "",
+        "What the space is narrowed to, by the names of its parameters, patterns over them, or their endings; see",
+        "[Search](../search.md#narrow-the-space). Ranges have no `log` here: the space says the scale.",
+        "",
+        "    [set]",
+        "    bits = 8                                     # every parameter that ends in _bits",
+        '    "block*_weight_bits" = [4, 2]                # a list to choose from; the later one wins',
+        "    depth = { low = 1, high = 3 }                # a range",
+    ]
     return page("Configuration keys", *lines)
 
 

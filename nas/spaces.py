@@ -1,8 +1,11 @@
-"""Search spaces by name, and random points of them."""
+"""Search spaces by name, networks of them by name, and random points of them."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection
+from collections.abc import Mapping
+from dataclasses import dataclass
 from dataclasses import replace
 from functools import lru_cache
 
@@ -18,13 +21,19 @@ from search_spaces.compressions import ORDER
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
+from search_spaces.graph.architecture import Shape
 from search_spaces.graph.integers import in_integers
 from search_spaces.graph.precision import INTEGER_WIDTHS
 from search_spaces.graph.precision import TERNARY
 from search_spaces.space import Distributions
+from search_spaces.space import NamedNetwork
 from search_spaces.space import SearchSpace
 
 COMPRESSIONS = "search_spaces.compressions"
+DEFAULT = "conv"
+"""The space of parameters that name none."""
+ALIKE = 0.6
+"""How alike two names of networks are (`difflib`) to suggest one for the other."""
 TERNARY_BY_NAME = 3
 """The first training version whose two-bit weights are whole numbers, and whose ternary ones have that name."""
 
@@ -43,6 +52,90 @@ def space_named(name: str, input_shape: tuple[int, ...] | None = None, num_class
     sizes.check_task(shape, classes)
     space: SearchSpace = make_space(shape, classes)
     return space
+
+
+@dataclass(frozen=True)
+class Named:
+    """A network with published counts, and the space that it is a point of.
+
+    Attributes:
+        space: Name of the space.
+        network: The point, what it is for, and where it was published.
+    """
+
+    space: str
+    network: NamedNetwork
+
+    def point(self, input_shape: Shape | None = None, num_classes: int | None = None) -> tuple[SearchSpace, Params]:
+        """Return the space and the network's parameters in it, for another task where one is given.
+
+        Raises:
+            ValueError: If the space has no such task.
+        """
+        shape = self.network.input_shape if input_shape is None else input_shape
+        classes = self.network.num_classes if num_classes is None else num_classes
+        space = space_named(self.space, shape, classes)
+        return space, {**space.reference, **self.network.params}
+
+    def architecture(self) -> Architecture:
+        """Describe the network for its own task.
+
+        Raises:
+            ValueError: If it is no point of its space.
+        """
+        space, params = self.point()
+        return space.decode(params)
+
+
+def networks_of(space: str) -> dict[str, Named]:
+    """Return the networks with published counts of one space, by name.
+
+    Raises:
+        ValueError: If a module of the user's own is not trusted, or its `NETWORKS` are none.
+    """
+    networks: Mapping[str, NamedNetwork] = plugins.find("search_spaces", space, "NETWORKS") or {}
+    return {name: Named(space, network) for name, network in networks.items()}
+
+
+@lru_cache
+def all_networks() -> Mapping[str, Named]:
+    """Return the networks with published counts of all spaces that are shipped, by name."""
+    shipped = plugins.available("search_spaces", "make_space")
+    return {name: named for space in shipped for name, named in networks_of(space).items()}
+
+
+def find_named(name: str, space: str | None) -> Named | None:
+    """Find a network by its name, None if there is none of this name.
+
+    Args:
+        name: Its name.
+        space: The space to look in, which may be a module of the user's own; None: all that are shipped.
+
+    Raises:
+        ValueError: If the network is of another space.
+
+    >>> find_named("nb201-0", None).space, find_named("no such network", None)
+    ('nb201', None)
+    """
+    if space is not None and (found := networks_of(space).get(name)):
+        return found
+    shipped = all_networks().get(name)
+    if shipped is not None and space is not None:
+        raise ValueError(f"expected --space {shipped.space}, or none, with the network {name!r}; got {space!r}")
+    return shipped
+
+
+def like_named(name: str, space: str | None) -> list[str]:
+    """List the names of networks that are nearly a name, the nearest first; all of a space of the user's own.
+
+    >>> like_named("NB201_0", None)[0]
+    'nb201-0'
+    """
+    own = networks_of(space) if space is not None else {}
+    if space is not None and plugins.is_own(space):
+        return sorted(own)
+    known = sorted({**all_networks(), **own})
+    return difflib.get_close_matches(name.lower().replace("_", "-"), known, cutoff=ALIKE)
 
 
 def as_run(space: SearchSpace, float_becomes_bits: int | None) -> SearchSpace:

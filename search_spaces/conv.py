@@ -18,28 +18,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from optuna.distributions import BaseDistribution
-from optuna.distributions import CategoricalDistribution
-from optuna.distributions import IntDistribution
-
 from search_spaces.graph.architecture import Architecture
-from search_spaces.graph.architecture import Pair
 from search_spaces.graph.architecture import Params
-from search_spaces.graph.architecture import ParamValue
 from search_spaces.graph.architecture import Shape
+from search_spaces.graph.blocks import Layer
+from search_spaces.graph.blocks import conv_layer
+from search_spaces.graph.blocks import convolution
+from search_spaces.graph.blocks import depthwise_layer
+from search_spaces.graph.blocks import finished
+from search_spaces.graph.blocks import summand
+from search_spaces.graph.blocks import vector
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.graph.precision import TENSORS
 from search_spaces.graph.precision import WEIGHTS
 from search_spaces.graph.precision import Precision
-from search_spaces.graph.precision import at_least
+from search_spaces.space import Choices
 from search_spaces.space import SearchSpace
+from search_spaces.space import image_space
+from search_spaces.space import numbered
 
 MAX_DEPTH = 4
 WIDTHS = (8, 16, 24, 32, 48)
-BLOCK_CHOICES: Mapping[str, tuple[ParamValue, ...]] = {
+BLOCK_CHOICES: Choices = {
     "kind": ("plain", "separable", "inverted"),
     "width": WIDTHS,
     "kernel": (3, 5),
@@ -47,6 +49,17 @@ BLOCK_CHOICES: Mapping[str, tuple[ParamValue, ...]] = {
     "residual": (False, True),
     "weight_bits": WEIGHTS,
     "activation_bits": TENSORS,
+}
+CHOICES: Choices = {
+    "depth": range(1, MAX_DEPTH + 1),
+    "stem_width": (8, 16, 32),
+    "stem_stride": (1, 2),
+    "expansion": (2, 4),
+    "range": ("tracked", "learned"),
+    "head": ("avg", "max", "flatten"),
+    "first_bits": (32, 8),
+    "last_bits": (32, 8),
+    **numbered("block", MAX_DEPTH, BLOCK_CHOICES),
 }
 REFERENCE_BLOCK: Params = {
     "kind": "plain",
@@ -56,6 +69,17 @@ REFERENCE_BLOCK: Params = {
     "residual": False,
     "weight_bits": 32,
     "activation_bits": 32,
+}
+REFERENCE: Params = {
+    "depth": 2,
+    "stem_width": 16,
+    "stem_stride": 1,
+    "expansion": 2,
+    "range": "tracked",
+    "head": "avg",
+    "first_bits": 32,
+    "last_bits": 32,
+    **numbered("block", MAX_DEPTH, REFERENCE_BLOCK),
 }
 
 
@@ -100,53 +124,14 @@ def make_space(input_shape: Shape, num_classes: int) -> SearchSpace:
     >>> [kernel.kind for kernel in space.decode(space.reference).kernels]
     ['conv', 'conv', 'conv', 'pool', 'flatten', 'linear']
     """
-    if len(input_shape) != 3 or min(input_shape) < 1:
-        raise ValueError(f"expected images (channels, height, width) for the space 'conv'; got shape {input_shape}")
-    if num_classes < 2:
-        raise ValueError(f"expected two classes or more; got {num_classes}")
-    shape = tuple(int(length) for length in input_shape)
-    return SearchSpace(
-        name="conv",
-        input_shape=shape,
-        num_classes=num_classes,
-        distributions=_distributions(),
-        describe=partial(_describe, shape, num_classes),
-        reference=_reference(),
+    return image_space(
+        "conv",
+        input_shape,
+        num_classes,
+        choices=CHOICES,
+        describe=_describe,
+        reference=REFERENCE,
     )
-
-
-def _distributions() -> dict[str, BaseDistribution]:
-    distributions: dict[str, BaseDistribution] = {
-        "depth": IntDistribution(1, MAX_DEPTH),
-        "stem_width": CategoricalDistribution([8, 16, 32]),
-        "stem_stride": CategoricalDistribution([1, 2]),
-        "expansion": CategoricalDistribution([2, 4]),
-        "range": CategoricalDistribution(["tracked", "learned"]),
-        "head": CategoricalDistribution(["avg", "max", "flatten"]),
-        "first_bits": CategoricalDistribution([32, 8]),
-        "last_bits": CategoricalDistribution([32, 8]),
-    }
-    for block in range(1, MAX_DEPTH + 1):
-        for name, choices in BLOCK_CHOICES.items():
-            distributions[f"block{block}_{name}"] = CategoricalDistribution(choices)
-    return distributions
-
-
-def _reference() -> Params:
-    point: dict[str, ParamValue] = {
-        "depth": 2,
-        "stem_width": 16,
-        "stem_stride": 1,
-        "expansion": 2,
-        "range": "tracked",
-        "head": "avg",
-        "first_bits": 32,
-        "last_bits": 32,
-    }
-    for block in range(1, MAX_DEPTH + 1):
-        for name, value in REFERENCE_BLOCK.items():
-            point[f"block{block}_{name}"] = value
-    return point
 
 
 def _describe(input_shape: Shape, num_classes: int, params: Params) -> Architecture:
@@ -156,80 +141,41 @@ def _describe(input_shape: Shape, num_classes: int, params: Params) -> Architect
     for number in range(1, point["depth"] + 1):
         choices = {name: point[f"block{number}_{name}"] for name in BLOCK_CHOICES}
         x = _block(graph, x, Block(**choices, expansion=point["expansion"], range=point["range"]))
-    x = _head(graph, x, point["head"])
+    x = vector(graph, x, point["head"])
     graph.linear(x, num_classes, bias=True, weight_bits=point["last_bits"])
     return graph.architecture("conv", params)
 
 
 def _stem(graph: GraphBuilder, point: Mapping[str, Any]) -> int:
-    bits = point["first_bits"]
-    stride = _stride(graph, 0, point["stem_stride"])
-    kernel, padding = _window(graph, 0, 3)
-    x = graph.conv(0, point["stem_width"], kernel=kernel, stride=stride, padding=padding, weight_bits=bits)
-    return graph.activation(graph.norm(x), bits=bits, range=point["range"])
+    layer = Layer(point["first_bits"], point["first_bits"], point["range"])
+    return conv_layer(graph, 0, point["stem_width"], layer, sides=(3, 3), stride=point["stem_stride"])
 
 
 def _block(graph: GraphBuilder, source: int, block: Block) -> int:
+    layer = Layer(block.weight_bits, block.activation_bits, block.range)
+    function = "relu"
     if block.kind == "plain":
-        x, function = _plain(graph, source, block), "relu"
+        x = convolution(graph, source, block.width, layer, sides=(block.kernel, block.kernel), stride=block.stride)
     elif block.kind == "separable":
-        x, function = _separable(graph, source, block), "relu"
+        x = _separable(graph, source, block, layer)
     else:
-        x, function = _inverted(graph, source, block), "identity"
-    if block.residual:
-        wide = at_least(block.activation_bits, 8)
-        x = graph.norm(x, bits=wide, range=block.range)
-        x = graph.add(x, _shortcut(graph, source, graph.ops[x].shape, block))
-    else:
-        x = graph.norm(x)
-    return graph.activation(x, function, bits=block.activation_bits, range=block.range)
+        hidden = block.expansion * graph.ops[source].shape[0]
+        x = _separable(graph, conv_layer(graph, source, hidden, layer), block, layer)
+        function = "identity"
+    if not block.residual:
+        return finished(graph, x, layer, function)
+    x = summand(graph, x, layer)
+    x = graph.add(x, _shortcut(graph, source, graph.ops[x].shape, block.stride, layer))
+    return graph.activation(x, function, bits=layer.bits, range=layer.range)
 
 
-def _plain(graph: GraphBuilder, source: int, block: Block) -> int:
-    kernel, padding = _window(graph, source, block.kernel)
-    stride = _stride(graph, source, block.stride)
-    return graph.conv(source, block.width, kernel=kernel, stride=stride, padding=padding, weight_bits=block.weight_bits)
+def _separable(graph: GraphBuilder, source: int, block: Block, layer: Layer) -> int:
+    x = depthwise_layer(graph, source, layer, sides=(block.kernel, block.kernel), stride=block.stride)
+    return convolution(graph, x, block.width, layer)
 
 
-def _separable(graph: GraphBuilder, source: int, block: Block) -> int:
-    kernel, padding = _window(graph, source, block.kernel)
-    stride = _stride(graph, source, block.stride)
-    x = graph.depthwise(source, kernel=kernel, stride=stride, padding=padding, weight_bits=block.weight_bits)
-    x = graph.activation(graph.norm(x), bits=block.activation_bits, range=block.range)
-    return graph.conv(x, block.width, weight_bits=block.weight_bits)
-
-
-def _inverted(graph: GraphBuilder, source: int, block: Block) -> int:
-    hidden = block.expansion * graph.ops[source].shape[0]
-    x = graph.conv(source, hidden, weight_bits=block.weight_bits)
-    x = graph.activation(graph.norm(x), bits=block.activation_bits, range=block.range)
-    return _separable(graph, x, block)
-
-
-def _shortcut(graph: GraphBuilder, source: int, shape: Shape, block: Block) -> int:
+def _shortcut(graph: GraphBuilder, source: int, shape: Shape, stride: int, layer: Layer) -> int:
     """Return the input itself where it fits, as few bits as it has, else a 1x1 projection of it."""
     if graph.ops[source].shape == shape:
         return source
-    stride = _stride(graph, source, block.stride)
-    x = graph.conv(source, shape[0], stride=stride, weight_bits=block.weight_bits)
-    return graph.norm(x, bits=at_least(block.activation_bits, 8), range=block.range)
-
-
-def _head(graph: GraphBuilder, source: int, head: str) -> int:
-    _, height, width = graph.ops[source].shape
-    window = (-(-height // 4), -(-width // 4)) if head == "flatten" else (height, width)
-    if window != (1, 1):
-        source = graph.pool(source, "avg" if head == "avg" else "max", kernel=window, stride=window)
-    return graph.flatten(source)
-
-
-def _window(graph: GraphBuilder, source: int, side: int) -> tuple[Pair, Pair]:
-    """Return kernel and padding that keep the shape: a square, or along time alone for a signal."""
-    _, height, _ = graph.ops[source].shape
-    return ((1, side), (0, side // 2)) if height == 1 else ((side, side), (side // 2, side // 2))
-
-
-def _stride(graph: GraphBuilder, source: int, stride: int) -> Pair:
-    """Keep the stride on each axis that stays at 2 positions or more."""
-    _, height, width = graph.ops[source].shape
-    return (stride if height >= 4 else 1, stride if width >= 4 else 1)
+    return summand(graph, convolution(graph, source, shape[0], layer, stride=stride), layer)

@@ -8,6 +8,7 @@ The usual text of a cell names a cell here too, in every command.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 
 from optuna.distributions import CategoricalDistribution
@@ -16,6 +17,7 @@ from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import Shape
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.space import NamedNetwork
 from search_spaces.space import SearchSpace
 
 OPERATORS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -74,6 +76,21 @@ def parse(cell: str) -> Params:
         form = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
         raise ValueError(f"expected a cell like {form} of {list(OPERATORS)}; got {cell!r}")
     return dict(zip(NAMES, found.groups(), strict=True))
+
+
+def _cell_number(index: int, cell: str) -> NamedNetwork:
+    shape, classes = USUAL_TASK
+    return NamedNetwork(parse(cell), shape, classes, f"Dong and Yang, NAS-Bench-201, 2020: cell {index}, CIFAR-10")
+
+
+NETWORKS: Mapping[str, NamedNetwork] = {
+    "nb201-0": _cell_number(
+        0, "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
+    ),
+    "nb201-1": _cell_number(
+        1, "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+    ),
+}
 
 
 def _describe(input_shape: Shape, num_classes: int, params: Params) -> Architecture:

@@ -28,6 +28,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hardswish": nn.Hardswish,
     "tanh": nn.Tanh,
     "identity": nn.Identity,
+    "hardsigmoid": nn.Hardsigmoid,
     "sign": nn.Identity,  # the 1-bit output quantiser is the sign function
 }
 
@@ -38,6 +39,14 @@ class Add(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the sum."""
         return first + second
+
+
+class Scale(nn.Module):
+    """Product of a map `(records, channels, height, width)` and factors `(records, channels, 1, 1)`."""
+
+    def forward(self, values: Tensor, factors: Tensor) -> Tensor:
+        """Return the product."""
+        return values * factors
 
 
 class Concat(nn.Module):
@@ -71,7 +80,7 @@ class Network(nn.Module):
     def __init__(self, architecture: Architecture, dropout: float = 0.0) -> None:
         super().__init__()
         self.architecture = architecture
-        dropped = _last_linears(architecture) if dropout else set()
+        dropped = _classifiers(architecture) if dropout else set()
         signs = _may_be_negative(architecture.ops)
         chains: list[list[nn.Module]] = []
         for index, op in enumerate(architecture.ops):
@@ -109,20 +118,20 @@ def build(architecture: Architecture, *, dropout: float = 0.0, seed: int = 0) ->
     """Build the trainable network of a graph.
 
     Weights and tensors of fewer than 32 bits are fake-quantised (`search_spaces.layers.quantize`), so training and
-    everything measured afterwards see the quantised network. A max pooling, flatten or concat that keeps its inputs'
-    width is not rounded again: it makes no new values.
+    everything measured afterwards see the quantised network. A max pooling or flatten that keeps its input's width is
+    not rounded again: it makes no new values. A concat is: its parts lie on scales of their own, and it is one tensor.
 
     Zeros and shared values are a matter of the weights, not of the layers: a network has them once it is trained
     (`nas.training.stages`).
 
     Args:
         architecture: The graph.
-        dropout: Probability that an input of the last linear operator before an output is zeroed while training.
+        dropout: Probability that an input of the last operator with weights before an output is zeroed while training.
         seed: Seed of the initial weights, torch's defaults for each layer. The global generator is left as it was.
 
     Raises:
-        ValueError: If an operator is of unknown kind or function, dropout is not in [0, 1), or there is no linear
-            operator to put it before.
+        ValueError: If an operator is of unknown kind or function, dropout is not in [0, 1), or there is no operator
+            with weights to put it before.
 
     >>> from search_spaces.graph.builder import GraphBuilder
     >>> graph = GraphBuilder((4,))
@@ -151,7 +160,7 @@ def _module_of(op: Op, sources: Sequence[Op]) -> nn.Module:
         return nn.MaxPool2d(op.kernel, op.stride, op.padding)
     if op.kind == "pool" and op.function == "avg":  # the mean of what is there, as TensorFlow Lite, NAS-Bench-201 do
         return nn.AvgPool2d(op.kernel, op.stride, op.padding, count_include_pad=False)
-    plain = {"input": nn.Identity, "add": Add, "concat": Concat, "flatten": nn.Flatten, "zero": Zero}
+    plain = {"input": nn.Identity, "add": Add, "concat": Concat, "flatten": nn.Flatten, "zero": Zero, "scale": Scale}
     if op.kind not in plain:
         what = f"the {op.kind} {op.function!r}" if op.function else f"the operator {op.kind!r}"
         raise ValueError(f"no layer for {what}")
@@ -186,7 +195,8 @@ def _weighted(op: Op, in_channels: int) -> nn.Module:
 def _rounds(op: Op, sources: Sequence[Op]) -> bool:
     if op.bits == FLOAT:
         return False
-    return not (moves_only(op.kind, op.function) and op.bits >= max(source.bits for source in sources))
+    on_one_scale = len(sources) == 1 or op.bits == 1
+    return not (moves_only(op.kind, op.function) and on_one_scale and op.bits >= max(source.bits for source in sources))
 
 
 def _may_be_negative(ops: Sequence[Op]) -> list[bool]:
@@ -198,20 +208,20 @@ def _may_be_negative(ops: Sequence[Op]) -> list[bool]:
     return signs
 
 
-def _last_linears(architecture: Architecture) -> set[int]:
-    """Return, for each output, the last linear operator that it depends on."""
-    last = (last_linear(architecture, output) for output in architecture.outputs)
+def _classifiers(architecture: Architecture) -> set[int]:
+    """Return, for each output, the last operator with weights that it depends on."""
+    last = (classifier(architecture, output) for output in architecture.outputs)
     found = {index for index in last if index is not None}
     if not found:
-        raise ValueError("expected a linear operator to put dropout before; the network has none")
+        raise ValueError("expected an operator with weights to put dropout before; the network has none")
     return found
 
 
-def last_linear(architecture: Architecture, output: int) -> int | None:
-    """Return the last linear operator that an output depends on; None where there is none."""
+def classifier(architecture: Architecture, output: int) -> int | None:
+    """Return the last operator with weights that an output depends on; None where there is none."""
     needed = {output}
     for index in range(output, 0, -1):
-        if index in needed and architecture.ops[index].kind == "linear":
+        if index in needed and architecture.ops[index].kind in WEIGHTED:
             return index
         if index in needed:
             needed.update(architecture.ops[index].inputs)

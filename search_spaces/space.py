@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
+from typing import TypeVar
 
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
@@ -18,6 +21,8 @@ from search_spaces.graph.architecture import ParamValue
 from search_spaces.graph.architecture import Shape
 
 Distributions: TypeAlias = Mapping[str, BaseDistribution]
+Choices: TypeAlias = Mapping[str, Sequence[ParamValue]]
+_Value = TypeVar("_Value")
 
 
 def contains(distribution: BaseDistribution, value: ParamValue) -> bool:
@@ -95,3 +100,75 @@ class SearchSpace:
         """
         check_point(self.distributions, params, f"the space {self.name!r}")
         return self.describe(params)
+
+
+def numbered(what: str, count: int, table: Mapping[str, _Value]) -> dict[str, _Value]:
+    """Repeat a table for each of several stages, blocks or layers, with their numbers in the names.
+
+    >>> numbered("block", 2, {"width": 8})
+    {'block1_width': 8, 'block2_width': 8}
+    """
+    return {f"{what}{number}_{name}": value for number in range(1, count + 1) for name, value in table.items()}
+
+
+def distributions_of(choices: Choices) -> dict[str, BaseDistribution]:
+    """Return the distributions of a table of choices: a range samples whole numbers, anything else its members.
+
+    >>> distributions_of({"depth": range(1, 4), "kernel": (3, 5)})
+    {'depth': IntDistribution(high=3, log=False, low=1, step=1), 'kernel': CategoricalDistribution(choices=(3, 5))}
+    """
+    return {
+        name: IntDistribution(values.start, values.stop - 1, step=values.step)
+        if isinstance(values, range)
+        else CategoricalDistribution(values)
+        for name, values in choices.items()
+    }
+
+
+def image_space(
+    name: str,
+    input_shape: Shape,
+    num_classes: int,
+    *,
+    choices: Choices,
+    describe: Callable[[Shape, int, Params], Architecture],
+    reference: Params,
+) -> SearchSpace:
+    """Return a space of networks for images and signals, after a look at the task.
+
+    Args:
+        name: The plug-in's file name.
+        input_shape: `(channels, height, width)`; of a signal `(channels, 1, time)`.
+        num_classes: Length of the logits, 2 or more.
+        choices: What may be sampled for each parameter; see `distributions_of`.
+        describe: Turns input shape, number of classes and a point into a graph. A function of a module, so that the
+            space can be sent to another process.
+        reference: See `SearchSpace`.
+
+    Raises:
+        ValueError: If the shape is not that of an image or there are fewer than two classes.
+    """
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise ValueError(f"expected images (channels, height, width) for the space {name!r}; got shape {input_shape}")
+    if num_classes < 2:
+        raise ValueError(f"expected two classes or more; got {num_classes}")
+    shape = tuple(int(length) for length in input_shape)
+    described = partial(describe, shape, num_classes)
+    return SearchSpace(name, shape, num_classes, distributions_of(choices), described, reference)
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """A network with published counts, as a point of a space: `NETWORKS` of a space's file holds them by name.
+
+    Attributes:
+        params: What differs from the reference of the space for this task.
+        input_shape: Shape of one record.
+        num_classes: Length of the logits.
+        source: Where the network and its counts were published: authors, year, title or repository.
+    """
+
+    params: Params
+    input_shape: Shape
+    num_classes: int
+    source: str

@@ -14,6 +14,7 @@ import torch
 
 from estimators.devices.files import load_device
 from estimators.leakage.evidence import Bank
+from nas.base.plugins import available
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -151,7 +152,7 @@ def test_the_host_is_predicted_better_than_by_macs(run, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.import_module("latency_host"), "FOLDER", tmp_path / "files")
     found = run("latency_host", "--short", "--write", "--measurements", str(tmp_path / "measured.csv"))
     rows = {(row["device"], row["model"], row["space"]): row for row in found["rows"]}
-    assert {space for _, _, space in rows} == {"all", "conv", "mlp", "nb201"}
+    assert {space for _, _, space in rows} == {"all", *available("search_spaces", "make_space")}
     for device in ("host", "host_int8"):
         of = {model: rows[device, model, "all"] for model in ("kernel by kernel", "MACs and a constant")}
         assert of["kernel by kernel"]["mape"] < of["MACs and a constant"]["mape"]

@@ -53,7 +53,7 @@ def program(path: str) -> ModuleType:
 @pytest.fixture
 def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     blocks = re.findall(r'```python title="(\w+\.py)"\n(.*?)```', ADDING.read_text(), flags=re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 4
     package = tmp_path / "documented"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -71,7 +71,7 @@ def test_a_search_made_of_documented_plugins_runs(documented: Path, tmp_path: Pa
     config = parse_config(
         {
             "name": "documented",
-            "space": "documented.tiny_space",
+            "space": "mlp",
             "dataset": "documented.two_moons",
             "attack": "documented.margin",
             "defences": ["none", "documented.gradient_noise"],
@@ -93,11 +93,37 @@ def test_a_search_made_of_documented_plugins_runs(documented: Path, tmp_path: Pa
 
 @pytest.mark.usefixtures("documented")
 def test_the_documented_metric_counts_by_hand() -> None:
-    space = plugins.load("search_spaces", "documented.tiny_space", "make_space")((4,), 2)
+    space = plugins.load("search_spaces", "mlp", "make_space")((4,), 2)
     estimate = plugins.load("estimators.cost", "documented.weight_reads_kib", "estimate")
-    # 4 x 8 weights of 4 bits and 8 x 2 of 8 bits are 16 + 16 bytes.
-    network = space.decode({"width": 8, "weight_bits": 4})
-    assert estimate(network, load_device("stm32h747")).value == pytest.approx(32 / 1024)
+    # 4 x 16 weights of 4 bits and 16 x 2 of 8 bits are 32 + 32 bytes.
+    network = space.decode({**space.reference, "depth": 1, "layer1_width": 16, "first_bits": 4, "last_bits": 8})
+    assert estimate(network, load_device("stm32h747")).value == pytest.approx(64 / 1024)
+
+
+# A space of one's own
+
+
+def test_the_page_on_a_space_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (DOCS / "own_space.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r'```\w+ title="([\w.]+)"\n(.*?)```', page, flags=re.DOTALL))
+    assert list(blocks) == ["small_convs.py", "check", "estimate", "search", "show"]
+    source = blocks.pop("small_convs.py")
+    assert source == (ROOT / "examples" / "own_space" / "small_convs.py").read_text(encoding="utf-8")
+    (tmp_path / "small_convs.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nas.search.workers.run", work_here)
+    _, *script = shlex.split(blocks.pop("check"))
+    subprocess.run([sys.executable, *script], check=True)
+    printed = {}
+    for name, block in blocks.items():
+        for line in block.splitlines():
+            first, *arguments = shlex.split(line)
+            result = command_line(*arguments)
+            assert (first, result.code) == ("nas", 0), f"{line}{result.err}"
+            printed[name] = printed.get(name, "") + result.out
+    assert "thop: 156,832 MACs, 2,682 parameters" in printed["estimate"]
+    assert "the space is narrowed: set weight_bits=8,4" in printed["show"]
+    assert "2 trained" in printed["show"]
 
 
 # The start page
@@ -244,6 +270,11 @@ def test_every_field_that_a_command_prints_is_documented(
 def test_every_field_of_a_list_of_devices_is_documented(fields) -> None:
     told = json.loads(command_line("list", "devices", "--json").out)
     assert {name for device in told["devices"].values() for name in device} == fields("Device")
+
+
+def test_every_field_of_a_list_of_networks_is_documented(fields) -> None:
+    told = json.loads(command_line("list", "networks", "--json").out)
+    assert {name for network in told["networks"].values() for name in network} == fields("Network")
 
 
 def test_every_field_of_an_audit_is_documented(started: Started, fields) -> None:

@@ -40,9 +40,11 @@ from estimators.devices.fields import Widths
 from estimators.devices.fields import cheapest_holding
 from estimators.estimate import Estimate
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Kernel
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.merging import merge
 from search_spaces.graph.operators import ELEMENT_KINDS
+from search_spaces.graph.operators import STANDS_IN
 from search_spaces.graph.operators import VIEW_KINDS
 from search_spaces.graph.pruning import is_constant
 from search_spaces.graph.pruning import prune
@@ -54,6 +56,9 @@ USUAL_WINDOWS = frozenset({(1, 1), (3, 3)})
 WIDEST_INTEGER = 8
 """Bits of the widest integers that microcontrollers' engines compute in; wider ones they compute in floating point."""
 Window: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[1-9]\d*x[1-9]\d*$")]
+UNSTRUCTURED = "unstructured"
+ZeroPattern: TypeAlias = Annotated[str, StringConstraints(pattern=rf"^({UNSTRUCTURED}|[1-9]\d*:[1-9]\d*)$")]
+Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
 CostMetric: TypeAlias = Callable[["Architecture", "Device"], Estimate]
 
 
@@ -85,7 +90,8 @@ class Latency:
     Attributes:
         cycles_per_mac: For `conv`, `pointwise`, `depthwise` and `linear`. A type left out is refused, not free.
         cycles_per_element: For `pool`, `norm`, `activation`, `add` and `concat` (left out: refused; 0.0 where the
-            measured fit puts their time into the other coefficients). May also name the four types above.
+            measured fit puts their time into the other coefficients), and for `scale` (left out: what `add` has, and a
+            network with one is an extrapolation). May also name the four types above.
         cycles_per_kernel: Fixed cost of one kernel, by type; a type left out has none.
         relative_cycles: Cycles per MAC relative to the table's own precision, by bits: `8` means weights and input of 8
             bits, `"4/8"` weights of 4 and an input of 8. A layer is computed at the cheapest pair that holds both.
@@ -135,6 +141,13 @@ class Latency:
             kind: (tables[0].get(kind, 0.0), tables[1].get(kind, 0.0), tables[2].get(kind, 0.0)) for kind in priced
         }
         return rules | dict.fromkeys(VIEW_KINDS, (0.0, 0.0, 0.0))
+
+    def priced_as(self, kind: str) -> str:
+        """Return the type whose figures price a kernel: its own, or without those the one that stands in for it."""
+        if kind in self.coefficients:
+            return kind
+        other = STANDS_IN.get(kind, kind)
+        return other if other in self.coefficients else kind
 
     @cached_property
     def relative_by_bits(self) -> Mapping[Pair, float]:
@@ -375,6 +388,23 @@ class Enclave:
 
 
 @dataclass(frozen=True, config=STRICT)
+class SparseKernels:
+    """What an engine makes of zeros that lie in one pattern among a layer's weights.
+
+    Attributes:
+        kinds: Types of kernels that it has a sparse form of.
+        least: Smallest share of zeros for which it takes that form.
+        time_saved: Share of the time of a zero's MACs that it saves: 1 where zeros take none.
+        index_bits: Bits that it stores beside each weight that is not zero; None where it stores zeros like others.
+    """
+
+    kinds: Kinds
+    least: Share
+    time_saved: Share
+    index_bits: NotNegative | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
 class Device:
     """One chip, one engine, one precision.
 
@@ -401,6 +431,8 @@ class Device:
         flash_kib: Flash of the chip, None where it is no limit.
         link: An edge server that may run the end of a network, None where there is none.
         enclave: A trusted world that may hide layers, None where there is none.
+        sparsity: What it makes of zeros, by pattern: `unstructured`, `2:4`; others it computes and stores like weights.
+        shared_values: Whether it stores the weights of a layer that share few values as numbers of these.
 
     Raises:
         ValueError: If a number is negative or not finite, a type is wrong, or widths are not ascending.
@@ -427,6 +459,16 @@ class Device:
     flash_kib: Positive | None = None
     link: Link | None = None
     enclave: Enclave | None = None
+    sparsity: Mapping[ZeroPattern, SparseKernels] = field(default_factory=dict)
+    shared_values: bool = False
+
+    def sparse_form(self, kernel: Kernel) -> SparseKernels | None:
+        """Return the sparse form in which the engine runs a kernel, None where it runs it like a dense one."""
+        if not kernel.sparsity:
+            return None
+        found = self.sparsity.get(kernel.pattern or UNSTRUCTURED)
+        takes = found is not None and kernel.kind in found.kinds and kernel.sparsity >= found.least
+        return found if takes else None
 
 
 def deployed(architecture: Architecture, device: Device) -> Architecture:

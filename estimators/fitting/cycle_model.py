@@ -48,7 +48,15 @@ LeftOut: TypeAlias = dict[Place, dict[tuple[str, float], Floats]]
 # Rough cycles of a processor without vectors; only their ratios matter, and only where few networks were measured.
 GENERIC: Mapping[str, Mapping[str, float]] = {
     "cycles_per_mac": {"conv": 1.0, "pointwise": 1.5, "depthwise": 4.0, "linear": 1.5},
-    "cycles_per_element": {"pool": 10.0, "add": 4.0, "norm": 2.0, "activation": 2.0, "concat": 2.0, "zero": 2.0},
+    "cycles_per_element": {
+        "pool": 10.0,
+        "add": 4.0,
+        "scale": 4.0,
+        "norm": 2.0,
+        "activation": 2.0,
+        "concat": 2.0,
+        "zero": 2.0,
+    },
 }
 GENERIC_PER_ELEMENT, GENERIC_PER_KERNEL, GENERIC_OVERHEAD = 4.0, 1e4, 2e6
 

@@ -22,10 +22,11 @@ NANOJOULES_PER_MILLIJOULE = 1e6
 def kernel_mj(kernel: Kernel, consumption: Consumption, device: Device) -> float:
     """Return what one kernel takes, in millijoules. MACs of few bits save as much energy as they save time."""
     relative = device.latency.relative_by_bits.get((kernel.weight_bits, kernel.input_bits), 1.0)
+    kind = device.latency.priced_as(kernel.kind)
     nanojoules = (
-        kernel.macs * relative * consumption.nj_per_mac.get(kernel.kind, 0.0)
-        + (kernel.input_size + kernel.output_size) * consumption.nj_per_element.get(kernel.kind, 0.0)
-        + consumption.nj_per_kernel.get(kernel.kind, 0.0)
+        kernel.macs * relative * consumption.nj_per_mac.get(kind, 0.0)
+        + (kernel.input_size + kernel.output_size) * consumption.nj_per_element.get(kind, 0.0)
+        + consumption.nj_per_kernel.get(kind, 0.0)
     )
     return nanojoules / NANOJOULES_PER_MILLIJOULE
 

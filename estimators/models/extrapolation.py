@@ -1,7 +1,7 @@
 """How far an estimate lies from what was measured, and how much wider its interval is for that.
 
 An interval from cross-validation holds for networks like those measured. Two things make a network another one: it is
-faster or slower than all of them, or it has layers of a kind that none of them had. Both widen the interval and set
+faster or slower than all of them, or it has operators of a kind that none of them had. Both widen the interval and set
 `Estimate.extrapolated`. `benchmarks/extrapolation.py` measures by how much: it leaves out whole sizes, kinds,
 precisions and boards, not single networks.
 """
@@ -15,6 +15,7 @@ from estimators.estimate import Estimate
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
 from search_spaces.graph.architecture import Pair
+from search_spaces.graph.operators import STANDS_IN
 
 GROWTH = 0.5
 """Exponent of the distance by which an interval grows: at a quarter of the range's lower end it is twice as wide. That
@@ -42,7 +43,7 @@ def timed(time_ms: float, architecture: Architecture, device: Device) -> Estimat
     if not time_ms:  # nothing of it runs there
         return Estimate.exact(0.0)
     interval, far = device.latency.interval, distance(time_ms, device)
-    strange = bool(unlike(architecture, device.calibration))
+    strange = bool(unlike(architecture, device.calibration)) or has_stand_in(architecture, device)
     wider = far**GROWTH * (OTHER_KIND if strange else 1.0)
     low, high = max(0.0, time_ms * (1 - interval)) / wider, time_ms * (1 + interval) * wider
     return Estimate(time_ms, low, high, extrapolated=far > 1 or strange)
@@ -69,6 +70,12 @@ def unlike(architecture: Architecture, found: Calibration) -> list[str]:
     if found.windows and (others := [window for window in windows if window not in found.windows]):
         said.append(f"windows of {' and '.join(others)}")
     return said
+
+
+def has_stand_in(architecture: Architecture, device: Device) -> bool:
+    """Tell whether a network has a kernel that the figures of another type price (`STANDS_IN`)."""
+    priced_as = device.latency.priced_as
+    return any(kernel.kind in STANDS_IN and priced_as(kernel.kind) != kernel.kind for kernel in architecture.kernels)
 
 
 def named(window: Pair) -> str:

@@ -42,13 +42,17 @@ def cycle_parts(kernel: Kernel, device: Device) -> tuple[float, float, float]:
         ValueError: If the device has no rule for this type of kernel or for its bits.
     """
     latency = device.latency
-    coefficients = latency.coefficients.get(kernel.kind)
+    if (kind := latency.priced_as(kernel.kind)) != kernel.kind:
+        kernel = kernel._replace(kind=kind)
+    coefficients = latency.coefficients.get(kind)
     if coefficients is None:
         raise no_rule(kernel.kind, f"the latency table of {device.name!r}")
     _, per_element, per_kernel = coefficients
     compute = memory = 0.0
     if kernel.macs:
-        macs = kernel.macs if latency.array is None else occupied_macs(kernel, latency.array)
+        macs: float = kernel.macs if latency.array is None else occupied_macs(kernel, latency.array)
+        if (sparse := device.sparse_form(kernel)) is not None:
+            macs = macs * (1 - sparse.time_saved * kernel.sparsity)
         compute = macs * mac_cycles(kernel, device) + window_cycles(kernel, device)
     per_byte = latency.cycles_per_byte.get(kernel.kind)
     if per_byte:
@@ -112,7 +116,7 @@ def learned_factors(architecture: Architecture, device: Device) -> list[float]:
     if learned is None:
         return [1.0] * len(architecture.kernels)
     described = zip(architecture.kernels, features_of(architecture), strict=True)
-    return [learned.factor(kernel.kind, features) for kernel, features in described]
+    return [learned.factor(device.latency.priced_as(kernel.kind), features) for kernel, features in described]
 
 
 def occupied_macs(kernel: Kernel, array: tuple[int, ...]) -> int:

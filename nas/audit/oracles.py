@@ -15,7 +15,7 @@ from nas.training.loop import compute_device
 from nas.training.loop import exits_of
 from nas.training.loop import logits_of
 from search_spaces.graph.architecture import Architecture
-from search_spaces.network import last_linear
+from search_spaces.network import classifier
 
 
 def of_network(network: nn.Module) -> Oracle:
@@ -26,9 +26,9 @@ def of_network(network: nn.Module) -> Oracle:
 
     Its activations are what the last `nn.Linear` (`QuantLinear` is one) to run reads, after whatever rounds it: the
     numbers that the deployed layer multiplies with. Where that layer's output is the logits, as in every network of the
-    search spaces, they give the gradient of the loss by its deployed weights. A network without a linear layer has no
-    activations. With early exits they are what the last layer of the exit that answers reads, and zeros where another
-    exit reads more units.
+    search spaces that has one, they give the gradient of the loss by its deployed weights. A network without a linear
+    layer, which a convolution classifies, has no activations. With early exits they are what the last layer of the exit
+    that answers reads, and zeros where another exit reads more units; all exits need to have a linear one.
 
     Args:
         network: In eval mode, with all its parts, when the oracle is made and whenever it is asked.
@@ -60,8 +60,8 @@ def of_network(network: nn.Module) -> Oracle:
 
     architecture = getattr(network, "architecture", None)
     if isinstance(architecture, Architecture) and len(architecture.outputs) > 1:
-        has_linears = all(last_linear(architecture, output) is not None for output in architecture.outputs)
-        return Oracle(query, by_exit if has_linears else None, exits)
+        last = [architecture.ops[classifier(architecture, output) or 0].kind for output in architecture.outputs]
+        return Oracle(query, by_exit if set(last) == {"linear"} else None, exits)
     return Oracle(query, activations if _linears(network) else None)
 
 
@@ -110,7 +110,7 @@ def _read_by_exits(network: nn.Module, features: Tensor) -> NDArray[np.float32]:
     """Return `(records, units)`: what the last linear layer of the exit that answers reads, zeros behind it."""
     architecture = network.architecture
     assert isinstance(architecture, Architecture)
-    last = [last_linear(architecture, output) for output in architecture.outputs]
+    last = [classifier(architecture, output) for output in architecture.outputs]
     read: dict[int, list[Tensor]] = {index: [] for index in last if index is not None}
     hooks = []
     for index, parts in read.items():

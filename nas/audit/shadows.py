@@ -47,6 +47,7 @@ from nas.training.loop import TrainSetup
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
 from nas.training.loop import training_version
+from nas.training.stages import FirstStage
 from nas.training.stages import train_in_stages
 from search_spaces.network import Network
 
@@ -221,7 +222,11 @@ def load(spec: ShadowSpec, count: int) -> list[Network]:
 
 
 def trained_on(
-    spec: ShadowSpec, features: NDArray[np.float32], labels: NDArray[np.int64], seed: int
+    spec: ShadowSpec,
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    seed: int,
+    first_stage: FirstStage | None = None,
 ) -> torch.nn.Module:
     """Train a network of the candidate's kind, its defence included, on any records.
 
@@ -230,6 +235,7 @@ def trained_on(
         features: `(records, ...)`.
         labels: `(records,)`.
         seed: Of the training.
+        first_stage: Fetches the first stage of a candidate that has several (`nas.training.stages`); None: trained.
 
     Raises:
         nas.training.loop.Diverged: If the loss is not finite.
@@ -237,7 +243,8 @@ def trained_on(
     candidate = spec.candidate
     setup = set_up(candidate, features, labels, seed, spec.reserve)
     defence = load_defence(candidate.defence)
-    return train_in_stages(defence.set_up(setup, partial(_teach, spec.teacher), candidate.defence_parameters))
+    defended = defence.set_up(setup, partial(_teach, spec.teacher), candidate.defence_parameters)
+    return train_in_stages(defended, first_stage)
 
 
 def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
@@ -270,8 +277,19 @@ def _here(specs: Sequence[ShadowSpec], items: Sequence[tuple[int, int]]) -> Iter
 def _trained(spec: ShadowSpec, shadow: int) -> torch.nn.Module:
     pool = spec.pool
     rows = pool.rows(shadow, spec.seed)
-    seed = seed_from(spec.seed, pool.fingerprint, spec.candidate.key, shadow)
-    return trained_on(spec, pool.features[rows], pool.labels[rows], seed)
+    first = spec.candidate.first_stage
+    seed = seed_from(spec.seed, pool.fingerprint, first.key, shadow)
+    fetch = None if first is spec.candidate else partial(_first_stage, replace(spec, candidate=first), shadow)
+    return trained_on(spec, pool.features[rows], pool.labels[rows], seed, fetch)
+
+
+def _first_stage(spec: ShadowSpec, shadow: int, _setup: TrainSetup) -> torch.nn.Module:
+    """Fetch the first stage of a shadow model, which is one of the candidate without what is taken away later."""
+    train_shadow(spec, shadow)
+    candidate = spec.candidate
+    network = deployed_network(candidate.architecture, candidate.defence, candidate.defence_parameters)
+    network.load_state_dict(files.read_weights(spec.path(shadow)))
+    return network.to(compute_device()).eval()
 
 
 def _teach(teacher: Candidate | None, setup: TrainSetup, **asked: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ A folder is its own registry: a file added is a plug-in added, and its name is t
 
 | folder | function | attributes |
 |---|---|---|
-| `search_spaces` | `make_space(input_shape, num_classes)` | `USUAL_TASK`: `(input_shape, num_classes)` of the space's usual data; where it is left out, grey images of 8 x 8 and ten classes |
+| `search_spaces` | `make_space(input_shape, num_classes)` | `USUAL_TASK`: `(input_shape, num_classes)` of the space's usual data; where it is left out, grey images of 8 x 8 and ten classes; `NETWORKS`: its networks with published counts, by name, as `search_spaces.space.NamedNetwork` |
 | `search_spaces/compressions` | `compress(architecture, **parameters)` | `PARAMETERS` (required): for each parameter a tuple of the values that a search chooses from, the first of which changes nothing |
 | `estimators/cost` | `estimate(architecture, device)` | `applies(device)`: whether the device has what the metric needs; left out: all have |
 | `estimators/leakage/attacks` | `attack(evidence)` | `NEEDS` (required): what it reads beside logits and labels, of `estimators.leakage.evidence.NEEDS`; `MIN_REFERENCES`: networks its bank must have, 0 if left out; `EFFORT`: the least effort of an audit that runs it, `quick` (if left out), `standard` or `full`; `LABEL_ONLY`: whether it reads predicted classes alone; `READS_LABELS`: whether it reads the true class; `TRANSDUCTIVE`: whether a record's score depends on the other records it is asked about; `widen(interval, evidence)`: raises the upper end of the AUC's interval in a search to what a stronger attack would find |
@@ -44,6 +44,7 @@ from types import ModuleType
 from typing import Any
 
 from estimators.leakage.evidence import NEEDS
+from search_spaces.space import NamedNetwork
 
 TRUSTED = "GECKO_NAS_PLUGINS"
 """Environment variable with the trusted modules, comma-separated: processes that this one starts inherit it."""
@@ -101,13 +102,21 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
 
 
+def _are_networks(value: Any) -> bool:
+    return _is_table(value) and all(isinstance(network, NamedNetwork) for network in value.values())
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
 KINDS: Mapping[str, Kind] = {
     "search_spaces": Kind(
-        "make_space", {"USUAL_TASK": Attribute("((lengths of the axes of a record), number of classes)", _is_task)}
+        "make_space",
+        {
+            "USUAL_TASK": Attribute("((lengths of the axes of a record), number of classes)", _is_task),
+            "NETWORKS": Attribute("a table of NamedNetwork by name", _are_networks, default={}),
+        },
     ),
     "search_spaces.compressions": Kind(
         "compress",

@@ -54,6 +54,7 @@ from nas.spaces import sample
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.operators import CONSTANT
 from search_spaces.graph.operators import KERNEL_KINDS
+from search_spaces.graph.operators import STANDS_IN
 from search_spaces.graph.structure import structure_of
 from search_spaces.space import SearchSpace
 
@@ -212,7 +213,8 @@ def _too_few(rows: Sequence[TableRow], table: Prepared) -> tuple[TooFew, ...]:
 
 def _unpriced(table: Prepared) -> tuple[str, ...]:
     seen = {kind for (_, kind), count in zip(COLUMNS, table.counts.sum(axis=0), strict=False) if count > 0}
-    return tuple(sorted(KERNEL_KINDS - seen - (CONSTANT if table.device.prune_dead_ops else set())))
+    stood_in = {kind for kind, other in STANDS_IN.items() if other in seen}
+    return tuple(sorted(KERNEL_KINDS - seen - stood_in - (CONSTANT if table.device.prune_dead_ops else set())))
 
 
 def _next_to_measure(table: Prepared, model: CycleModel) -> tuple[str, ...]:

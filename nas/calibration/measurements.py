@@ -215,7 +215,7 @@ class CalibrationReport:
             no network was measured twice.
         repeated: Rows whose network was measured more than once.
         relative: The known device whose proportions are used where the rows do not determine the model.
-        unpriced: Types of operators that no row has; networks with one are refused.
+        unpriced: Types of operators that no row has, and no other stands in for; networks with one are refused.
         trees: Number of trees of the learned correction; 0 if it does not improve predictions.
         prunes: Whether the engine removes operators whose result is not used; None if the rows are the same either way.
         merges: Whether it computes repeated operators once; None if the rows are the same either way.

@@ -143,6 +143,14 @@ def _concat(graph: GraphBuilder, x: int, generator: np.random.Generator) -> int:
     return graph.concat(x, _finished(graph, branch, generator))
 
 
+def _scale(graph: GraphBuilder, x: int, generator: np.random.Generator) -> int:
+    channels, height, width = graph.ops[x].shape
+    factors = x if (height, width) == (1, 1) else graph.pool(x, "avg", kernel=(height, width), stride=(height, width))
+    if generator.random() < 0.5:
+        factors = graph.activation(graph.conv(factors, max(8, channels // 4), bias=True))
+    return graph.scale(x, graph.activation(graph.conv(factors, channels, bias=True), "hardsigmoid"))
+
+
 def _zero(graph: GraphBuilder, x: int, _generator: np.random.Generator) -> int:
     return graph.add(graph.zero(x), x)
 
@@ -163,4 +171,5 @@ _CHAINS: Mapping[str, Callable[[GraphBuilder, int, np.random.Generator], int]] =
     "norm": _norm,
     "concat": _concat,
     "zero": _zero,
+    "scale": _scale,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ def plugins_in(package: str, function: str) -> list[str]:
     """List the plug-ins of a package: its files that define a function.
 
     >>> plugins_in("search_spaces", "make_space")
-    ['conv', 'mlp', 'nb201']
+    ['conv', 'ds_cnn', 'mlp', 'nb201', 'resnet', 'squeeze', 'vgg']
     """
     defines = re.compile(rf"^(?:def {function}\b|{function}\s*[:=])", re.MULTILINE)
     files = (ROOT / package.replace(".", "/")).glob("*.py")
@@ -25,6 +26,12 @@ def plugins_in(package: str, function: str) -> list[str]:
 def spaces(incomplete: str) -> list[str]:
     """Complete the name of a search space."""
     return _beginning(incomplete, plugins_in("search_spaces", "make_space"))
+
+
+def networks(incomplete: str) -> list[str]:
+    """Complete the name of a network with published counts."""
+    files = [ROOT / "search_spaces" / f"{name}.py" for name in plugins_in("search_spaces", "make_space")]
+    return _beginning(incomplete, sorted(name for path in files for name in _networks_in(path)))
 
 
 def datasets(incomplete: str) -> list[str]:
@@ -70,6 +77,21 @@ def lists(incomplete: str) -> list[str]:
 def _last_of_several(incomplete: str, names: Iterable[str]) -> list[str]:
     before, comma, last = incomplete.rpartition(",")
     return [f"{before}{comma}{name}" for name in _beginning(last, names)]
+
+
+def _networks_in(path: Path) -> list[str]:
+    """Read the names that a space's file gives networks: the keys of the tables that its `NETWORKS` is written with."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    assigned = [line for line in body if isinstance(line, ast.Assign | ast.AnnAssign)]
+    tables = [line.value for line in assigned if "NETWORKS" in ast.unparse(line).partition("=")[0]]
+    keys: list[ast.expr | None] = []
+    while tables:
+        table = tables.pop()
+        if isinstance(table, ast.BinOp):
+            tables += [table.left, table.right]
+        elif isinstance(table, ast.Dict):
+            keys += table.keys
+    return [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:

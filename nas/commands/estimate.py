@@ -12,11 +12,14 @@ from typing import Any
 import typer
 
 from nas.commands import completion
+from nas.commands.options import Changes
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
 from nas.commands.options import Plugins
 from nas.commands.options import Runs
+from nas.commands.options import Space
+from nas.commands.options import changes
 from nas.commands.options import say
 from nas.commands.options import shape
 from nas.commands.options import show_table
@@ -35,16 +38,16 @@ def estimate(
     architecture: Annotated[
         str | None,
         typer.Argument(
-            help="JSON of parameters, a JSON file, RUN:NUMBER, or an nb201 cell (default: the space's reference).",
+            help="JSON of parameters, a JSON file, RUN:NUMBER, the name of a network (see nas list networks), or an "
+            "nb201 cell (default: the space's reference).",
+            autocompletion=completion.networks,
         ),
     ] = None,
     *,
-    space: Annotated[
-        str | None,
-        typer.Option(help="Search space of the parameters (default: conv).", autocompletion=completion.spaces),
-    ] = None,
+    space: Space = None,
     input_shape: InputShape = None,
     classes: Classes = None,
+    changed: Changes = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -77,14 +80,22 @@ def estimate(
     device = device or networks.device_of(architecture, runs) or SearchConfig.model_fields["device"].default
     _check_flags(device, engine, one={"--by-layer": by_layer, "--plot": plot, "--from": table})
     if table or output:
-        others = {"ARCHITECTURE": architecture, "--by-layer": by_layer, "--plot": plot, "--check": check}
+        others = {
+            "ARCHITECTURE": architecture,
+            "--by-layer": by_layer,
+            "--plot": plot,
+            "--check": check,
+            "--set": changed,
+        }
         source, target = _check_table(table, output, others)
         chip = load_device(device)
         rows = tables.read_architectures(source, space, shape(input_shape), classes)
         tables.write_table(target, tables.price_table(rows, chip, source))
         _say_priced(chip, rows, target, as_json=as_json)
         return
-    network = networks.read_architecture(architecture, space or "conv", shape(input_shape), classes, runs)
+    network = networks.read_architecture(
+        architecture, space, shape(input_shape), classes, runs, changes=changes(changed)
+    )
     checked = crosscheck.check(network) if check else {}
     shipped = networks.is_of_a_run(architecture)
     if plot:

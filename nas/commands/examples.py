@@ -23,7 +23,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "estimate": (
         "nas estimate example:12",
-        "nas estimate --space conv --input-shape 3,32,32 --device all",
+        "nas estimate nb201-0 --device all",
+        "nas estimate --space conv --input-shape 3,32,32 --set bits=8 --device all",
         "nas estimate example:12 --by-layer --plot roofline.svg",
     ),
     "measure": ("nas measure runs/example/picks/12", "nas measure --space mlp --precision int8 --rounds 15"),
@@ -31,7 +32,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'nas calibrate --device pump --from measurements.csv --engine "TVM 0.15"',
         "nas calibrate --device host",
     ),
-    "list": ("nas list", "nas list devices --json", "nas list runs"),
+    "list": ("nas list", "nas list networks", "nas list devices --json", "nas list runs"),
 }
 
 

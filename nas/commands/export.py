@@ -10,6 +10,8 @@ from typing import Any
 
 import typer
 
+from nas.commands import completion
+from nas.commands.options import Changes
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
@@ -17,6 +19,7 @@ from nas.commands.options import Plugins
 from nas.commands.options import Precision
 from nas.commands.options import Runs
 from nas.commands.options import Space
+from nas.commands.options import changes
 from nas.commands.options import precisions
 from nas.commands.options import say
 from nas.commands.options import shape
@@ -30,7 +33,10 @@ if TYPE_CHECKING:
 def export(
     architecture: Annotated[
         str,
-        typer.Argument(help="Folder that nas pick wrote; or what nas estimate takes, with random weights for timing."),
+        typer.Argument(
+            help="Folder that nas pick wrote; or what nas estimate takes, with random weights for timing.",
+            autocompletion=completion.networks,
+        ),
     ],
     *,
     precision: Precision = None,
@@ -44,9 +50,10 @@ def export(
     max_leakage_increase: Annotated[
         float | None, typer.Option(help="Accepted rise of the loss AUC over the network's (default: 0.02).")
     ] = None,
-    space: Space = "conv",
+    space: Space = None,
     input_shape: InputShape = None,
     classes: Classes = None,
+    changed: Changes = None,
     runs: Runs = Path("runs"),
     plugin: Plugins = None,
     as_json: Json = False,
@@ -68,7 +75,7 @@ def export(
         error=TOLERANCE if max_error_increase is None else max_error_increase,
         leakage=TOLERANCE if max_leakage_increase is None else max_leakage_increase,
     )
-    found = find_network(architecture, space, shape(input_shape), classes, runs)
+    found = find_network(architecture, space, shape(input_shape), classes, runs, changes=changes(changed))
     folder = output or (Path(architecture) if found.trained else Path())
     written = []
     for name in chosen or precisions_of(found.architecture):

@@ -1,4 +1,4 @@
-"""nas list: the names of spaces, devices, data sets, attacks, defences and metrics, and the runs in a folder."""
+"""nas list: the names of spaces, networks, devices, data sets, attacks, defences and metrics, and a folder's runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ PACKAGES = {
     "defences": ("nas.defences", "defend"),
     "metrics": ("estimators.cost", "estimate"),
 }
-KNOWN = [*PACKAGES, "devices"]
+NETWORKS = "networks"
+DEVICES = "devices"
+KNOWN = [*PACKAGES, NETWORKS, DEVICES]
 RUNS = "runs"
 """Listed when asked for: runs are in a folder, the rest belongs to the program."""
 
@@ -38,7 +40,8 @@ def list_(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="spaces, compressions, devices, datasets, attacks, defences, metrics or runs (default: all but runs).",
+            help="spaces, networks, compressions, devices, datasets, attacks, defences, metrics or runs "
+            "(default: all but runs).",
             autocompletion=completion.lists,
         ),
     ] = None,
@@ -46,7 +49,7 @@ def list_(
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List the spaces, devices, data sets, attacks, defences, metrics or runs, with a line about each."""
+    """List the spaces, networks, devices, data sets, attacks, defences, metrics or runs, with a line about each."""
     if what == RUNS:
         _runs(runs, as_json=as_json)
         return
@@ -54,11 +57,14 @@ def list_(
         raise ValueError(f"no list of {what!r}; there are {[*KNOWN, RUNS]}")
     chosen = KNOWN if what is None else [what]
     if as_json:
-        typer.echo(json.dumps({title: _devices() if title == "devices" else _plugins(title) for title in chosen}))
+        made = {NETWORKS: _networks, DEVICES: _devices}
+        typer.echo(json.dumps({title: made[title]() if title in made else _plugins(title) for title in chosen}))
         return
     for title in chosen:
-        if title == "devices":
+        if title == DEVICES:
             _show_devices()
+        elif title == NETWORKS:
+            show_table(_network_table())
         else:
             show_table(_plugin_table(title))
         say("")
@@ -85,6 +91,36 @@ def _runs(folder: Path, *, as_json: bool) -> None:
         device = Path(run.device or "").stem
         table.add_row(run.name, run.state, f"{run.trained} of {run.wanted}", names, device, " ".join(run.objectives))
     show_table(table)
+
+
+def _networks() -> dict[str, Any]:
+    """Return a row for each network with published counts: what it is for, its exact counts, where it was published."""
+    from estimators.devices.files import load_device
+    from nas import spaces
+    from nas.pricing.price import cost_metrics
+
+    device = load_device("host")  # counts are the same on every device
+    metrics = cost_metrics(device)
+    rows = {}
+    for name, named in sorted(spaces.all_networks().items()):
+        network = named.architecture()
+        counts = {metric: int(metrics[metric](network, device).value) for metric in ("macs", "params")}
+        about = {"space": named.space, "input_shape": network.input_shape, "num_classes": network.num_classes}
+        rows[name] = {**about, **counts, "source": named.network.source}
+    return rows
+
+
+def _network_table() -> Table:
+    from nas.base import text
+
+    table = text.plain_table("name", "space", "input", "classes", "MACs", "parameters", "source", title=NETWORKS)
+    for column in table.columns[3:6]:
+        column.justify = "right"
+    for name, row in _networks().items():
+        shape = "x".join(map(str, row["input_shape"]))
+        numbers = (f"{row[key]:,}" for key in ("num_classes", "macs", "params"))
+        table.add_row(name, row["space"], shape, *numbers, row["source"])
+    return table
 
 
 def _devices() -> dict[str, Any]:

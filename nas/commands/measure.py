@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from nas.commands import completion
+from nas.commands.options import Changes
 from nas.commands.options import Classes
 from nas.commands.options import InputShape
 from nas.commands.options import Json
@@ -19,6 +20,7 @@ from nas.commands.options import Plugins
 from nas.commands.options import Precision
 from nas.commands.options import Runs
 from nas.commands.options import Space
+from nas.commands.options import changes
 from nas.commands.options import precisions
 from nas.commands.options import say
 from nas.commands.options import shape
@@ -38,7 +40,10 @@ HOST, INT8_HOST = "host", "host_int8"
 def measure(
     architecture: Annotated[
         str | None,
-        typer.Argument(help="Folder that nas pick wrote, or what nas estimate takes (default: the reference)."),
+        typer.Argument(
+            help="Folder that nas pick wrote, or what nas estimate takes (default: the reference).",
+            autocompletion=completion.networks,
+        ),
     ] = None,
     *,
     device: Annotated[
@@ -49,9 +54,10 @@ def measure(
     ] = HOST,
     precision: Precision = None,
     rounds: Annotated[int, typer.Option(min=1, help="Number of undisturbed rounds to measure.")] = 7,
-    space: Space = "conv",
+    space: Space = None,
     input_shape: InputShape = None,
     classes: Classes = None,
+    changed: Changes = None,
     runs: Runs = Path("runs"),
     plugin: Plugins = None,
     as_json: Json = False,
@@ -67,7 +73,7 @@ def measure(
     chosen, chip = precisions(precision), load_device(device)
     # This machine is two devices, one for each precision.
     chips = [chip, load_device(INT8_HOST)] if device == HOST else [chip]
-    found = find_network(architecture, space, shape(input_shape), classes, runs)
+    found = find_network(architecture, space, shape(input_shape), classes, runs, changes=changes(changed))
     compared = compare(found, chips, precisions=chosen, rounds=rounds)
     engine = f"{ENGINE} {version('onnxruntime')}"
     if as_json:

@@ -41,12 +41,23 @@ Plugins = Annotated[
 ]
 InputShape = Annotated[
     str | None,
-    typer.Option(help="Shape of one record, comma-separated (default: the space's own; tables must say it)."),
+    typer.Option(
+        help="Shape of one record, comma-separated (default: the space's or the named network's; tables must say it)."
+    ),
 ]
-Classes = Annotated[int | None, typer.Option(help="Number of classes (default: the space's own; tables must say it).")]
+Classes = Annotated[int | None, typer.Option(help="Number of classes (default: as for the shape).")]
 Space = Annotated[
-    str,
-    typer.Option(help="Search space of the parameters (see nas list spaces).", autocompletion=completion.spaces),
+    str | None,
+    typer.Option(
+        help="Search space of the parameters (see nas list spaces; default: conv).", autocompletion=completion.spaces
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change a parameter, PARAMETER=VALUE; PARAMETER may be a pattern or an ending; may be repeated.",
+    ),
 ]
 Run = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=completion.runs)]
 Precision = Annotated[
@@ -131,6 +142,72 @@ def limits(texts: list[str] | None, flag: str) -> dict[str, float]:
             raise ValueError(f"expected {flag} METRIC=NUMBER; got {text!r}")
         found[name.strip()] = limit
     return found
+
+
+def narrowings(texts: list[str] | None) -> dict[str, Any]:
+    """Read PARAMETER=VALUE options: one value, several with commas, or LOW..HIGH. The last of one parameter counts.
+
+    Raises:
+        ValueError: If a text is not of this form.
+
+    >>> narrowings(["bits=8", "block*_weight_bits=bf16,4", "depth=1..3", "norm=true"])
+    {'bits': 8, 'block*_weight_bits': ['bf16', 4], 'depth': {'low': 1, 'high': 3}, 'norm': True}
+    """
+    found: dict[str, Any] = {}
+    for text in texts or []:
+        name, _, written = (part.strip() for part in text.partition("="))
+        words = [word.strip() for word in written.split(",")]
+        if not (name and all(words)):
+            raise ValueError(
+                f"expected --set PARAMETER=VALUE, PARAMETER=VALUE,VALUE or PARAMETER=LOW..HIGH; got {text!r}"
+            )
+        found.pop(name, None)
+        found[name] = [_value(word) for word in words] if len(words) > 1 else _value_or_range(written)
+    return found
+
+
+def changes(texts: list[str] | None) -> dict[str, bool | int | float | str]:
+    """Read PARAMETER=VALUE options for one network.
+
+    Raises:
+        ValueError: If a text is not of this form.
+
+    >>> changes(["bits=8", "norm=false"])
+    {'bits': 8, 'norm': False}
+    """
+    found = narrowings(texts)
+    if several := [name for name, value in found.items() if isinstance(value, list | dict)]:
+        raise ValueError(f"expected --set PARAMETER=VALUE, one value, for one network; got several of {several[0]!r}")
+    return found
+
+
+def _value_or_range(text: str) -> Any:
+    """Read one value, or the two ends of a range.
+
+    >>> _value_or_range("0.5..1"), _value_or_range("a..b"), _value_or_range("2:4")  # a pattern of zeros
+    ({'low': 0.5, 'high': 1}, 'a..b', '2:4')
+    """
+    ends = [_value(end) for end in text.split("..")]
+    if len(ends) == 2 and all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
+        return {"low": ends[0], "high": ends[1]}
+    return _value(text)
+
+
+def _value(text: str) -> bool | int | float | str:
+    """Read a value in the type it looks like.
+
+    >>> [_value(text) for text in ("true", "8", "-1", "0.5", "1e-3", "bf16", "nan")]
+    [True, 8, -1, 0.5, 0.001, 'bf16', 'nan']
+    """
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else text
+    return text
 
 
 def span(text: str) -> int | dict[str, int]:

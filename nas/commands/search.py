@@ -21,6 +21,7 @@ from nas.commands.options import Storage
 from nas.commands.options import console
 from nas.commands.options import limits
 from nas.commands.options import names
+from nas.commands.options import narrowings
 from nas.commands.options import say
 from nas.commands.options import shape
 from nas.commands.options import span
@@ -48,6 +49,14 @@ def search(
         typer.Option(
             help="Compressions to search, comma-separated (see nas list compressions).",
             autocompletion=completion.compressions,
+        ),
+    ] = None,
+    narrowed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Narrow the space, PARAMETER=VALUE, =VALUE,VALUE or =LOW..HIGH; PARAMETER may be a pattern or an "
+            "ending; may be repeated.",
         ),
     ] = None,
     dataset: Annotated[
@@ -152,6 +161,7 @@ def search(
         "name": name,
         "space": space,
         "compressions": names(compress),
+        "set": narrowings(narrowed),
         "dataset": dataset,
         "data_path": data_path,
         "test_path": test_path,
@@ -249,7 +259,7 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
     plan = resolve(config, runs)
     config = plan.config
     study = open_study(plan)
-    for line in report.settings_lines(study):
+    for line in (*report.settings_lines(study), *plan.narrowing.lines):
         screen.print(line, highlight=False, soft_wrap=True)
     files.write_text(plan.folder / "config.toml", to_toml(config), files.OWNER)
     environment.write(plan.folder)

@@ -78,7 +78,9 @@ from search_spaces.layers.quantize import quantized
 Floats: TypeAlias = NDArray[np.float64]
 
 PRECISIONS = ("float32", "int8", "mixed")
-FUNCTIONS: Mapping[str, str] = {"relu": "Relu", "hardswish": "HardSwish", "tanh": "Tanh"}
+FUNCTIONS: Mapping[str, str] = {"relu": "Relu", "hardswish": "HardSwish", "tanh": "Tanh", "hardsigmoid": "HardSigmoid"}
+ATTRIBUTES: Mapping[str, Mapping[str, float]] = {"hardsigmoid": {"alpha": 1 / 6, "beta": 0.5}}
+"""What makes ONNX's function the one that was trained, where its own default is another."""
 WEIGHT_LIMIT, BIAS_LIMIT = 127, 2**30
 
 
@@ -268,7 +270,7 @@ class _Writer:
         return name if kind == np.float32 else self._node("Cast", [name], "single", to=TensorProto.FLOAT)
 
     def _plain(self, op: Op, inputs: list[str], label: str) -> str:
-        plain = {"add": "Add", "concat": "Concat", "flatten": "Flatten", "zero": "Mul"}
+        plain = {"add": "Add", "concat": "Concat", "flatten": "Flatten", "zero": "Mul", "scale": "Mul"}
         if op.kind not in plain:
             raise ValueError(f"no rule for the operator {op.kind!r} in the ONNX export")
         if op.kind == "zero":
@@ -338,7 +340,7 @@ class _Writer:
             return self._node("Clip", [source, *ends], label)
         if op.function not in FUNCTIONS:
             raise ValueError(f"no rule for the activation {op.function!r} in the ONNX export")
-        return self._node(FUNCTIONS[op.function], [source], label)
+        return self._node(FUNCTIONS[op.function], [source], label, **ATTRIBUTES.get(op.function, {}))
 
     def _pool(self, op: Op, source: str, label: str) -> str:
         if op.function == "max":

@@ -1,9 +1,11 @@
-"""Find the network that a user names: by parameters, by a file, by a run's candidate, or by a pick's folder."""
+"""Find the network that a user means: by parameters, a file, a run's candidate, its own name, or a pick's folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,9 @@ from nas.records import Source
 from nas.runs.retrained import RETRAINED_ON
 from nas.runs.run import Run
 from nas.runs.run import open_run
+from nas.search.config import Parameter
 from nas.search.config import load_config
+from nas.search.narrowing import changed
 from nas.search.schema import FLOAT_BECOMES_BITS
 from nas.search.schema import TRAINED_BY
 from nas.search.study import WEIGHTS
@@ -40,31 +44,77 @@ from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import Shape
 from search_spaces.network import Network
 from search_spaces.network import build
+from search_spaces.space import SearchSpace
 
 
 def read_architecture(
-    text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path
+    text: str | None,
+    space: str | None,
+    input_shape: Shape | None,
+    classes: int | None,
+    runs: Path,
+    *,
+    changes: Mapping[str, Parameter] | None = None,
 ) -> Architecture:
     """Find the architecture that a user names.
 
     Args:
         text: JSON of parameters, the path of a JSON file (of parameters, or one written by `nas pick`), RUN:NUMBER, the
-            space's own text of a point, or None for the space's reference. Parameters left out are the reference's.
-        space: Space of the parameters, where the text does not say.
-        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
-        classes: Number of classes, where the text does not say; None: the usual number.
+            name of a network (`nas list networks`), the space's own text of a point, or None for the space's reference.
+            Parameters left out are the reference's.
+        space: Space of the parameters, where the text does not say; None: `nas.spaces.DEFAULT`.
+        input_shape: Shape of one record, where the text does not say, or for a network by its name; None: the usual
+            one, or the network's own.
+        classes: Number of classes in the same way.
         runs: Folder of all runs.
+        changes: Parameters to change, by the patterns of `nas.search.narrowing`.
 
     Raises:
-        ValueError: If the text is none of these or does not belong to the space.
+        ValueError: If the text is none of these or does not belong to the space, or there is nothing to change.
     """
+    asked = Asked(space, input_shape, classes, changes or {})
     if not text or text.lstrip().startswith("{"):
-        return parse_architecture(text or "{}", space, input_shape, classes)
+        return _parsed(text or "{}", asked)
     if Path(text).exists():
-        return _decoded(files.read_json(Path(text)), text, space, input_shape, classes)
-    if text.rpartition(":")[2].isdigit() or spaces.space_named(space, input_shape, classes).parse is None:
+        return _decoded(files.read_json(Path(text)), text, asked)
+    if text.rpartition(":")[2].isdigit():
+        _check_unchanged(text, changes)
         return _from_run(text, runs)
-    return parse_architecture(text, space, input_shape, classes)
+    return _named_or_written(text, asked, "expected JSON, a file, RUN:NUMBER or")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks for beside the text that names a network: what it is for, where the text is silent, and changes.
+
+    Attributes:
+        space: Name of the space; None: the default, or a named network's.
+        input_shape: Shape of one record; None: the usual one.
+        classes: Number of classes; None: the usual number.
+        changes: Parameters to change, by pattern.
+    """
+
+    space: str | None
+    input_shape: Shape | None
+    classes: int | None
+    changes: Mapping[str, Parameter] = field(default_factory=dict)
+
+    def made(self) -> SearchSpace:
+        """Return the space for what is asked."""
+        return spaces.space_named(self.space or spaces.DEFAULT, self.input_shape, self.classes)
+
+    def describe(self, space: SearchSpace, point: Params) -> Architecture:
+        """Describe a point of a space, changed; a change may name a compression's parameter, `sparsity.share`."""
+        there = spaces.compressions_in(space.distributions)
+        asked = [name for name in spaces.compressions_in(self.changes) if name not in there]
+        more = [name for name in asked if plugins.find(spaces.COMPRESSIONS, name, "compress")]
+        space = spaces.compressible(space, more)
+        return space.decode(changed(space, {**space.reference, **point}, self.changes))
+
+
+def _check_unchanged(text: str, changes: Mapping[str, Parameter] | None) -> None:
+    if changes:
+        raise ValueError(f"expected no --set with {text}: it is a candidate as it was trained; got {sorted(changes)}")
 
 
 def is_of_a_run(text: str | None) -> bool:
@@ -76,29 +126,55 @@ def is_of_a_run(text: str | None) -> bool:
     return text.rpartition(":")[2].isdigit()
 
 
-def parse_architecture(text: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
-    """Read JSON of parameters or the space's own text form. Parameters left out are the reference's.
+def parse_architecture(text: str, space: str | None, input_shape: Shape | None, classes: int | None) -> Architecture:
+    """Read JSON of parameters, a network's name or the space's own text form. Parameters left out are the reference's.
 
     Args:
-        text: An object of parameters, what `nas pick` writes, or the space's own text (a cell of NAS-Bench-201).
-        space: Space of the parameters, where the text does not say.
-        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
-        classes: Number of classes, where the text does not say; None: the usual number.
+        text: An object of parameters, what `nas pick` writes, the name of a network (`nas list networks`), or the
+            space's own text (a cell of NAS-Bench-201).
+        space: As in `read_architecture`.
+        input_shape: As in `read_architecture`.
+        classes: As in `read_architecture`.
 
     Raises:
         ValueError: If the text is none of these or does not belong to the space.
     """
+    return _parsed(text, Asked(space, input_shape, classes))
+
+
+def _parsed(text: str, asked: Asked) -> Architecture:
     if text.lstrip().startswith("{"):
-        return _decoded(
-            parse_json(text, f"expected JSON; got {text!r}"), "the architecture", space, input_shape, classes
-        )
-    made = spaces.space_named(space, input_shape, classes)
+        return _decoded(parse_json(text, f"expected JSON; got {text!r}"), "the architecture", asked)
+    return _named_or_written(text, asked, "expected JSON of parameters or")
+
+
+def _named_or_written(text: str, asked: Asked, expected: str) -> Architecture:
+    """Find a network by its name, or by the space's own text.
+
+    Args:
+        text: The name or the text.
+        asked: Where to look, and what for.
+        expected: How the message begins: what else the text could have been.
+    """
+    if named := spaces.find_named(text, asked.space):
+        return asked.describe(*named.point(asked.input_shape, asked.classes))
+    like = spaces.like_named(text, asked.space)
+    is_own = asked.space is not None and plugins.is_own(asked.space)
+    known = f"; {'there are' if is_own else 'near it:'} {like}" if like else ""
+    made = asked.made()
     if made.parse is None:
-        raise ValueError(f"expected JSON of parameters, because the space {space!r} has no text form; got {text!r}")
-    return made.decode(made.parse(text))
+        raise ValueError(
+            f"{expected} the name of a network (nas list networks); got {text!r}, and there is nothing of this name"
+            f"{known}"
+        )
+    try:
+        point = made.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{error}{known}") from None
+    return asked.describe(made, point)
 
 
-def _decoded(found: Any, where: str, space: str, input_shape: Shape | None, classes: int | None) -> Architecture:
+def _decoded(found: Any, where: str, asked: Asked) -> Architecture:
     if not isinstance(found, dict):
         raise ValueError(f"expected an object of parameters; got {found!r}")
     bits = None
@@ -106,12 +182,13 @@ def _decoded(found: Any, where: str, space: str, input_shape: Shape | None, clas
         bits = _bits_of_float(found)
         version = _training_version(found)
         space, input_shape, classes, found = _task(found)
+        asked = replace(asked, space=space, input_shape=input_shape, classes=classes)
         found = dict(spaces.with_ternary(found, version))
         plugins.check_allowed(where, space)
     compressions = spaces.compressions_in(found)
     plugins.check_allowed(where, *compressions)
-    made = spaces.as_run(spaces.compressible(spaces.space_named(space, input_shape, classes), compressions), bits)
-    return made.decode({**made.reference, **found})
+    made = spaces.as_run(spaces.compressible(asked.made(), compressions), bits)
+    return asked.describe(made, {**made.reference, **found})
 
 
 def device_of(text: str | None, runs: Path) -> str | None:
@@ -136,8 +213,6 @@ def device_of(text: str | None, runs: Path) -> str | None:
 
 def _from_run(text: str, runs: Path) -> Architecture:
     name, _, number = text.rpartition(":")
-    if not number.isdigit():
-        raise ValueError(f"expected JSON, a file or RUN:NUMBER; got {text!r}, and there is no such file")
     run = open_run(name, runs)
     return run.architecture(run.sampled(int(number)))
 
@@ -207,17 +282,25 @@ class UserNetwork:
 
 
 def find_network(
-    text: str | None, space: str, input_shape: Shape | None, classes: int | None, runs: Path, *, seed: int = 0
+    text: str | None,
+    space: str | None,
+    input_shape: Shape | None,
+    classes: int | None,
+    runs: Path,
+    *,
+    changes: Mapping[str, Parameter] | None = None,
+    seed: int = 0,
 ) -> UserNetwork:
     """Find the network that a user names.
 
     Args:
         text: Folder written by `nas pick`, for its trained weights; or anything `nas.runs.networks.read_architecture`
             takes, for random ones.
-        space: Space of the parameters, where the text does not say.
-        input_shape: Shape of one record, where the text does not say; None: the space's usual one.
-        classes: Number of classes, where the text does not say; None: the usual number.
+        space: As in `read_architecture`.
+        input_shape: As in `read_architecture`.
+        classes: As in `read_architecture`.
         runs: Folder of all runs.
+        changes: As in `read_architecture`.
         seed: Seed of random weights and records.
 
     Raises:
@@ -225,11 +308,12 @@ def find_network(
     """
     if text and Path(text).is_dir():
         folder = Path(text)
+        _check_unchanged(text, changes)
         architecture, network = read_pick(folder)
         behind = read_preprocessing(folder, architecture)
         found = network_of_run(_run_of(folder), architecture, network, behind)
         return replace(found, is_retrained=RETRAINED_ON in files.read_json(folder / "architecture.json"))
-    architecture = read_architecture(text, space, input_shape, classes, runs)
+    architecture = read_architecture(text, space, input_shape, classes, runs, changes=changes)
     check_buildable(architecture)
     largest = max(op.size for op in architecture.ops)
     count = max(1, min(RANDOM_RECORDS, VALUES_AT_ONCE // largest))

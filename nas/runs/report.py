@@ -36,6 +36,7 @@ from nas.runs.front_and_knee import is_metric
 from nas.runs.front_and_knee import told
 from nas.search import steps
 from nas.search.config import stored_config
+from nas.search.narrowing import described as described_set
 from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import EXITS
 from nas.search.schema import baselines_of
@@ -133,7 +134,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
 
 
 def settings_lines(study: optuna.Study) -> list[str]:
-    """Say what became of the records, for how long candidates are trained, and which limits hold for them.
+    """Say what became of the records, for how long candidates are trained, what of the space, and within which limits.
 
     A study of an earlier version knows less.
     """
@@ -141,6 +142,8 @@ def settings_lines(study: optuna.Study) -> list[str]:
     config = stored_config(study.user_attrs[CONFIG])
     trained = [] if members is None else [steps.described(config, members)]
     data = overview_in(study.user_attrs[DATA]).sentences if DATA in study.user_attrs else ()
+    if config.set:
+        trained.append(f"the space is narrowed: set {', '.join(described_set(*item) for item in config.set.items())}")
     bits, device = bits_of_float(study.user_attrs), study.user_attrs[CONFIG].get("device")
     if bits is not None:
         trained.append(f"what is in float is trained and measured in {bits} bits, as {device} runs it")

@@ -26,6 +26,7 @@ from nas.pricing import report
 from nas.pricing.limits import misfits
 from nas.pricing.price import screen
 from nas.runs.networks import parse_architecture
+from nas.spaces import find_named
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Shape
 
@@ -58,12 +59,14 @@ def read_architectures(
 ) -> list[TableRow]:
     """Read networks, one in each row, with the other columns of the table.
 
-    The column `architecture` holds JSON of parameters or the space's own text form (a cell of NAS-Bench-201).
-    Parameters left out are the reference's. A column `space` names each row's space, `input_shape` (such as 3x32x32)
-    the shape of the records that it is for, and `classes` their number of classes. Other columns are kept as text.
+    The column `architecture` holds JSON of parameters, the name of a network, or the space's own text form (a cell of
+    NAS-Bench-201). Parameters left out are the reference's. A column `space` names each row's space, `input_shape`
+    (such as 3x32x32) the shape of the records that it is for, and `classes` their number of classes. Other columns are
+    kept as text.
 
-    What `nas pick` wrote says its shape and classes itself; else the columns do, else the arguments, else the task that
-    the space is usually for, where it is for one. There is no other default: costs of another shape are other costs.
+    What `nas pick` wrote says its shape and classes itself; else the columns do, else the arguments, else a network's
+    name, else the task that the space is usually for, where it is for one. There is no other default: costs of another
+    shape are other costs.
 
     Args:
         path: The file, UTF-8.
@@ -191,12 +194,16 @@ class Task(NamedTuple):
 
 
 def _task_of(text: str, space: str, cells: Cells, given: Task) -> Task:
-    """Return what a row's network is for, by its columns, else as given, else as the space is usually used."""
+    """Return what a row's network is for, by its columns, else as given, else as its name or its space says."""
     if _says_its_task(text):
         return Task(None, None)
     own = Task(_shape(cells.get(SHAPE, "")), _count(cells.get(CLASSES, "")))
-    usual = plugins.find("search_spaces", space, "USUAL_TASK") or (None, None)
-    ways = (own, given, Task(*usual))
+    named = find_named(text, space)
+    if named is not None:
+        usual = Task(named.network.input_shape, named.network.num_classes)
+    else:
+        usual = Task(*(plugins.find("search_spaces", space, "USUAL_TASK") or (None, None)))
+    ways = (own, given, usual)
     found = Task(
         next((way.input_shape for way in ways if way.input_shape is not None), None),
         next((way.classes for way in ways if way.classes is not None), None),

@@ -57,6 +57,7 @@ BEFORE: Mapping[str, Any] = {
     "error_ceiling": False,
     "transform": "none",
     "compressions": [],
+    "set": {},
 }
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
@@ -86,6 +87,16 @@ def _choice(value: object) -> object:
     return _number(value)
 
 
+def _parameter(value: object) -> object:
+    if isinstance(value, bool | str):
+        return value
+    if not isinstance(value, int | float):
+        raise ValueError(
+            f"expected a number, a name, true or false, a list of them, or a table with low and high; got {value!r}"
+        )
+    return _number(value)
+
+
 def _form(value: object) -> str:
     """Tell how a setting is written, so that a mistake is reported once and not once for each form."""
     if isinstance(value, Mapping | Range):
@@ -97,6 +108,10 @@ Whole: TypeAlias = Annotated[int, Strict()]  # neither "3" nor true
 Length: TypeAlias = Annotated[int, Strict(), Ge(1), Le(sizes.MOST_INPUTS)]
 Number: TypeAlias = Annotated[int | float, PlainValidator(_number)]
 Value: TypeAlias = Annotated[int | float | str, PlainValidator(_choice)]
+
+Parameter: TypeAlias = Annotated[bool | int | float | str, PlainValidator(_parameter)]
+FORMS = ("value", "range", "list")
+"""Tags of the ways to write a setting, which pydantic puts into the place of a mistake."""
 
 
 class Range(BaseModel):
@@ -122,6 +137,13 @@ Setting: TypeAlias = Annotated[
     | Annotated[list[Value], Field(min_length=1), Tag("list")],
     Discriminator(_form),
 ]
+Narrow: TypeAlias = Annotated[
+    Annotated[Parameter, Tag("value")]
+    | Annotated[Range, Tag("range")]
+    | Annotated[list[Parameter], Field(min_length=1), Tag("list")],
+    Discriminator(_form),
+]
+"""What the parameters of a space are narrowed to: one value, a list to choose from, or a range."""
 
 
 class RecipeSettings(BaseModel):
@@ -181,6 +203,9 @@ class SearchConfig(BaseModel):
         space: A file of `search_spaces`. Like a data set, an attack and a defence, it may also be a module of your own,
             by its dotted name or by the path of its file.
         compressions: Files of `search_spaces/compressions`: their parameters are searched beside the space's.
+        set: What the space is narrowed to (`nas.search.narrowing`), by patterns over the names of its parameters: one
+            value, a list to choose from, or a range; a pattern that matches no name is an ending, `bits` stands for
+            `*_bits`, and the later of two that match wins.
         dataset: A file of `nas/data`.
         data_path: Folder or file of the data, for data sets that do not come with a dependency.
         test_path: File or folder of the official test part, where it is apart from the rest.
@@ -220,6 +245,7 @@ class SearchConfig(BaseModel):
     name: str
     space: str = "conv"
     compressions: tuple[str, ...] = ()
+    set: dict[Annotated[str, Field(min_length=1, max_length=200)], Narrow] = {}
     dataset: str = "digits"
     data_path: Path | None = None
     test_path: Path | None = None
@@ -275,6 +301,10 @@ class SearchConfig(BaseModel):
         ):
             if value not in known:
                 raise ValueError(f"no {what} {value!r}; there are {list(known)}")
+        if scaled := [pattern for pattern, value in self.set.items() if isinstance(value, Range) and value.log]:
+            raise ValueError(
+                f"expected ranges of low and high in set, on the space's own scale; got log of {scaled[0]!r}"
+            )
         for what, names in (("objectives", self.objectives), ("defences", self.defences)):
             if not names or len(set(names)) != len(names):
                 raise ValueError(f"expected at least one name in {what}, each once; got {list(names)}")
@@ -303,8 +333,8 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
 
     Args:
         path: A TOML file, or None.
-        flags: Settings by name; None stands for a flag that was not given. `recipe` and `budgets` are merged key by
-            key with the file's.
+        flags: Settings by name; None stands for a flag that was not given. `recipe`, `budgets` and `set` are merged
+            key by key with the file's; keys of flags come after those of the file.
 
     Raises:
         ValueError: If the file cannot be read, a key is unknown or a value is not allowed; one line names them all.
@@ -314,7 +344,7 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
         if isinstance(value, dict):
             in_file = values.get(name, {})
             if value and isinstance(in_file, dict):
-                values[name] = {**in_file, **value}
+                values[name] = {key: one for key, one in in_file.items() if key not in value} | value
         elif value is not None:
             values[name] = value
     return parse_config(values)
@@ -357,7 +387,18 @@ def to_toml(config: SearchConfig) -> str:
     values = config.model_dump(mode="json", exclude_none=True)
     if config.storage is not None:
         values["storage"] = storage_url.redacted(config.storage)
+    # Tables of their own come after all else, and of two patterns the later one wins.
+    values["set"] = {pattern: _inline(value) for pattern, value in values["set"].items()}
     return tomlkit.dumps(values)
+
+
+def _inline(value: Any) -> Any:
+    """Write a table on one line."""
+    if not isinstance(value, dict):
+        return value
+    table = tomlkit.inline_table()
+    table.update(value)
+    return table
 
 
 def differences(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
@@ -365,18 +406,24 @@ def differences(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
     # A study from before a setting of the recipe was added was trained with its default.
     defaults = {f"recipe.{field.name}": field.default for field in fields(Recipe)}
     now, then = _flat(ours.model_dump(mode="json")), {**defaults, **_flat({**BEFORE, **stored})}
-    return [
+    found = [
         f"{name}: was {then.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(now.keys() | then.keys())
         if now.get(name) != then.get(name) and name not in MAY_CHANGE
     ]
+    # Of two patterns that match a parameter the later one wins.
+    before, after = list({**BEFORE, **stored}["set"]), list(ours.set)
+    reordered = sorted(before) == sorted(after) and before != after
+    return [*found, *([f"order of set: was {before}, now {after}"] if reordered else [])]
 
 
 def widened(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
     """List the settings that now allow all that a study was started with, and more: a longer list, a wider range."""
     now, then = _flat(ours.model_dump(mode="json")), _flat(stored)
-    choices = [name for name in now if name.startswith(("recipe.", "defence_parameters.")) or name == "defences"]
-    return sorted(name for name in choices if name in then and _is_wider(now[name], then[name]))
+    searched = ("recipe.", "defence_parameters.", "set.")
+    choices = [name for name in now if name.startswith(searched) or name == "defences"]
+    longer = [name for name in choices if name in then and _is_wider(now[name], then[name])]
+    return sorted([*longer, *(name for name in then if name.startswith("set.") and name not in now)])
 
 
 def _is_wider(now: Any, then: Any) -> bool:
@@ -396,7 +443,7 @@ def _is_wider(now: Any, then: Any) -> bool:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the settings of a table (recipe, budgets, teacher, one defence's parameters) one by one."""
+    """Name the settings of a table (recipe, budgets, set, teacher, one defence's parameters) one by one."""
     flat = {}
     for name, value in values.items():
         parts = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, Mapping) else {name: value}
@@ -436,10 +483,10 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _problem(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     """Put one of pydantic's findings into a line; an unknown key is answered with those that exist."""
-    path = [str(part) for part in item["loc"] if part not in ("value", "range", "list")]
+    path = [str(part) for place, part in enumerate(item["loc"]) if place < 2 or part not in FORMS]
     name = ".".join(path)
     if item["type"] == "extra_forbidden":
-        known = Range if path[0] == "defence_parameters" else (model, RecipeSettings, Range)[len(path) - 1]
+        known = Range if path[0] in ("defence_parameters", "set") else (model, RecipeSettings, Range)[len(path) - 1]
         return f"no setting {name!r}; there are {sorted(known.model_fields)}"
     if item["type"] == "value_error":  # one of ours, which says what it got
         message = str(item["msg"]).removeprefix("Value error, ")

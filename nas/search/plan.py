@@ -40,9 +40,12 @@ from nas.pricing.price import screen
 from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
+from nas.search.config import RecipeSettings
 from nas.search.config import SearchConfig
 from nas.search.defence_settings import DefenceSettings
 from nas.search.defence_settings import settings_of
+from nas.search.narrowing import Narrowing
+from nas.search.narrowing import narrow
 from nas.search.steps import with_epochs
 from nas.spaces import as_run
 from nas.spaces import compressible
@@ -87,6 +90,7 @@ class Plan:
         folder: Where the run leaves its files.
         data: The five record sets.
         space: The search space for this data, of the networks as they run on the device (`nas.spaces.as_run`).
+        narrowing: What is sampled of the space.
         device: The target.
         metrics: Cost metrics that apply to the device.
         attack: The membership attack.
@@ -94,8 +98,9 @@ class Plan:
         needs_bank: Whether the attack uses reference networks.
         defences: The defences to choose from.
         defence_settings: The parameters of each defence, as values or as what is sampled.
-        distributions: All that is sampled: the space's parameters, the searched parts of the recipe, the defence, and
-            the parameters of every defence as `defence.parameter`. Those of a defence that was not chosen are ignored.
+        distributions: All that is sampled: the space's parameters as they are narrowed, the searched parts of the
+            recipe, the defence, and the parameters of every defence as `defence.parameter`. Those of a defence that was
+            not chosen are ignored.
         teacher: The network that distilled candidates learn from; None for each one's own float twin.
         notice: Called with the number of each trial that this process begins to work on: who started the process then
             knows what it died of.
@@ -105,6 +110,7 @@ class Plan:
     folder: Path
     data: Splits
     space: SearchSpace
+    narrowing: Narrowing
     device: Device
     metrics: Mapping[str, CostMetric]
     attack: Attack
@@ -210,6 +216,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     records = load_records(config.source)
     networks = make_space(records.input_shape, records.num_classes)
     space = as_run(compressible(networks, config.compressions), device.float_becomes_bits)
+    narrowing = narrow(space, config.set)
     # A signal, of height 1, is no image: run backwards in time, or cut at an end, it may be of another class.
     is_image = len(records.input_shape) == 3 and records.input_shape[1] > 1
     if any(name == "flip-crop" for name in _values(config.recipe.augment)) and not is_image:
@@ -225,6 +232,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         folder=runs / config.name,
         data=data,
         space=space,
+        narrowing=narrowing,
         device=device,
         metrics=metrics,
         attack=attack,
@@ -232,7 +240,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         needs_bank=needs_bank,
         defences=defences,
         defence_settings=defence_settings,
-        distributions=_distributions(config, space, defence_settings.values()),
+        distributions=_distributions(config, narrowing, defence_settings.values()),
         teacher=teacher,
     )
     _check_classes(plan)
@@ -276,7 +284,7 @@ def _check_classes(plan: Plan) -> None:
 
 
 def _check_runs(plan: Plan) -> None:
-    """Refuse a device that none of many random points of the space runs on.
+    """Refuse a device that none of many random points of the narrowed space runs on.
 
     Raises:
         ValueError: With what it has no rule for.
@@ -284,18 +292,19 @@ def _check_runs(plan: Plan) -> None:
     rng = np.random.default_rng(plan.config.seed)
     for _ in range(POINTS_PRICED):
         try:
-            plan.prices(plan.space.describe(sample(plan.space.distributions, rng)))
+            plan.prices(plan.space.describe(sample(plan.narrowing.distributions, rng)))
         except CannotRun as error:
             reason = error
         else:
             return
     raise ValueError(
-        f"no candidate of the space {plan.space.name!r} runs on {plan.device.name}: {POINTS_PRICED} screened; {reason}"
+        f"no candidate of the space {plan.space.name!r}{' as set' if plan.config.set else ''} runs on "
+        f"{plan.device.name}: {POINTS_PRICED} screened; {reason}"
     )
 
 
 def _check_budgets(plan: Plan) -> None:
-    """Refuse cost limits that none of many random points meets.
+    """Refuse cost limits that none of many random points of the narrowed space meets.
 
     Raises:
         ValueError: With the number screened and the smallest value seen of each limited metric.
@@ -308,7 +317,7 @@ def _check_budgets(plan: Plan) -> None:
     rng = np.random.default_rng(plan.config.seed)
     smallest = dict.fromkeys((limit.metric for limit in limits), float("inf"))
     for _ in range(POINTS_PRICED):
-        architecture = as_shipped(plan.space.describe(sample(plan.space.distributions, rng)), plan.device)
+        architecture = as_shipped(plan.space.describe(sample(plan.narrowing.distributions, rng)), plan.device)
         try:
             numbers = flat({name: price(architecture, plan.device) for name, price in metrics.items()})
         except CannotRun:
@@ -327,9 +336,12 @@ def _why(limit: Limit) -> str:
 
 
 def _distributions(
-    config: SearchConfig, space: SearchSpace, defences: Iterable[DefenceSettings]
+    config: SearchConfig, narrowing: Narrowing, defences: Iterable[DefenceSettings]
 ) -> dict[str, BaseDistribution]:
-    distributions = {**space.distributions, **config.recipe.distributions()}
+    taken = [name for name in narrowing.distributions if name == "defence" or name in RecipeSettings.model_fields]
+    if taken:
+        raise ValueError(f"expected a space without parameters of the recipe's names, or 'defence'; it has {taken}")
+    distributions = {**narrowing.distributions, **config.recipe.distributions()}
     if len(config.defences) > 1:
         distributions["defence"] = CategoricalDistribution(config.defences)
     for settings in defences:

@@ -28,8 +28,8 @@ from search_spaces.graph.operators import VIEW_KINDS
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.precision import FLOAT
 from search_spaces.graph.precision import FORMATS
-from search_spaces.graph.precision import HALF
 from search_spaces.graph.precision import TERNARY
+from search_spaces.graph.precision import is_float
 
 Shape: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
@@ -130,6 +130,8 @@ class Kernel(NamedTuple):
         sparsity: Share of the weights that are zero. `macs` and `weights` count them all: what an engine makes of zeros
             is its own.
         window: Rows and columns of the window that it reads through; (1, 1) where there is none.
+        pattern: Where zeros lie, as in `Op`.
+        shared_bits: Bits of the number of a weight's value, as in `Op`.
     """
 
     kind: str
@@ -146,6 +148,8 @@ class Kernel(NamedTuple):
     output_size: int
     sparsity: float = 0.0
     window: Pair = (1, 1)
+    pattern: str = ""
+    shared_bits: int = 0
 
     @property
     def output(self) -> int:
@@ -172,9 +176,9 @@ def groups_of(op: Op) -> int:
 
 
 def _is_format(bits: int, format: str, *, tensor: bool = False) -> bool:
-    """Tell whether weights or a tensor of so many bits may have a format: 16 bits need one."""
+    """Tell whether weights or a tensor of so many bits may have a format."""
     if not format:
-        return bits != HALF
+        return True
     return FORMATS.get(format) == bits and not (tensor and format == TERNARY)
 
 
@@ -327,6 +331,8 @@ class Architecture:
             output_size=prod(last.shape),
             sparsity=anchor.sparsity,
             window=anchor.kernel,
+            pattern=anchor.pattern,
+            shared_bits=anchor.shared_bits,
         )
 
     def with_ops(self, ops: tuple[Op, ...], outputs: tuple[int, ...] | None = None) -> Architecture:
@@ -360,15 +366,18 @@ class Architecture:
 
         Two bits of weights are whole numbers then, from -2 to 1.
         """
-        if all(op.bits < HALF and (op.weight_bits < HALF or op.kind not in WEIGHTED) for op in self.ops):
+        if not any(
+            is_float(op.bits, op.format) or (op.kind in WEIGHTED and is_float(op.weight_bits, op.weight_format))
+            for op in self.ops
+        ):
             return self
         return self.with_ops(tuple(in_width(op, bits) for op in self.ops))
 
 
 def in_width(op: Op, bits: int, *, weights: bool = True, output: bool = True) -> Op:
     """Return an operator with what it has in 32- or 16-bit float, its weights and its output, at another width."""
-    if weights and op.weight_bits >= HALF:
+    if weights and is_float(op.weight_bits, op.weight_format):
         op = replace(op, weight_bits=bits, weight_format="", shared_bits=0)
-    if output and op.bits >= HALF:
+    if output and is_float(op.bits, op.format):
         op = replace(op, bits=bits, format="")
     return op

@@ -167,14 +167,30 @@ class GraphBuilder:
             )
         return self._append(Op("add", (first, second), self.ops[first].shape))
 
-    def concat(self, *sources: int) -> int:
-        """Append a concatenation over channels."""
+    def scale(self, source: int, factors: int, *, bits: Precision = 32, range: str = "tracked") -> int:
+        """Append a product of a map `(channels, height, width)` and a factor for each channel, `(channels, 1, 1)`."""
+        shape = self.ops[source].shape
+        if len(shape) != 3 or self.ops[factors].shape != (shape[0], 1, 1):
+            raise ValueError(
+                "expected an image (channels, height, width) and factors (channels, 1, 1) for 'scale'; "
+                f"got {shape} and {self.ops[factors].shape}"
+            )
+        width, form = bits_and_format(bits)
+        of_range = _range_of(width, range)
+        return self._append(Op("scale", (source, factors), shape, bits=width, range=of_range, format=form))
+
+    def concat(self, *sources: int, range: str = "tracked") -> int:
+        """Append a concatenation over channels, as wide as its widest part.
+
+        Parts of few bits lie on scales of their own; the whole is rounded to one, whose range is found as `range` says.
+        """
         shapes = [self.ops[source].shape for source in sources]
         if len({shape[1:] for shape in shapes}) != 1:
             raise ValueError(f"expected equal heights and widths for 'concat'; got {shapes}")
         shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         widest = max((self.ops[source] for source in sources), key=lambda op: op.bits)
-        return self._append(Op("concat", sources, shape, bits=widest.bits, format=widest.format))
+        own = _range_of(widest.bits, range)
+        return self._append(Op("concat", sources, shape, bits=widest.bits, range=own, format=widest.format))
 
     def flatten(self, source: int) -> int:
         """Append a view of the tensor as a vector."""

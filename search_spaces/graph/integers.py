@@ -6,7 +6,7 @@ from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
 from search_spaces.graph.architecture import in_width
 from search_spaces.graph.operators import WEIGHTED
-from search_spaces.graph.precision import HALF
+from search_spaces.graph.precision import FLOAT
 
 SATURATING = ("relu", "relu6", "identity")
 """Activations that the end of an integer range does by itself, or that do nothing."""
@@ -72,6 +72,6 @@ def folded_norms(architecture: Architecture) -> dict[int, int]:
         for index, op in enumerate(architecture.ops)
         if op.kind == "norm"
         and architecture.ops[op.inputs[0]].kind in WEIGHTED
-        and architecture.ops[op.inputs[0]].bits >= HALF
+        and architecture.ops[op.inputs[0]].bits == FLOAT
         and architecture.consumers[op.inputs[0]] == 1
     }

@@ -3,7 +3,8 @@
 A new kind is one row here, plus the places that compute something: a method of `search_spaces.graph.builder`, a module
 in `search_spaces.network`, a node in `nas.deploy.onnx_file`, a chain in `nas.calibration.networks`, and, where it has
 weights, their number in `search_spaces.graph.architecture.weights_of`. Each of them refuses a kind that it has no rule
-for, and so does a device file without coefficients for it: an operator is never free by being forgotten.
+for, and so does a device file without coefficients for it, unless `STANDS_IN` names a kind that it is priced as: an
+operator is never free by being forgotten.
 """
 
 from __future__ import annotations
@@ -88,12 +89,14 @@ OPERATORS: Mapping[str, Kind] = MappingProxyType(
                 "tanh": Function(),
                 "identity": Function("kept"),
                 "sign": Function(),
+                "hardsigmoid": Function("positive"),
             },
         ),
         "add": Kind("elements", sign="kept", commutes=True),
         "concat": Kind("elements", moves_only=True, sign="kept"),
         "flatten": Kind("view", moves_only=True, sign="kept"),
         "zero": Kind("elements", moves_only=True, constant=True, sign="kept"),
+        "scale": Kind("elements", sign="kept"),
     }
 )
 
@@ -114,6 +117,9 @@ def _kernels(*works: Work) -> frozenset[str]:
         kernel for name, kind in OPERATORS.items() if kind.work in works for kernel in kind.kernels or (name,)
     )
 
+
+STANDS_IN: Mapping[str, str] = MappingProxyType({"scale": "add"})
+"""What a device without figures for a kind prices it as: a kind that reads and writes as much, measured more often."""
 
 # By the type that cost tables use, which tells a 1x1 convolution from others.
 MAC_KINDS = _kernels("macs")

@@ -40,10 +40,19 @@ def bits_and_format(precision: Precision) -> tuple[int, str]:
     ((8, ''), (16, 'bf16'), (2, 'ternary'))
     """
     if isinstance(precision, int):
-        return (HALF, "bf16") if precision == HALF else (precision, "")
+        return precision, ""
     if precision not in FORMATS:
         raise ValueError(f"no precision {precision!r}; there are {list(WEIGHTS)}")
     return FORMATS[precision], precision
+
+
+def is_float(bits: int, format: str) -> bool:
+    """Tell whether weights or tensors are in floating point: 16 bits without the name of a format are whole numbers.
+
+    >>> is_float(32, ""), is_float(16, "fp16"), is_float(16, ""), is_float(2, "ternary")
+    (True, True, False, False)
+    """
+    return bits == FLOAT or (bits == HALF and bool(format))
 
 
 def precision_of(bits: int, format: str) -> Precision:

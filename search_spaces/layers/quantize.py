@@ -273,7 +273,7 @@ class QuantConv2d(nn.Conv2d):
         weight_bits: int = 8,
         weight_format: str = "",
     ) -> None:
-        _check_bits(weight_bits)
+        _check_bits(weight_bits, weight_format)
         super().__init__(in_channels, channels, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
         self.weight_bits, self.weight_format = weight_bits, weight_format
         self.log_step = _learned_step(self.weight, weight_bits, weight_format)
@@ -312,7 +312,7 @@ class QuantLinear(nn.Linear):
     def __init__(
         self, in_features: int, features: int, *, bias: bool = False, weight_bits: int = 8, weight_format: str = ""
     ) -> None:
-        _check_bits(weight_bits)
+        _check_bits(weight_bits, weight_format)
         super().__init__(in_features, features, bias=bias)
         self.weight_bits, self.weight_format = weight_bits, weight_format
         self.log_step = _learned_step(self.weight, weight_bits, weight_format)
@@ -375,6 +375,7 @@ class HalfRounding(nn.Module):
 
     def __init__(self, format: str) -> None:
         super().__init__()
+        _check_bits(HALF, format)
         self.format = format
 
     def forward(self, values: Tensor) -> Tensor:
@@ -470,6 +471,6 @@ def _least_error_range(values: Tensor, largest: Tensor, limits: Pair) -> Tensor:
     return ranges[errors.argmin()]
 
 
-def _check_bits(bits: int) -> None:
-    if bits not in BIT_WIDTHS:
-        raise ValueError(f"expected a bit-width of {list(BIT_WIDTHS)}; got {bits}")
+def _check_bits(bits: int, format: str) -> None:
+    if bits not in BIT_WIDTHS or (bits == HALF and not format):
+        raise ValueError(f"expected a bit-width of {list(BIT_WIDTHS)}, 16 with a format of floats; got {bits}")

@@ -20,6 +20,7 @@ from nas.cli import app
 from nas.commands import completion
 from nas.commands import examples
 from nas.commands.options import show_table
+from nas.spaces import all_networks
 from nas.training.assess import MEASURED
 
 
@@ -81,6 +82,10 @@ WRONG = {
     ("search", "--epochs", ""): "expected --epochs NUMBER or LOW:HIGH; got ''",
     ("search", "--epochs", "1:2:3"): "expected --epochs NUMBER or LOW:HIGH; got '1:2:3'",
     ("search", "--epochs", "5:2"): "recipe.epochs: expected low < high; got 5 and 2",
+    ("search", "--set", "bits"): (
+        "expected --set PARAMETER=VALUE, PARAMETER=VALUE,VALUE or PARAMETER=LOW..HIGH; got 'bits'"
+    ),
+    ("search", "--set", "depth=5..2"): "set.depth: expected low < high; got 5 and 2",
     ("search", "--objectives", ","): "expected at least one name in objectives, each once; got []",
     ("search", "--references", "3"): "references: Input should be a multiple of 2; got 3",
     ("search", "--trials", "0"): "trials: Input should be greater than or equal to 1; got 0",
@@ -91,7 +96,10 @@ WRONG = {
     ("search", "none.toml"): "cannot read none.toml: No such file or directory",
     ("estimate", "--input-shape", "3x32x32"): "expected --input-shape with whole numbers, like 3,32,32; got '3x32x32'",
     ("estimate", "--classes", "1"): "expected two classes or more; got 1",
-    ("estimate", "nothing"): "expected JSON, a file or RUN:NUMBER; got 'nothing', and there is no such file",
+    ("estimate", "nothing"): (
+        "expected JSON, a file, RUN:NUMBER or the name of a network (nas list networks); got 'nothing', and there is "
+        "nothing of this name"
+    ),
 }
 
 
@@ -214,10 +222,12 @@ def test_lists_hold_every_plugin_with_a_line_about_it(nas):
     told = json.loads(nas("list", "--json").out)
     assert {title: sorted(entries) for title, entries in told.items()} == {
         "spaces": names("search_spaces", "make_space"),
+        "compressions": names("search_spaces.compressions", "compress"),
         "datasets": names("nas.data", "load"),
         "attacks": names("estimators.leakage.attacks", "attack"),
         "defences": names("nas.defences", "defend"),
         "metrics": sorted([*names("estimators.cost", "estimate"), *MEASURED, "class_error_NAME"]),
+        "networks": sorted(all_networks()),
         "devices": available_devices(),
     }
     assert all(text for entries in told.values() for text in entries.values())
@@ -231,8 +241,8 @@ def test_a_list_of_something_else(nas):
     result = nas("list", "engines")
     assert (result.code, result.out) == (2, "")
     assert result.err == (
-        "nas: no list of 'engines'; there are ['spaces', 'datasets', 'attacks', 'defences', 'metrics', 'devices', "
-        "'runs']\n"
+        "nas: no list of 'engines'; there are ['spaces', 'compressions', 'datasets', 'attacks', 'defences', "
+        "'metrics', 'networks', 'devices', 'runs']\n"
     )
 
 
@@ -270,6 +280,27 @@ def test_the_names_that_are_completed_are_those_that_are_loaded(complete):
     assert complete("") == known
     assert complete(known[0][:3]) == [name for name in known if name.startswith(known[0][:3])]
     assert complete("no such") == []
+
+
+def test_networks_are_completed_by_the_names_that_are_loaded():
+    known = sorted(all_networks())
+    assert completion.networks("") == known
+    assert completion.networks(known[0]) == [name for name in known if name.startswith(known[0])]
+    assert completion.networks("no such") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('NETWORKS: Mapping = {"a": 1, **OTHERS} | {"b": {"c": 2}}', ["a", "b"]),
+        ('NETWORKS = {name: 1 for name in "ab"}\nOTHERS = {"c": 1}', []),
+    ],
+)
+def test_names_of_networks_are_read_without_running_their_file(monkeypatch, tmp_path, text, expected):
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "one.py").write_text(f"def make_space(): 1 / 0\n1 / 0\n{text}\n")
+    monkeypatch.setattr(completion, "ROOT", tmp_path)
+    assert completion.networks("") == expected
 
 
 def test_of_several_defences_the_last_is_completed():

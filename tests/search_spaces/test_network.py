@@ -53,6 +53,7 @@ def test_a_network_computes_its_graph():
         ("relu", functional.relu),
         ("relu6", functional.relu6),
         ("hardswish", functional.hardswish),
+        ("hardsigmoid", functional.hardsigmoid),
         ("tanh", torch.tanh),
         ("identity", lambda x: x),
         ("sign", torch.sign),
@@ -63,6 +64,23 @@ def test_activations(function, expected):
     network = network_of(lambda graph: graph.activation(0, function, bits=bits), shape=(7,))
     values = 8 * normal(4, 7)
     assert torch.equal(network(values), expected(values))
+
+
+def test_a_map_is_scaled_channel_by_channel():
+    def write(graph):
+        factors = graph.activation(graph.pool(0, "avg", kernel=(6, 6), stride=(6, 6)), "hardsigmoid")
+        graph.scale(0, factors)
+
+    images = 8 * normal(4, 2, 6, 6)
+    factors = (images.mean((2, 3)) / 6 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(network_of(write)(images), images * factors[:, :, None, None])
+
+
+def test_factors_are_one_for_each_channel():
+    graph = GraphBuilder((2, 6, 6))
+    for factors in (0, graph.pool(0, "avg", kernel=(6, 3), stride=(6, 3)), graph.conv(0, 3, kernel=(6, 6))):
+        with pytest.raises(ValueError, match=r"expected an image .* and factors \(channels, 1, 1\) for 'scale'"):
+            graph.scale(0, factors)
 
 
 def test_batch_norm_fits_the_rank():
@@ -87,13 +105,14 @@ def test_tensors_are_rounded_where_the_graph_says():
         for name, module in network.named_modules()
         if isinstance(module, ActivationQuantizer)
     }
-    # Not again after concat, max pooling and flatten: they make no new values.
+    # Not again after max pooling and flatten: they make no new values. The parts of a concat have scales of their own.
     assert found == {
         "op0_quantizer": (8, True, "tracked"),
         "op3_quantizer": (4, False, "learned"),
         "op5_quantizer": (8, True, "tracked"),
         "op7_quantizer": (2, False, "tracked"),
         "op8_quantizer": (8, True, "tracked"),
+        "op9_quantizer": (8, True, "tracked"),
         "op11_quantizer": (8, True, "tracked"),
     }
     layers = (network.op1_conv, network.op4_depthwise, network.op13_linear)
@@ -141,7 +160,7 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone():
     assert not torch.equal(first["op1_conv.weight"], third["op1_conv.weight"])
 
 
-def test_dropout_zeroes_inputs_of_the_last_linear_operator_while_training():
+def test_dropout_zeroes_inputs_of_the_last_operator_with_weights_while_training():
     def two_layers(graph):
         graph.linear(graph.linear(0, 400, bias=True), 400)
 
@@ -163,7 +182,16 @@ def test_bad_dropout_is_refused():
         with pytest.raises(ValueError, match="expected dropout from 0 to below 1; got"):
             network_of(branches, dropout=dropout)
     with pytest.raises(ValueError, match="the network has none"):
-        network_of(lambda graph: graph.conv(0, 2), dropout=0.1)
+        network_of(lambda graph: graph.activation(0), dropout=0.1)
+
+
+def test_dropout_stands_before_a_convolution_that_classifies():
+    def maps(graph):
+        x = graph.conv(graph.activation(graph.conv(0, 4)), 3, bias=True)
+        graph.flatten(graph.pool(x, "avg", kernel=(6, 6), stride=(6, 6)))
+
+    network = network_of(maps, shape=(2, 6, 6), dropout=0.5)
+    assert [name for name in names(network) if "dropout" in name] == ["op3_dropout"]
 
 
 def test_a_tensor_is_let_go_after_its_last_use():
@@ -243,5 +271,24 @@ def test_an_output_that_is_not_the_last_operator():
     assert torch.equal(answers, exits_network().eval()(normal(6, 5))[0])
 
 
-def test_dropout_stands_before_the_last_linear_operator_of_each_exit():
+def test_dropout_stands_before_the_last_operator_with_weights_of_each_exit():
     assert [name for name in names(exits_network(dropout=0.5)) if "dropout" in name] == ["op3_dropout", "op6_dropout"]
+
+
+def test_a_concat_of_few_bits_is_on_one_scale():
+    def parts(bits):
+        def write(graph):
+            small = graph.activation(graph.conv(0, 2, bias=True), bits=bits)
+            graph.concat(small, graph.activation(graph.conv(0, 3, bias=True), bits=bits), range="learned")
+
+        return write
+
+    network, tensors = network_of(parts(4)), []
+    network.op3_conv.weight.data *= 20
+    network.op5_concat.register_forward_hook(lambda _module, _inputs, output: tensors.append(output))
+    values = network(normal(64, 2, 6, 6))
+    assert values.unique().numel() <= 16 < tensors[0].unique().numel()
+    assert network.op5_quantizer.range == "learned"
+    # Signs are on one scale as they are.
+    assert "op5_quantizer" not in names(network_of(parts(1)))
+    assert "op5_quantizer" not in names(network_of(parts(32)))

@@ -19,6 +19,7 @@ from estimators.devices.device import Energy
 from estimators.devices.device import Latency
 from estimators.devices.device import Link
 from estimators.devices.device import LinkPower
+from estimators.devices.device import SparseKernels
 from estimators.devices.device import deployed
 from estimators.devices.files import available_devices
 from estimators.devices.files import load_device
@@ -242,7 +243,8 @@ def test_a_price_never_falls_when_bits_grow(metric, device):
 
 
 def at_bits(network, weight_bits, bits):
-    ops = tuple(replace(op, weight_bits=weight_bits, bits=bits) for op in network.ops)
+    formats = {"weight_format": "", "format": ""}
+    ops = tuple(replace(op, weight_bits=weight_bits, bits=bits, **formats) for op in network.ops)
     return network.with_ops(ops)
 
 
@@ -278,10 +280,49 @@ def test_a_price_depends_on_the_graph_alone_and_changes_nothing(metric, device):
 def test_no_device_that_ships_makes_anything_of_zeros_among_weights(metric, device):
     chip = load_device(device)
     dense = runnable(kinds_for(chip), chip)
-    ops = tuple(replace(op, sparsity=0.75) if op.kind in WEIGHTED else op for op in dense.ops)
+    zeros = {"sparsity": 0.75, "pattern": "1:4", "shared_bits": 4}
+    ops = tuple(replace(op, **zeros) if op.kind in WEIGHTED else op for op in dense.ops)
     sparse = dense.with_ops(ops)
     assert sparse.key != dense.key
     assert price(metric, sparse, chip) == price(metric, dense, chip)
+
+
+def sparse_layer(**zeros):
+    dense = one_layer()
+    ops = tuple(replace(op, **zeros) if op.kind in WEIGHTED else op for op in dense.ops)
+    return dense.with_ops(ops)
+
+
+HALF = SparseKernels(kinds=("conv",), least=0.5, time_saved=0.8, index_bits=4)
+
+
+def test_zeros_cost_what_the_devices_file_says():
+    chip = replace(HAND, sparsity={"unstructured": HALF})
+    # Of 108 weights 54 are left, of 8 bits and 4 of their place: 81 bytes instead of 108.
+    half = sparse_layer(sparsity=0.5)
+    assert flash_kib.estimate(half, chip).value == pytest.approx(20 + (140 - 27) / 1024)
+    # 21,600 cycles of MACs less 0.8 * 0.5 of them.
+    assert latency_ms.estimate(half, chip).value == pytest.approx(0.72 - 0.4 * 0.216)
+    for network in (sparse_layer(sparsity=0.25), sparse_layer(sparsity=0.5, pattern="2:4")):  # too few, other places
+        assert latency_ms.estimate(network, chip).value == pytest.approx(0.72)
+        assert flash_kib.estimate(network, chip).value == pytest.approx(20 + 140 / 1024)
+    pointwise = replace(HAND, sparsity={"unstructured": replace(HALF, kinds=("pointwise",))})
+    assert latency_ms.estimate(half, pointwise).value == pytest.approx(0.72)
+    as_others = replace(HAND, sparsity={"unstructured": replace(HALF, index_bits=None)})
+    assert flash_kib.estimate(half, as_others).value == pytest.approx(20 + 140 / 1024)
+
+
+def test_shared_values_are_stored_by_number_where_the_engine_looks_them_up():
+    # 108 weights of 4 bits, 16 values of 4 bytes: 54 + 64 bytes instead of 108 of 8 bits.
+    shared = sparse_layer(shared_bits=4)
+    looked_up = replace(HAND, shared_values=True)
+    assert flash_kib.estimate(shared, looked_up).value == pytest.approx(20 + (54 + 64 + 32) / 1024)
+    assert flash_kib.estimate(shared, HAND).value == pytest.approx(20 + 140 / 1024)
+    both = replace(looked_up, sparsity={"unstructured": HALF})
+    # 54 weights of 4 bits and 4 of their place.
+    assert flash_kib.estimate(sparse_layer(shared_bits=4, sparsity=0.5), both).value == pytest.approx(
+        20 + (54 + 64 + 32) / 1024
+    )
 
 
 def test_every_metric_says_in_its_first_line_what_it_is():

@@ -177,6 +177,50 @@ def test_a_kind_of_layer_that_was_not_measured_is_extrapolated_at_any_time():
     assert timed(2 / 4.8, network(window=(5, 1)), windows).high == pytest.approx(2 / 4.8 * 1.2 * 2 * OTHER_KIND)
 
 
+def scaled(kind):
+    """A map and its factors, multiplied or, with factors as large as the map, added."""
+    graph = GraphBuilder((4, 10, 10), bits=8)
+    x = graph.activation(graph.norm(graph.conv(0, 4, weight_bits=8)), bits=8)
+    if kind == "scale":
+        x = graph.scale(x, graph.pool(x, "avg", kernel=(10, 10), stride=(10, 10)), bits=8)
+    else:
+        x = graph.activation(graph.add(x, graph.pool(x, "avg", kernel=(1, 1), stride=(1, 1))), "identity", bits=8)
+    graph.linear(graph.flatten(x), 10, weight_bits=8)
+    return graph.architecture("example", {})
+
+
+def test_without_figures_of_its_own_a_scale_costs_what_an_addition_does_and_is_extrapolated():
+    # At 10 cycles for an element read or written: 400 + 4 + 400 of the scale, 3 * 400 of the sum, beside 100 cycles for
+    # each of the two. What else the networks do is free.
+    tables = {
+        "cycles_per_mac": dict.fromkeys(("pointwise", "linear"), 0.0),
+        "cycles_per_element": {"pool": 0.0, "add": 10.0},
+        "cycles_per_kernel": {"add": 100.0},
+    }
+    free = {"overhead_ms": 0.0, "cycles_per_other_output": {}, "float_kernels": None}
+    bare = chip(fastest_ms=None, slowest_ms=None)
+    device = replace(bare, latency=replace(bare.latency, **tables, **free))
+    times = {kind: latency_ms.estimate(scaled(kind), device) for kind in ("scale", "add")}
+    cycles_per_ms = device.clock_mhz * 1e3
+    assert times["scale"].value == pytest.approx((804 * 10 + 100) / cycles_per_ms)
+    assert times["add"].value == pytest.approx((1200 * 10 + 100) / cycles_per_ms)
+    assert (times["scale"].extrapolated, times["add"].extrapolated) == (True, False)
+    assert widths(times["scale"])[1] == pytest.approx(1.2 * OTHER_KIND)
+    own = {"cycles_per_element": {"pool": 0.0, "add": 10.0, "scale": 5.0}}
+    measured = latency_ms.estimate(scaled("scale"), replace(device, latency=replace(device.latency, **own)))
+    assert measured.value == pytest.approx(804 * 5 / cycles_per_ms)
+    assert not measured.extrapolated
+
+
+@pytest.mark.parametrize("name", available_devices())
+def test_every_device_prices_a_scale(name):
+    device = DEVICES[name]
+    metrics = [latency_ms, peak_ram_kib, flash_kib, *([energy_mj] if device.energy is not None else [])]
+    found = [metric.estimate(scaled("scale"), device) for metric in metrics]
+    assert all(estimate.value > 0 for estimate in found)
+    assert found[0].extrapolated
+
+
 def test_pointwise_layers_and_poolings_have_no_window_of_their_own():
     graph = GraphBuilder((3, 10, 10), bits=8)
     x = graph.activation(graph.conv(0, 4, weight_bits=8), bits=8)

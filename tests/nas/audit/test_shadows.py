@@ -20,6 +20,7 @@ from nas.base import files
 from nas.base.plugins import TRUSTED
 from nas.defences import gecko
 from nas.training import assess as evaluate
+from nas.training import stages
 from nas.training.assess import Candidate
 from nas.training.bank import halves
 from nas.training.loop import Diverged
@@ -29,6 +30,7 @@ from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.recipe import Recipe
 from search_spaces import mlp
+from search_spaces.compressions import sparsity
 
 AUDITED, BEYOND = 24, 6
 PATIENCE = 240
@@ -396,3 +398,25 @@ def test_halves_are_those_of_the_pool(spec):
     for shadow in range(4):
         rows = spec.pool.rows(shadow, spec.seed)
         np.testing.assert_array_equal(rows[rows < AUDITED], np.flatnonzero(halves(AUDITED, shadow, spec.seed)))
+
+
+def test_shadows_of_one_network_pruned_in_several_ways_share_their_first_stage(spec, monkeypatch):
+    trained = []
+
+    def watched(setup, **rest):
+        trained.append(setup.architecture.key)
+        return train(setup, **rest)
+
+    monkeypatch.setattr(stages, "train", watched)
+    dense = spec.candidate
+    for share in (0.5, 0.9):
+        architecture = sparsity.compress(dense.architecture, share, "unstructured", "uniform")
+        sparse = replace(dense, architecture=architecture, recipe=replace(dense.recipe, pruning="one_shot"))
+        train_shadow(replace(spec, candidate=sparse), 0)
+        (network,) = load(replace(spec, candidate=sparse), 1)
+        assert [op.sparsity for op in network.architecture.ops if op.kind == "linear"] == pytest.approx(
+            [share] * 2, abs=0.02
+        )
+    assert trained == [dense.architecture.key]
+    train_shadow(spec, 0)
+    assert trained == [dense.architecture.key]

@@ -130,7 +130,7 @@ def test_what_cannot_be_exported_or_measured_is_one_line(nas, tmp_path, timed, c
     for arguments, line in (
         (("{}", "--precision", "int4"), "no precision 'int4'; there are ['float32', 'int8', 'mixed']"),
         ((tmp_path,), "expected a folder that nas pick wrote, with architecture.json and weights.safetensors; got "),
-        (("nothing",), "expected JSON, a file or RUN:NUMBER; got 'nothing', and there is no such file"),
+        (("nothing",), "expected JSON, a file, RUN:NUMBER or the name of a network (nas list networks); got 'not"),
     ):
         result = nas(command, *arguments, "--runs", tmp_path)
         assert (result.code, result.out) == (2, "")

@@ -70,6 +70,21 @@ def test_a_bad_file_is_a_reason_where_all_devices_are_priced(nas, own):
     assert nas("estimate", "--engine", "none").err.startswith("nas: the device 'stm32h747' was measured with")
 
 
+# Networks.
+
+
+def test_networks_are_listed_with_their_counts(nas, monkeypatch):
+    rows = json.loads(nas("list", "networks", "--json").out)["networks"]
+    assert list(rows) == sorted(rows)
+    expected = {"space": "nb201", "input_shape": [3, 32, 32], "num_classes": 10, "macs": 15_647_360, "params": 129_306}
+    assert {name: value for name, value in rows["nb201-0"].items() if name != "source"} == expected
+    assert rows["nb201-0"]["source"].startswith("Dong and Yang")
+    monkeypatch.setenv("COLUMNS", "200")
+    told = nas("list", "networks").out
+    assert re.search(r"^nb201-0 +nb201 +3x32x32 +10 +15,647,360 +129,306 +Dong and Yang, ", told, re.MULTILINE)
+    assert "\nnb201-0 " in nas("list").out
+
+
 # Runs.
 
 

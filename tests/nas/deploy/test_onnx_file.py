@@ -114,6 +114,9 @@ def everything(graph):
     x = graph.activation(graph.add(x, y), "relu")
     x = graph.concat(x, graph.pool(x, "max", kernel=(3, 3), stride=(1, 1), padding=(1, 1)))
     x = graph.norm(graph.pool(x, "avg", kernel=(3, 2), stride=(1, 1), padding=(1, 0)))
+    _, height, width = graph.ops[x].shape
+    factors = graph.conv(graph.pool(x, "max", kernel=(height, width), stride=(height, width)), 8, bias=True)
+    x = graph.scale(x, graph.activation(factors, "hardsigmoid"))
     x = graph.activation(graph.norm(graph.linear(graph.flatten(x), 12)), "identity")
     graph.linear(graph.activation(x, "relu"), 5, bias=True)
 
@@ -126,7 +129,7 @@ def test_every_operator_computes_what_pytorch_computes(tmp_path):
     count = kinds(model)
     # Of five norms, only the one behind the pooling follows no weights.
     assert count["BatchNormalization"] == 1
-    assert count["Conv"] == 3
+    assert count["Conv"] == 4
     assert count["Gemm"] == 2
     assert not {"QuantizeLinear", "Round"} & count.keys()
 
@@ -139,8 +142,8 @@ def test_every_operator_has_an_integer_form(tmp_path):
     # Some dozen roundings to 1/255 of a range each; a wrong scale or zero point is off by a multiple of the deviation.
     assert np.abs(logits(model, records) - wanted).max() < 0.35 * wanted.std()
     found = kernels(model, tmp_path)
-    assert (found["QLinearConv"], found["QGemm"], found["QLinearAdd"]) == (3, 2, 2)
-    assert found["QLinearConcat"] == found["QLinearAveragePool"] == found["MaxPool"] == 1
+    assert (found["QLinearConv"], found["QGemm"], found["QLinearAdd"], found["QLinearMul"]) == (4, 2, 2, 1)
+    assert (found["QLinearConcat"], found["QLinearAveragePool"], found["MaxPool"]) == (1, 1, 2)
     assert not {"Conv", "Gemm", "MatMul"} & found.keys()
 
 
@@ -205,7 +208,16 @@ def warmed(architecture, records):
 
 @pytest.mark.parametrize(
     ("name", "shape", "seed"),
-    [("mlp", (20,), 3), ("conv", (3, 8, 8), 3), ("conv", (3, 1, 24), 0), ("nb201", (3, 8, 8), 1)],
+    [
+        ("mlp", (20,), 3),
+        ("conv", (3, 8, 8), 3),
+        ("conv", (3, 1, 24), 0),
+        ("nb201", (3, 8, 8), 1),
+        ("resnet", (3, 8, 8), 0),
+        ("squeeze", (3, 8, 8), 0),
+        ("vgg", (3, 8, 8), 0),
+        ("ds_cnn", (3, 8, 8), 1),
+    ],
 )
 def test_what_is_trained_for_an_integer_device_is_its_int8_file(name, shape, seed):
     space = plugins.load("search_spaces", name, "make_space")(shape, 10)

@@ -233,6 +233,19 @@ def test_what_nni_samples_from_our_space_is_a_candidate_and_nothing_else_is(tmp_
 
 
 @needs_nni
+def test_nni_samples_the_narrowed_space(tmp_path):
+    plan, _ = start(tmp_path, "narrow", set={"bits": 8, "depth": 1})
+    space = engine.import_strategy(tmp_path).CandidateSpace(plan)
+    point = {}
+    space.random(point)
+    assert {value for name, value in point.items() if name.endswith("_bits")} == {8}
+    assert point["depth"] == 1
+    assert space.freeze(point).architecture.params["depth"] == 1
+    with pytest.raises(ValueError, match="first_bits"):
+        space.freeze({**point, "first_bits": 4})
+
+
+@needs_nni
 @pytest.mark.parametrize(
     ("distribution", "inside", "outside"),
     [

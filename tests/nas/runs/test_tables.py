@@ -8,6 +8,7 @@ import json
 import pytest
 
 from nas.base import plugins
+from nas.runs.networks import read_architecture
 from nas.runs.tables import read_architectures
 from nas.runs.tables import tasks_of
 from nas.runs.tables import write_table
@@ -73,13 +74,22 @@ def test_what_pick_writes_says_its_space_and_shape_itself(tmp_path):
     assert (row.architecture.space, row.architecture.input_shape) == ("mlp", (7,))
 
 
+def test_a_row_may_name_a_network(tmp_path):
+    path = table(tmp_path / "a.csv", "space,architecture,input_shape", "nb201,nb201-0,", "nb201,nb201-0,3x16x16")
+    rows = read_architectures(path, None)
+    assert [row.architecture.input_shape for row in rows] == [(3, 32, 32), (3, 16, 16)]
+    assert rows[0].architecture.params == read_architecture("nb201-0", None, None, None, tmp_path).params
+    other = table(tmp_path / "b.csv", "space,architecture", "conv,nb201-0")
+    assert refusal(other).endswith("line 2: expected --space nb201, or none, with the network 'nb201-0'; got 'conv'")
+
+
 def test_wrong_rows_are_named_together_by_their_lines(tmp_path):
     path = table(
         tmp_path / "a.csv", "space,architecture", "conv,{}", "conv,resnet", "cube,{}", f"nb201,{CELL}", ",{}", "conv,"
     )
     told = refusal(path)
-    assert told.startswith(f"4 rows of {path} are wrong: line 3: expected JSON of parameters, because the space 'con")
-    assert "; line 4: no 'cube' in search_spaces; there are ['conv', 'mlp', 'nb201']" in told
+    assert told.startswith(f"4 rows of {path} are wrong: line 3: expected JSON of parameters or the name of a netw")
+    assert "; line 4: no 'cube' in search_spaces; there are ['conv', " in told
     assert told.endswith("; line 6: no value in the column 'space'; line 7: no value in the column 'architecture'")
     many = table(tmp_path / "b.csv", "architecture", *["|none~0|"] * 9)
     told = refusal(many, "nb201")

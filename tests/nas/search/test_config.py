@@ -26,6 +26,8 @@ from nas.training.recipe import Recipe
 few = settings(max_examples=60, deadline=None, derandomize=True)
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 shares = st.floats(0, 0.9, allow_subnormal=False)
+numbers = st.one_of(st.integers(-9, 9), shares)
+names = st.one_of(st.booleans(), texts)
 
 
 def settings_of(values, *, log=False):
@@ -62,6 +64,7 @@ searches = st.fixed_dictionaries(
         "defence_parameters": st.dictionaries(
             texts, st.dictionaries(texts, settings_of(st.one_of(st.integers(-9, 9), shares)), max_size=2), max_size=2
         ),
+        "set": st.dictionaries(texts, st.one_of(settings_of(numbers), names, st.lists(names, min_size=1)), max_size=3),
         "teacher": st.dictionaries(texts, st.one_of(st.booleans(), st.integers(-9, 9), shares, texts), max_size=3),
         "references": st.integers(1, 9).map(lambda half: 2 * half),
         "recipe": recipes,
@@ -266,6 +269,18 @@ WRONG = {
         "defence_parameters.relaxloss.alpha: expected a number, a name, a list of them, or a table with low and high; "
         "got True"
     ),
+    "set = 3": "set: Input should be a valid dictionary; got 3",
+    "[set]\nbits = []": "set.bits: List should have at least 1 item after validation, not 0; got []",
+    "[set]\nbits = 2026-01-01": (
+        "set.bits: expected a number, a name, true or false, a list of them, or a table with low and high; got "
+        "datetime.date(2026, 1, 1)"
+    ),
+    "[set]\nbits = inf": "set.bits: expected a finite number; got inf",
+    "[set]\nrange = {low = 5, high = 2}": "set.range: expected low < high; got 5 and 2",
+    "[set]\ndepth = {low = 1, high = 2, step = 1}": "no setting 'set.depth.step'; there are ['high', 'log', 'low']",
+    "[set]\ndepth = {low = 1, high = 2, log = true}": (
+        "expected ranges of low and high in set, on the space's own scale; got log of 'depth'"
+    ),
     "teacher = 3": "teacher: Input should be a valid dictionary; got 3",
 }
 
@@ -321,6 +336,12 @@ def test_each_difference_is_named_and_only_what_decides_the_numbers_counts():
     free = {"trials": 99, "workers": 7, "engine": "nni", **paths}
     assert free.keys() == MAY_CHANGE
     assert differences(parse_config({"name": "a", "budgets": {"macs": 5.0}, **free}), stored) == []
+
+
+def test_a_flag_narrows_after_the_file_does(toml):
+    path = toml('[set]\nbits = 8\n"block*" = [true, 0.5, "bf16"]\n')
+    assert list(load_config(path, {}).set.items()) == [("bits", 8), ("block*", [True, 0.5, "bf16"])]
+    assert list(load_config(path, {"set": {"bits": 4}}).set.items()) == [("block*", [True, 0.5, "bf16"]), ("bits", 4)]
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), 2**53 + 1])

@@ -48,11 +48,13 @@ def every_operator():
     graph = GraphBuilder((2, 8, 8))
     x = graph.norm(graph.conv(0, 4, kernel=(3, 3), padding=(1, 1), groups=2))
     for function in FUNCTIONS["activation"]:
-        if function != "sign":
+        if function not in ("sign", "hardsigmoid"):
             x = graph.activation(graph.add(x, graph.zero(x)), function)
     x = graph.activation(x, bits=1)
     parts = [graph.pool(x, function, kernel=(2, 2), stride=(2, 2)) for function in FUNCTIONS["pool"]]
     x = graph.depthwise(graph.concat(*parts), kernel=(3, 3), padding=(1, 1))
+    factors = graph.conv(graph.pool(x, "avg", kernel=(4, 4), stride=(4, 4)), 8, bias=True)
+    x = graph.scale(x, graph.activation(factors, "hardsigmoid"))
     graph.linear(graph.flatten(x), CLASSES, bias=True)
     return graph.architecture("example", {})
 

@@ -108,7 +108,6 @@ def test_two_bits_of_weights_have_two_keys_and_ternary_keeps_the_first_one():
 @pytest.mark.parametrize(
     ("fields", "got"),
     [
-        ({"weight_bits": 16}, "''"),
         ({"weight_bits": 8, "weight_format": "bf16"}, "'bf16'"),
         ({"format": "x"}, "'x'"),
         ({"bits": 2, "format": "ternary"}, "'ternary'"),

@@ -45,9 +45,9 @@ def test_what_is_in_fewer_bits_stays_so():
         x = graph.activation(graph.norm(graph.conv(0, 3, weight_bits=2)), "sign", bits=1)
         graph.linear(graph.flatten(graph.activation(graph.norm(graph.conv(x, 3)), bits=4)), 4)
 
-    found = in_integers(graph_of(write, bits="fp16"), 8)
+    found = in_integers(graph_of(write, bits=16), 8)
     assert [op.weight_bits for op in found.ops if op.kind in ("conv", "linear")] == [2, 8, 8]
-    assert [op.bits for op in found.ops] == [8, 32, 32, 1, 32, 32, 4, 4, 32]
+    assert [op.bits for op in found.ops] == [16, 32, 32, 1, 32, 32, 4, 4, 32]
     assert found.ops[7].kind == "flatten"
 
 
@@ -72,6 +72,15 @@ def test_keys_of_spaces_for_other_devices_are_what_they_were():
     assert as_run(space, None) is space
     assert as_run(space, 8).decode(space.reference).key != space.decode(space.reference).key
     assert as_run(space, 8).distributions == space.distributions
+
+
+def test_sixteen_bits_of_float_are_float():
+    def write(graph):
+        graph.linear(graph.flatten(graph.activation(graph.conv(0, 3, weight_bits="bf16"), bits="fp16")), 4)
+
+    found = in_integers(graph_of(write, bits="fp16"), 8)
+    assert [(op.bits, op.weight_bits) for op in found.ops if op.kind in ("input", "conv")] == [(8, 32), (32, 8)]
+    assert {op.format + op.weight_format for op in found.ops} == {""}
 
 
 def test_widths_that_cannot_be_trained_are_refused_and_wide_ones_stay_in_float():

@@ -26,6 +26,7 @@ from search_spaces.graph.operators import KERNEL_KINDS
 from search_spaces.graph.operators import KINDS
 from search_spaces.graph.operators import MAC_KINDS
 from search_spaces.graph.operators import OPERATORS
+from search_spaces.graph.operators import STANDS_IN
 from search_spaces.graph.operators import VIEW_KINDS
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.operators import Kind
@@ -39,7 +40,7 @@ def test_every_kind_has_a_method_that_writes_it():
 
 def test_the_types_of_kernels_are_those_that_device_files_know():
     assert {"conv", "pointwise", "depthwise", "linear"} == MAC_KINDS
-    assert {"pool", "norm", "activation", "add", "concat", "zero"} == ELEMENT_KINDS
+    assert {"pool", "norm", "activation", "add", "concat", "zero", "scale"} == ELEMENT_KINDS
     assert ({"flatten"}, MAC_KINDS - {"linear"}) == (VIEW_KINDS, CONVOLUTIONS)
     assert not MAC_KINDS & ELEMENT_KINDS
     assert ALL_KERNELS == KERNEL_KINDS | VIEW_KINDS
@@ -52,6 +53,12 @@ def test_places_that_trees_in_device_files_compare_do_not_move():
     assert FUNCTIONS["activation"][:6] == ("relu", "relu6", "hardswish", "tanh", "identity", "sign")
     assert FUNCTIONS["pool"][:2] == ("max", "avg")
     assert len(FEATURES) == 26
+
+
+def test_what_stands_in_for_a_kind_counts_the_same_work():
+    for kind, other in STANDS_IN.items():
+        assert OPERATORS[kind].work == OPERATORS[other].work == "elements"
+        assert other not in STANDS_IN
 
 
 def test_calibration_meets_every_type_of_kernel():
