@@ -154,6 +154,7 @@ KINDS: Mapping[str, Kind] = {
         {
             "PARAMETERS": Attribute("a table of parameters, each a value, a list or a range", _is_table),
             "NEEDS": Attribute('a tuple of names, of which there is "reserve"', _are_names),
+            "EXITS": Attribute("True or False", _is_flag, default=False),
             "check": Attribute("a function of the parameters", callable),
             "answers": Attribute("a function of the parameters that returns a module", callable),
         },

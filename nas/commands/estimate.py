@@ -157,6 +157,8 @@ def _costs(network: Architecture, device: str, *, as_json: bool, shipped: bool) 
         numbers = {name: _priced(estimates, load_device(name)) for name, estimates in by_device.items()}
         return {"devices": numbers, "refused": refused} if device == "all" else next(iter(numbers.values()))
     show_table(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
+    if len(network.outputs) > 1:
+        say(f"costs of a record that passes all {len(network.outputs)} exits")
     for name, reason in refused.items():
         say(f"{name} cannot run it: {reason}")
     for name, costs in by_device.items():

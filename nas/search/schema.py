@@ -171,6 +171,8 @@ class Exit(BaseModel):
         exit: Its number, from 0.
         records: Validation records that leave there.
         share: These as a share of all.
+        latency_ms: What such a record costs; its interval comes beside it.
+        macs: The same in multiply-accumulates.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
@@ -178,6 +180,8 @@ class Exit(BaseModel):
     exit: Count
     records: Count
     share: Annotated[FiniteFloat, Ge(0), Le(1)]
+    latency_ms: Annotated[FiniteFloat, Ge(0)]
+    macs: Annotated[FiniteFloat, Ge(0)]
 
 
 class Between(BaseModel):

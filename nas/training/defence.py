@@ -115,7 +115,7 @@ def load_defence(name: str) -> Defence:
         needs=tuple(plugins.find(PACKAGE, name, "NEEDS") or ()),
         check=plugins.find(PACKAGE, name, "check"),
         answers=plugins.find(PACKAGE, name, "answers"),
-        knows_exits=bool(plugins.find(PACKAGE, name, "EXITS")),
+        knows_exits=plugins.find(PACKAGE, name, "EXITS"),
     )
     if more := [need for need in found.needs if need not in NEEDS]:
         raise ValueError(f"expected a defence that needs some of {list(NEEDS)}; {name!r} needs {more}")

@@ -133,3 +133,11 @@ def test_metrics_are_listed_and_negative_budgets_refused(nas, refused):
     assert refused("search", "--objectives", "mean_energy_mj", "--device", "host").startswith(
         "no objective 'mean_energy_mj' on host (ends: "
     )
+
+
+def test_an_estimate_says_that_it_is_of_the_worst_case(nas, run, candidate):
+    count = len(candidate.user_attrs[EXITS])
+    shown = nas("estimate", f"exits:{candidate.number}", "--runs", run.runs)
+    assert f"costs of a record that passes all {count} exits" in shown.out
+    plain = nas("estimate", "--space", "mlp", '{"depth": 2}')
+    assert (plain.code, "exits" in plain.out) == (0, False)
