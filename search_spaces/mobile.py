@@ -54,6 +54,7 @@ from search_spaces.graph.precision import at_least
 from search_spaces.space import NamedNetwork
 from search_spaces.space import SearchSpace
 
+USUAL_TASK = ((3, 32, 32), 10)
 MAX_STAGES, MAX_LAYERS = 7, 4
 LEAST_SIDE = 8
 SKIP = "skip"
