@@ -15,6 +15,8 @@ from estimators.estimate import extrapolated_in
 from estimators.estimate import flat
 from estimators.models.by_layer import Layer
 from estimators.models.extrapolation import distance
+from estimators.models.extrapolation import stand_ins
+from estimators.models.extrapolation import unlike
 from nas.base.errors import clipped
 from nas.base.text import Row
 from nas.base.text import at_least
@@ -122,8 +124,8 @@ def _within_10_percent(found: Calibration) -> list[str]:
     return told
 
 
-def beyond(latency: Estimate, device: Device) -> str | None:
-    """Return a warning if a latency is an extrapolation, with what was not measured, else None."""
+def beyond(latency: Estimate, device: Device, network: Architecture) -> str | None:
+    """Return a warning if a network's latency is an extrapolation, with what was not measured, else None."""
     if not latency.extrapolated:
         return None
     found = device.calibration
@@ -133,8 +135,12 @@ def beyond(latency: Estimate, device: Device) -> str | None:
     else:
         windows = [f"windows of {', '.join(found.windows)} and 1x1"] if found.windows else []
         bits = [f"layers of at most {found.widest_bits} bits"] if found.widest_bits else []
-        measured = " and ".join(windows + bits)
-        why = f"some of its layers are of a kind that was not measured on {device.name} ({measured} were)"
+        measured = f"{' and '.join(windows + bits)} were"
+        if unlike(network, found):
+            why = f"some of its layers are of a kind that was not measured on {device.name} ({measured})"
+        else:
+            priced = " and ".join(f"{kind} as {other}" for kind, other in stand_ins(network, device).items())
+            why = f"some of its operators were not measured on {device.name} and are priced as others: {priced}"
     return f"{why}: extrapolated, so the interval is wider, and a guess"
 
 
