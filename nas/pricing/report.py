@@ -27,6 +27,7 @@ from nas.base.text import runs_of_widths
 from nas.base.text import short
 from nas.base.text import stacked
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import weights_of
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.precision import FORMATS
 from search_spaces.graph.precision import TERNARY
@@ -46,6 +47,29 @@ def bits_of(architecture: Architecture) -> str:
     weights = runs(SHORT.get(op.weight_format) or op.weight_bits for op in layers)
     tensors = runs(SHORT.get(op.format) or op.bits for op in read)
     return f"W {weights} A {tensors}"
+
+
+def compressions_of(architecture: Architecture) -> list[str]:
+    """Say in a few words each what was taken from a network: weights, channels, values of its own.
+
+    >>> from search_spaces.compressions import sparsity
+    >>> from search_spaces.graph.builder import GraphBuilder
+    >>> graph = GraphBuilder((8,))
+    >>> logits = graph.linear(0, 10)
+    >>> compressions_of(sparsity.compress(graph.architecture("example", {}), 0.9, "2:4", "uniform"))
+    ['50 % zeros (2:4)']
+    """
+    layers = [op for op in architecture.ops if op.kind in WEIGHTED]
+    weights = [weights_of(op, architecture.ops[op.inputs[0]].shape[0]) for op in layers]
+    told = []
+    if zeros := sum(op.sparsity * count for op, count in zip(layers, weights, strict=True)):
+        patterns = sorted({op.pattern for op in layers if op.pattern})
+        told.append(f"{zeros / sum(weights):.0%} zeros".replace("%", " %") + "".join(f" ({name})" for name in patterns))
+    if narrowed := [op for op in layers if op.pruned_from]:
+        left = sum(op.shape[0] for op in narrowed) / sum(op.pruned_from for op in narrowed)
+        told.append(f"{left:.0%} of channels".replace("%", " %"))
+    told += [f"{2**width} values" for width in sorted({op.shared_bits for op in layers if op.shared_bits})]
+    return told
 
 
 def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) -> Table:
