@@ -28,6 +28,7 @@ from nas.preprocessing.columns import Column
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.report import bits_of
+from nas.pricing.report import compressions_of
 from nas.pricing.report import extrapolated
 from nas.runs import by_class
 from nas.runs.front_and_knee import Choice
@@ -117,6 +118,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "key": trial.user_attrs["key"],
         "architecture": dict(architecture.params),
         "bits": bits_of(architecture),
+        "compressions": compressions_of(architecture),
         "recipe": asdict(recipe),
         "defence": defence_of(study, trial),
         "defence_parameters": parameters_of(trial),
@@ -256,7 +258,8 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     table.columns[-1].no_wrap = True  # the bits may be broken at their spaces, a name may not
     for trial in trials:
         cells = [_cell(study, trial, name, with_interval=name in by_end) for name in names]
-        bits = bits_of(architecture_of(study, trial)).replace(" A ", "\nA ")
+        architecture = architecture_of(study, trial)
+        bits = "\n".join([bits_of(architecture).replace(" A ", "\nA "), *compressions_of(architecture)])
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
         name = plugins.short_name(defence_of(study, trial))
         defence = described(name, parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
@@ -275,7 +278,8 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
         "",
         f"Reason for the choice: {choice.reason}.",
         "",
-        f"- candidate `{facts['key']}` of the space `{config['space']}`, bits {facts['bits']}",
+        f"- candidate `{facts['key']}` of the space `{config['space']}`, "
+        + ", ".join([f"bits {facts['bits']}", *facts["compressions"]]),
         f"- trained on `{config['dataset']}` with the defence `{defence}`, seed {config['seed']}",
         f"- costs are estimates for the device `{device}`",
         *_memory_lines(study, trial),

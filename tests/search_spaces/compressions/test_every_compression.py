@@ -14,10 +14,10 @@ from estimators.cost import macs
 from estimators.devices.files import load_device
 from nas.base.plugins import available
 from nas.base.plugins import load
+from nas.spaces import ORDER
 from nas.spaces import compressible
 from nas.spaces import compressions_in
 from nas.spaces import space_named
-from search_spaces.compressions import ORDER
 from search_spaces.network import build
 
 NAMES = available("search_spaces.compressions", "compress")
