@@ -50,7 +50,7 @@ def bits_of(architecture: Architecture) -> str:
 
 
 def compressions_of(architecture: Architecture) -> list[str]:
-    """Say in a few words each what was taken from a network: weights, channels, values of its own.
+    """Say in a few words each what was taken from a network: weights, channels, values of its own; and early exits.
 
     >>> from search_spaces.compressions import sparsity
     >>> from search_spaces.graph.builder import GraphBuilder
@@ -62,6 +62,8 @@ def compressions_of(architecture: Architecture) -> list[str]:
     layers = [op for op in architecture.ops if op.kind in WEIGHTED]
     weights = [weights_of(op, architecture.ops[op.inputs[0]].shape[0]) for op in layers]
     told = []
+    if early := len(architecture.outputs) - 1:
+        told.append(f"{early} early exit{'s' if early > 1 else ''} at {architecture.exit_threshold:g}")
     if zeros := sum(op.sparsity * count for op, count in zip(layers, weights, strict=True)):
         patterns = sorted({op.pattern for op in layers if op.pattern})
         told.append(f"{zeros / sum(weights):.0%} zeros".replace("%", " %") + "".join(f" ({name})" for name in patterns))

@@ -19,6 +19,7 @@ from nas.pricing.by_exit import price_by_exit
 from nas.pricing.price import as_shipped
 from nas.pricing.price import cost_metrics
 from nas.pricing.price import screen
+from nas.pricing.report import compressions_of
 from nas.spaces import compressible
 from nas.spaces import space_named
 from search_spaces.graph.exits import up_to
@@ -134,3 +135,9 @@ def test_rows_are_what_a_study_holds():
 def test_records_of_other_exits_are_refused(records):
     with pytest.raises(ValueError, match="expected records of 2 exits, one at least; got"):
         ByExit(({"macs": Estimate.exact(4)},) * 2, records)
+
+
+def test_a_table_says_how_many_exits_there_are_and_when_they_answer():
+    assert compressions_of(network(count=2, **{"exits.threshold": 0.95})) == ["2 early exits at 0.95"]
+    assert compressions_of(network(count=1)) == ["1 early exit at 0.9"]
+    assert compressions_of(network(count=0)) == []
