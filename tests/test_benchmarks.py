@@ -15,6 +15,8 @@ import torch
 from estimators.devices.files import load_device
 from estimators.leakage.evidence import Bank
 from nas.base.plugins import available
+from nas.spaces import compressible
+from nas.spaces import space_named
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -254,3 +256,13 @@ def test_a_quarter_of_the_records_is_chosen_by_the_bank_alone(monkeypatch):
     assert {name: len(set(rows)) for name, rows in chosen.items()} == dict(zip(chosen, [40, 10, 10, 10], strict=True))
     assert list(chosen["the quarter with the largest effect"]) == list(range(10))
     assert [row // 4 for row in chosen["a quarter, evenly by hardness"]] == list(range(10))
+
+
+@pytest.mark.parametrize("shares", [(1, 1, 1, 1), (0, 0, 0, 1), (0, 1, 0, 1), (1, 0, 0, 0)])
+def test_exits_are_recovered_from_latencies_though_some_answer_for_nobody(monkeypatch, shares):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    benchmark = importlib.import_module("exits")
+    space = compressible(space_named("mlp", (40,), 5), ["exits"])
+    network = space.decode({**space.reference, "depth": 4, "exits.count": 3})
+    left = np.random.default_rng(0).choice(4, 800, p=np.array(shares) / sum(shares))
+    assert np.mean(benchmark.recovered_exits(network, left, seed=1) == left) > 0.98
