@@ -33,6 +33,7 @@ from nas.training.loop import TrainSetup
 from nas.training.loop import plain_setup
 from nas.training.loop import seed_from
 from nas.training.loop import training_version
+from nas.training.stages import settled
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def cached_teacher(plan: Plan, setup: TrainSetup, *, rows: Tensor | None = None,
         rows: Rows it is trained on; None: all.
         about: Features it is asked about; None: the set-up's.
     """
-    teacher = plan.teacher or Candidate(setup.architecture, setup.recipe)
+    teacher = plan.teacher or Candidate(setup.architecture, settled(setup.recipe, setup.architecture))
     seed = seed_from(plan.config.seed, teacher.key)
     what = f"{plan.data.fingerprint} {teacher.key} {seed} {training_version()}"
     what += _other_records(plan, setup, rows, about)

@@ -152,7 +152,8 @@ class Plan:
         """The study's reference networks: the space's small reference, trained by the recipe's middle."""
         architecture = self.space.decode(self.space.reference)
         config = self.config
-        return BankSpec(self.data, architecture, config.recipe.middle(), config.references, config.seed)
+        recipe = settled(config.recipe.middle(), architecture)
+        return BankSpec(self.data, architecture, recipe, config.references, config.seed)
 
     def prices(self, architecture: Architecture) -> dict[str, Estimate]:
         """Price an architecture by all cost metrics of the plan's device, as it is shipped."""
@@ -226,7 +227,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     teacher = None
     if config.teacher is not None:
         network = uncompressed(space.decode({**space.reference, **config.teacher}))
-        teacher = Candidate(network, config.recipe.middle())
+        teacher = Candidate(network, settled(config.recipe.middle(), network))
     plan = Plan(
         config=config,
         folder=runs / config.name,
