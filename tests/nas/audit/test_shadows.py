@@ -247,7 +247,7 @@ def test_stopping_keeps_what_is_trained(spec, trainings):
 
 
 def test_a_training_that_diverges_is_told_and_leaves_nothing(spec, monkeypatch):
-    def diverges(_setup):
+    def diverges(_setup, _first_stage):
         raise Diverged("the loss became nan in epoch 1 of 2")
 
     monkeypatch.setattr(shadows, "train_in_stages", diverges)
@@ -350,7 +350,7 @@ def test_processes_train_what_this_one_trains(spec, tmp_path):
 def test_two_at_once_do_not_train_a_shadow_twice(spec, monkeypatch):
     begun, go_on, calls = threading.Event(), threading.Event(), []
 
-    def slow(setup):
+    def slow(setup, _first_stage):
         calls.append(setup)
         begun.set()
         assert go_on.wait(PATIENCE)
@@ -374,7 +374,7 @@ def test_the_time_is_estimated_from_one_epoch_and_nothing_is_kept(spec, monkeypa
     ticks = iter([0.0, 9.0, 10.0, 10.5])
     monkeypatch.setattr(shadows.time, "perf_counter", lambda: next(ticks))
     epochs = []
-    monkeypatch.setattr(shadows, "train_in_stages", lambda setup: epochs.append(setup.recipe.epochs))
+    monkeypatch.setattr(shadows, "train_in_stages", lambda setup, _: epochs.append(setup.recipe.epochs))
     assert seconds_each(replace(spec, candidate=candidate(epochs=30))) == 15.0
     assert epochs == [1, 1]
     assert list(spec.folder.iterdir()) == []

@@ -60,7 +60,7 @@ def trained(monkeypatch):
 def no_shadow(monkeypatch, no_training):
     """Fail a test in which a shadow is trained, too."""
 
-    def fail(_setup):
+    def fail(_setup, _first_stage):
         raise AssertionError("a shadow was trained")
 
     monkeypatch.setattr(shadows, "train_in_stages", fail)
@@ -362,7 +362,7 @@ def test_ctrl_c_keeps_what_is_trained(nas, own_run, trained, monkeypatch):
 
 
 def test_shadows_that_diverge_end_in_one_line_and_no_report(nas, own_run, monkeypatch):
-    def diverges(_setup):
+    def diverges(_setup, _first_stage):
         raise Diverged("the loss became nan in epoch 1 of 3")
 
     monkeypatch.setattr(shadows, "train_in_stages", diverges)
