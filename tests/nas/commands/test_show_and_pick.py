@@ -395,11 +395,15 @@ def test_a_run_whose_intervals_are_of_the_records_alone_says_so_where_it_matters
 def test_a_pick_with_confidence_meets_its_limit_by_the_end_of_the_interval(nas, own_run, picked, refused):
     trials = load_study("small", own_run.folder, None).trials
     ends = {trial.number: from_flat(trial.user_attrs, "leakage").upper(0.95, of=0.95) for trial in trials}
+    values = {trial.number: trial.user_attrs["leakage"] for trial in trials}
     lowest = min(ends, key=ends.get)
-    limit = ends[lowest] + 1e-6
-    assert any(trial.user_attrs["leakage"] < limit for trial in trials if trial.number != lowest)
+
+    def missed_by_their_ends(limit):
+        return [number for number, value in values.items() if value < limit < ends[number]]
+
+    limit = next(end + 1e-6 for end in sorted(ends.values()) if missed_by_their_ends(end + 1e-6))
     chosen = picked("--max", f"leakage={limit:.9f}", "--prefer", "error", "--confidence", 95)
-    assert chosen["picked"]["number"] == lowest
+    assert ends[chosen["picked"]["number"]] <= limit
     assert {row["metric"]: row.get("confidence") for row in chosen["limits"]}["leakage"] == 0.95
     line = refused("pick", "small", "--max", "leakage=0.1", "--confidence", "95", runs=own_run.runs)
     assert f"leakage {ends[lowest]:.4g} at 95 % confidence > 0.1" in line
