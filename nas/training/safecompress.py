@@ -19,8 +19,8 @@ reserve that a defence may use (`nas.training.defence.parted`); attacks take the
 What it costs: at most three updates, with eight strategies each. So a training has 24 attackers or fewer, each trained
 for 20 epochs on 1,000 records or fewer: 20 to 160 steps of 11 ms on one core, whatever the network. And its branches
 take 21 epochs more than the recipe has, three times as many where an epoch has three steps. Attackers take most of the
-time of small networks: 94 % of 17 seconds for a perceptron on Location-30 that one strategy alone trains in 0.4 seconds,
-58 % of 42 seconds for a convolutional network on CIFAR-10 instead of 12 (1,000 members; `benchmarks/safecompress.py`).
+time of small networks: 94 % of 17 seconds for a perceptron on Location-30, which one strategy alone trains in 0.4;
+58 % of 42 seconds for a convolutional network on CIFAR-10, instead of 12 (1,000 members; `benchmarks/safecompress.py`).
 Shadow models of an audit take as long.
 
 What the published code leaves open is decided here. It has one strategy and does not choose; it measures accuracies on
@@ -330,8 +330,16 @@ def _leave(
 ) -> Branch:
     """Move zeros by a strategy; weights that are given up become zero."""
     worth, promise = PRUNE_RULES[strategy.prune], GROW_RULES[strategy.grow]
-    moved = {name: exchanged(mask, worth(layers[name]), promise(layers[name]), share) for name, mask in masks.items()}
+    moved = {
+        name: exchanged(mask, worth(layers[name]), _reached(layers[name], promise(layers[name])), share)
+        for name, mask in masks.items()
+    }
     return Branch(moved, [tensor.clone() for tensor in _tensors(training)])
+
+
+def _reached(layer: Layer, promise: Tensor) -> Tensor:
+    """Put zeros last that no gradient has reached: they would stay zero, and there would be more than wanted."""
+    return torch.where(layer.momentum == 0, torch.finfo(promise.dtype).min, promise)
 
 
 def _onwards(training: Training, step: Step, batch: Batch, branch: Branch, *, is_last: bool) -> Tensor:

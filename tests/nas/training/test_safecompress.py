@@ -189,6 +189,16 @@ def test_zeros_are_exactly_as_many_after_every_update(layout, bits, monkeypatch)
     assert {name: sum(zeros(trained, name)) for name in wanted} == wanted
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+def test_no_zero_grows_that_would_stay_one(strategy):
+    """A channel that is always zero gives its weights no gradient."""
+    setup = setup_of()
+    features = setup.features.clone()
+    features[:, 1] = 0
+    trained = train(branching(replace(setup, features=features), [strategy])).state_dict()
+    assert sum(zeros(trained)) == round(0.9 * 288)
+
+
 @FEW
 @given(epochs=st.integers(1, 200), steps=st.integers(1, 50))
 def test_branches_are_within_the_training_and_never_next_to_each_other(epochs, steps):
