@@ -41,6 +41,7 @@ from nas.commands import list as listing
 from nas.commands.examples import EXAMPLES
 from nas.deploy.exportable import Exportability
 from nas.deploy.timing import Timing
+from nas.pricing.by_exit import MEANS
 from nas.pricing.limits import Limit
 from nas.runs.listing import Listed
 from nas.runs.progress import Counts
@@ -414,6 +415,7 @@ def metrics() -> dict[str, str]:
     modules = {name: importlib.import_module(f"{package}.{name}") for name in plugins.available(package, attribute)}
     return (
         {name: (module.__doc__ or "").splitlines()[0] for name, module in modules.items()}
+        | MEANS
         | MEASURES
         | {f"{CLASS_ERROR}NAME": OF_A_CLASS}
     )

@@ -17,7 +17,6 @@ from optuna.distributions import IntDistribution
 
 from nas.base import plugins
 from nas.base import sizes
-from search_spaces.compressions import ORDER
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
@@ -34,6 +33,8 @@ DEFAULT = "conv"
 """The space of parameters that name none."""
 ALIKE = 0.6
 """How alike two names of networks are (`difflib`) to suggest one for the other."""
+ORDER = ("exits", "channels", "sparsity", "weight_sharing")
+"""Of compressions: early exits first, so that the others find them; what is about single weights last."""
 TERNARY_BY_NAME = 3
 """The first training version whose two-bit weights are whole numbers, and whose ternary ones have that name."""
 

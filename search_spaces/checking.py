@@ -28,7 +28,7 @@ from search_spaces.space import SearchSpace
 
 POINTS = 20
 """Points whose network is built."""
-CONTEXTS = 400
+CONTEXTS = 1000
 """Points at which a parameter may change the network: it may be ignored at most of them, not at all."""
 MOST_VALUES = 9
 """Values of a numeric parameter that are looked at: both ends, and others evenly between."""
@@ -178,17 +178,17 @@ def _check_effect(space: SearchSpace, name: str, contexts: list[dict[str, ParamV
     values = _values(space.distributions[name])
     same = set(itertools.combinations(range(len(values)), 2))
     for context in contexts:
+        graphs = {}
+        for place in {place for pair in same for place in pair}:
+            point = {**context, name: values[place]}
+            with _told(space, point):
+                described = space.decode(point)
+            graphs[place] = (described.ops, described.outputs)
+        same = {(one, other) for one, other in same if graphs[one] == graphs[other]}
         if not same:
             return
-        keys = []
-        for value in values:
-            point = {**context, name: value}
-            with _told(space, point):
-                keys.append(space.decode(point).key)
-        same = {(one, other) for one, other in same if keys[one] == keys[other]}
-    if same:
-        one, other = min(same)
-        raise ValueError(
-            f"the space {space.name!r}: expected {name}={values[one]!r} and {name}={values[other]!r} to make different "
-            f"networks at some of {len(contexts)} points; they never do"
-        )
+    one, other = (values[place] for place in min(same))
+    raise ValueError(
+        f"the space {space.name!r}: expected {name}={one!r} and {name}={other!r} to make different networks at some of "
+        f"{len(contexts)} points; they never do"
+    )

@@ -32,28 +32,30 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
-
-from optuna.distributions import BaseDistribution
-from optuna.distributions import CategoricalDistribution
-from optuna.distributions import IntDistribution
 
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
 from search_spaces.graph.architecture import Shape
+from search_spaces.graph.blocks import vector
+from search_spaces.graph.blocks import window
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.graph.precision import FLOAT
 from search_spaces.graph.precision import TENSORS
 from search_spaces.graph.precision import WEIGHTS
 from search_spaces.graph.precision import Precision
 from search_spaces.graph.precision import at_least
+from search_spaces.space import Choices
 from search_spaces.space import NamedNetwork
 from search_spaces.space import SearchSpace
+from search_spaces.space import image_space
+from search_spaces.space import numbered
 
+USUAL_TASK = ((3, 32, 32), 10)
 MAX_STAGES, MAX_LAYERS = 7, 4
 LEAST_SIDE = 8
 SKIP = "skip"
@@ -64,7 +66,8 @@ GROWTHS = (1, 1.2, 1.5, 1.68, 2)
 # MobileNet v2 has fewer channels behind its first block than before it.
 FIRST_GROWTHS = (*GROWTHS, 0.5)
 GROWTH_NAMES = {str(growth): growth for growth in FIRST_GROWTHS}
-STAGE_CHOICES: Mapping[str, tuple[ParamValue, ...]] = {
+STAGE_CHOICES: Choices = {
+    "layers": range(1, MAX_LAYERS + 1),
     "growth": GROWTHS,
     "stride": (1, 2),
     "squeeze": (False, True),
@@ -72,7 +75,7 @@ STAGE_CHOICES: Mapping[str, tuple[ParamValue, ...]] = {
     "activation_bits": TENSORS,
     **{f"layer{layer}": LAYERS for layer in range(1, MAX_LAYERS + 1)},
 }
-NETWORK_CHOICES: Mapping[str, tuple[ParamValue, ...]] = {
+CHOICES: Choices = {
     "width_multiplier": (1, 0.75, 0.5, 0.35, 0.25),
     "stem_width": (16, 24, 32),
     "stem_stride": (1, 2),
@@ -80,9 +83,22 @@ NETWORK_CHOICES: Mapping[str, tuple[ParamValue, ...]] = {
     "activation": ("relu", "relu6"),
     "head_width": (0, 64, 128, 256, 576, 1280),
     "hidden_width": (0, 128, 1024),
+    "stages": range(1, MAX_STAGES + 1),
+    "hardswish_from": range(1, MAX_STAGES + 2),
     "range": ("tracked", "learned"),
     "first_bits": (32, 8),
     "last_bits": (32, 8),
+    **numbered("stage", MAX_STAGES, STAGE_CHOICES),
+    "stage1_growth": FIRST_GROWTHS,
+}
+REFERENCE_STAGE: Params = {
+    "layers": 1,
+    "growth": 2,
+    "stride": 2,
+    "squeeze": False,
+    "weight_bits": 32,
+    "activation_bits": 32,
+    **{f"layer{layer}": "e3k3" for layer in range(1, MAX_LAYERS + 1)},
 }
 REFERENCE: Params = {
     "resolution": 1,
@@ -98,15 +114,7 @@ REFERENCE: Params = {
     "range": "tracked",
     "first_bits": 32,
     "last_bits": 32,
-}
-REFERENCE_STAGE: Params = {
-    "layers": 1,
-    "growth": 2,
-    "stride": 2,
-    "squeeze": False,
-    "weight_bits": 32,
-    "activation_bits": 32,
-    **{f"layer{layer}": "e3k3" for layer in range(1, MAX_LAYERS + 1)},
+    **numbered("stage", MAX_STAGES, REFERENCE_STAGE),
 }
 
 MACRO_KEY = re.compile(r"(?:macro-)?([012]{8})")
@@ -163,18 +171,9 @@ def make_space(input_shape: Shape, num_classes: int) -> SearchSpace:
             f"expected images (channels, height, width) with sides of {LEAST_SIDE} or more, or signals (channels, 1, "
             f"time), for the space 'mobile'; got shape {input_shape}"
         )
-    if num_classes < 2:
-        raise ValueError(f"expected two classes or more; got {num_classes}")
-    shape = tuple(int(length) for length in input_shape)
-    return SearchSpace(
-        name="mobile",
-        input_shape=shape,
-        num_classes=num_classes,
-        distributions=_distributions(shape),
-        describe=partial(_describe, shape, num_classes),
-        reference=_point({}),
-        parse=parse,
-    )
+    choices = {"resolution": _resolutions(input_shape), **CHOICES}
+    space = image_space("mobile", input_shape, num_classes, choices=choices, describe=_describe, reference=REFERENCE)
+    return replace(space, parse=parse)
 
 
 def parse(key: str) -> Params:
@@ -196,7 +195,7 @@ def parse(key: str) -> Params:
     digits = iter(found[1])
     layers = [" ".join(MACRO_LAYERS[next(digits)] for _ in range(depth)) for depth in MACRO_DEPTHS]
     stages = _stages("|".join(f"2 2 {names}" for names in layers))
-    return _point({"width_multiplier": 1, "stem_width": 32, "stem_stride": 1, "head_width": 1280, **stages})
+    return {**REFERENCE, "width_multiplier": 1, "stem_width": 32, "stem_stride": 1, "head_width": 1280, **stages}
 
 
 def _fits(input_shape: Shape) -> bool:
@@ -204,25 +203,10 @@ def _fits(input_shape: Shape) -> bool:
     return width >= LEAST_SIDE and (height == 1 or height >= LEAST_SIDE)
 
 
-def _distributions(input_shape: Shape) -> dict[str, BaseDistribution]:
-    distributions: dict[str, BaseDistribution] = {
-        "resolution": CategoricalDistribution(_resolutions(input_shape)),
-        "stages": IntDistribution(1, MAX_STAGES),
-        "hardswish_from": IntDistribution(1, MAX_STAGES + 1),
-        **{name: CategoricalDistribution(choices) for name, choices in NETWORK_CHOICES.items()},
-    }
-    for stage in range(1, MAX_STAGES + 1):
-        distributions[f"stage{stage}_layers"] = IntDistribution(1, MAX_LAYERS)
-        for name, choices in STAGE_CHOICES.items():
-            distributions[f"stage{stage}_{name}"] = CategoricalDistribution(choices)
-    distributions["stage1_growth"] = CategoricalDistribution(FIRST_GROWTHS)
-    return distributions
-
-
-def _resolutions(input_shape: Shape) -> list[float]:
+def _resolutions(input_shape: Shape) -> tuple[float, ...]:
     """List the shares of the sides' length that differ in what is left of them."""
     different = {_window_of(input_shape, share): share for share in (0.25, 0.5, 1)}
-    return sorted(different.values(), reverse=True)
+    return tuple(sorted(different.values(), reverse=True))
 
 
 def _window_of(shape: Shape, share: float) -> Pair:
@@ -230,15 +214,6 @@ def _window_of(shape: Shape, share: float) -> Pair:
     side = round(1 / share)
     height, width = (side if length // side >= LEAST_SIDE else 1 for length in shape[1:])
     return height, width
-
-
-def _point(changes: Params) -> Params:
-    """Return the reference with some parameters changed."""
-    point: dict[str, ParamValue] = dict(REFERENCE)
-    for stage in range(1, MAX_STAGES + 1):
-        for name, value in REFERENCE_STAGE.items():
-            point[f"stage{stage}_{name}"] = value
-    return point | dict(changes)
 
 
 def _stages(text: str) -> Params:
@@ -290,9 +265,9 @@ def _style(point: Mapping[str, Any], number: int, channels: int) -> Style:
 
 
 def _stem(graph: GraphBuilder, point: Mapping[str, Any], function: str) -> int:
-    bits, window = point["first_bits"], _window_of(graph.ops[0].shape, point["resolution"])
-    x = 0 if window == (1, 1) else graph.pool(0, "avg", kernel=window, stride=window)
-    kernel, padding = _window(graph, x, 3)
+    bits, sides = point["first_bits"], _window_of(graph.ops[0].shape, point["resolution"])
+    x = 0 if sides == (1, 1) else graph.pool(0, "avg", kernel=sides, stride=sides)
+    kernel, padding = window(graph, x, (3, 3))
     stride = _stride(graph, x, point["stem_stride"])
     width = _to_eights(point["stem_width"] * point["width_multiplier"])
     x = graph.conv(x, width, kernel=kernel, stride=stride, padding=padding, weight_bits=bits)
@@ -330,7 +305,7 @@ def _filtered(graph: GraphBuilder, source: int, name: str, stride: Pair, style: 
     if expansion > 1:
         x = graph.conv(x, _to_eights(expansion * graph.ops[x].shape[0]), weight_bits=style.weight_bits)
         x = graph.activation(graph.norm(x), style.function, bits=style.bits, range=style.range)
-    kernel, padding = _window(graph, x, side)
+    kernel, padding = window(graph, x, (side, side))
     x = graph.depthwise(x, kernel=kernel, stride=stride, padding=padding, weight_bits=style.weight_bits)
     x = graph.activation(graph.norm(x), style.function, bits=bits, range=style.range)
     return _squeezed(graph, x, style) if style.squeeze else x
@@ -338,8 +313,9 @@ def _filtered(graph: GraphBuilder, source: int, name: str, stride: Pair, style: 
 
 def _squeezed(graph: GraphBuilder, source: int, style: Style) -> int:
     """Append a factor for each channel, from a quarter as many features of all averages, and the scaling by it."""
-    channels = graph.ops[source].shape[0]
-    x = graph.conv(_average(graph, source), _to_eights(channels / 4), bias=True, weight_bits=style.weight_bits)
+    channels, *sides = graph.ops[source].shape
+    x = graph.pool(source, "avg", kernel=(sides[0], sides[1]), stride=(sides[0], sides[1]))
+    x = graph.conv(x, _to_eights(channels / 4), bias=True, weight_bits=style.weight_bits)
     x = graph.activation(x, "relu", bits=style.wide, range=style.range)
     x = graph.conv(x, channels, bias=True, weight_bits=style.weight_bits)
     x = graph.activation(x, "hardsigmoid", bits=style.wide, range=style.range)
@@ -350,24 +326,11 @@ def _head(graph: GraphBuilder, x: int, point: Mapping[str, Any], style: Style, f
     if point["head_width"]:
         x = graph.conv(x, point["head_width"], weight_bits=style.weight_bits)
         x = graph.activation(graph.norm(x), function, bits=style.bits, range=style.range)
-    x = graph.flatten(_average(graph, x))
+    x = vector(graph, x, "avg")
     if point["hidden_width"]:
         x = graph.linear(x, point["hidden_width"], bias=True, weight_bits=style.weight_bits)
         x = graph.activation(x, function, bits=style.bits, range=style.range)
     return x
-
-
-def _average(graph: GraphBuilder, source: int) -> int:
-    _, height, width = graph.ops[source].shape
-    if (height, width) == (1, 1):
-        return source
-    return graph.pool(source, "avg", kernel=(height, width), stride=(height, width))
-
-
-def _window(graph: GraphBuilder, source: int, side: int) -> tuple[Pair, Pair]:
-    """Return kernel and padding that keep the shape: a square, or along time alone for a signal."""
-    _, height, _ = graph.ops[source].shape
-    return ((1, side), (0, side // 2)) if height == 1 else ((side, side), (side // 2, side // 2))
 
 
 def _stride(graph: GraphBuilder, source: int, stride: int) -> Pair:

@@ -210,18 +210,22 @@ def _may_be_negative(ops: Sequence[Op]) -> list[bool]:
 
 def _classifiers(architecture: Architecture) -> set[int]:
     """Return, for each output, the last operator with weights that it depends on."""
-    found = set()
-    for output in architecture.outputs:
-        needed = {output}
-        for index in range(output, 0, -1):
-            if index in needed and architecture.ops[index].kind in WEIGHTED:
-                found.add(index)
-                break
-            if index in needed:
-                needed.update(architecture.ops[index].inputs)
+    last = (classifier(architecture, output) for output in architecture.outputs)
+    found = {index for index in last if index is not None}
     if not found:
         raise ValueError("expected an operator with weights to put dropout before; the network has none")
     return found
+
+
+def classifier(architecture: Architecture, output: int) -> int | None:
+    """Return the last operator with weights that an output depends on; None where there is none."""
+    needed = {output}
+    for index in range(output, 0, -1):
+        if index in needed and architecture.ops[index].kind in WEIGHTED:
+            return index
+        if index in needed:
+            needed.update(architecture.ops[index].inputs)
+    return None
 
 
 def _last_uses(architecture: Architecture) -> list[tuple[int, ...]]:

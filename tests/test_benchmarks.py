@@ -15,6 +15,8 @@ import torch
 from estimators.devices.files import load_device
 from estimators.leakage.evidence import Bank
 from nas.base.plugins import available
+from nas.spaces import compressible
+from nas.spaces import space_named
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -281,3 +283,13 @@ def test_attackers_of_a_benchmark_judge_what_they_did_not_learn_from(monkeypatch
     assert abs(safecompress.attack_accuracy(logits, labels) - 0.5) < 0.07  # known by heart it would be near 1
     sure = logits[0] + 6 * np.eye(3, dtype=np.float32)[labels[0]]
     assert safecompress.attack_accuracy([sure, logits[1]], labels) > 0.8
+
+
+@pytest.mark.parametrize("shares", [(1, 1, 1, 1), (0, 0, 0, 1), (0, 1, 0, 1), (1, 0, 0, 0)])
+def test_exits_are_recovered_from_latencies_though_some_answer_for_nobody(monkeypatch, shares):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    benchmark = importlib.import_module("exits")
+    space = compressible(space_named("mlp", (40,), 5), ["exits"])
+    network = space.decode({**space.reference, "depth": 4, "exits.count": 3})
+    left = np.random.default_rng(0).choice(4, 800, p=np.array(shares) / sum(shares))
+    assert np.mean(benchmark.recovered_exits(network, left, seed=1) == left) > 0.98

@@ -9,7 +9,7 @@ from search_spaces.graph.architecture import Architecture
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:
-    """Predict the time of one inference, batch 1.
+    """Predict the time of one inference, batch 1; with early exits that of a record that passes all of them.
 
     MACs of different operators cost differently (a depthwise one 8.5 times a convolution's on a Cortex-M7), so each
     type has its own cycles. Few bits are no faster than what was measured. The interval is the spread of errors on

@@ -32,10 +32,12 @@ class Oracle:
         activations: Features `(records, ...)` to what the last linear layer reads, `(records, units)`; None for a
             black box. With the logits and the label it gives the gradient of the loss by the last layer's
             deployed weights: the outer product of softmax less one-hot label, and this.
+        exits: Features `(records, ...)` to the exit that answers, `(records,)` from 0; None for a network with one.
     """
 
     query: Query
     activations: Query | None = None
+    exits: Callable[[Floats], Labels] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

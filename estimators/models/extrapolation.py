@@ -43,7 +43,7 @@ def timed(time_ms: float, architecture: Architecture, device: Device) -> Estimat
     if not time_ms:  # nothing of it runs there
         return Estimate.exact(0.0)
     interval, far = device.latency.interval, distance(time_ms, device)
-    strange = bool(unlike(architecture, device.calibration)) or has_stand_in(architecture, device)
+    strange = bool(unlike(architecture, device.calibration)) or bool(stand_ins(architecture, device))
     wider = far**GROWTH * (OTHER_KIND if strange else 1.0)
     low, high = max(0.0, time_ms * (1 - interval)) / wider, time_ms * (1 + interval) * wider
     return Estimate(time_ms, low, high, extrapolated=far > 1 or strange)
@@ -72,10 +72,10 @@ def unlike(architecture: Architecture, found: Calibration) -> list[str]:
     return said
 
 
-def has_stand_in(architecture: Architecture, device: Device) -> bool:
-    """Tell whether a network has a kernel that the figures of another type price (`STANDS_IN`)."""
-    priced_as = device.latency.priced_as
-    return any(kernel.kind in STANDS_IN and priced_as(kernel.kind) != kernel.kind for kernel in architecture.kernels)
+def stand_ins(architecture: Architecture, device: Device) -> dict[str, str]:
+    """Return the types of a network's kernels that have no figures, each with the type whose figures price it."""
+    kinds = {kernel.kind for kernel in architecture.kernels} & STANDS_IN.keys()
+    return {kind: other for kind in sorted(kinds) if (other := device.latency.priced_as(kind)) != kind}
 
 
 def named(window: Pair) -> str:

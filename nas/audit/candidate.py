@@ -59,6 +59,7 @@ from nas.training.defence import described
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
 from nas.training.post_training import compressed
+from search_spaces.graph.architecture import Architecture
 from search_spaces.network import Network
 
 AUDITS = "audits.jsonl"
@@ -242,6 +243,7 @@ def evidence_of(subject: Subject, networks: Sequence[Network], network: Network 
         features=features,
         oracle=oracle,
         population=Population(known.features, known.labels, oracle.query(known.features)),
+        exits=None if oracle.exits is None else oracle.exits(features),
     )
 
 
@@ -333,6 +335,7 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
     return {
         "network": f"candidate {subject.number} of {config.name}, key {candidate.key}",
         "bits": bits_of(candidate.architecture),
+        **_exits(candidate.architecture),
         "recipe": ", ".join(f"{name} {value}" for name, value in asdict(candidate.recipe).items()),
         "defence": described(candidate.defence, candidate.defence_parameters),
         "data": f"{config.dataset}, fingerprint {plan.data.fingerprint[:16]}",
@@ -343,6 +346,14 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "shadow models": f"{found.shadows}, the same recipe and {count} records each, seed {subject.spec.seed}",
         "made by": made_by(),
     }
+
+
+def _exits(architecture: Architecture) -> dict[str, str]:
+    count = len(architecture.outputs)
+    if count == 1:
+        return {}
+    told = f"{count}; one answers from a confidence of {architecture.exit_threshold:g} on, else the last"
+    return {"exits": f"{told}; attackers are taken to know which one answered, as its latency shows it"}
 
 
 def made_by() -> str:

@@ -53,6 +53,8 @@ OPTIONAL = (
     "features",
     "reference_logits",
     "trained_on",
+    "exits",
+    "reference_exits",
     "population_features",
     "population_labels",
     "population_logits",
@@ -129,6 +131,7 @@ def read(model: Path | None, records: Path, shadows: Sequence[Path] = ()) -> Giv
         features=features,
         oracle=None if network is None else Oracle(network.query),
         population=_population(arrays, found, network, notes),
+        exits=_exits(arrays, network),
     )
     if is_labelled:
         check_order(evidence.logits, found.labels["labels"], found.classes)
@@ -267,10 +270,20 @@ def _bank(
             "expected 'reference_logits' or ONNX files of the references, as there is 'trained_on'; got none"
         )
     notes += [note for network in networks for note in network.notes]
-    bank = Bank(logits, trained_on, labels, tuple(Oracle(network.query) for network in networks))
+    exits = arrays.get("reference_exits")
+    if exits is None and networks and "features" in arrays and all(network.has_exits for network in networks):
+        exits = np.stack([network.exits(arrays["features"]) for network in networks])
+    bank = Bank(logits, trained_on, labels, tuple(Oracle(network.query) for network in networks), exits)
     if trained_on.shape[1:] == is_member.shape:
         check_sizes(trained_on, is_member)
     return bank
+
+
+def _exits(arrays: Arrays, network: OnnxNetwork | None) -> NDArray[Any] | None:
+    """Return which exit answered for each record, where the file or the network says it."""
+    if "exits" in arrays or network is None or not network.has_exits or "features" not in arrays:
+        return arrays.get("exits")
+    return network.exits(arrays["features"])
 
 
 def _population(arrays: Arrays, found: Numbered, network: OnnxNetwork | None, notes: list[str]) -> Population | None:

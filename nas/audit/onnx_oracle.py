@@ -60,6 +60,8 @@ INPUT_TYPES = {
     "tensor(int64)": np.int64,
 }
 ANSWERS = ("tensor(float)", "tensor(double)", "tensor(float16)")
+EXIT = ("exit", "tensor(int64)")
+"""Name and type of the output with the number of the exit that answers, from 0, as `nas export` writes it."""
 CLASSES = "classes"
 """Metadata property that holds the names of the classes: a JSON list of texts, in the order of the answers."""
 
@@ -81,6 +83,7 @@ class OnnxNetwork:
         path: The file.
         classes: Names of the classes where the file holds them, in the order of the answers; else empty.
         metadata: The file's own properties, as texts.
+        has_exits: Whether it says which of several exits answers.
         notes: Sentences on how records and answers were read; complete after the first query.
     """
 
@@ -102,6 +105,7 @@ class OnnxNetwork:
         self.metadata: Mapping[str, str] = {entry.key: entry.value for entry in model.metadata_props}
         self.classes = self._named(model)
         self._source, self._target = _ends(self._engine, path)
+        self.has_exits = any((end.name, end.type) == EXIT for end in self._engine.get_outputs())
         shape = [length if isinstance(length, int) else None for length in self._source.shape]
         if len(shape) < 2 or 0 in shape:
             raise ValueError(
@@ -126,6 +130,22 @@ class OnnxNetwork:
             self._kind = kind_of(answers)
             self._note(layout.told, told(answers, self._kind, self.path.name))
         return np.asarray(as_logits(answers, self._kind, SMALLEST), np.float32)
+
+    def exits(self, features: Floats) -> NDArray[np.int64]:
+        """Return `(records,)`: the number of the exit that answers.
+
+        Raises:
+            ValueError: As `query`, and if the numbers are none of exits, or the file has no such output.
+        """
+        if not self.has_exits:
+            raise ValueError(f"expected an output {EXIT[0]!r} of whole numbers in {self.path}; there is none")
+        records = self._cast(self._layout(features).turned(features))
+        size = self._batch or BATCH_IN_CACHE
+        batches = [records[start : start + size] for start in range(0, len(records), size)]
+        parts = [np.asarray(self._run(EXIT[0], batch))[: len(batch)] for batch in batches]
+        if any(part.shape != (len(batch),) for part, batch in zip(parts, batches, strict=True)):
+            raise ValueError(f"expected a number for each record as {EXIT[0]!r} of {self.path}; got {parts[0].shape}")
+        return np.concatenate(parts)
 
     def _layout(self, features: Floats) -> Layout:
         found = layout_for(features.shape[1:], self._shape) if len(features) else ""
@@ -153,23 +173,28 @@ class OnnxNetwork:
     def _answers(self, batch: NDArray[Any]) -> Floats:
         """Return what the model says of one batch, `(records, classes)`."""
         records = len(batch)
-        if self._batch is not None:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], self._batch - records, axis=0)])
-        try:
-            with at_most_memory(MOST_BYTES):
-                (answers,) = self._engine.run([self._target.name], {self._source.name: batch})
-        except Exception as error:
-            raise ValueError(f"expected a model that takes records {batch.shape}; {one_line(error)}") from error
+        answers = self._run(self._target.name, batch)
         if isinstance(answers, list):
             answers = self._of_maps(answers)
         answers = np.asarray(answers)
         if answers.ndim == 1:
             answers = answers[:, None]
-        if answers.ndim != 2 or len(answers) != len(batch) or not answers.shape[1]:
-            raise ValueError(f"expected answers ({len(batch)}, classes) of {self.path}; got {answers.shape}")
+        wanted = self._batch or records
+        if answers.ndim != 2 or len(answers) != wanted or not answers.shape[1]:
+            raise ValueError(f"expected answers ({wanted}, classes) of {self.path}; got {answers.shape}")
         if not np.isfinite(answers).all():
             raise ValueError("expected finite logits; the model gave NaN or infinity")
         return answers[:records]
+
+    def _run(self, output: str, batch: NDArray[Any]) -> Any:
+        """Return an output of the model about one batch, filled up where its size is fixed."""
+        if self._batch is not None:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], self._batch - len(batch), axis=0)])
+        try:
+            with at_most_memory(MOST_BYTES):
+                return self._engine.run([output], {self._source.name: batch})[0]
+        except Exception as error:
+            raise ValueError(f"expected a model that takes records {batch.shape}; {one_line(error)}") from error
 
     def _of_maps(self, rows: list[dict[Any, float]]) -> Floats:
         """Return the probabilities of a ZipMap, in the order of its keys, which are the names of the classes."""

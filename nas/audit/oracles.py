@@ -12,7 +12,10 @@ from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Oracle
 from nas.training.answers import answers_of
 from nas.training.loop import compute_device
+from nas.training.loop import exits_of
 from nas.training.loop import logits_of
+from search_spaces.graph.architecture import Architecture
+from search_spaces.network import classifier
 
 
 def of_network(network: nn.Module) -> Oracle:
@@ -24,14 +27,15 @@ def of_network(network: nn.Module) -> Oracle:
     Its activations are what the last `nn.Linear` (`QuantLinear` is one) to run reads, after whatever rounds it: the
     numbers that the deployed layer multiplies with. Where that layer's output is the logits, as in every network of the
     search spaces that has one, they give the gradient of the loss by its deployed weights. A network without a linear
-    layer, which a convolution classifies, has no activations.
+    layer, which a convolution classifies, has no activations. With early exits they are what the last layer of the exit
+    that answers reads, and zeros where another exit reads more units; all exits need to have a linear one.
 
     Args:
         network: In eval mode, with all its parts, when the oracle is made and whenever it is asked.
 
     Raises:
         ValueError: If the network or a part of it is in train mode. The oracle raises it too, also of a network with
-            several outputs, and `nas.training.loop.Diverged` if a logit is not finite.
+            several outputs and no graph, and `nas.training.loop.Diverged` if a logit is not finite.
     """
     _check_eval(network)
     network.to(compute_device())
@@ -46,6 +50,18 @@ def of_network(network: nn.Module) -> Oracle:
         _check_eval(network)
         return _read_by_last_linear(network, _tensor(features))
 
+    def exits(features: Floats) -> NDArray[np.int64]:
+        _check_eval(network)
+        return exits_of(network, _tensor(features))
+
+    def by_exit(features: Floats) -> NDArray[np.float32]:
+        _check_eval(network)
+        return _read_by_exits(network, _tensor(features))
+
+    architecture = getattr(network, "architecture", None)
+    if isinstance(architecture, Architecture) and len(architecture.outputs) > 1:
+        last = [architecture.ops[classifier(architecture, output) or 0].kind for output in architecture.outputs]
+        return Oracle(query, by_exit if set(last) == {"linear"} else None, exits)
     return Oracle(query, activations if _linears(network) else None)
 
 
@@ -88,3 +104,28 @@ def _read_by_last_linear(network: nn.Module, features: Tensor) -> NDArray[np.flo
         for hook in hooks:
             hook.remove()
     return np.concatenate(parts)
+
+
+def _read_by_exits(network: nn.Module, features: Tensor) -> NDArray[np.float32]:
+    """Return `(records, units)`: what the last linear layer of the exit that answers reads, zeros behind it."""
+    architecture = network.architecture
+    assert isinstance(architecture, Architecture)
+    last = [classifier(architecture, output) for output in architecture.outputs]
+    read: dict[int, list[Tensor]] = {index: [] for index in last if index is not None}
+    hooks = []
+    for index, parts in read.items():
+        layer = network.get_submodule(f"op{index}_linear")
+        hooks.append(layer.register_forward_pre_hook(lambda _layer, inputs, parts=parts: parts.append(inputs[0].cpu())))
+    try:
+        exits = exits_of(network, features)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    by_layer = {index: torch.cat(parts).float().numpy() for index, parts in read.items()}
+    units = max(values.shape[1] for values in by_layer.values())
+    found = np.zeros((len(features), units), np.float32)
+    for number, layer_index in enumerate(last):
+        if layer_index is not None:
+            leave, values = exits == number, by_layer[layer_index]
+            found[leave, : values.shape[1]] = values[leave]
+    return found

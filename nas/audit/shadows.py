@@ -260,8 +260,9 @@ def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
     oracles = tuple(of_network(network) for network in networks)
     features = pool.features[pool.audited]
     logits = np.stack([oracle.query(features) for oracle in oracles])
+    exits = [oracle.exits(features) for oracle in oracles if oracle.exits is not None]
     trained_on = np.stack([pool.trained_on(shadow, seed) for shadow in range(len(networks))])
-    return Bank(logits, trained_on, pool.labels[pool.audited], oracles)
+    return Bank(logits, trained_on, pool.labels[pool.audited], oracles, np.stack(exits) if exits else None)
 
 
 def _seconds(spec: ShadowSpec, epochs: int) -> float:

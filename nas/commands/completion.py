@@ -89,6 +89,8 @@ def _networks_in(path: Path) -> list[str]:
         table = tables.pop()
         if isinstance(table, ast.BinOp):
             tables += [table.left, table.right]
+        elif isinstance(table, ast.Call):
+            tables += table.args
         elif isinstance(table, ast.Dict):
             keys += table.keys
     return [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]

@@ -157,6 +157,8 @@ def _costs(network: Architecture, device: str, *, as_json: bool, shipped: bool) 
         numbers = {name: _priced(estimates, load_device(name)) for name, estimates in by_device.items()}
         return {"devices": numbers, "refused": refused} if device == "all" else next(iter(numbers.values()))
     show_table(report.estimate_table(f"{network.space} {network.key}  {report.bits_of(network)}", by_device))
+    if len(network.outputs) > 1:
+        say(f"costs of a record that passes all {len(network.outputs)} exits")
     for name, reason in refused.items():
         say(f"{name} cannot run it: {reason}")
     for name, costs in by_device.items():
@@ -168,7 +170,7 @@ def _costs(network: Architecture, device: str, *, as_json: bool, shipped: bool) 
     if device == "all":
         return {}
     for name, costs in by_device.items():
-        _say_basis(name, costs["latency_ms"])
+        _say_basis(name, costs["latency_ms"], network)
     return {}
 
 
@@ -182,13 +184,13 @@ def _priced(costs: Mapping[str, Estimate], device: Device) -> dict[str, Any]:
     return {**costs_row(costs), "fits": not misfits(costs, device), "limits": limits}
 
 
-def _say_basis(device: str, latency: Estimate) -> None:
+def _say_basis(device: str, latency: Estimate, network: Architecture) -> None:
     """Print where a latency comes from, and a warning if it is extrapolated."""
     from estimators.devices.files import load_device
     from nas.pricing import report
 
     chip = load_device(device)
-    for line in (report.basis(chip), report.beyond(latency, chip)):
+    for line in (report.basis(chip), report.beyond(latency, chip, network)):
         if line:
             say(line)
 
@@ -216,7 +218,7 @@ def _layers(network: Architecture, device: str, *, as_json: bool, shipped: bool)
     show_table(report.layer_table(layers, f"{network.space} {network.key} on {chip.name}"), keys=2)
     if far:
         say(report.extrapolated_sums(far, chip))
-    _say_basis(device, inference_ms(shown, chip))
+    _say_basis(device, inference_ms(shown, chip), network)
     for line in told:
         say(line)
     return {}

@@ -151,11 +151,12 @@ def _plugins(title: str) -> dict[str, str]:
     package, attribute = PACKAGES[title]
     found = {name: _first_sentence(f"{package}.{name}") for name in plugins.available(package, attribute)}
     if title == "metrics":
+        from nas.pricing.by_exit import MEANS
         from nas.training.assess import MEASURES
         from nas.training.by_class import CLASS_ERROR
         from nas.training.by_class import OF_A_CLASS
 
-        found |= {**MEASURES, f"{CLASS_ERROR}NAME": OF_A_CLASS}
+        found |= {**MEANS, **MEASURES, f"{CLASS_ERROR}NAME": OF_A_CLASS}
     return found
 
 

@@ -170,6 +170,8 @@ def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained |
         say(line)
     if never := by_class.never_predicted(study, choice.trial):
         say(f"never predicts: {', '.join(never)}")
+    if line := report.exit_line(choice.trial):
+        say(line)
     for caution in _cautions(study, choice):
         say(f"warning: {caution}")
     for line in (*report.between_lines(study), *exportable.sentences(judged, [choice.trial])):

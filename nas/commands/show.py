@@ -118,6 +118,7 @@ def _of_the_knee(study: optuna.Study, best: Sequence[FrozenTrial]) -> list[str]:
     from nas.runs import by_class
     from nas.runs import ties
     from nas.runs.front_and_knee import knee_of
+    from nas.runs.report import exit_line
 
     if not best:
         return []
@@ -126,4 +127,6 @@ def _of_the_knee(study: optuna.Study, best: Sequence[FrozenTrial]) -> list[str]:
     told = [f"candidate {knee.number} is the knee of the front", *tied] if tied else []
     if never := by_class.never_predicted(study, knee):
         told.append(f"candidate {knee.number}, the knee of the front, never predicts: {', '.join(never)}")
+    if line := exit_line(knee):
+        told.append(line)
     return told

@@ -6,6 +6,8 @@ A file provides `defend(setup, teach, **parameters) -> TrainSetup`, and whicheve
   one value, a list, or a range `{"low": 0.05, "high": 2.0, "log": True}`; put the strongest last.
 - `check(**parameters)`: raises a `ValueError` for values that make no sense.
 - `NEEDS = ("reserve",)`: asks for labelled records beside the members, `setup.reserve`.
+- `EXITS = True`: its own step or watch knows that a network with early exits gives a tuple of logits, one for each exit
+  (`nas.training.exits.joint_loss`). Without it, such networks are refused; a `loss` on logits needs nothing.
 - `answers(**parameters) -> nn.Module`: what the deployed network's logits pass through before anyone sees them
   (`nas.training.answers`); with `write_onnx` it can be exported.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,6 +21,10 @@ import torch
 from torch import Tensor
 
 from nas.training.defence import Teach
+from nas.training.exits import Outputs
+from nas.training.exits import joined
+from nas.training.exits import joint_loss
+from nas.training.exits import loss_weights
 from nas.training.loop import BATCH_IN_CACHE
 from nas.training.loop import Loss
 from nas.training.loop import Training
@@ -27,6 +32,7 @@ from nas.training.loop import TrainSetup
 from nas.training.loop import Watch
 from nas.training.loop import seed_from
 
+EXITS = True
 PARAMETERS = {"share": {"low": 0.05, "high": 0.3}}
 """`share` of the members is kept aside: more chooses the epoch better and trains on less."""
 
@@ -58,10 +64,11 @@ def best_epoch(training: Training, features: Tensor, targets: Tensor, loss: Loss
     """Return what keeps the best epoch's weights and puts them back after the last one."""
     network, last = training.network, training.setup.recipe.epochs - 1
     lowest, best = math.inf, copy.deepcopy(network.state_dict())
+    of_exits = loss_weights(network.architecture)
 
     def watch(epoch: int) -> None:
         nonlocal lowest, best
-        found = loss_on(network.eval(), features, targets, loss)
+        found = loss_on(network.eval(), features, targets, loss, of_exits)
         if found < lowest:
             lowest, best = found, copy.deepcopy(network.state_dict())
         if epoch == last:
@@ -72,7 +79,13 @@ def best_epoch(training: Training, features: Tensor, targets: Tensor, loss: Loss
 
 
 @torch.no_grad()
-def loss_on(network: Callable[[Tensor], Tensor], features: Tensor, targets: Tensor, loss: Loss) -> float:
-    """Return the loss of a network in eval mode on records."""
-    logits = torch.cat([network(batch) for batch in torch.split(features, BATCH_IN_CACHE)])
-    return float(loss(logits, targets))
+def loss_on(
+    network: Callable[[Tensor], Outputs],
+    features: Tensor,
+    targets: Tensor,
+    loss: Loss,
+    of_exits: Sequence[float] = (1.0,),
+) -> float:
+    """Return the loss of a network in eval mode on records, over its exits as they are trained."""
+    outputs = joined([network(batch) for batch in torch.split(features, BATCH_IN_CACHE)])
+    return float(joint_loss(outputs, of_exits, lambda logits: loss(logits, targets)))

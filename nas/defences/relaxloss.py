@@ -8,7 +8,8 @@ learns a target that keeps its confidence in the true class and spreads the rest
 Differences from the published code: the flattened targets are constants, as labels are, so no gradient flows through
 them; `upper`, a cap on their confidence, is left at 1. The loss is the plain cross-entropy, whatever the recipe's label
 smoothing: with smoothed labels the loss would never fall to a small `alpha`, and the defence would do nothing. The
-recipe's class weights hold: the level is then that of the weighted loss.
+recipe's class weights hold: the level is then that of the weighted loss. Of a network with early exits each exit is
+held at the level, because any of them may answer for a member.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas.training.defence import Teach
+from nas.training.exits import joint_loss
+from nas.training.exits import loss_weights
 from nas.training.loop import Batch
 from nas.training.loop import Step
 from nas.training.loop import Training
@@ -28,6 +31,7 @@ from nas.training.loop import TrainSetup
 from nas.training.loop import class_weights
 from nas.training.loop import descend
 
+EXITS = True
 PARAMETERS = {"alpha": {"low": 0.05, "high": 2.0, "log": True}}
 """`alpha` is the mean loss the members are held at: higher leaks less and costs accuracy; 0 is no defence."""
 
@@ -52,10 +56,13 @@ def relaxed_step(training: Training, alpha: float) -> Step:
     setup = training.setup
     architecture = setup.architecture
     weights = class_weights(setup.recipe, setup.targets, architecture.ops[architecture.outputs[0]].size)
+    of_exits = loss_weights(architecture)
 
     def loss(batch: Batch) -> Tensor:
-        logits = training.network(batch.features)
-        return relaxed_loss(logits, batch.targets, alpha, flatten=batch.epoch % 2 == 1, weights=weights)
+        def of_exit(logits: Tensor) -> Tensor:
+            return relaxed_loss(logits, batch.targets, alpha, flatten=batch.epoch % 2 == 1, weights=weights)
+
+        return joint_loss(training.network(batch.features), of_exits, of_exit)
 
     return descend(training, loss)
 

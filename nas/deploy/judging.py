@@ -28,7 +28,7 @@ from nas.base.onnx_runtime import session
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.preprocessing.preprocessing import unchanged
 from nas.training.loop import Labelled
-from nas.training.loop import outputs_of
+from nas.training.loop import logits_of
 
 Logits: TypeAlias = NDArray[np.float32]
 
@@ -78,7 +78,7 @@ class Judgement:
     """A file held against the network it was written from, on the same records; intervals are 95 %.
 
     Attributes:
-        agreement: Share of the check records for which both name the same class, at every exit.
+        agreement: Share of the check records for which both name the same class.
         error: The file's error on the check records; None of a network without data.
         error_increase: That minus the network's, with Tango's interval for pairs.
         loss_auc: AUC of the loss threshold on the file's answers.
@@ -180,7 +180,7 @@ def check(found: Judgement, precision: str, records: int, tolerances: Tolerances
 def agreement(
     model: onnx.ModelProto, network: nn.Module, records: Tensor, behind: Preprocessing | None = None
 ) -> float:
-    """Return the share of records for which ONNX Runtime and PyTorch name the same class, at every exit.
+    """Return the share of records for which ONNX Runtime and PyTorch name the same class.
 
     Args:
         model: What `nas.deploy.onnx_file.to_onnx` wrote.
@@ -188,33 +188,33 @@ def agreement(
         records: `(records, *input_shape)`, in the user's unit; at least one.
         behind: What the network was trained behind, and what the file does first; None: nothing.
     """
-    ours, theirs = _outputs(model, network, records, behind)
-    classes = [np.array([logits.argmax(1) for logits in outputs]) for outputs in (ours, theirs)]
-    return float(np.mean(np.all(classes[0] == classes[1], axis=0)))
+    ours, theirs = _answers(model, network, records, behind)
+    return float(np.mean(ours.argmax(1) == theirs.argmax(1)))
 
 
-def answers_of_file(model: onnx.ModelProto, records: NDArray[Any], batch_size: int = 64) -> list[Logits]:
-    """Return what ONNX Runtime answers to records as the file takes them: `(records, classes)` for each exit."""
+def answers_of_file(model: onnx.ModelProto, records: NDArray[Any], batch_size: int = 64) -> Logits:
+    """Return what ONNX Runtime answers to records as the file takes them: `(records, classes)`."""
     engine = session(model)
     starts = range(0, len(records), batch_size)
-    parts = [engine.run(None, {"records": records[start : start + batch_size]}) for start in starts]
-    return [np.concatenate(exit_parts) for exit_parts in zip(*parts, strict=True)]
+    return np.concatenate(
+        [engine.run(["logits"], {"records": records[start : start + batch_size]})[0] for start in starts]
+    )
 
 
-def _outputs(
+def _answers(
     model: onnx.ModelProto, network: nn.Module, records: Tensor, behind: Preprocessing | None
-) -> tuple[list[Logits], list[Logits]]:
-    """Return the logits of a file and of its network, at every exit, about records in the user's unit."""
+) -> tuple[Logits, Logits]:
+    """Return the logits of a file and of its network about records in the user's unit, of the exits that answer."""
     behind, features = behind or unchanged(tuple(records.shape[1:])), records.cpu().numpy()
     standardised = torch.from_numpy(behind.standardised(features))
-    return answers_of_file(model, behind.as_given(features)), outputs_of(network, standardised)
+    return answers_of_file(model, behind.as_given(features)), logits_of(network, standardised)
 
 
 def _both(
     model: onnx.ModelProto, network: nn.Module, records: Tensor, behind: Preprocessing | None
 ) -> tuple[Logits, Logits]:
-    """Return the file's logits and the network's, of a network with one output, as every trained one is."""
-    (ours,), (theirs,) = _outputs(model, network, records, behind)
+    """Return the same, all of it finite."""
+    ours, theirs = _answers(model, network, records, behind)
     if not np.isfinite(ours).all():
         raise ValueError("expected finite answers of the written file; got NaN or infinity: the file is not written")
     return ours, theirs

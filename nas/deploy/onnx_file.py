@@ -18,6 +18,9 @@ before it, as an engine would; it stays where it follows none. Three precisions:
 The first operators are the preprocessing that the network was trained behind: the file takes a user's records, in their
 own unit, type and order of axes. In `int8` the standardised tensor is what is quantised.
 
+Early exits are all computed, and the file says which one answers (`nas.training.exits.leaving`, written as operators):
+an engine that is to stop at an exit runs the operators up to `exit0_logits`, `exit1_logits`, ... one after the other.
+
 A tensor of fewer than 8 bits is a uint8 tensor whose integers are clipped to its levels: the same numbers, and the
 convolution before it still runs in integers. A sign is a comparison in float; the convolution before it is stored on so
 fine a scale that only its sign survives.
@@ -90,8 +93,8 @@ def to_onnx(
 ) -> onnx.ModelProto:
     """Write a network as an ONNX model: input `records` `(batch, *shape)`, output `logits` `(batch, classes)`.
 
-    The shape is that of the user's records (`Preprocessing.arrangement`), and so is the type. Further exits
-    are outputs `logits_1`, `logits_2`, ..., in the order of `Architecture.outputs`.
+    The shape is that of the user's records (`Preprocessing.arrangement`), and so is the type. With early exits there is
+    a second output, `exit` `(batch,)` int64: the number of the exit that answers, from 0.
 
     Args:
         architecture: The graph.
@@ -164,16 +167,18 @@ class _Writer:
     def graph(self) -> onnx.GraphProto:
         for index, op in enumerate(self.architecture.ops):
             self.names.append(self._rounded(index, self._computed(index, op)))
+        shapes = {"records": self.behind.arrangement.shape, "logits": (self.architecture.num_classes,)}
+        if len(self.architecture.outputs) > 1:
+            shapes["exit"] = ()
+            tensor = self._of_exits()
+        else:
+            tensor = self.names[self.architecture.outputs[0]]
         if (answers := answers_of(self.network)) is not None:
-            self._answered(answers)
-        shapes = {"records": self.behind.arrangement.shape}
-        for place, index in enumerate(self.architecture.outputs):
-            name = f"logits_{place}" if place else "logits"
-            self._name(index, name, taken=shapes)
-            shapes[name] = self.architecture.ops[index].shape
+            tensor = self._answered(answers, tensor)
+        self._name(tensor, "logits", taken=["records"])
         nodes = _reaching(self.nodes, [*shapes][1:])
         read = {name for node in nodes for name in node.input}
-        kinds = {"records": helper.np_dtype_to_tensor_dtype(self.behind.input_type)}
+        kinds = {"records": helper.np_dtype_to_tensor_dtype(self.behind.input_type), "exit": TensorProto.INT64}
         ends = [
             helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), ["batch", *shape])
             for name, shape in shapes.items()
@@ -186,7 +191,29 @@ class _Writer:
             initializer=[value for name, value in self.constants.items() if name in read],
         )
 
-    def _answered(self, answers: nn.Module) -> None:
+    def _of_exits(self) -> str:
+        """Write which exit answers, as output `exit`, and return the tensor of its logits.
+
+        Backwards: each exit that is sure takes the place of those behind it.
+        """
+        places, taken = self.architecture.outputs, ["records"]
+        for number, index in enumerate(places):
+            self._name(self.names[index], f"exit{number}_logits", taken)
+            taken.append(f"exit{number}_logits")
+        *early, logits = taken[1:]
+        threshold = self._constant("exit_threshold", np.float32(self.architecture.exit_threshold))
+        exit_number = self._constant(f"exit{len(early)}", np.array([[len(early)]], np.int64))
+        for number, of_exit in reversed(list(enumerate(early))):
+            shares = self._node("Softmax", [of_exit], f"exit{number}_shares", axis=1)
+            largest = self._node("ReduceMax", [shares], f"exit{number}_largest", axes=[1], keepdims=1)
+            is_sure = self._node("GreaterOrEqual", [largest, threshold], f"exit{number}_is_sure")
+            logits = self._node("Where", [is_sure, of_exit, logits], f"exit{number}_or_later")
+            own = self._constant(f"exit{number}", np.array([[number]], np.int64))
+            exit_number = self._node("Where", [is_sure, own, exit_number], f"exit{number}_or_later_number")
+        self._node("Squeeze", [exit_number, self._constant("exit_axis", np.array([1], np.int64))], "exit")
+        return logits
+
+    def _answered(self, answers: nn.Module, logits: str) -> str:
         """Write what the logits pass through before anyone sees them: the file must answer as what was measured."""
         write = getattr(answers, "write_onnx", None)
         if write is None:
@@ -194,14 +221,11 @@ class _Writer:
                 f"the answers of this network's defence cannot be written as ONNX: {type(answers).__name__} has no "
                 "write_onnx, and a file without them would say more than was measured"
             )
-        if len(self.architecture.outputs) > 1:
-            raise ValueError("expected a network with one output to write a defence's answers for; it has several")
-        (last,) = self.architecture.outputs
-        self.names[last] = write(self._node, self._constant, self.names[last])
+        answered: str = write(self._node, self._constant, logits)
+        return answered
 
-    def _name(self, index: int, name: str, taken: Collection[str]) -> None:
-        """Give the tensor that an operator makes the name by which callers ask for it."""
-        tensor = self.names[index]
+    def _name(self, tensor: str, name: str, taken: Collection[str]) -> None:
+        """Give a tensor the name by which callers ask for it."""
         if tensor in taken:  # callers know it by another name already
             self._node("Identity", [tensor], name)
             return
@@ -450,7 +474,8 @@ def described(behind: Preprocessing) -> dict[str, str]:
 
 
 def _facts(architecture: Architecture, precision: str) -> dict[str, str]:
-    return {
+    exits = {"exit_threshold": json.dumps(architecture.exit_threshold)} if len(architecture.outputs) > 1 else {}
+    return exits | {
         "space": architecture.space,
         "key": architecture.key,
         "params": json.dumps(dict(architecture.params)),

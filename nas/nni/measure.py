@@ -12,6 +12,7 @@ from estimators.estimate import number_in
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.plan import Plan
+from nas.search.schema import EXITS
 from nas.search.schema import NEVER_PREDICTED
 from nas.search.study import WEIGHTS
 from nas.training.assess import MEASURED
@@ -40,8 +41,8 @@ def result_of(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
     Returns:
         Costs and measures by name, the ends of an interval as `<name>_low` and `<name>_high`, what a defence states as
         `guarantee_<name>` and so the errors of classes, wall time by phase as `seconds_<phase>`, the digest of the
-        weights, the classes never predicted, and the first objective once more as `default`, by which NNI ranks; lower
-        is better.
+        weights, the classes never predicted, how many records leave at each exit, and the first objective once more as
+        `default`, by which NNI ranks; lower is better. Means over exits follow from these, and are not carried.
 
     Raises:
         nas.training.loop.Diverged: If its training diverged.
@@ -49,9 +50,12 @@ def result_of(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
     evaluated = evaluate(plan, bench, candidate)
     costs = plan.prices(candidate.architecture)
     estimates = {**costs, **evaluated.measures}
-    first = number_in(flat(estimates), plan.config.objectives[0])
+    by_exit = plan.by_exit(candidate.architecture, evaluated.exits)
+    means = {} if by_exit is None else by_exit.means
+    first = number_in(flat({**estimates, **means}), plan.config.objectives[0])
     others: dict[str, Any] = {"default": first, WEIGHTS: evaluated.weights}
     others[NEVER_PREDICTED] = list(evaluated.never_predicted)
+    others[EXITS] = list(evaluated.exits)
     for name in estimates.keys() - costs.keys() - set(MEASURED):
         others[f"{GUARANTEE}{name}"] = estimates.pop(name).value
     return others | flat(estimates) | {f"{SECONDS}{phase}": value for phase, value in evaluated.seconds.items()}
@@ -71,7 +75,7 @@ def evaluated_in(numbers: Mapping[str, Any]) -> Evaluated:
     stated = {name.removeprefix(GUARANTEE): value for name, value in numbers.items() if name.startswith(GUARANTEE)}
     measures |= {name: Estimate.exact(value) for name, value in stated.items()}
     never = tuple(numbers.get(NEVER_PREDICTED, ()))
-    return Evaluated(measures, seconds_in(numbers), numbers[WEIGHTS], never)
+    return Evaluated(measures, seconds_in(numbers), numbers[WEIGHTS], never, tuple(numbers.get(EXITS, (1,))))
 
 
 def seconds_in(numbers: Mapping[str, Any]) -> dict[str, float]:

@@ -15,6 +15,8 @@ from estimators.estimate import extrapolated_in
 from estimators.estimate import flat
 from estimators.models.by_layer import Layer
 from estimators.models.extrapolation import distance
+from estimators.models.extrapolation import stand_ins
+from estimators.models.extrapolation import unlike
 from nas.base.errors import clipped
 from nas.base.text import Row
 from nas.base.text import at_least
@@ -25,6 +27,7 @@ from nas.base.text import runs_of_widths
 from nas.base.text import short
 from nas.base.text import stacked
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import weights_of
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.precision import FORMATS
 from search_spaces.graph.precision import TERNARY
@@ -44,6 +47,31 @@ def bits_of(architecture: Architecture) -> str:
     weights = runs(SHORT.get(op.weight_format) or op.weight_bits for op in layers)
     tensors = runs(SHORT.get(op.format) or op.bits for op in read)
     return f"W {weights} A {tensors}"
+
+
+def compressions_of(architecture: Architecture) -> list[str]:
+    """Say in a few words each what was taken from a network: weights, channels, values of its own; and early exits.
+
+    >>> from search_spaces.compressions import sparsity
+    >>> from search_spaces.graph.builder import GraphBuilder
+    >>> graph = GraphBuilder((8,))
+    >>> logits = graph.linear(0, 10)
+    >>> compressions_of(sparsity.compress(graph.architecture("example", {}), 0.9, "2:4", "uniform"))
+    ['50 % zeros (2:4)']
+    """
+    layers = [op for op in architecture.ops if op.kind in WEIGHTED]
+    weights = [weights_of(op, architecture.ops[op.inputs[0]].shape[0]) for op in layers]
+    told = []
+    if early := len(architecture.outputs) - 1:
+        told.append(f"{early} early exit{'s' if early > 1 else ''} at {architecture.exit_threshold:g}")
+    if zeros := sum(op.sparsity * count for op, count in zip(layers, weights, strict=True)):
+        patterns = sorted({op.pattern for op in layers if op.pattern})
+        told.append(f"{zeros / sum(weights):.0%} zeros".replace("%", " %") + "".join(f" ({name})" for name in patterns))
+    if narrowed := [op for op in layers if op.pruned_from]:
+        left = sum(op.shape[0] for op in narrowed) / sum(op.pruned_from for op in narrowed)
+        told.append(f"{left:.0%} of channels".replace("%", " %"))
+    told += [f"{2**width} values" for width in sorted({op.shared_bits for op in layers if op.shared_bits})]
+    return told
 
 
 def estimate_table(title: str, by_device: Mapping[str, Mapping[str, Estimate]]) -> Table:
@@ -122,8 +150,8 @@ def _within_10_percent(found: Calibration) -> list[str]:
     return told
 
 
-def beyond(latency: Estimate, device: Device) -> str | None:
-    """Return a warning if a latency is an extrapolation, with what was not measured, else None."""
+def beyond(latency: Estimate, device: Device, network: Architecture) -> str | None:
+    """Return a warning if a network's latency is an extrapolation, with what was not measured, else None."""
     if not latency.extrapolated:
         return None
     found = device.calibration
@@ -133,8 +161,12 @@ def beyond(latency: Estimate, device: Device) -> str | None:
     else:
         windows = [f"windows of {', '.join(found.windows)} and 1x1"] if found.windows else []
         bits = [f"layers of at most {found.widest_bits} bits"] if found.widest_bits else []
-        measured = " and ".join(windows + bits)
-        why = f"some of its layers are of a kind that was not measured on {device.name} ({measured} were)"
+        measured = f"{' and '.join(windows + bits)} were"
+        if unlike(network, found):
+            why = f"some of its layers are of a kind that was not measured on {device.name} ({measured})"
+        else:
+            priced = " and ".join(f"{kind} as {other}" for kind, other in stand_ins(network, device).items())
+            why = f"some of its operators were not measured on {device.name} and are priced as others: {priced}"
     return f"{why}: extrapolated, so the interval is wider, and a guess"
 
 

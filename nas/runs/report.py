@@ -28,6 +28,7 @@ from nas.preprocessing.columns import Column
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.report import bits_of
+from nas.pricing.report import compressions_of
 from nas.pricing.report import extrapolated
 from nas.runs import by_class
 from nas.runs.front_and_knee import Choice
@@ -38,6 +39,7 @@ from nas.search import steps
 from nas.search.config import stored_config
 from nas.search.narrowing import described as described_set
 from nas.search.schema import DEFENCE_PARAMETERS
+from nas.search.schema import EXITS
 from nas.search.schema import baselines_of
 from nas.search.schema import bits_of_float
 from nas.search.schema import limits_of
@@ -70,6 +72,7 @@ COLUMNS = (
     "rarest_class_error",
     "leakage",
     "latency_ms",
+    "mean_latency_ms",
     "peak_ram_kib",
     "flash_kib",
     "macs",
@@ -115,6 +118,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "key": trial.user_attrs["key"],
         "architecture": dict(architecture.params),
         "bits": bits_of(architecture),
+        "compressions": compressions_of(architecture),
         "recipe": asdict(recipe),
         "defence": defence_of(study, trial),
         "defence_parameters": parameters_of(trial),
@@ -127,6 +131,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "extrapolated": extrapolated_in(trial.user_attrs),
         "by_class": by_class.errors_by_class(study, trial),
         "never_predicted": by_class.never_predicted(study, trial),
+        "exits": list(trial.user_attrs.get(EXITS, [])),
     }
 
 
@@ -253,7 +258,8 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     table.columns[-1].no_wrap = True  # the bits may be broken at their spaces, a name may not
     for trial in trials:
         cells = [_cell(study, trial, name, with_interval=name in by_end) for name in names]
-        bits = bits_of(architecture_of(study, trial)).replace(" A ", "\nA ")
+        architecture = architecture_of(study, trial)
+        bits = "\n".join([bits_of(architecture).replace(" A ", "\nA "), *compressions_of(architecture)])
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
         name = plugins.short_name(defence_of(study, trial))
         defence = described(name, parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
@@ -272,7 +278,8 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
         "",
         f"Reason for the choice: {choice.reason}.",
         "",
-        f"- candidate `{facts['key']}` of the space `{config['space']}`, bits {facts['bits']}",
+        f"- candidate `{facts['key']}` of the space `{config['space']}`, "
+        + ", ".join([f"bits {facts['bits']}", *facts["compressions"]]),
         f"- trained on `{config['dataset']}` with the defence `{defence}`, seed {config['seed']}",
         f"- costs are estimates for the device `{device}`",
         *_memory_lines(study, trial),
@@ -287,6 +294,7 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
             interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
             interval += ", extrapolated" if number.extrapolated else ""
             lines.append(f"| {name} | {number.value:.6g} | {interval} |")
+    lines += _exits(trial)
     lines += _classes(study, trial)
     lines += [
         "",
@@ -316,6 +324,34 @@ def _baseline_lines(baselines: Sequence[Baseline]) -> list[str]:
     rows = [f"| {one.name} | {inline(one.error)} | {inline(one.loss_auc)} |" for one in baselines]
     about = "For comparison, scikit-learn's quick models on the same members (`loss_auc` of the network is above):"
     return [about, "", "| baseline | error | loss AUC |", "|---|---|---|", *rows, ""]
+
+
+def exit_line(trial: FrozenTrial) -> str:
+    """Say where the validation records leave a candidate with early exits; nothing of one without."""
+    told = [
+        f"{row['share']:.0%} at exit {row['exit']} ({row['latency_ms']:.4g} ms)"
+        for row in trial.user_attrs.get(EXITS, [])
+    ]
+    if not told:
+        return ""
+    return f"validation records leave candidate {trial.number}: {', '.join(told)}; costs are those of all exits"
+
+
+def _exits(trial: FrozenTrial) -> list[str]:
+    """Write the part of a card that is about early exits."""
+    rows = trial.user_attrs.get(EXITS, [])
+    if not rows:
+        return []
+    lines = ["", "| exit | validation records | share | latency_ms | interval | macs |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        latency = from_flat(row, "latency_ms")
+        interval = f"{latency.low:.4g} to {latency.high:.4g}"
+        cells = (row["exit"], row["records"], f"{row['share']:.3f}", f"{latency.value:.4g}", interval, row["macs"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    about = (
+        "Costs are those of a record that passes all exits; `mean_...` is the mean over the records above. Which exit"
+    )
+    return [*lines, "", about, "answered shows in the latency: an audit attacks by it (`exit_index`)."]
 
 
 def _classes(study: optuna.Study, trial: FrozenTrial) -> list[str]:

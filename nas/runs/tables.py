@@ -164,7 +164,7 @@ def price_table(rows: Sequence[TableRow], device: Device, path: Path) -> list[di
         else:
             costs = report.costs_row(estimates)
             costs[EXTRAPOLATED] = " ".join(costs[EXTRAPOLATED])
-            notes = [report.beyond(estimates["latency_ms"], device), *misfits(estimates, device)]
+            notes = [report.beyond(estimates["latency_ms"], device, row.architecture), *misfits(estimates, device)]
             note = "; ".join(filter(None, notes))
             costs |= {NOTE: note} if note else {}
         if taken := [name for name in costs if name in row.cells]:

@@ -34,6 +34,7 @@ from nas.training.loop import TrainSetup
 from nas.training.loop import plain_setup
 from nas.training.loop import seed_from
 from nas.training.loop import training_version
+from nas.training.stages import settled
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,14 @@ class Evaluated:
         seconds: Wall time by phase.
         weights: SHA-256 in hex of the file with the weights that were measured.
         never_predicted: Classes of validation records that the network names for none of them.
+        exits: How many validation records leave at each exit; one number where there is one output.
     """
 
     measures: Mapping[str, Estimate]
     seconds: Mapping[str, float]
     weights: str
     never_predicted: tuple[int, ...] = ()
+    exits: tuple[int, ...] = (1,)
 
 
 def evaluate(plan: Plan, bench: Bench, candidate: Candidate) -> Evaluated:
@@ -61,7 +64,8 @@ def evaluate(plan: Plan, bench: Bench, candidate: Candidate) -> Evaluated:
     """
     assessment = assess(candidate, bench)
     digest = files.write_weights(weights_path(plan.folder, candidate.key), assessment.network)
-    return Evaluated(assessment.measures, assessment.seconds, digest, assessment.never_predicted)
+    found = assessment
+    return Evaluated(found.measures, found.seconds, digest, found.never_predicted, found.exits)
 
 
 def weights_path(folder: Path, key: str) -> Path:
@@ -117,7 +121,7 @@ def cached_teacher(plan: Plan, setup: TrainSetup, *, rows: Tensor | None = None,
         rows: Rows it is trained on; None: all.
         about: Features it is asked about; None: the set-up's.
     """
-    teacher = plan.teacher or Candidate(setup.architecture, setup.recipe)
+    teacher = plan.teacher or Candidate(setup.architecture, settled(setup.recipe, setup.architecture))
     seed = seed_from(plan.config.seed, teacher.key)
     what = f"{plan.data.fingerprint} {teacher.key} {seed} {training_version()}"
     what += _other_records(plan, setup, rows, about)

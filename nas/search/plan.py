@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from estimators.estimate import flat
 from estimators.estimate import metric_of
 from estimators.estimate import number_in
 from nas.base import plugins
+from nas.pricing.by_exit import MEAN_OF
+from nas.pricing.by_exit import ByExit
+from nas.pricing.by_exit import means_on
+from nas.pricing.by_exit import price_by_exit
 from nas.pricing.limits import BUDGET
 from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.limits import Limit
@@ -66,6 +71,8 @@ from search_spaces.space import SearchSpace
 
 NNI_PAGE = Path("nni") / "page.txt"
 """In a run's folder: the address of NNI's web page while its service runs."""
+EXITS = "exits"
+"""The compression whose networks leave early."""
 # Random points priced before a search with cost budgets: a limit that none of them meets is called unreachable.
 POINTS_PRICED = 1000
 
@@ -145,11 +152,25 @@ class Plan:
         """The study's reference networks: the space's small reference, trained by the recipe's middle."""
         architecture = self.space.decode(self.space.reference)
         config = self.config
-        return BankSpec(self.data, architecture, config.recipe.middle(), config.references, config.seed)
+        recipe = settled(config.recipe.middle(), architecture)
+        return BankSpec(self.data, architecture, recipe, config.references, config.seed)
 
     def prices(self, architecture: Architecture) -> dict[str, Estimate]:
         """Price an architecture by all cost metrics of the plan's device, as it is shipped."""
         return screen(as_shipped(architecture, self.device), self.device, self.metrics)
+
+    def by_exit(self, architecture: Architecture, records: Sequence[int]) -> ByExit | None:
+        """Price a trained network by exit; None where no candidate of the plan has exits and no mean is asked for.
+
+        Args:
+            architecture: The network.
+            records: How many validation records leave at each exit.
+        """
+        config = self.config
+        asked = any(metric_of(name, MEAN_OF) for name in (*config.objectives, *config.budgets))
+        if not asked and len(architecture.outputs) == 1 and EXITS not in config.compressions:
+            return None
+        return price_by_exit(architecture, records, self.device, self.metrics)
 
     def candidate(self, params: Params) -> Candidate:
         """Turn a sampled point into what is trained.
@@ -206,7 +227,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     teacher = None
     if config.teacher is not None:
         network = uncompressed(space.decode({**space.reference, **config.teacher}))
-        teacher = Candidate(network, config.recipe.middle())
+        teacher = Candidate(network, settled(config.recipe.middle(), network))
     plan = Plan(
         config=config,
         folder=runs / config.name,
@@ -236,7 +257,7 @@ def _check_names(config: SearchConfig, device: Device, metrics: Collection[str])
         ValueError: If a name is that of no metric and of no end of an interval, or a measure is to lie below 0. A cost
             that no candidate reaches is found by pricing some (`_check_budgets`).
     """
-    known = [*MEASURED, *metrics]
+    known = [*MEASURED, *metrics, *means_on(metrics)]
     for what, names in (("objective", config.objectives), ("budget", tuple(config.budgets))):
         if unknown := [name for name in names if not (name.startswith(CLASS_ERROR) or metric_named(name, known))]:
             raise ValueError(
@@ -244,7 +265,8 @@ def _check_names(config: SearchConfig, device: Device, metrics: Collection[str])
                 f"there are {[*sorted(known), f'{CLASS_ERROR}NAME']}"
             )
     for name, limit in config.budgets.items():
-        is_measured = name.startswith(CLASS_ERROR) or metric_named(name, set(MEASURED) - set(MAY_BE_NEGATIVE))
+        after_training = (set(MEASURED) - set(MAY_BE_NEGATIVE)) | set(MEAN_OF)
+        is_measured = name.startswith(CLASS_ERROR) or metric_named(name, after_training)
         if is_measured and limit < 0:
             raise ValueError(f"expected a budget of 0 or more on {name!r}, which is never below 0; got {limit:g}")
 

@@ -32,6 +32,7 @@ from estimators.estimate import ENDS
 from estimators.estimate import EXTRAPOLATED
 from estimators.leakage.statistics.between_trainings import Spread
 from nas.base import sizes
+from nas.pricing.by_exit import MEAN_OF
 from nas.pricing.limits import Limit
 from nas.pricing.limits import budget_limits
 from nas.search.config import MOST_WHOLE
@@ -70,6 +71,8 @@ BROKEN_OFF = "broken_off"
 CLASSES = "classes"
 DEFENCE_PARAMETERS = "defence_parameters"
 """Attribute of a trial: its defence's parameters, fixed and sampled; absent where the defence has none."""
+EXITS = "exits"
+"""Attribute of a trained trial with early exits: a row for each exit (`nas.pricing.by_exit.ByExit.rows`)."""
 NEVER_PREDICTED = "never_predicted"
 """Attribute of a trained trial: the classes of validation records that its network names for none; absent if none."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
@@ -159,6 +162,26 @@ class Classes(BaseModel):
     names: list[str]
     members: list[Annotated[int, Ge(0), Le(MOST_WHOLE)]]
     validation: list[Annotated[int, Ge(0), Le(MOST_WHOLE)]]
+
+
+class Exit(BaseModel):
+    """One exit of a trained network (`nas.pricing.by_exit.ByExit`); it has costs beside these.
+
+    Attributes:
+        exit: Its number, from 0.
+        records: Validation records that leave there.
+        share: These as a share of all.
+        latency_ms: What such a record costs; its interval comes beside it.
+        macs: The same in multiply-accumulates.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    __pydantic_extra__: dict[str, FiniteFloat | bool]
+    exit: Count
+    records: Count
+    share: Annotated[FiniteFloat, Ge(0), Le(1)]
+    latency_ms: Annotated[FiniteFloat, Ge(0)]
+    macs: Annotated[FiniteFloat, Ge(0)]
 
 
 class Between(BaseModel):
@@ -360,7 +383,7 @@ def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[s
     # What is measured has grown with the versions: what a study has must be numbers, and an earlier one has less.
     by_class = {name for name in attrs if name.startswith(CLASS_ERROR)}
     numbers = {name for name in wanted.values() if name is not None} - {"key"}
-    for name in numbers | attrs.keys() & set(MEASURED) | by_class:
+    for name in numbers | attrs.keys() & {*MEASURED, *MEAN_OF} | by_class:
         if not _is_number(attrs[name]):
             raise ValueError(f"expected a number as {name!r} of {where}; got {attrs[name]!r}")
     for name in attrs.keys() - by_class:  # which have no ends: two classes may be called X and X_low
@@ -374,6 +397,7 @@ def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[s
             flag = attrs[f"{name}{EXTRAPOLATED}"]
             raise ValueError(f"expected true or false as '{name}{EXTRAPOLATED}' of {where}; got {flag!r}")
     _check_by_class(attrs, by_class, where)
+    _check_exits(attrs.get(EXITS, []), where)
     values = trial.values or ()
     if len(values) != len(config.objectives) or not all(_is_number(value) and _is_finite(value) for value in values):
         raise ValueError(f"expected {len(config.objectives)} finite values of {where}; got {values}")
@@ -387,6 +411,15 @@ def _check_by_class(attrs: Mapping[str, Any], by_class: Iterable[str], where: st
     never = attrs.get(NEVER_PREDICTED, [])
     if not (isinstance(never, list) and all(type(label) is int and label >= 0 for label in never)):
         raise ValueError(f"expected a list of classes as {NEVER_PREDICTED!r} of {where}; got {never!r}")
+
+
+def _check_exits(found: object, where: str) -> None:
+    if not isinstance(found, list) or len(found) > MOST_LISTED:
+        raise ValueError(f"expected a list of rows as {EXITS!r} of {where}; got {str(found)[:80]!r}")
+    for row in found:
+        _check_part(Exit, row, f"wrong {EXITS}", where)
+    if [row["exit"] for row in found] != list(range(len(found))):
+        raise ValueError(f"expected {EXITS!r} of {where} numbered from 0; got {[row['exit'] for row in found]}")
 
 
 def _check_params(trial: FrozenTrial, config: SearchConfig, where: str) -> None:

@@ -57,6 +57,7 @@ from nas.search.samplers import suggest
 from nas.search.schema import BETWEEN
 from nas.search.schema import BROKEN_OFF
 from nas.search.schema import DEFENCE_PARAMETERS
+from nas.search.schema import EXITS
 from nas.search.schema import NEVER_PREDICTED
 from nas.search.schema import limits_of
 from nas.training.assess import Bench
@@ -115,12 +116,16 @@ def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
 
 def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evaluated) -> None:
     """Tell the study what a candidate's training and attack gave, and which weights were measured."""
-    measures = evaluated.measures
+    architecture, measures = proposal.candidate.architecture, dict(evaluated.measures)
+    if by_exit := plan.by_exit(architecture, evaluated.exits):
+        measures |= by_exit.means
+        if len(by_exit.rows) > 1:
+            proposal.trial.set_user_attr(EXITS, by_exit.rows)
     _note(study, proposal.trial, measures)
     proposal.trial.set_user_attr(WEIGHTS, evaluated.weights)
     if evaluated.never_predicted:
         proposal.trial.set_user_attr(NEVER_PREDICTED, list(evaluated.never_predicted))
-    numbers = flat({**plan.prices(proposal.candidate.architecture), **measures})
+    numbers = flat({**plan.prices(architecture), **measures})
     study.tell(proposal.trial, [number_in(numbers, name) for name in plan.config.objectives])
     release(proposal.lock)
 

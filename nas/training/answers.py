@@ -3,6 +3,8 @@
 Answers are a module, logits `(records, classes)` to logits `(records, classes)`, made by the defence's
 `answers(**parameters)`. It is put on the network itself, so that nothing that asks the network in eval mode can miss
 it: measures, oracles, shadows, post-training versions, the exported file. In train mode the network answers plainly.
+The logits of several exits pass as they are: which exit answers is decided on them, and its logits get the answers
+(`nas.training.exits.answer`).
 
 If answers learn something (buffers, parameters), it travels with the network's weights under `answers.`. To be
 exported they need `write_onnx(write, constant, logits)`: it writes the same computation as ONNX operators by
@@ -13,14 +15,12 @@ exported they need `write_onnx(write, constant, logits)`: it writes the same com
 from __future__ import annotations
 
 from typing import Any
-from typing import TypeAlias
 from typing import TypeVar
 
 from torch import Tensor
 from torch import nn
 
 NAME = "answers"
-Logits: TypeAlias = Tensor | tuple[Tensor, ...]
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 
@@ -44,10 +44,9 @@ def answers_of(network: nn.Module) -> nn.Module | None:
     return dict(network.named_children()).get(NAME)
 
 
-def _answer(
-    network: nn.Module, _inputs: Any, logits: Tensor | tuple[Tensor, ...]
-) -> Tensor | tuple[Tensor, ...] | None:
+def _answer(network: nn.Module, _inputs: Any, logits: Tensor | tuple[Tensor, ...]) -> Tensor | None:
     answers = answers_of(network)
-    if network.training or answers is None:
+    if network.training or answers is None or isinstance(logits, tuple):
         return None
-    return tuple(map(answers, logits)) if isinstance(logits, tuple) else answers(logits)
+    answered: Tensor = answers(logits)
+    return answered

@@ -41,6 +41,7 @@ from nas.training.defence import parted
 from nas.training.loop import BATCH_IN_CACHE
 from nas.training.loop import Labelled
 from nas.training.loop import TrainSetup
+from nas.training.loop import ask
 from nas.training.loop import compute_device
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
@@ -154,12 +155,14 @@ class Assessment:
         measures: One estimate for each name in `MEASURED`, the errors of single classes, and the guarantee of the
             defence if it has one; intervals are 95 %, and hold what trainings vary by if the bench knows it.
         never_predicted: Classes of validation records that the network names for none of them.
+        exits: How many validation records leave at each exit; one number where there is one output.
         network: The trained network, in eval mode.
         seconds: Wall time by phase: `teacher`, `training`, `attack` (one forward pass and the statistics).
     """
 
     measures: Mapping[str, Estimate]
     never_predicted: tuple[int, ...]
+    exits: tuple[int, ...]
     network: nn.Module
     seconds: Mapping[str, float]
 
@@ -205,10 +208,11 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
     network = train_in_stages(setup, None if first is candidate else partial(bench.train_first, first))
     clock.lap("training")
     stated = {"trainings": trainings, **setup.guarantee}
-    measures, predicted = _measured(network, bench)
+    measures, predicted, exits = _measured(network, bench)
     measures |= {name: Estimate.exact(value) for name, value in stated.items()}
     clock.lap("attack")
-    return Assessment(measures, never_predicted(predicted, bench.data.validation), network, clock.seconds)
+    counts = tuple(np.bincount(exits, minlength=len(candidate.architecture.outputs)).tolist())
+    return Assessment(measures, never_predicted(predicted, bench.data.validation), counts, network, clock.seconds)
 
 
 def for_training(candidate: Candidate, defence: Defence, reserve: Records) -> tuple[Records | None, Records]:
@@ -267,8 +271,8 @@ def measure(network: nn.Module, bench: Bench) -> dict[str, Estimate]:
     return _measured(network, bench)[0]
 
 
-def _measured(network: nn.Module, bench: Bench) -> tuple[dict[str, Estimate], NDArray[np.integer]]:
-    """Return the measures, and the network's class of each validation record."""
+def _measured(network: nn.Module, bench: Bench) -> tuple[dict[str, Estimate], NDArray[np.integer], NDArray[np.integer]]:
+    """Return the measures, and of each validation record the network's class and the exit that answers."""
     data = bench.data
     labels = np.concatenate([data.members.labels, data.non_members.labels])
     is_member = np.arange(len(labels)) < len(data.members)
@@ -276,7 +280,8 @@ def _measured(network: nn.Module, bench: Bench) -> tuple[dict[str, Estimate], ND
     evidence = Evidence(logits, labels, bench.bank)
     scores = bench.attack(evidence)
     leakage = auc_interval(scores, is_member)
-    predicted = outputs(network, data.validation.features).argmax(axis=1)
+    answers, exits = asked(network, data.validation.features)
+    predicted = answers.argmax(axis=1)
     wrong = int((predicted != data.validation.labels).sum())
     correct = logits.argmax(axis=1) == labels
     measures = {
@@ -287,7 +292,7 @@ def _measured(network: nn.Module, bench: Bench) -> tuple[dict[str, Estimate], ND
         "loss_auc": auc_interval(log_probabilities(logits, labels), is_member),
         "accuracy_gap": accuracy_gap(correct, is_member),
     }
-    return with_trainings(measures, bench.spreads), predicted
+    return with_trainings(measures, bench.spreads), predicted, exits
 
 
 def train_first_stage(first: Candidate, setup: TrainSetup) -> nn.Module:
@@ -316,5 +321,10 @@ def train_teacher(setup: TrainSetup, *, rows: Tensor | None = None, about: Tenso
 
 def outputs(network: nn.Module, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a network's logits `(records, classes)` in eval mode, in batches that fit a CPU's cache."""
+    return asked(network, features)[0]
+
+
+def asked(network: nn.Module, features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the same, and which exit answers for each record: `(records,)`."""
     batch_size = max(BATCH_IN_CACHE, VALUES_IN_CACHE // features[0].size)
-    return logits_of(network, torch.from_numpy(features).to(compute_device()), batch_size)
+    return ask(network, torch.from_numpy(features).to(compute_device()), batch_size)

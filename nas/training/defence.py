@@ -61,6 +61,7 @@ class Defence:
         needs: The file's `NEEDS`, some of `NEEDS`.
         check: The file's `check(**parameters)`, which raises a `ValueError` for parameters that make no sense.
         answers: The file's `answers(**parameters)`: what the deployed network's logits pass through.
+        knows_exits: The file's `EXITS`: whether its own step or watch knows networks with early exits.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Defence:
     needs: tuple[str, ...]
     check: Callable[..., None] | None
     answers: Callable[..., nn.Module] | None
+    knows_exits: bool = False
 
     @property
     def digest(self) -> str:
@@ -84,12 +86,19 @@ class Defence:
             parameters: One value for each of its parameters.
 
         Raises:
-            ValueError: If the defence returns something else.
+            ValueError: If the defence returns something else, or has a step or a watch of its own that does not know
+                early exits, which the network has.
         """
         answers = None if self.answers is None else self.answers(**parameters)
         defended = self.defend(replace(setup, answers=answers), teach, **parameters)
         if not isinstance(defended, TrainSetup):
             raise ValueError(f"expected a TrainSetup from the defence {self.name!r}; got {type(defended).__name__}")
+        is_plain = defended.make_step is setup.make_step and defended.make_watch is setup.make_watch
+        if len(setup.architecture.outputs) > 1 and not is_plain and not self.knows_exits:
+            raise ValueError(
+                f"the defence {self.name!r} has a training step or watch of its own and does not say EXITS = True, so "
+                f"it trains no network with early exits; got one with {len(setup.architecture.outputs)} outputs"
+            )
         return defended
 
 
@@ -106,6 +115,7 @@ def load_defence(name: str) -> Defence:
         needs=tuple(plugins.find(PACKAGE, name, "NEEDS") or ()),
         check=plugins.find(PACKAGE, name, "check"),
         answers=plugins.find(PACKAGE, name, "answers"),
+        knows_exits=plugins.find(PACKAGE, name, "EXITS"),
     )
     if more := [need for need in found.needs if need not in NEEDS]:
         raise ValueError(f"expected a defence that needs some of {list(NEEDS)}; {name!r} needs {more}")

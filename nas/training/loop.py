@@ -25,6 +25,11 @@ from torch import nn
 from torch.nn import functional
 
 from nas.training.answers import answering
+from nas.training.exits import Outputs
+from nas.training.exits import answer
+from nas.training.exits import joined
+from nas.training.exits import joint_loss
+from nas.training.exits import loss_weights
 from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import Network
@@ -128,9 +133,13 @@ def descend(training: Training, loss_of: Callable[[Batch], Tensor]) -> Step:
 
 
 def plain_step(training: Training) -> Step:
-    """Return the step that follows the gradient of the set-up's loss."""
-    network, loss = training.network, training.setup.loss
-    return descend(training, lambda batch: loss(network(batch.features), batch.targets))
+    """Return the step that follows the gradient of the set-up's loss, over all exits where there are several."""
+    network, loss, weights = training.network, training.setup.loss, loss_weights(training.network.architecture)
+
+    def loss_of(batch: Batch) -> Tensor:
+        return joint_loss(network(batch.features), weights, lambda logits: loss(logits, batch.targets))
+
+    return descend(training, loss_of)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +150,8 @@ class TrainSetup:
         architecture: The network to train.
         features: `(records, ...)` float32: the members and nobody else, until a defence says otherwise.
         targets: `(records,)` classes, or `(records, classes)` soft targets that the loss understands.
-        loss: Takes logits `(batch, classes)` and the batch's targets; lower is better.
+        loss: Takes logits `(batch, classes)` and the batch's targets; lower is better. Of a network with early exits
+            each exit has this loss, and `nas.training.exits.loss_weights` says what it counts.
         recipe: How to train.
         seed: Fixes initial weights, batch order and dropout.
         reserve: Records beside the members, for a defence or a pruning that asks for them; None for all others. No
@@ -173,16 +183,7 @@ class TrainSetup:
 
 
 def plain_setup(architecture: Architecture, features: Tensor, labels: Tensor, recipe: Recipe, seed: int) -> TrainSetup:
-    """Set up a training on true labels with (smoothed) cross-entropy, each class weighted as the recipe says.
-
-    Raises:
-        ValueError: If the network has several outputs: this loss takes the logits of one.
-    """
-    if len(architecture.outputs) > 1:
-        raise ValueError(
-            f"expected a network with one output to train; got {len(architecture.outputs)}: no loss over exits yet"
-        )
-
+    """Set up a training on true labels with (smoothed) cross-entropy, each class weighted as the recipe says."""
     weights = class_weights(recipe, labels, architecture.ops[architecture.outputs[0]].size)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -304,15 +305,43 @@ def _built(setup: TrainSetup) -> Network:
 def logits_of(network: nn.Module, features: Tensor, batch_size: int = BATCH_IN_CACHE) -> NDArray[np.float32]:
     """Return a network's logits `(records, classes)` in eval mode, without augmentation.
 
+    Of a network with early exits they are those of the exit that answers for each record.
+
+    Raises:
+        ValueError: As `ask`.
+        Diverged: As `ask`.
+    """
+    return ask(network, features, batch_size)[0]
+
+
+def exits_of(network: nn.Module, features: Tensor, batch_size: int = BATCH_IN_CACHE) -> NDArray[np.int64]:
+    """Return `(records,)`: the number of the exit that answers for each record, 0 where there is one output.
+
+    Raises:
+        ValueError: As `ask`.
+        Diverged: As `ask`.
+    """
+    return ask(network, features, batch_size)[1]
+
+
+@torch.no_grad()
+def ask(
+    network: nn.Module, features: Tensor, batch_size: int = BATCH_IN_CACHE
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return what `logits_of` and `exits_of` do, at once.
+
     Raises:
         ValueError: If the network is in train mode: dropout and batch statistics would be measured, not the network. If
-            it has several outputs: which of them answers for a record is not decided.
-        Diverged: If a logit is not finite. The last step may be the one that went too far, after the last loss.
+            it has several outputs and no graph that says which of them answers.
+        Diverged: If a logit of any exit is not finite. The last step may be the one that went too far, after the last
+            loss.
     """
-    outputs = outputs_of(network, features, batch_size)
-    if len(outputs) > 1:
-        raise ValueError(f"expected a network with one output; got {len(outputs)}: no rule yet for which exit answers")
-    return outputs[0]
+    logits, exits = [], []
+    for outputs in _run(network, features, batch_size):
+        answered = answer(network, outputs)
+        logits.append(answered.logits.float().cpu())
+        exits.append(answered.exits.cpu())
+    return np.asarray(torch.cat(logits).numpy()), np.asarray(torch.cat(exits).numpy())
 
 
 @torch.no_grad()
@@ -323,16 +352,19 @@ def outputs_of(network: nn.Module, features: Tensor, batch_size: int = BATCH_IN_
         ValueError: If the network is in train mode.
         Diverged: If a logit is not finite.
     """
+    found = joined(list(_run(network, features, batch_size)))
+    return [np.asarray(logits.float().cpu().numpy()) for logits in (found if isinstance(found, tuple) else (found,))]
+
+
+def _run(network: nn.Module, features: Tensor, batch_size: int) -> Iterator[Outputs]:
+    """Yield what a network gives, batch by batch, all of it finite."""
     if network.training:
         raise ValueError("expected a network in eval mode; got one in train mode: call .eval() first")
-    parts: list[list[Tensor]] = []
     for batch in torch.split(features, batch_size):
-        answers = network(batch)
-        parts.append([part.float().cpu() for part in (answers if isinstance(answers, tuple) else (answers,))])
-    outputs = [np.asarray(torch.cat(exit_parts).numpy()) for exit_parts in zip(*parts, strict=True)]
-    if not all(np.isfinite(logits).all() for logits in outputs):
-        raise Diverged("a logit of the trained network is not finite")
-    return outputs
+        outputs: Outputs = network(batch)
+        if not all(logits.isfinite().all() for logits in (outputs if isinstance(outputs, tuple) else (outputs,))):
+            raise Diverged("a logit of the trained network is not finite")
+        yield outputs
 
 
 def compute_device() -> torch.device:

@@ -15,6 +15,7 @@ remembers. An attack accuracy below a half counts as a half: nobody is safer tha
 The steps of a branch are steps of the recipe, with the batches and rates that any training would have then, so that the
 network which comes out was trained for as many epochs as by any other pruning. Reference records are the part of the
 reserve that a defence may use (`nas.training.defence.parted`); attacks take the other part for records of no training.
+Of a network with early exits the last one is tested: who leaves earlier is settled after the training.
 
 What it costs: at most three updates, with eight strategies each. So a training has 24 attackers or fewer, each trained
 for 20 epochs on 1,000 records or fewer: 20 to 160 steps of 11 ms on one core, whatever the network. And its branches
@@ -53,7 +54,7 @@ from nas.training.loop import Labelled
 from nas.training.loop import Step
 from nas.training.loop import Training
 from nas.training.loop import TrainSetup
-from nas.training.loop import logits_of
+from nas.training.loop import outputs_of
 from nas.training.loop import seed_from
 from nas.training.loop import steps_per_epoch
 from nas.training.sparse import exchanged
@@ -393,7 +394,7 @@ def _answers(training: Training, features: Tensor) -> NDArray[np.float32]:
     """Return the logits that the network of a training would answer if it were deployed as it is."""
     network, answers = training.network, training.setup.answers
     try:
-        logits = logits_of(network.eval(), features)
+        logits = outputs_of(network.eval(), features)[-1]
     finally:
         network.train()
     if answers is None:

@@ -1,7 +1,7 @@
 """Train a network in stages: in full width, dense and in float first, then made as small as its graph says.
 
 1. The first stage trains what the graph describes without what is taken away later (`first_of`). Networks that differ
-   only in that share it.
+   only in that share it. So do networks that differ in the threshold of their early exits, which no training reads.
 2. Channels are removed, weights are set to zero; then, unless the recipe's `pruning` is `one_shot`, what is left is
    trained further, by the same recipe for half as many epochs, zeros staying zero.
 3. Weights of layers that share values become the means of their groups.
@@ -39,6 +39,7 @@ from nas.training.recipe import ZEROS_MOVE
 from nas.training.recipe import Recipe
 from nas.training.safecompress import branching
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.exits import without_exits
 from search_spaces.graph.narrowing import widened
 from search_spaces.graph.precision import FLOAT
 from search_spaces.network import build
@@ -65,6 +66,8 @@ def train_in_stages(setup: TrainSetup, first_stage: FirstStage | None = None) ->
     target = architecture.as_float() if recipe.quantization == "afterwards" else architecture
     if first.key != target.key and _is_pruned(target) and recipe.pruning not in ZEROS_MOVE:
         network = _pruned(setup, network, target)
+    elif target.exit_threshold != first.exit_threshold:
+        network = _in(network, target, network.state_dict())
     if any(op.shared_bits for op in architecture.ops):
         network = _in(network, target, _shared(target, network.state_dict()))
     if recipe.quantization == "afterwards":
@@ -90,10 +93,12 @@ def train_first(setup: TrainSetup, *, pruning: str) -> nn.Module:
 def first_of(architecture: Architecture, recipe: Recipe) -> Architecture:
     """Return the network of the first stage: in full width, dense, its values not shared, in float where it is rounded.
 
-    A network that is trained in one stage is returned as it is.
+    Its early exits have no threshold. A network that is trained in one stage is returned as it is.
     """
     zeros_stay = recipe.pruning in ZEROS_MOVE
     network = widened(architecture)
+    if network.exit_threshold:
+        network = replace(network, exit_threshold=0.0)
     if any(op.shared_bits or (op.sparsity and not zeros_stay) for op in network.ops):
         network = network.with_ops(
             tuple(
@@ -105,12 +110,12 @@ def first_of(architecture: Architecture, recipe: Recipe) -> Architecture:
 
 
 def uncompressed(architecture: Architecture) -> Architecture:
-    """Return the network in full width, dense, in float: what a teacher of its kind is.
+    """Return the network in full width, dense, in float, without early exits: what a teacher of its kind is.
 
     Args:
         architecture: As it is deployed.
     """
-    return first_of(architecture, Recipe()).as_float()
+    return without_exits(first_of(architecture, Recipe()).as_float())
 
 
 def settled(recipe: Recipe, architecture: Architecture) -> Recipe:

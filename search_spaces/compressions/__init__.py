@@ -7,8 +7,5 @@ A file provides
 - `compress(architecture, **parameters) -> Architecture`: the graph of the smaller network. It computes no tensor; how
   its weights come about is the training's matter (`nas.training.compressed`), which reads it off the graph.
 
-Several compressions of one network are applied in the order of `ORDER`, those of a user's own last.
+Several compressions of one network are applied in the order of `nas.spaces.ORDER`, those of a user's own last.
 """
-
-ORDER = ("exits", "channels", "sparsity", "weight_sharing")
-"""Early exits first, so that the others find them; what is about single weights last."""

@@ -193,16 +193,19 @@ class Architecture:
         ops: Operators in topological order. The first is the input.
         outputs: Indices of the operators whose tensors the network returns, ascending: logits, those of early exits
             first. Left out, it is the last operator.
+        exit_threshold: Confidence, the largest softmax probability, from which on an early exit answers; at 0 the first
+            one answers always. With a single output there is nothing to decide, and it is 0.
 
     Raises:
         ValueError: If an operator is of unknown kind or reads a later one, the first is not the input, an output is no
-            operator, or a sparsity is none of an operator with weights.
+            operator, a sparsity is none of an operator with weights, or the threshold is not from 0 to 1.
     """
 
     space: str
     params: Params
     ops: tuple[Op, ...]
     outputs: tuple[int, ...] = ()
+    exit_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.ops or self.ops[0].kind != "input":
@@ -222,12 +225,19 @@ class Architecture:
                     "expected a sparsity from 0 to below 1, and 0 where there are no weights; "
                     f"operator {index} ({op.kind}) has {op.sparsity}"
                 )
+        self._settle_outputs()
+
+    def _settle_outputs(self) -> None:
         if not self.outputs:
             object.__setattr__(self, "outputs", (len(self.ops) - 1,))
         elif list(self.outputs) != sorted(set(self.outputs) & set(range(len(self.ops)))):
             raise ValueError(
                 f"expected ascending indices of {len(self.ops)} operators as outputs; got {list(self.outputs)}"
             )
+        if not 0 <= self.exit_threshold <= 1:  # false for NaN
+            raise ValueError(f"expected an exit threshold from 0 to 1; got {self.exit_threshold}")
+        if len(self.outputs) == 1 and self.exit_threshold:
+            object.__setattr__(self, "exit_threshold", 0.0)
 
     @property
     def input_shape(self) -> Shape:
@@ -245,6 +255,8 @@ class Architecture:
         text = json.dumps([fields_of(op) for op in self.ops], separators=(",", ":"))
         if self.outputs != (len(self.ops) - 1,):
             text += json.dumps({"outputs": self.outputs}, separators=(",", ":"))
+        if self.exit_threshold:
+            text += json.dumps({"exit_threshold": self.exit_threshold}, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
@@ -330,7 +342,8 @@ class Architecture:
             ops: The operators.
             outputs: Indices of those whose tensors it returns; None: the same as here.
         """
-        return Architecture(self.space, self.params, ops, self.outputs if outputs is None else outputs)
+        ends = self.outputs if outputs is None else outputs
+        return Architecture(self.space, self.params, ops, ends, self.exit_threshold)
 
     def as_float(self) -> Architecture:
         """Return the same network with every weight and tensor in 32-bit float (a `sign` activation becomes `relu`)."""

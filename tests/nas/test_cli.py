@@ -293,6 +293,7 @@ def test_networks_are_completed_by_the_names_that_are_loaded():
     ("text", "expected"),
     [
         ('NETWORKS: Mapping = {"a": 1, **OTHERS} | {"b": {"c": 2}}', ["a", "b"]),
+        ('NETWORKS: Mapping = MappingProxyType({"b": {"c": 2}, "a": 1})', ["a", "b"]),
         ('NETWORKS = {name: 1 for name in "ab"}\nOTHERS = {"c": 1}', []),
     ],
 )

@@ -118,7 +118,7 @@ WRONG = {
         replace(
             GOOD, distributions={**CHOICES, "hue": CategoricalDistribution([1, 2])}, reference={**REFERENCE, "hue": 1}
         ),
-        "expected hue=1 and hue=2 to make different networks at some of 400 points; they never do",
+        "expected hue=1 and hue=2 to make different networks at some of 1000 points; they never do",
     ),
     "two values": (
         replace(

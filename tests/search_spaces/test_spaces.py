@@ -216,7 +216,8 @@ def test_training_reaches_every_parameter_and_lowers_the_loss(space, data):
     is_deep = sum(op.kind in WEIGHTED for op in architecture.ops) > DEEP
     if is_deep:
         network = build(architecture.as_float(), seed=1)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.002 if is_deep else 0.01)
+    is_normed = any(op.kind == "norm" for op in architecture.ops)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01 if is_normed and not is_deep else 0.002)
     losses = []
     for _ in range(15):
         loss = loss_of(network)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from nas.audit.oracles import of_network
 from nas.base import files
 from nas.base.onnx_runtime import session
 from nas.deploy.onnx_file import to_onnx
+from search_spaces.graph.builder import GraphBuilder
 from search_spaces.mlp import make_space
 from search_spaces.network import build
 
@@ -65,6 +68,30 @@ def test_an_onnx_file_answers_as_its_network_does(tmp_path):
     evidence = audit_input.read(tmp_path / "target.onnx", tmp_path / "records.npz", shadows).evidence
     assert evidence.holds == {"bank", "queries"}
     np.testing.assert_allclose(evidence.logits, of_network(network).query(given["features"]), rtol=1e-4, atol=1e-5)
+
+
+def test_exits_are_read_from_arrays_and_files(tmp_path):
+    graph = GraphBuilder((6,))
+    ends = (graph.linear(0, CLASSES), graph.linear(graph.activation(0, "tanh"), CLASSES))
+    architecture = replace(graph.architecture("example", {}, ends), exit_threshold=0.45)
+    networks = [build(architecture, seed=seed).eval() for seed in range(3)]
+    paths = [tmp_path / f"{number}.onnx" for number in range(3)]
+    for path, network in zip(paths, networks, strict=True):
+        path.write_bytes(to_onnx(architecture, network, "float32", torch.zeros(1, 6)).SerializeToString())
+    given = arrays(logits=None, reference_logits=None)
+    files.write_arrays(tmp_path / "records.npz", **given)
+    asked = audit_input.read(paths[0], tmp_path / "records.npz", paths[1:]).evidence
+    expected = [of_network(network).exits(given["features"]) for network in networks]
+    assert 0 < np.mean(expected) < 1
+    np.testing.assert_array_equal(asked.exits, expected[0])
+    np.testing.assert_array_equal(asked.bank.exits, expected[1:])
+    assert asked.holds == {"bank", "queries", "exits"}
+    written = read(tmp_path, exits=expected[0], reference_exits=np.stack(expected[1:])).evidence
+    np.testing.assert_array_equal(written.exits, asked.exits)
+    assert written.holds == {"bank", "exits"}
+    assert read(tmp_path, exits=expected[0]).evidence.holds == {"bank"}
+    with pytest.raises(ValueError, match=r"expected exits \(40,\) of integers from 0; got \(3,\)"):
+        read(tmp_path, exits=np.zeros(3, int))
 
 
 @pytest.mark.parametrize(

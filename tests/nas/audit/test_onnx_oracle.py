@@ -1,6 +1,7 @@
 """An oracle of an ONNX file: what other tools export is read as it was meant, and what it may not do is refused."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,6 +14,8 @@ from onnx import numpy_helper
 from nas.audit.onnx_oracle import OnnxNetwork
 from nas.audit.oracles import of_network
 from nas.deploy.onnx_file import to_onnx
+from nas.training.loop import exits_of
+from nas.training.loop import logits_of
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.network import build
 from tests.small_network import RECORDS
@@ -231,11 +234,16 @@ def test_models_with_other_ends_are_refused(tmp_path):
         OnnxNetwork(saved(path, model_of([add], source=(6,), target=(6,))))
     with pytest.raises(ValueError, match="expected an ONNX model that ONNX Runtime runs"):
         OnnxNetwork(saved(path, model_of([helper.make_node("NoSuchOperator", ["x"], ["y"])])))
+
+
+def test_a_file_with_early_exits_answers_as_its_network(tmp_path):
     graph = GraphBuilder((6,))
-    architecture = graph.architecture("example", {}, (graph.linear(0, 3), graph.linear(0, 3)))
-    exits = to_onnx(architecture, build(architecture).eval(), "float32", torch.zeros(1, 6))
-    with pytest.raises(ValueError, match=r"expected one input and one output .* outputs \['logits', 'logits_1'\]"):
-        OnnxNetwork(saved(path, exits))
+    exits = (graph.linear(0, 3), graph.linear(graph.activation(0, "tanh"), 3))
+    architecture = replace(graph.architecture("example", {}, exits), exit_threshold=0.5)
+    network, records = build(architecture).eval(), torch.randn(70, 6, generator=torch.Generator().manual_seed(0))
+    opened = OnnxNetwork(saved(tmp_path / "network.onnx", to_onnx(architecture, network, "float32", records)))
+    assert 0 < exits_of(network, records).mean() < 1
+    np.testing.assert_allclose(opened.query(records.numpy()), logits_of(network, records), atol=1e-5)
 
 
 def cast_model(kind, source=("n", 6)):

@@ -1,5 +1,7 @@
 """Oracles of trained networks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -123,10 +125,42 @@ def test_an_oracle_is_what_evidence_expects():
     assert isinstance(of_network(small()[1]), Oracle)
 
 
-def test_a_network_with_several_outputs_is_refused():
-    graph = GraphBuilder((6,))
-    architecture = graph.architecture("example", {}, (graph.linear(0, 3), graph.linear(0, 3)))
-    oracle = of_network(build(architecture).eval())
-    for ask in (oracle.query, oracle.activations):
-        with pytest.raises(ValueError, match="expected a network with one output; got 2"):
-            ask(np.zeros((2, 6), np.float32))
+class Twice(nn.Module):
+    def forward(self, records):
+        return records, records
+
+
+def test_a_network_with_several_outputs_and_no_graph_is_refused():
+    with pytest.raises(ValueError, match="expected a network with one output, or one of a graph that says which"):
+        of_network(Twice().eval()).query(np.zeros((2, 6), np.float32))
+
+
+def with_exits(threshold=0.6):
+    """Two exits: of the record itself, and of eight units behind it."""
+    graph = GraphBuilder((3,))
+    early = graph.linear(0, 2)
+    late = graph.linear(graph.activation(graph.linear(0, 8)), 2)
+    return replace(graph.architecture("example", {}, (early, late)), exit_threshold=threshold)
+
+
+def test_an_oracle_of_a_network_with_exits_says_which_one_answered_and_shows_what_its_layer_read():
+    network = build(with_exits(), seed=3).eval()
+    oracle, asked = of_network(network), np.random.default_rng(0).normal(size=(70, 3)).astype(np.float32)
+    with torch.no_grad():
+        early, late = network(torch.from_numpy(asked))
+        hidden = network.op2_linear(torch.from_numpy(asked)).relu().numpy()
+    is_early = early.softmax(1).amax(1).numpy() >= 0.6
+    assert 0 < is_early.sum() < 70
+    np.testing.assert_array_equal(oracle.exits(asked), ~is_early)
+    expected = np.where(is_early[:, None], early.numpy(), late.numpy())
+    np.testing.assert_allclose(oracle.query(asked), expected, rtol=1e-5, atol=1e-6)
+    read = np.where(is_early[:, None], np.pad(asked, ((0, 0), (0, 5))), hidden)
+    np.testing.assert_allclose(oracle.activations(asked), read, rtol=1e-5, atol=1e-6)
+
+
+def test_an_exit_without_a_linear_layer_shows_no_activations():
+    graph = GraphBuilder((2, 2, 2))
+    early = graph.flatten(graph.pool(0, "avg", kernel=(2, 2), stride=(2, 2)))
+    late = graph.linear(graph.flatten(0), 2)
+    oracle = of_network(build(graph.architecture("example", {}, (early, late))).eval())
+    assert (oracle.activations, of_network(small()[1]).exits) == (None, None)

@@ -208,6 +208,14 @@ def test_layers_say_what_the_latency_stands_on_and_what_would_help(nas):
     assert max(map(len, printed.splitlines()[:-6])) <= 140
 
 
+def test_an_operator_without_figures_is_said_to_be_priced_as_another(nas):
+    bits = {"stage1_weight_bits": 8, "stage1_activation_bits": 8, "first_bits": 8, "last_bits": 8, "stages": 1}
+    point = json.dumps({**bits, "width_multiplier": 1, "stage1_squeeze": True, "stage1_layers": 4})
+    printed = nas("estimate", point, "--space", "mobile", "--device", "stm32u575").out
+    said = "some of its operators were not measured on stm32u575 and are priced as others: scale as add: extrapolated"
+    assert said in printed
+
+
 def test_an_accelerators_layers_state_their_dataflow(nas):
     bits = {f"block{n}_{what}_bits": 8 for n in range(1, 5) for what in ("weight", "activation")}
     point = json.dumps({**bits, "first_bits": 8, "last_bits": 8})

@@ -23,6 +23,7 @@ from nas.deploy.onnx_file import PRECISIONS
 from nas.deploy.onnx_file import own_precision
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.scales import Scale
+from nas.deploy.scales import becomes_sign
 from nas.deploy.scales import scale_of_range
 from nas.preprocessing.arrangement import Arrangement
 from nas.preprocessing.arrangement import plain
@@ -36,6 +37,9 @@ from nas.records import Source
 from nas.records import split
 from nas.spaces import sample
 from nas.training.answers import answering
+from nas.training.exits import leaving
+from nas.training.loop import exits_of
+from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import train
 from nas.training.recipe import Recipe
@@ -468,14 +472,21 @@ def test_answers_that_cannot_be_written_are_refused():
 
 
 def answers(model, records):
-    return session(model).run(None, {"records": records.numpy()})
+    """The logits of every exit, which the file has inside."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    names = sorted({name for node in model.graph.node for name in node.output if re.fullmatch(r"exit\d_logits", name)})
+    shape = ["batch", *(dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim[1:])]
+    shown.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, shape) for name in names)
+    return session(shown).run(names, {"records": records.numpy()})
 
 
 @settings(max_examples=25, derandomize=True, deadline=None)
-@given(seed=st.integers(0, 1000))
-def test_every_exit_of_a_network_is_an_output(seed):
+@given(seed=st.integers(0, 1000), threshold=st.sampled_from([0.0, 0.3, 0.5, 0.9]))
+def test_a_file_computes_every_exit_and_answers_by_the_rule(seed, threshold):
     space = plugins.load("search_spaces", "tests.two_exits", "make_space")((3, 8, 8), 10)
     architecture = space.decode(sample(space.distributions, np.random.default_rng(seed)))
+    architecture = replace(architecture, exit_threshold=threshold)
     records = normal(64, 3, 8, 8, seed=seed)
     for described in (architecture, architecture.as_float()):
         network = shaken(described, records)
@@ -483,8 +494,13 @@ def test_every_exit_of_a_network_is_an_output(seed):
             wanted = [logits.numpy() for logits in network(records)]
         for precision in PRECISIONS:
             model = to_onnx(described, network, precision, records)
-            assert [output.name for output in model.graph.output] == ["logits", "logits_1"]
+            assert [output.name for output in model.graph.output] == ["logits", "exit"]
             found = answers(model, records)
+            answer, exit_number = session(model).run(["logits", "exit"], {"records": records.numpy()})
+            by_rule = leaving([torch.from_numpy(logits) for logits in found], threshold).numpy()
+            np.testing.assert_array_equal(exit_number, by_rule)
+            assert (exit_number.dtype, exit_number.shape) == (np.int64, (64,))
+            np.testing.assert_array_equal(answer, np.stack(found)[by_rule, np.arange(64)])
             assert [logits.shape for logits in found] == [(64, 10), (64, 10)]
             few = min(op.bits for op in described.ops) < 8
             for ours, theirs in zip(found, wanted, strict=True):
@@ -504,7 +520,7 @@ def test_an_output_may_go_on_and_share_its_tensor_with_another(precision):
     architecture = graph.architecture("example", {}, (first, second, third))
     network, records = build(architecture).eval(), normal(128, 6)
     model = to_onnx(architecture, network, precision, records)
-    assert [output.name for output in model.graph.output] == ["logits", "logits_1", "logits_2"]
+    assert [output.name for output in model.graph.output] == ["logits", "exit"]
     with torch.no_grad():
         wanted = [logits.numpy() for logits in network(records)]
     for ours, theirs in zip(answers(model, records), wanted, strict=True):
@@ -512,35 +528,53 @@ def test_an_output_may_go_on_and_share_its_tensor_with_another(precision):
 
 
 def test_a_sign_is_asked_of_an_output_only_by_its_reader():
-    graph = GraphBuilder((1, 4, 4), bits=8)
-    early = graph.conv(0, 3, kernel=(4, 4), weight_bits=8)
-    late = graph.conv(graph.activation(early, bits=1), 3, weight_bits=8)
-    architecture = graph.architecture("example", {}, (early, late))
-    records = normal(64, 1, 4, 4)
-    network = shaken(architecture, records)
-    found = answers(to_onnx(architecture, network, "int8", records), records)
-    wanted = expected_exits(network, records)
-    assert np.abs(found[0] - wanted[0]).max() < 0.05 * wanted[0].std()
-
-
-def expected_exits(network, records):
+    graph = GraphBuilder((6,), bits=8)
+    early = graph.linear(0, 3, weight_bits=8)
+    late = graph.linear(graph.activation(early, bits=1), 3, weight_bits=8)
+    both, one = (graph.architecture("example", {}, outputs) for outputs in ((early, late), (late,)))
+    assert (becomes_sign(both, early), becomes_sign(one, early)) == (False, True)
+    records = normal(64, 6)
+    network = shaken(both, records)
     with torch.no_grad():
-        return [logits.numpy() for logits in network(records)]
+        wanted = network(records)[0].numpy()
+    found = answers(to_onnx(both, network, "int8", records), records)
+    assert np.abs(found[0] - wanted).max() < 0.05 * wanted.std()
 
 
-def test_agreement_is_that_of_all_exits():
+@pytest.mark.parametrize("threshold", [0.0, 0.35, 1.0])
+def test_agreement_is_that_of_the_exits_that_answer(threshold):
     graph = GraphBuilder((6,))
     exits = (graph.linear(0, 4), graph.linear(graph.activation(0, "tanh"), 4))
-    architecture = graph.architecture("example", {}, exits)
+    architecture = replace(graph.architecture("example", {}, exits), exit_threshold=threshold)
     network, records = build(architecture).eval(), normal(200, 6)
     model = to_onnx(architecture, network, "float32", records)
     assert agreement(model, network, records) == 1.0
-    # Whichever exit changes, the share falls.
-    for layer in (network.op1_linear, network.op3_linear):
+    left = exits_of(network, records)
+    assert {0.0: left.max() == 0, 0.35: 0 < left.mean() < 1, 1.0: left.min() == 1}[threshold]
+    # The share falls by the records that the changed exit answers for.
+    for number, layer in enumerate((network.op1_linear, network.op3_linear)):
         kept = layer.weight.data.clone()
         layer.weight.data = -layer.weight.data
-        assert agreement(model, network, records) < 0.5
+        assert (agreement(model, network, records) < 1) == bool((left == number).any())
         layer.weight.data = kept
+
+
+def test_a_mask_in_a_file_changes_no_exit():
+    """The rule reads what the network computes inside: with no digits every masked confidence is 1."""
+    graph = GraphBuilder((6,))
+    exits = (graph.linear(0, 4), graph.linear(graph.activation(0, "tanh"), 4))
+    architecture = replace(graph.architecture("example", {}, exits), exit_threshold=0.35)
+    plain, masked = build(architecture).eval(), answering(build(architecture).eval(), RoundedConfidences(0))
+    records = normal(200, 6)
+    found = []
+    for network in (plain, masked):
+        model = to_onnx(architecture, network, "float32", records)
+        logits, exit_number = session(model).run(["logits", "exit"], {"records": records.numpy()})
+        np.testing.assert_allclose(logits, logits_of(network, records), atol=1e-4)
+        np.testing.assert_array_equal(exit_number, exits_of(network, records))
+        found.append(exit_number)
+    np.testing.assert_array_equal(*found)
+    assert 0 < found[0].mean() < 1
 
 
 def test_a_kind_without_an_onnx_rule_is_refused(monkeypatch):

@@ -16,6 +16,7 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from nas.base import plugins
+from nas.search.config import SAMPLERS
 from nas.search.config import Range
 from nas.search.config import parse_config
 from nas.search.narrowing import narrow
@@ -26,6 +27,7 @@ from search_spaces.space import SearchSpace
 from tests.small_search import TINY_SPACE
 from tests.small_search import planned
 from tests.small_search import run_here
+from tests.small_search import with_settings
 from tests.small_search import without_training
 
 KINDS = {
@@ -236,11 +238,12 @@ def plan(tmp_path):
     return planned(tmp_path / "runs", set={"bits": 8, "depth": {"low": 1, "high": 2}}, trials=6)
 
 
-def test_a_search_samples_the_narrowed_space_and_keeps_every_parameter(plan, monkeypatch):
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_samples_the_narrowed_space_and_keeps_every_parameter(plan, monkeypatch, sampler):
     without_training(monkeypatch)
-    study = run_here(plan)
+    study = run_here(with_settings(plan, sampler=sampler, trials=30))
     trained = study.get_trials(states=(TrialState.COMPLETE,))
-    assert len(trained) == 6
+    assert len(trained) == 30
     for trial in trained:
         assert trial.params.keys() >= plan.space.distributions.keys()
         assert {value for name, value in trial.params.items() if name.endswith("_bits")} == {8}

@@ -241,6 +241,28 @@ def test_errors_of_classes_of_another_kind_are_refused(nas, rewritten, name, val
     assert said in tell(nas, run, "show")
 
 
+EXIT = {"exit": 0, "records": 3, "share": 1.0, "latency_ms": 2.0, "macs": 5}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({}, "expected a list of rows as 'exits' of trial"),
+        ([3], "wrong exits: "),
+        ([{"exit": 0, "records": 3, "share": 1.0}], "wrong exits: latency_ms: Field required"),
+        ([EXIT | {"share": 1.5}], "wrong exits: share: "),
+        ([EXIT | {"energy_mj": "much"}], "wrong exits: "),
+        ([EXIT, EXIT], "numbered from 0; got [0, 0]"),
+    ],
+)
+def test_exits_of_another_kind_are_refused(nas, rewritten, value, said):
+    def add(lines):
+        place = next(place for place, line in enumerate(lines) if "weights_sha256" in line.get("user_attr", {}))
+        return [*lines[:place], {**lines[place], "user_attr": {"exits": value}}, *lines[place:]]
+
+    assert said in tell(nas, rewritten(add), "show")
+
+
 def test_a_class_that_there_is_not_is_not_shown(nas, rewritten):
     """A number beyond the classes is a list of classes all right, of another version perhaps."""
     run = rewritten(lambda lines: of_trial(lines, "never_predicted").update(never_predicted=[3, 99]))

@@ -861,3 +861,21 @@ def test_too_few_references_for_an_attack_are_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="at least 4 references for the attack 'lira_online'; got 2"):
         planned(tmp_path, attack="lira_online", references=2)
     assert planned(tmp_path, attack="lira_online", references=4).needs_bank
+
+
+def test_candidates_that_are_pruned_otherwise_share_teacher_and_bank(tmp_path):
+    def searched(pruning):
+        fixed = {"epochs": 2, "learning_rate": 3e-3, "weight_decay": 1e-4, "dropout": 0.0, "label_smoothing": 0.0}
+        recipe = {**fixed, "pruning": pruning}
+        return planned(tmp_path, recipe=recipe, defences=["gecko"], compressions=["sparsity"])
+
+    one, other = searched(["one_shot", "dynamic"]), searched("retrained")
+    assert one.bank.key == other.bank.key
+    sparse = {**one.space.reference, "sparsity.share": 0.5}
+    teachers = set()
+    for pruning in ("one_shot", "dynamic"):
+        candidate = one.candidate({**sparse, "pruning": pruning})
+        assert candidate.recipe.pruning == pruning
+        evaluate(one, make_bench(one), candidate)
+        teachers.update(one.cache_folder.glob("teacher-*.npz"))
+    assert len(teachers) == 1

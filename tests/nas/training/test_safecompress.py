@@ -15,6 +15,8 @@ from nas.audit.candidate import pool_of
 from nas.audit.candidate import shadow_spec
 from nas.audit.shadows import train_shadow
 from nas.records import Records
+from nas.spaces import compressible
+from nas.spaces import space_named
 from nas.training import safecompress
 from nas.training import stages
 from nas.training.assess import Bench
@@ -25,6 +27,7 @@ from nas.training.defence import load_defence
 from nas.training.defence import parted
 from nas.training.loop import Labelled
 from nas.training.loop import logits_of
+from nas.training.loop import outputs_of
 from nas.training.loop import plain_setup
 from nas.training.loop import plain_step
 from nas.training.loop import train
@@ -469,9 +472,9 @@ def test_it_goes_with_every_shipped_defence_and_sees_members_and_its_part_of_the
 
     def spied(network, features, *rest):
         seen.append(features)
-        return logits_of(network, features, *rest)
+        return outputs_of(network, features, *rest)
 
-    monkeypatch.setattr(safecompress, "logits_of", spied)
+    monkeypatch.setattr(safecompress, "outputs_of", spied)
     bench = Bench(plan.data, loss_attack.attack, None, plan.defences, seed=0)
     candidate = candidate_of(plan, defence)
     found = assess(candidate, bench)
@@ -482,6 +485,46 @@ def test_it_goes_with_every_shipped_defence_and_sees_members_and_its_part_of_the
     for name, op in sparse_layers(candidate.architecture):
         assert int((weight[name] == 0).sum()) == round(op.sparsity * weight[name].numel())
     assert found.measures["trainings"].value == (2 if defence == "gecko" else 1)
+
+
+@pytest.mark.usefixtures("quick_attackers")
+def test_of_a_network_with_early_exits_the_last_one_is_tested(monkeypatch):
+    space = compressible(space_named("mlp", (12,), 3), ["exits", "sparsity"])
+    point = {"depth": 3, "exits.count": 2, "exits.threshold": 0.8, "sparsity.share": 0.9}
+    architecture = space.decode({**space.reference, **point})
+    assert len(architecture.outputs) > 1
+    assert architecture.exit_threshold
+    recipe = Recipe(epochs=4, batch_size=10, pruning="safecompress")
+    setup = plain_setup(architecture, normal(40, 12), torch.arange(40) % 3, recipe, seed=0)
+    setup = replace(setup, reserve=Labelled(normal(24, 12, seed=1), torch.arange(24) % 3))
+    read, features_of = [], safecompress.attacker_features
+
+    def spied(logits, labels):
+        read.append(logits)
+        return features_of(logits, labels)
+
+    def make_test(setup):
+        test = attacker_test(setup)
+
+        def compared(training):
+            outcome = test(training)
+            answered = outputs_of(training.network.eval(), setup.reserve.features)
+            training.network.train()
+            np.testing.assert_array_equal(read[-1], answered[-1])
+            assert not np.array_equal(answered[0], answered[-1])
+            return outcome
+
+        return compared
+
+    attacker_test = safecompress.attacker_test
+    monkeypatch.setattr(safecompress, "attacker_features", spied)
+    monkeypatch.setattr(safecompress, "attacker_test", make_test)
+    trained = train_in_stages(setup)
+    assert trained.architecture.key == architecture.key
+    assert len(read) == 2 * len(STRATEGIES)
+    for name, op in sparse_layers(architecture):
+        weight = trained.get_parameter(name)
+        assert int((weight == 0).sum()) == round(op.sparsity * weight.numel())
 
 
 @pytest.mark.usefixtures("quick_attackers")

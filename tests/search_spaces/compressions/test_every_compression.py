@@ -14,10 +14,10 @@ from estimators.cost import macs
 from estimators.devices.files import load_device
 from nas.base.plugins import available
 from nas.base.plugins import load
+from nas.spaces import ORDER
 from nas.spaces import compressible
 from nas.spaces import compressions_in
 from nas.spaces import space_named
-from search_spaces.compressions import ORDER
 from search_spaces.network import build
 
 NAMES = available("search_spaces.compressions", "compress")
@@ -83,7 +83,7 @@ def test_every_value_changes_the_graph_in_some_context(name):
     space = space_of(("conv", (3, 8, 8)), [name])
     choices = {f"{name}.{parameter}": values for parameter, values in PARAMETERS[name].items()}
     contexts = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
-    reference = {**space.reference, "stem_width": 16}
+    reference = {**space.reference, "stem_width": 16, "depth": 4}  # as deep as it takes for four exits
     for parameter, values in choices.items():
         for first, second in itertools.combinations(values, 2):
             keys = [
