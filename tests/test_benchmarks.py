@@ -258,6 +258,33 @@ def test_a_quarter_of_the_records_is_chosen_by_the_bank_alone(monkeypatch):
     assert [row // 4 for row in chosen["a quarter, evenly by hardness"]] == list(range(10))
 
 
+def test_a_strategy_is_beaten_in_four_of_five_seeds(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    safecompress = importlib.import_module("safecompress")
+    found = {
+        "safecompress": {"score": np.array([1.0, 1.0, 1.0, 1.0, 1.0])},
+        "as good": {"score": np.array([1.0, 0.9, 1.0, 0.9, 1.1])},
+        "better": {"score": np.array([1.1, 0.9, 1.0, 0.9, 1.1])},
+        "dynamic": {"score": np.array([2.0, 2.0, 2.0, 2.0, 2.0])},
+    }
+    told = safecompress.verdicts(found)
+    assert told["at least as well as as good"].startswith("held: in 4 of 5 seeds, score +0.020")
+    assert told["at least as well as better"].startswith("not held: in 3 of 5 seeds")
+    assert told["strategies that the chosen network is at least as good as"] == "1 of 2"
+    assert len(told) == 3
+
+
+def test_attackers_of_a_benchmark_judge_what_they_did_not_learn_from(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    safecompress = importlib.import_module("safecompress")
+    rng = np.random.default_rng(0)
+    labels = [rng.integers(0, 3, 300) for _ in range(2)]
+    logits = [rng.normal(size=(300, 3)).astype(np.float32) for _ in range(2)]
+    assert abs(safecompress.attack_accuracy(logits, labels) - 0.5) < 0.07  # known by heart it would be near 1
+    sure = logits[0] + 6 * np.eye(3, dtype=np.float32)[labels[0]]
+    assert safecompress.attack_accuracy([sure, logits[1]], labels) > 0.8
+
+
 @pytest.mark.parametrize("shares", [(1, 1, 1, 1), (0, 0, 0, 1), (0, 1, 0, 1), (1, 0, 0, 0)])
 def test_exits_are_recovered_from_latencies_though_some_answer_for_nobody(monkeypatch, shares):
     monkeypatch.syspath_prepend(str(BENCHMARKS))

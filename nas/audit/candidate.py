@@ -54,8 +54,8 @@ from nas.records import Records
 from nas.runs.run import Run
 from nas.search.plan import Plan
 from nas.training.assess import Candidate
+from nas.training.assess import for_training
 from nas.training.defence import described
-from nas.training.defence import parted
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
 from nas.training.post_training import compressed
@@ -125,7 +125,7 @@ def subject_of(run: Run, number: int) -> Subject:
         number=trial.number,
         network=network.to(compute_device()),
         pool=pool,
-        population=parted(plan.data.reserve)[1] if _uses_reserve(plan, candidate) else plan.data.reserve,
+        population=for_training(candidate, plan.defences[candidate.defence], plan.data.reserve)[1],
         test=plan.data.test,
         spec=shadow_spec(plan, candidate, pool),
         proxy=proxy_of(trial),
@@ -143,13 +143,9 @@ def shadow_spec(plan: Plan, candidate: Candidate, pool: Pool) -> ShadowSpec:
         candidate,
         seed_from(plan.config.seed, "shadows"),
         plan.cache_folder,
-        reserve=parted(plan.data.reserve)[0] if _uses_reserve(plan, candidate) else None,
+        reserve=for_training(candidate, plan.defences[candidate.defence], plan.data.reserve)[0],
         teacher=None if candidate.defence == "none" else plan.teacher,
     )
-
-
-def _uses_reserve(plan: Plan, candidate: Candidate) -> bool:
-    return "reserve" in plan.defences[candidate.defence].needs
 
 
 def pool_of(members: Records, non_members: Records, *, seed: int) -> Pool:

@@ -47,6 +47,8 @@ from nas.training.loop import TrainSetup
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
 from nas.training.loop import training_version
+from nas.training.safecompress import SHORTEST
+from nas.training.safecompress import updates_in
 from nas.training.stages import FirstStage
 from nas.training.stages import train_in_stages
 from search_spaces.network import Network
@@ -127,8 +129,8 @@ class ShadowSpec:
         candidate: Architecture, recipe, defence and its parameters: those of the audited network.
         seed: Seed of the halves and of the trainings; different from the search's.
         folder: Folder of their weights.
-        reserve: Records beside the members that the audited network's defence had; every shadow's has them too. None
-            for a defence that needs none.
+        reserve: Records beside the members that the audited network's training had; every shadow's has them too. None
+            for one that needs none (`nas.training.assess.for_training`).
         teacher: What every teacher of the audited network was; None: what its defence asked for. A shadow's teachers
             are of the same kind and learn from the shadow's own records.
     """
@@ -194,15 +196,15 @@ def train_missing(specs: Sequence[ShadowSpec], count: int, *, workers: int | Non
 
 
 def seconds_each(spec: ShadowSpec) -> float:
-    """Estimate the seconds that one shadow model's training takes on one core, from one epoch of it."""
-    short = replace(spec.candidate, recipe=replace(spec.candidate.recipe, epochs=1))
-    hurried = replace(spec, candidate=short)
-    taken = []
-    for _ in range(2):  # the first includes what torch sets up once
-        since = time.perf_counter()
-        _trained(hurried, 0)
-        taken.append(time.perf_counter() - since)
-    return min(taken) * spec.candidate.recipe.epochs
+    """Estimate the seconds that one shadow model's training takes on one core, from one epoch of it.
+
+    Where attackers test branches, from one update too.
+    """
+    recipe = spec.candidate.recipe
+    epoch = min(_seconds(spec, 1) for _ in range(2))  # the first includes what torch sets up once
+    updates = updates_in(recipe.epochs) if recipe.pruning == "safecompress" else 0
+    update = max(0.0, _seconds(spec, SHORTEST) - SHORTEST * epoch) if updates else 0.0
+    return epoch * recipe.epochs + update * updates
 
 
 def load(spec: ShadowSpec, count: int) -> list[Network]:
@@ -261,6 +263,13 @@ def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
     exits = [oracle.exits(features) for oracle in oracles if oracle.exits is not None]
     trained_on = np.stack([pool.trained_on(shadow, seed) for shadow in range(len(networks))])
     return Bank(logits, trained_on, pool.labels[pool.audited], oracles, np.stack(exits) if exits else None)
+
+
+def _seconds(spec: ShadowSpec, epochs: int) -> float:
+    short = replace(spec.candidate, recipe=replace(spec.candidate.recipe, epochs=epochs))
+    since = time.perf_counter()
+    _trained(replace(spec, candidate=short), 0)
+    return time.perf_counter() - since
 
 
 def _train_one(specs: Sequence[ShadowSpec], item: tuple[int, int]) -> None:

@@ -133,7 +133,9 @@ def search(
     ] = None,
     pruning: Annotated[
         str | None,
-        typer.Option(help="retrained, one_shot or dynamic: when weights are removed; several, comma-separated."),
+        typer.Option(
+            help="retrained, one_shot, dynamic or safecompress: when weights are removed; several, comma-separated."
+        ),
     ] = None,
     quantization: Annotated[
         str | None,

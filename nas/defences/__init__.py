@@ -25,7 +25,9 @@ Who calls what, and when:
    counts as one of the candidate's `trainings`.
 4. `nas.training.loop.train` trains the set-up. It calls `setup.make_step` and `setup.make_watch` once with the network
    and the optimizer, then the step for every batch of `setup.batches`, and the watch after every epoch. What is
-   remembered between batches belongs into `make_step`, never into the set-up: it may be trained more than once.
+   remembered between batches belongs into `make_step`, never into the set-up: it may be trained more than once. Where
+   the recipe's pruning is `safecompress`, there are branches for some epochs: each takes the step for the same batch,
+   with a network and an optimizer state of its own, and all share whatever else the step remembers.
 5. The trained network gets `setup.answers`, and is measured, attacked and written down. What the set-up states as its
    `guarantee` (`{"epsilon": 8.0, "delta": 1e-5}`) becomes measures of the candidate.
 6. An audit does 2 to 4 for each shadow network, with the same parameters and the same part of the reserve, on the

@@ -21,8 +21,8 @@ from nas.preprocessing.stored import PREPROCESSING
 from nas.runs.run import Run
 from nas.search.bench import cached_teacher
 from nas.search.study import WEIGHTS
+from nas.training.assess import for_training
 from nas.training.assess import set_up
-from nas.training.defence import parted
 from nas.training.loop import seed_from
 from nas.training.stages import train_in_stages
 
@@ -72,7 +72,7 @@ def write(run: Run, trial: FrozenTrial, pick: Path) -> Retrained:
     parts = [getattr(plan.data, name) for name in TRAINED_ON]
     features, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "labels"))
     defence = plan.defences[candidate.defence]
-    reserve = parted(plan.data.reserve)[0] if "reserve" in defence.needs else None
+    reserve, _ = for_training(candidate, defence, plan.data.reserve)
     with processes.one_thread():
         setup = set_up(candidate, features, labels, seed_from(plan.config.seed, candidate.key, *TRAINED_ON), reserve)
         setup = defence.set_up(setup, partial(cached_teacher, plan), candidate.defence_parameters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def cached_teacher(plan: Plan, setup: TrainSetup, *, rows: Tensor | None = None,
     name = hashlib.sha256(what.encode()).hexdigest()[:16]
     path = plan.cache_folder / f"teacher-{name}.npz"
     files.private_folder(path.parent)
-    described = plain_setup(teacher.architecture, setup.features, setup.targets, teacher.recipe, seed)
+    plain = plain_setup(teacher.architecture, setup.features, setup.targets, teacher.recipe, seed)
+    described = replace(plain, reserve=setup.reserve)
     with locks.held(path.with_suffix(".lock")):
         logits = cached_logits(path, lambda: train_teacher(described, rows=rows, about=about).cpu().numpy())
     return torch.from_numpy(logits).to(setup.features.device)

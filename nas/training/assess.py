@@ -191,7 +191,7 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
         raise ValueError(f"no defence {candidate.defence!r} on this bench; there are {sorted(bench.defences)}")
     clock = Clock()
     members, defence = bench.data.members, bench.defences[candidate.defence]
-    reserve = parted(bench.data.reserve)[0] if "reserve" in defence.needs else None
+    reserve, _ = for_training(candidate, defence, bench.data.reserve)
     first = candidate.first_stage
     setup = set_up(candidate, members.features, members.labels, seed_from(bench.seed, first.key), reserve)
     trainings = 1
@@ -215,6 +215,23 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
     return Assessment(measures, never_predicted(predicted, bench.data.validation), counts, network, clock.seconds)
 
 
+def for_training(candidate: Candidate, defence: Defence, reserve: Records) -> tuple[Records | None, Records]:
+    """Part the reserve as a candidate's trainings need it: its own, its shadow models', that on all records.
+
+    Args:
+        candidate: What is trained.
+        defence: Its defence.
+        reserve: All of it.
+
+    Returns:
+        What its trainings may learn from, or None if neither its defence nor its pruning asks for any; and the records
+        that stay unknown to every network, which attacks may know.
+    """
+    if "reserve" in defence.needs or candidate.recipe.pruning == "safecompress":
+        return parted(reserve)
+    return None, reserve
+
+
 def set_up(
     candidate: Candidate,
     features: NDArray[np.float32],
@@ -229,7 +246,7 @@ def set_up(
         features: `(records, ...)`.
         labels: `(records,)`.
         seed: Of the training.
-        reserve: Records beside them, for a defence that needs such.
+        reserve: Records beside them, for a defence or a pruning that needs such (`for_training`).
     """
     place = compute_device()
     records, targets = torch.from_numpy(features).to(place), torch.from_numpy(labels).to(place)
@@ -285,18 +302,19 @@ def train_first_stage(first: Candidate, setup: TrainSetup) -> nn.Module:
         first: The stage as a candidate of its own.
         setup: Describes its training.
     """
-    return train_first(setup, dynamic=first.recipe.pruning == "dynamic")
+    return train_first(setup, pruning=first.recipe.pruning)
 
 
 def train_teacher(setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:
     """Train the teacher that a set-up describes and ask it; see `nas.training.defence.Teach`.
 
-    Teachers of different rows have different seeds.
+    Teachers of different rows have different seeds. A teacher is pruned as its recipe says, with the set-up's reserve.
     """
     features, targets, seed = setup.features, setup.targets, setup.seed
     if rows is not None:
         features, targets, seed = features[rows], targets[rows], seed_from(seed, *rows.tolist())
-    network = train_in_stages(plain_setup(setup.architecture, features, targets, setup.recipe, seed))
+    plain = plain_setup(setup.architecture, features, targets, setup.recipe, seed)
+    network = train_in_stages(replace(plain, reserve=setup.reserve))
     logits = logits_of(network, setup.features if about is None else about)
     return torch.from_numpy(logits).to(setup.features.device)
 

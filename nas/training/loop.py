@@ -154,8 +154,10 @@ class TrainSetup:
             each exit has this loss, and `nas.training.exits.loss_weights` says what it counts.
         recipe: How to train.
         seed: Fixes initial weights, batch order and dropout.
-        reserve: Records beside the members, for a defence that asks for them; None for all others. No attack and no
-            measure uses them.
+        reserve: Records beside the members, for a defence or a pruning that asks for them; None for all others. No
+            attack and no measure uses them.
+        members: The records to train on with their classes, as they were before a defence changed features or targets;
+            None if nobody told.
         make_step: Makes the training step; see `Training`.
         make_watch: Makes what is called after each epoch; None: nothing is.
         batches: Draws an epoch's batches, as many as it is told.
@@ -172,6 +174,7 @@ class TrainSetup:
     recipe: Recipe
     seed: int
     reserve: Labelled | None = None
+    members: Labelled | None = None
     make_step: Callable[[Training], Step] = plain_step
     make_watch: Callable[[Training], Watch] | None = None
     batches: Batches = shuffled
@@ -189,7 +192,7 @@ def plain_setup(architecture: Architecture, features: Tensor, labels: Tensor, re
         losses = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing, reduction="none")
         return (weights[targets] * losses).mean()
 
-    return TrainSetup(architecture, features, labels, loss, recipe, seed)
+    return TrainSetup(architecture, features, labels, loss, recipe, seed, members=Labelled(features, labels))
 
 
 def class_weights(recipe: Recipe, labels: Tensor, classes: int) -> Tensor | None:

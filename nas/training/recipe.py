@@ -13,7 +13,9 @@ OPTIMIZERS = ("adamw", "sgd")
 
 AUGMENTATIONS = ("none", "flip-crop")
 CLASS_WEIGHTS = ("none", "balanced")
-PRUNINGS = ("retrained", "one_shot", "dynamic")
+PRUNINGS = ("retrained", "one_shot", "dynamic", "safecompress")
+ZEROS_MOVE = ("dynamic", "safecompress")
+"""Prunings of which the zeros are there from the start, and move."""
 QUANTIZATIONS = ("trained", "afterwards")
 
 
@@ -33,7 +35,9 @@ class Recipe:
         augment: One of `AUGMENTATIONS`; the second needs images, of more than one row: signals are none.
         class_weights: One of `CLASS_WEIGHTS`: whether each record counts the same in the loss, or each class.
         pruning: One of `PRUNINGS`: whether a network that loses weights or channels is trained further for half as many
-            epochs, is left as it is then, or has its zeros from the start and moves them (`nas.training.sparse`).
+            epochs, is left as it is then, or has its zeros from the start and moves them: `dynamic` by their gradients
+            (`nas.training.sparse`), `safecompress` in the one of several ways that a simulated attacker finds safest
+            (`nas.training.safecompress`).
         quantization: One of `QUANTIZATIONS`: whether a network of few bits is trained in them, or trained in float and
             rounded.
 

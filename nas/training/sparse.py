@@ -5,6 +5,8 @@
 - Dynamic: weights are zero from the start, and where moves. Twenty times in the first three quarters of a training the
   smallest weights that are left become zero, and as many zeros with the largest gradients may grow (Evci et al., 2020,
   "Rigging the Lottery"); the share that moves falls from 0.3 to 0 by a cosine.
+- Tested: as dynamic, but zeros are moved in several ways at a time, and an attacker chooses
+  (`nas.training.safecompress`).
 
 A layer of n weights and sparsity s has exactly round(s n) zeros, after every update.
 """
@@ -61,15 +63,20 @@ def holding(masks: Masks, training: Training) -> Change:
     return hold
 
 
+def random_masks(training: Training) -> dict[str, Tensor]:
+    """Draw where the weights of a training may be other than zero, from the set-up's seed."""
+    generator = torch.Generator().manual_seed(seed_from(training.setup.seed, "zeros"))
+    return {
+        name: _mask(torch.rand(weight.shape, generator=generator).to(weight.device), op)
+        for name, op in sparse_layers(training.setup.architecture)
+        for weight in [training.network.get_parameter(name)]
+    }
+
+
 def moving(training: Training) -> Change:
     """Return what trains a network with zeros from the start, and moves them; see the module."""
     setup = training.setup
-    generator = torch.Generator().manual_seed(seed_from(setup.seed, "zeros"))
-    masks = {
-        name: _mask(torch.rand(weight.shape, generator=generator).to(weight.device), op)
-        for name, op in sparse_layers(setup.architecture)
-        for weight in [training.network.get_parameter(name)]
-    }
+    masks = random_masks(training)
     hold = holding(masks, training)
     steps = setup.recipe.epochs * steps_per_epoch(len(setup.features), setup.recipe.batch_size)
     last = math.floor(UNTIL * steps)
@@ -90,24 +97,38 @@ def moving(training: Training) -> Change:
 
 
 def moved(mask: Tensor, weight: nn.Parameter, share: float) -> Tensor:
-    """Return a mask with as many places, some of them others.
+    """Return a mask with as many places, some of them others: the smallest weights go, the largest gradients come.
 
     Args:
         mask: Where the weight may be other than zero.
         weight: With the gradient of the last step, of its zeros too; without one nothing moves.
-        share: Of the places, how many are given up; the smallest magnitudes. As many others are taken, those with the
-            largest gradients.
+        share: Of the places, how many are given up.
     """
     if weight.grad is None:
         return mask
+    return exchanged(mask, weight.detach().abs(), weight.grad.abs(), share)
+
+
+def exchanged(mask: Tensor, worth: Tensor, promise: Tensor, share: float) -> Tensor:
+    """Return a mask with as many places, some of them others.
+
+    Args:
+        mask: Where a weight may be other than zero.
+        worth: Of the mask's shape: of its places those with the smallest are given up.
+        promise: Of the mask's shape: of the other places as many with the largest are taken.
+        share: Of the places, how many are given up, as far as there are others.
+
+    >>> mask = torch.tensor([True, True, False, False])
+    >>> numbers = torch.tensor([2.0, 1.0, 3.0, 4.0])
+    >>> exchanged(mask, numbers, numbers, share=0.5).tolist()
+    [True, False, False, True]
+    """
     flat, before = mask.clone().flatten(), mask.flatten()
     count = min(round(share * int(before.sum())), int((~before).sum()))
     if not count:
         return mask
-    magnitudes = torch.where(before, weight.detach().abs().flatten(), math.inf)
-    flat[_smallest(magnitudes, count)] = False
-    gradients = torch.where(before, -math.inf, weight.grad.abs().flatten())
-    flat[_smallest(-gradients, count)] = True
+    flat[_smallest(torch.where(before, worth.flatten(), math.inf), count)] = False
+    flat[_smallest(torch.where(before, math.inf, -promise.flatten()), count)] = True
     return flat.view_as(mask)
 
 

@@ -8,7 +8,8 @@
 4. Where the recipe's `quantization` is `afterwards`, weights and tensors are rounded to their bits, tensors by ranges
    that the training records show.
 
-Zeros of a `dynamic` pruning are there in the first stage already. A network with none of this is trained in one stage.
+Zeros of a `dynamic` or `safecompress` pruning are there in the first stage already. A network with none of this is
+trained in one stage.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.narrow import narrow_weights
 from nas.training.post_training import quantized_afterwards
+from nas.training.recipe import ZEROS_MOVE
 from nas.training.recipe import Recipe
+from nas.training.safecompress import branching
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.exits import without_exits
 from search_spaces.graph.narrowing import widened
@@ -58,10 +61,10 @@ def train_in_stages(setup: TrainSetup, first_stage: FirstStage | None = None) ->
     architecture, recipe = setup.architecture, setup.recipe
     first = first_of(architecture, recipe)
     if first_stage is None:
-        first_stage = partial(train_first, dynamic=recipe.pruning == "dynamic")
+        first_stage = partial(train_first, pruning=recipe.pruning)
     network = first_stage(replace(setup, architecture=first))
     target = architecture.as_float() if recipe.quantization == "afterwards" else architecture
-    if first.key != target.key and _is_pruned(target) and recipe.pruning != "dynamic":
+    if first.key != target.key and _is_pruned(target) and recipe.pruning not in ZEROS_MOVE:
         network = _pruned(setup, network, target)
     elif target.exit_threshold != first.exit_threshold:
         network = _in(network, target, network.state_dict())
@@ -72,9 +75,19 @@ def train_in_stages(setup: TrainSetup, first_stage: FirstStage | None = None) ->
     return network
 
 
-def train_first(setup: TrainSetup, *, dynamic: bool) -> nn.Module:
-    """Train the first stage of a set-up: zeros that move, where they are there from the start."""
-    return train(setup, make_change=sparse.moving if dynamic else None)
+def train_first(setup: TrainSetup, *, pruning: str) -> nn.Module:
+    """Train the first stage of a set-up.
+
+    Args:
+        setup: Describes its training.
+        pruning: Of the candidate's recipe: where zeros are there from the start, it says how they move.
+
+    Raises:
+        ValueError: If that pruning cannot train this set-up.
+    """
+    if pruning == "safecompress" and any(op.sparsity for op in setup.architecture.ops):
+        return train(branching(setup))
+    return train(setup, make_change=sparse.moving if pruning == "dynamic" else None)
 
 
 def first_of(architecture: Architecture, recipe: Recipe) -> Architecture:
@@ -82,14 +95,14 @@ def first_of(architecture: Architecture, recipe: Recipe) -> Architecture:
 
     Its early exits have no threshold. A network that is trained in one stage is returned as it is.
     """
-    is_dynamic = recipe.pruning == "dynamic"
+    zeros_stay = recipe.pruning in ZEROS_MOVE
     network = widened(architecture)
     if network.exit_threshold:
         network = replace(network, exit_threshold=0.0)
-    if any(op.shared_bits or (op.sparsity and not is_dynamic) for op in network.ops):
+    if any(op.shared_bits or (op.sparsity and not zeros_stay) for op in network.ops):
         network = network.with_ops(
             tuple(
-                replace(op, shared_bits=0) if is_dynamic else replace(op, shared_bits=0, sparsity=0.0, pattern="")
+                replace(op, shared_bits=0) if zeros_stay else replace(op, shared_bits=0, sparsity=0.0, pattern="")
                 for op in network.ops
             )
         )
@@ -108,11 +121,12 @@ def uncompressed(architecture: Architecture) -> Architecture:
 def settled(recipe: Recipe, architecture: Architecture) -> Recipe:
     """Return the recipe with what has no effect on a network at its default, so that equal trainings are equal.
 
-    `dynamic` moves single weights: where channels are removed, or zeros lie in groups, it stands for `retrained`.
+    `dynamic` and `safecompress` move single weights: where channels are removed, or zeros lie in groups, they stand for
+    `retrained`.
     """
     changes: dict[str, str] = {}
     moves = all(not op.pattern and not op.pruned_from for op in architecture.ops)
-    if not _is_pruned(architecture) or (recipe.pruning == "dynamic" and not moves):
+    if not _is_pruned(architecture) or (recipe.pruning in ZEROS_MOVE and not moves):
         changes["pruning"] = "retrained"
     if all(op.bits == FLOAT and op.weight_bits == FLOAT for op in architecture.ops):
         changes["quantization"] = "trained"

@@ -380,6 +380,18 @@ def test_the_time_is_estimated_from_one_epoch_and_nothing_is_kept(spec, monkeypa
     assert list(spec.folder.iterdir()) == []
 
 
+def test_the_time_of_a_training_with_updates_is_measured_with_one(spec, monkeypatch):
+    ticks = iter([0.0, 9.0, 9.0, 9.5, 10.0, 20.0])
+    monkeypatch.setattr(shadows.time, "perf_counter", lambda: next(ticks))
+    epochs = []
+    monkeypatch.setattr(shadows, "train_in_stages", lambda setup, *_: epochs.append(setup.recipe.epochs))
+    dense = candidate(epochs=30, pruning="safecompress")
+    sparse = replace(dense, architecture=sparsity.compress(dense.architecture, 0.9, "unstructured", "uniform"))
+    # Half a second for an epoch, eight for an update beside its four epochs.
+    assert seconds_each(replace(spec, candidate=sparse)) == 30 * 0.5 + 3 * 8.0
+    assert epochs == [1, 1, 4]
+
+
 # The records under audit.
 
 

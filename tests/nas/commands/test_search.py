@@ -16,12 +16,14 @@ import torch
 
 from nas.base import files
 from nas.base.plugins import trust
+from nas.runs.networks import read_pick
 from nas.search import workers
 from nas.search.config import load_config
 from nas.search.config import parse_config
 from nas.search.plan import resolve
 from nas.search.storage import load_study
 from nas.search.storage import open_study
+from nas.training.sparse import sparse_layers
 from tests.small_search import SMALL
 from tests.small_search import TINY_SPACE
 from tests.small_search import settings
@@ -496,3 +498,41 @@ def test_workers_import_the_same_file(files_of_ones_own, tmp_path):
     workers.run(config, tmp_path / "runs", look=lambda: None)
     study = load_study("small", tmp_path / "runs" / "small", None)
     assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_zeros_that_an_attacker_moves_go_from_the_search_to_the_audit(nas, tmp_path, monkeypatch):
+    monkeypatch.setattr("nas.training.safecompress.ATTACKER_EPOCHS", 1)
+    small = [*SMALL[: SMALL.index("--trials")], "--trials", 2, "--epochs", 4, "--workers", 1, "--no-error-ceiling"]
+    given = ["--compress", "sparsity", "--pruning", "safecompress", "--set", "share=0.9", "--name", "safe"]
+    zeros = ["--set", "pattern=unstructured", "--set", "first_bits=32", "--set", "last_bits=32", "--set", "depth=1"]
+    searched = nas("search", *small, *given, *zeros, "--runs", tmp_path)
+    assert searched.code == 0, searched.err
+    shown = json.loads(nas("show", "safe", "--json", "--runs", tmp_path).out)
+    assert shown["front"]
+    picked = nas("pick", "safe", "--runs", tmp_path)
+    assert picked.code == 0, picked.err
+    (folder,) = (tmp_path / "safe" / "picks").iterdir()
+    _, network = read_pick(folder)
+    layers = list(sparse_layers(network.architecture))
+    assert len(layers) == 2
+    for name, op in layers:
+        weight = network.get_parameter(name)
+        assert int((weight == 0).sum()) == round(op.sparsity * weight.numel())
+    audited = nas(
+        "audit",
+        "safe",
+        "--pick",
+        folder.name,
+        "--effort",
+        "quick",
+        "--attack",
+        "loss",
+        "--workers",
+        1,
+        "--runs",
+        tmp_path,
+    )
+    assert audited.code == 0, audited.err
+    told = (tmp_path / "safe" / "audits" / folder.name / "audit.json").read_text()
+    assert "pruning safecompress" in told

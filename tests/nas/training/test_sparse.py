@@ -69,6 +69,20 @@ def test_a_move_by_hand():
     assert torch.equal(sparse.moved(mask, weight, 1 / 3), mask)
 
 
+@FEW
+@given(places=st.lists(st.booleans(), min_size=1, max_size=40), share=st.floats(0, 1), seed=st.integers(0, 99))
+def test_what_is_worth_least_is_exchanged_for_what_promises_most(places, share, seed):
+    mask = torch.tensor(places)
+    worth, promise = normal(2, len(places), seed=seed).round(decimals=1)  # with ties
+    found = sparse.exchanged(mask, worth, promise, share)
+    gone, come = mask & ~found, found & ~mask
+    assert gone.sum() == come.sum() == min(round(share * int(mask.sum())), int((~mask).sum()))
+    assert found.sum() == mask.sum()
+    if gone.any():
+        assert (mask & found).sum() == 0 or worth[gone].max() <= worth[mask & found].min()
+        assert (~mask & ~found).sum() == 0 or promise[come].min() >= promise[~mask & ~found].max()
+
+
 @pytest.mark.parametrize("layout", ["uniform", "erk"])
 @pytest.mark.parametrize("bits", [32, 8, 2, "ternary"])
 def test_zeros_that_move_are_exactly_as_many_after_every_step(layout, bits):

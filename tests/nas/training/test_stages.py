@@ -8,11 +8,15 @@ import torch
 
 from nas.spaces import compressible
 from nas.spaces import space_named
+from nas.training import safecompress
 from nas.training import stages
 from nas.training.assess import Candidate
+from nas.training.loop import Labelled
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
 from nas.training.loop import train
+from nas.training.recipe import PRUNINGS
+from nas.training.recipe import ZEROS_MOVE
 from nas.training.recipe import Recipe
 from nas.training.stages import first_of
 from nas.training.stages import grouped
@@ -46,7 +50,13 @@ def setup_of(architecture, recipe=RECIPE):
     rng = np.random.default_rng(0)
     labels = torch.arange(48) % 3
     features = torch.from_numpy(rng.normal(size=(48, 2, 8, 8)).astype(np.float32)) + labels[:, None, None, None]
-    return plain_setup(architecture, features, labels, recipe, seed=5)
+    setup = plain_setup(architecture, features, labels, recipe, seed=5)
+    return replace(setup, reserve=Labelled(features + 1, labels))
+
+
+@pytest.fixture(autouse=True)
+def quick_attackers(monkeypatch):
+    monkeypatch.setattr(safecompress, "ATTACKER_EPOCHS", 1)
 
 
 def layers(architecture, trained):
@@ -61,7 +71,7 @@ def layers(architecture, trained):
             yield op, weight
 
 
-@pytest.mark.parametrize("pruning", ["retrained", "one_shot", "dynamic"])
+@pytest.mark.parametrize("pruning", PRUNINGS)
 @pytest.mark.parametrize("quantization", ["trained", "afterwards"])
 @pytest.mark.parametrize("weights", [32, 8, "ternary"])
 @pytest.mark.parametrize("part", PARTS)
@@ -98,6 +108,7 @@ def test_only_what_is_pruned_and_retrained_is_trained_twice(monkeypatch):
         ("retrained", [(dense.key, 4, False), (sparse.key, 2, True)]),
         ("one_shot", [(dense.key, 4, False)]),
         ("dynamic", [(sparse.key, 4, False)]),
+        ("safecompress", [(sparse.key, 4, False)]),
     ):
         trained.clear()
         train_in_stages(setup_of(sparse, replace(RECIPE, pruning=pruning)))
@@ -125,18 +136,22 @@ def test_candidates_that_differ_in_what_is_removed_share_their_first_stage():
     assert plain.first_stage is plain
     trained_in_bits = Candidate(network(**bits(2)), RECIPE)
     assert trained_in_bits.first_stage is trained_in_bits
-    moving = Candidate(network(**PARTS["zeros"]), replace(RECIPE, pruning="dynamic"))
-    assert moving.first_stage is moving
+    for pruning in ZEROS_MOVE:
+        moving = Candidate(network(**PARTS["zeros"]), replace(RECIPE, pruning=pruning))
+        assert moving.first_stage is moving
+        shared = replace(moving, architecture=network(**PARTS["zeros"], **{"weight_sharing.width": 3}))
+        assert shared.first_stage.key == moving.key
 
 
-def test_what_has_no_effect_is_not_part_of_a_candidate():
-    recipe = replace(RECIPE, pruning="dynamic", quantization="afterwards")
+@pytest.mark.parametrize("pruning", ZEROS_MOVE)
+def test_what_has_no_effect_is_not_part_of_a_candidate(pruning):
+    recipe = replace(RECIPE, pruning=pruning, quantization="afterwards")
     assert settled(recipe, network()) == RECIPE
     assert settled(recipe, network(**bits(2))).pruning == "retrained"
     assert settled(recipe, network(**PARTS["zeros"])).quantization == "trained"
     for part in ("2:4", "channels"):
         assert settled(recipe, network(**PARTS[part])).pruning == "retrained"
-    assert settled(recipe, network(**PARTS["zeros"])).pruning == "dynamic"
+    assert settled(recipe, network(**PARTS["zeros"])).pruning == pruning
 
 
 def test_a_teacher_of_a_compressed_networks_kind_is_dense_wide_and_in_float():

@@ -11,6 +11,7 @@ from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_probabilities
 from estimators.leakage.shared import learned
+from estimators.leakage.shared import simulated_attacker
 from estimators.leakage.statistics.auc_and_rates import auc
 
 ATTACKS = [shokri, safecompress]
@@ -211,13 +212,13 @@ def test_shokri_learns_each_class_apart():
 
 
 def test_safecompress_has_the_published_branches():
-    network = safecompress.Attacker(2 * 7)
+    network = simulated_attacker.Attacker(2 * 7)
     shapes = [tuple(layer.weight.shape) for layer in network.modules() if hasattr(layer, "weight")]
     assert shapes == [(1024, 7), (512, 1024), (64, 512), (512, 7), (64, 512), (256, 128), (64, 256), (1, 64)]
 
 
 def test_safecompress_reads_posteriors_and_the_label():
-    features = safecompress._features(np.log([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), np.array([0, 1]))
+    features = simulated_attacker.attacker_features(np.log([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), np.array([0, 1]))
     np.testing.assert_allclose(features, [[0.5, 0.3, 0.2, 1, -1, -1], [0.1, 0.2, 0.7, -1, 1, -1]], rtol=1e-12)
 
 
