@@ -73,7 +73,7 @@ def test_shadows_of_what_learned_from_a_shared_teacher_have_one_of_its_kind_on_t
         trained.append(setup)
         return train(setup)
 
-    monkeypatch.setattr("nas.training.assess.train", watched)
+    monkeypatch.setattr("nas.training.assess.train_in_stages", watched)
     train_shadow(spec, 0)
     (teacher,) = trained
     assert (teacher.architecture, teacher.recipe) == (plan.teacher.architecture, plan.teacher.recipe)
