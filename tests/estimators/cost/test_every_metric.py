@@ -215,7 +215,11 @@ def kinds_for(device):
 def runnable(network, device):
     """The same network, what is wider than the device computes narrowed to its widest."""
     wide = widest(device)
-    ops = tuple(replace(op, weight_bits=min(op.weight_bits, wide), bits=min(op.bits, wide)) for op in network.ops)
+    narrow = {"weight_bits": wide, "weight_format": ""}, {"bits": wide, "format": ""}
+    ops = tuple(
+        replace(op, **(narrow[0] if op.weight_bits > wide else {}), **(narrow[1] if op.bits > wide else {}))
+        for op in network.ops
+    )
     return network.with_ops(ops)
 
 
