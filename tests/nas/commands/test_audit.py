@@ -46,7 +46,7 @@ REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 def trained(monkeypatch):
     """How many shadows were trained, each by its records."""
     seen = []
-    train = shadows.train
+    train = shadows.train_in_stages
 
     def watched(setup, _first_stage=None):
         seen.append(len(setup.features))
@@ -310,7 +310,7 @@ def test_what_cannot_be_done_is_refused(refused, own_run, no_shadow, tmp_path):
     assert told("--pick", 1, "--attack", "exit_index") == needs
     quick = "the attack 'label_noise' cannot run here: it needs --effort standard"
     assert told("--pick", 1, "--effort", "quick", "--attack", "label_noise") == quick
-    assert told("--pick", 1, "--bits", 3) == "expected post-training bits of [8, 4, 2, 1]; got 3"
+    assert told("--pick", 1, "--bits", 5) == "expected post-training bits of [8, 4, 3, 2, 1]; got 5"
     assert told("--pick", 1, "--workers", 0) == "expected --workers of 1 or more; got 0"
     assert told("--pick", 1, "--data", tmp_path) == "expected --data only for an .onnx file; small is a run"
     assert told("--pick", 1, "--shadow", tmp_path) == "expected --shadow only for an .onnx file; small is a run"
