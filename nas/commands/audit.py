@@ -52,7 +52,7 @@ def audit(
     bits: Annotated[
         list[int] | None,
         typer.Option(
-            help="Bits of a post-training quantised version that is released too: 8, 4, 2 or 1; may be repeated."
+            help="Bits of a post-training quantised version that is released too: 8, 4, 3, 2 or 1; may be repeated."
         ),
     ] = None,
     attack: Annotated[list[str] | None, typer.Option(help="Run only this attack; may be repeated.")] = None,

@@ -7,7 +7,7 @@ before it, as an engine would; it stays where it follows none. Three precisions:
   is rounded here too, or a 4-bit network would compute something else; in float (Div, Clip, Round, Mul), because ONNX
   Runtime takes a QuantizeLinear and DequantizeLinear pair around a convolution as leave to make its weights int8, all
   channels on one scale. Time a float network as `architecture.as_float()`, which rounds nothing.
-- `int8`: the QDQ layout. Weights are int8 with one scale per output channel (8, 4, 2 and 1-bit weights exactly), biases
+- `int8`: the QDQ layout. Weights are int8 with one scale per output channel (few-bit weights exactly), biases
   int32, tensors uint8 with one scale. A tensor the network rounds keeps its own step; any other gets the range that the
   calibration records show. Logits that no operator reads, and what a linear layer hands to a tanh or hardswish, stay in
   float.
