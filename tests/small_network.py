@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -21,3 +23,13 @@ def small(bits=32):
     with torch.no_grad():
         network.train()(torch.from_numpy(RECORDS))
     return architecture, network.eval()
+
+
+def at_most(network, bits):
+    """The same network, what has more bits narrowed to so many whole ones."""
+    ops = []
+    for op in network.ops:
+        changes = {"weight_bits": bits, "weight_format": ""} if op.weight_bits > bits else {}
+        changes |= {"bits": bits, "format": ""} if op.bits > bits else {}
+        ops.append(replace(op, **changes))
+    return network.with_ops(tuple(ops))

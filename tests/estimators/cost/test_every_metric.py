@@ -29,6 +29,7 @@ from search_spaces.graph.builder import GraphBuilder
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.layers.quantize import QuantConv2d
 from search_spaces.network import build
+from tests.small_network import at_most
 
 METRICS = available("estimators.cost", "estimate")
 CONDITIONAL = available("estimators.cost", "applies")
@@ -215,12 +216,7 @@ def kinds_for(device):
 def runnable(network, device):
     """The same network, what is wider than the device computes narrowed to its widest."""
     wide = widest(device)
-    narrow = {"weight_bits": wide, "weight_format": ""}, {"bits": wide, "format": ""}
-    ops = tuple(
-        replace(op, **(narrow[0] if op.weight_bits > wide else {}), **(narrow[1] if op.bits > wide else {}))
-        for op in network.ops
-    )
-    return network.with_ops(ops)
+    return at_most(network, wide)
 
 
 @pytest.mark.parametrize(("metric", "device"), PAIRS)
@@ -259,7 +255,7 @@ def test_one_operator_with_more_bits_makes_nothing_cheaper(metric, device):
     network = runnable(kinds_for(chip), chip) if wide > 8 else at_bits(kinds_for(chip), 4, 4)
     before = price(metric, network, chip).value
     for index, op in enumerate(network.ops):
-        for wider in (replace(op, bits=wide), replace(op, weight_bits=wide)):
+        for wider in (replace(op, bits=wide, format=""), replace(op, weight_bits=wide, weight_format="")):
             ops = (*network.ops[:index], wider, *network.ops[index + 1 :])
             assert price(metric, network.with_ops(ops), chip).value >= before, (index, op.kind)
 

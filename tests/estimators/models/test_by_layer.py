@@ -20,6 +20,7 @@ from estimators.models.by_layer import INPUT
 from estimators.models.by_layer import by_layer
 from nas.base.plugins import load
 from search_spaces.graph.builder import GraphBuilder
+from tests.small_network import at_most
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|nor_conv_1x1~0|none~1|avg_pool_3x3~2|"
 
@@ -56,9 +57,7 @@ NETWORKS = networks()
 
 def runnable(network, device):
     """What is wider than the device computes, narrowed to its widest."""
-    wide = max(device.weight_bits)
-    ops = tuple(replace(op, weight_bits=min(op.weight_bits, wide), bits=min(op.bits, wide)) for op in network.ops)
-    return network.with_ops(ops)
+    return at_most(network, max(device.weight_bits))
 
 
 def check_sums(network, device):
