@@ -20,6 +20,7 @@ from nas.cli import app
 from nas.commands import completion
 from nas.commands import examples
 from nas.commands.options import show_table
+from nas.pricing.by_exit import MEANS
 from nas.spaces import all_networks
 from nas.training.assess import MEASURED
 
@@ -226,7 +227,7 @@ def test_lists_hold_every_plugin_with_a_line_about_it(nas):
         "datasets": names("nas.data", "load"),
         "attacks": names("estimators.leakage.attacks", "attack"),
         "defences": names("nas.defences", "defend"),
-        "metrics": sorted([*names("estimators.cost", "estimate"), *MEASURED, "class_error_NAME"]),
+        "metrics": sorted([*names("estimators.cost", "estimate"), *MEANS, *MEASURED, "class_error_NAME"]),
         "networks": sorted(all_networks()),
         "devices": available_devices(),
     }
