@@ -16,7 +16,7 @@ def plugins_in(package: str, function: str) -> list[str]:
     """List the plug-ins of a package: its files that define a function.
 
     >>> plugins_in("search_spaces", "make_space")
-    ['conv', 'ds_cnn', 'mlp', 'nb201', 'resnet', 'squeeze', 'vgg']
+    ['conv', 'ds_cnn', 'mlp', 'mobile', 'nb201', 'resnet', 'squeeze', 'vgg']
     """
     defines = re.compile(rf"^(?:def {function}\b|{function}\s*[:=])", re.MULTILINE)
     files = (ROOT / package.replace(".", "/")).glob("*.py")

@@ -14,21 +14,35 @@ from optuna.trial import Trial
 
 from nas.search.config import SearchConfig
 from nas.search.plan import Plan
+from nas.search.schema import CAN_RUN
 from nas.training.loop import seed_from
 from search_spaces.graph.architecture import ParamValue
 
 
-def make_sampler(config: SearchConfig, *where: int | str) -> BaseSampler:
-    """Return a sampler whose random stream depends on the run's seed and on where it is used, and on nothing else."""
+def make_sampler(config: SearchConfig, *where: int | str, nothing_ran: bool = False) -> BaseSampler:
+    """Return a sampler whose random stream depends on the run's seed and on where it is used, and on nothing else.
+
+    Args:
+        config: The search.
+        where: Where it is used: a trial's number, the name of a parameter.
+        nothing_ran: Whether all earlier candidates cannot run on the device (`nothing_ran`): there is nothing to learn,
+            and a sampler that learns from them would ask for the like of them again and again.
+    """
     seed = seed_from(config.seed, *where)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if config.sampler == "tpe":
+        if config.sampler == "tpe" and not nothing_ran:
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        if config.sampler == "nsga2":
+        if config.sampler == "nsga2" and not nothing_ran:
             # The default population of 50 is no better than random search for the first hundred trials.
             return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
         return optuna.samplers.RandomSampler(seed=seed)
+
+
+def nothing_ran(study: optuna.Study, number: int) -> bool:
+    """Tell whether there are trials before one, and none of them can run on the device."""
+    earlier = study.get_trials(deepcopy=False)[:number]
+    return bool(earlier) and all(trial.constraints.get(CAN_RUN, 0.0) > 0 for trial in earlier)
 
 
 def suggest(plan: Plan, trial: Trial) -> dict[str, ParamValue]:
@@ -39,8 +53,9 @@ def suggest(plan: Plan, trial: Trial) -> dict[str, ParamValue]:
     """
     _ = trial.relative_params
     params = {}
+    blind = nothing_ran(trial.study, trial.number)
     for name, distribution in plan.distributions.items():
-        trial.study.sampler = make_sampler(plan.config, trial.number, name)
+        trial.study.sampler = make_sampler(plan.config, trial.number, name, nothing_ran=blind)
         params[name] = _suggest_one(trial, name, distribution)
     return params
 

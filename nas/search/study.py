@@ -56,6 +56,7 @@ from nas.search.plan import Plan
 from nas.search.samplers import suggest
 from nas.search.schema import BETWEEN
 from nas.search.schema import BROKEN_OFF
+from nas.search.schema import CAN_RUN
 from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import EXITS
 from nas.search.schema import NEVER_PREDICTED
@@ -72,8 +73,6 @@ TRIES = 2
 """Trainings of one candidate that may break off, for want of memory or with their process, before it is rejected."""
 DEATHS_IN_A_ROW = 10
 """Processes that may die one after the other, nothing trained in between, before a search is given up."""
-CAN_RUN = "can_run"
-"""Constraint of candidates that have an operator or bits that the device has no rule for."""
 
 
 class OutOfMemory(Exception):  # noqa: N818 - an outcome, as Diverged is

@@ -439,11 +439,10 @@ def test_the_errors_shown_are_those_of_networks_that_no_board_has_seen(nas):
 
 
 def test_how_often_this_machine_agrees_with_itself_is_shown(nas):
-    _, found = results("latency_host")
     devices = told(nas, "list", "devices")["devices"]
     for name in ("host", "host_int8"):
         again = devices[name]["repeated_within_10_percent"]
-        assert again == pytest.approx(found[f"{name}_noise_within_10_percent"], rel=1e-3)
+        assert again == load_device(name).calibration.repeated_within_10_percent
         assert f"; within 10 %: {devices[name]['within_10_percent']:.0%}, {again:.0%} of repeats; 90 % interval" in (
             nas("estimate", "--device", name).out
         )
