@@ -382,6 +382,19 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "training_speed",
+        "How much longer does a training take in few bits?",
+        "Processor time of steps of AdamW over that of the same network in plain PyTorch, one thread, median of nine "
+        "pairs. *Weights* and *tensors*: the other left in float.",
+        {
+            "network": ("network", plain),
+            "precision": ("precision", plain),
+            "ratio": ("ratio", number),
+            "weights_alone": ("weights", number),
+            "tensors_alone": ("tensors", number),
+        },
+    ),
+    Table(
         "steps",
         "How many steps does a training need on few records?",
         "Ten random networks of the space `conv` on digits, each trained for about so many steps.",

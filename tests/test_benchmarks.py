@@ -17,6 +17,8 @@ from estimators.leakage.evidence import Bank
 from nas.base.plugins import available
 from nas.spaces import compressible
 from nas.spaces import space_named
+from search_spaces.graph.precision import WEIGHTS
+from search_spaces.network import build
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -228,6 +230,25 @@ def test_layouts_are_compared_in_pairs(run, monkeypatch):
     for row in found["rows"]:
         assert row["ratio"] == pytest.approx(row["first_ms"] / row["second_ms"])
     assert found["stacked_lowest"] == min(row["ratio"] for row in found["rows"][1:])
+
+
+def test_every_precision_is_timed_beside_plain_pytorch(run, monkeypatch):
+    speed = importlib.import_module("training_speed")
+    monkeypatch.setattr(speed, "STEPS", 1)
+    found = run("training_speed", "--short", short=True)
+    assert [row["precision"] for row in found["rows"]] == 2 * [str(precision) for precision in WEIGHTS]
+    assert all(row[part] > 0 for row in found["rows"] for part in ("ratio", "weights_alone", "tensors_alone"))
+
+
+def test_the_plain_network_beside_a_trained_one_has_its_weights(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    speed = importlib.import_module("training_speed")
+    for made in (speed.convolutional, speed.perceptron):
+        _, network_at, plain, batch = made()
+        ours = build(network_at(32, 32))
+        assert [w.shape for w in plain.parameters()] == [w.shape for w in ours.parameters()]
+        ours.load_state_dict(dict(zip(ours.state_dict(), plain.state_dict().values(), strict=True)))
+        torch.testing.assert_close(ours.eval()(batch), plain.eval()(batch))
 
 
 @pytest.mark.parametrize("name", ["perceptron 446-64-64", "two convolutions, 16 x 16"])
