@@ -11,6 +11,7 @@ from torch import nn
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
 from search_spaces.graph.architecture import groups_of
+from search_spaces.graph.exits import classifier
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.operators import moves_only
 from search_spaces.graph.operators import sign_of
@@ -215,17 +216,6 @@ def _classifiers(architecture: Architecture) -> set[int]:
     if not found:
         raise ValueError("expected an operator with weights to put dropout before; the network has none")
     return found
-
-
-def classifier(architecture: Architecture, output: int) -> int | None:
-    """Return the last operator with weights that an output depends on; None where there is none."""
-    needed = {output}
-    for index in range(output, 0, -1):
-        if index in needed and architecture.ops[index].kind in WEIGHTED:
-            return index
-        if index in needed:
-            needed.update(architecture.ops[index].inputs)
-    return None
 
 
 def _last_uses(architecture: Architecture) -> list[tuple[int, ...]]:

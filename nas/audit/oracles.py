@@ -15,7 +15,7 @@ from nas.training.loop import compute_device
 from nas.training.loop import exits_of
 from nas.training.loop import logits_of
 from search_spaces.graph.architecture import Architecture
-from search_spaces.network import classifier
+from search_spaces.graph.exits import classifier
 
 
 def of_network(network: nn.Module) -> Oracle:

@@ -209,18 +209,19 @@ def seconds_each(spec: ShadowSpec) -> float:
 
 def load(spec: ShadowSpec, count: int) -> list[Network]:
     """Return shadow models with their weights, in eval mode. If a file cannot be read, its model is trained again."""
-    networks = []
-    for shadow in range(count):
-        candidate = spec.candidate
-        network = deployed_network(candidate.architecture, candidate.defence, candidate.defence_parameters)
-        for _ in range(2):
-            with suppress(ValueError, RuntimeError):
-                network.load_state_dict(files.read_weights(spec.path(shadow)))
-                break
-            spec.path(shadow).unlink(missing_ok=True)  # a power cut can leave a damaged file
-            train_shadow(spec, shadow)
-        networks.append(network.to(compute_device()).eval())
-    return networks
+    return [_fetched(spec, shadow) for shadow in range(count)]
+
+
+def _fetched(spec: ShadowSpec, shadow: int) -> Network:
+    candidate = spec.candidate
+    network = deployed_network(candidate.architecture, candidate.defence, candidate.defence_parameters)
+    for _ in range(2):
+        with suppress(ValueError, RuntimeError):
+            network.load_state_dict(files.read_weights(spec.path(shadow)))
+            break
+        spec.path(shadow).unlink(missing_ok=True)  # a power cut can leave a damaged file
+        train_shadow(spec, shadow)
+    return network.to(compute_device()).eval()
 
 
 def trained_on(
@@ -267,8 +268,10 @@ def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
 
 def _seconds(spec: ShadowSpec, epochs: int) -> float:
     short = replace(spec.candidate, recipe=replace(spec.candidate.recipe, epochs=epochs))
+    rows = spec.pool.rows(0, spec.seed)
     since = time.perf_counter()
-    _trained(replace(spec, candidate=short), 0)
+    # All stages, none of them kept: what was kept before would seem to take no time.
+    trained_on(replace(spec, candidate=short), spec.pool.features[rows], spec.pool.labels[rows], spec.seed)
     return time.perf_counter() - since
 
 
@@ -295,10 +298,7 @@ def _trained(spec: ShadowSpec, shadow: int) -> torch.nn.Module:
 def _first_stage(spec: ShadowSpec, shadow: int, _setup: TrainSetup) -> torch.nn.Module:
     """Fetch the first stage of a shadow model, which is one of the candidate without what is taken away later."""
     train_shadow(spec, shadow)
-    candidate = spec.candidate
-    network = deployed_network(candidate.architecture, candidate.defence, candidate.defence_parameters)
-    network.load_state_dict(files.read_weights(spec.path(shadow)))
-    return network.to(compute_device()).eval()
+    return _fetched(spec, shadow)
 
 
 def _teach(teacher: Candidate | None, setup: TrainSetup, **asked: Tensor | None) -> Tensor:

@@ -33,6 +33,7 @@ from nas.runs.run import open_run
 from nas.search.config import Parameter
 from nas.search.config import load_config
 from nas.search.narrowing import changed
+from nas.search.schema import COMPRESSIONS
 from nas.search.schema import FLOAT_BECOMES_BITS
 from nas.search.schema import TRAINED_BY
 from nas.search.study import WEIGHTS
@@ -177,15 +178,16 @@ def _named_or_written(text: str, asked: Asked, expected: str) -> Architecture:
 def _decoded(found: Any, where: str, asked: Asked) -> Architecture:
     if not isinstance(found, dict):
         raise ValueError(f"expected an object of parameters; got {found!r}")
-    bits = None
+    bits = compressions = None
     if "params" in found:
-        bits = _bits_of_float(found)
+        bits, compressions = _bits_of_float(found), _compressions(found)
         version = _training_version(found)
         space, input_shape, classes, found = _task(found)
         asked = replace(asked, space=space, input_shape=input_shape, classes=classes)
         found = dict(spaces.with_ternary(found, version))
         plugins.check_allowed(where, space)
-    compressions = spaces.compressions_in(found)
+    if compressions is None:
+        compressions = spaces.compressions_in(found)
     plugins.check_allowed(where, *compressions)
     made = spaces.as_run(spaces.compressible(asked.made(), compressions), bits)
     return asked.describe(made, {**made.reference, **found})
@@ -235,6 +237,14 @@ def _bits_of_float(written: dict[str, Any]) -> int | None:
     if bits is not None and not (type(bits) is int and 1 <= bits <= 32):
         raise ValueError(f"expected a width of 1 to 32 bits as {FLOAT_BECOMES_BITS}; got {bits!r}")
     return bits
+
+
+def _compressions(written: dict[str, Any]) -> list[str] | None:
+    """Read the compressions of a pick; None where it names none, and its parameters tell."""
+    names = written.get(COMPRESSIONS)
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"expected a list of names as {COMPRESSIONS}; got {names!r}")
+    return names
 
 
 def _training_version(written: dict[str, Any]) -> int:

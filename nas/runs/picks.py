@@ -11,6 +11,7 @@ from nas.preprocessing.stored import to_json
 from nas.runs import report
 from nas.runs.front_and_knee import Choice
 from nas.runs.run import Run
+from nas.search.schema import COMPRESSIONS
 from nas.search.schema import FLOAT_BECOMES_BITS
 from nas.search.schema import TRAINED_BY
 from nas.search.schema import bits_of_float
@@ -40,6 +41,8 @@ def write(run: Run, choice: Choice) -> Path:
     task[TRAINED_BY] = training_version_of(study.user_attrs)
     if (bits := bits_of_float(study.user_attrs)) is not None:
         task[FLOAT_BECOMES_BITS] = bits
+    if run.config.compressions:
+        task[COMPRESSIONS] = list(run.config.compressions)
     described = {"space": run.config.space, **task, "params": dict(architecture.params), "key": architecture.key}
     defence = {"defence": report.defence_of(study, trial), "defence_parameters": report.parameters_of(trial)}
     with weights.open("rb") as stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
 from functools import partial
@@ -100,16 +101,20 @@ def cached_first_stage(plan: Plan, first: Candidate, setup: TrainSetup) -> nn.Mo
         setup: Describes its training.
     """
     defence = plan.defences[first.defence].digest
-    what = f"{plan.data.fingerprint} {first.key} {setup.seed} {defence} {training_version()}"
+    teacher = "" if plan.teacher is None else plan.teacher.key  # a fixed one is not in the candidate's key
+    what = f"{plan.data.fingerprint} {first.key} {setup.seed} {defence} {teacher} {training_version()}"
     name = hashlib.sha256(what.encode()).hexdigest()[:16]
     path = plan.cache_folder / f"first-{name}.safetensors"
     files.private_folder(path.parent)
     with locks.held(path.with_suffix(".lock")):
-        if not path.exists():
-            files.write_weights(path, train_first_stage(first, setup), files.OWNER)
-    network = deployed_network(first.architecture, first.defence, first.defence_parameters)
-    network.load_state_dict(files.read_weights(path))
-    return network.eval().to(setup.features.device)
+        network = deployed_network(first.architecture, first.defence, first.defence_parameters)
+        if path.exists():
+            with suppress(ValueError, RuntimeError):  # a disk that lost power leaves a damaged file
+                network.load_state_dict(files.read_weights(path))
+                return network.eval().to(setup.features.device)
+        trained = train_first_stage(first, setup)
+        files.write_weights(path, trained, files.OWNER)
+    return trained
 
 
 def cached_teacher(plan: Plan, setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:

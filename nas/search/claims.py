@@ -68,7 +68,7 @@ def _take_up(plan: Plan, study: optuna.Study) -> tuple[Trial, locks.Lock] | None
 def _trial(plan: Plan, study: optuna.Study, frozen: FrozenTrial) -> Trial:
     # A copy has no memory of which trials there were before: samplers would go on learning from those alone.
     fresh = copy.copy(study)
-    blind = nothing_ran(study, frozen.number)
+    blind = nothing_ran(plan, study, frozen.number)
     sampler = make_sampler(plan.config, frozen.number, nothing_ran=blind)
     if isinstance(sampler, BaseGASampler):
         # Whoever asks first for the parents of a generation is given them in another order than all who ask later.

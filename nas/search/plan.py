@@ -61,6 +61,7 @@ from nas.training.by_class import ends_like
 from nas.training.by_class import metric_named
 from nas.training.defence import Defence
 from nas.training.defence import load_defence
+from nas.training.recipe import Recipe
 from nas.training.stages import settled
 from nas.training.stages import uncompressed
 from search_spaces.graph.architecture import Architecture
@@ -75,6 +76,13 @@ EXITS = "exits"
 """The compression whose networks leave early."""
 # Random points priced before a search with cost budgets: a limit that none of them meets is called unreachable.
 POINTS_PRICED = 1000
+
+
+WOULD_HELP = {
+    "pruning": "expected weights to remove, by --compress sparsity, or channels, by --compress channels",
+    "quantization": "expected weights or tensors of fewer than 32 bits",
+}
+"""What a setting of the recipe that changes nothing needs."""
 
 
 def _to_nobody(_trial: int) -> None:
@@ -245,6 +253,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         teacher=teacher,
     )
     _check_classes(plan)
+    _check_effects(plan)
     _check_runs(plan)
     _check_budgets(plan)
     return plan
@@ -282,6 +291,27 @@ def _check_classes(plan: Plan) -> None:
     for name in [*plan.config.objectives, *plan.config.budgets]:
         if name.startswith(CLASS_ERROR) and (wanted := name.removeprefix(CLASS_ERROR)) not in there:
             raise ValueError(f"no class {wanted!r} among the validation records, for {name!r}; there are {there[:20]}")
+
+
+def _check_effects(plan: Plan) -> None:
+    """Refuse a way to prune or to round that none of many random points of the narrowed space has a use for.
+
+    Raises:
+        ValueError: With the setting, and what would give it something to do.
+    """
+    recipe = plan.config.recipe
+    asked = [(name, value) for name in WOULD_HELP for value in _values(getattr(recipe, name))]
+    # One recipe for each setting that is not the default.
+    left = {one: Recipe(**dict([one])) for one in asked if Recipe(**dict([one])) != Recipe()}  # type: ignore[arg-type]
+    rng = np.random.default_rng(plan.config.seed)
+    for _ in range(POINTS_PRICED):
+        if not left:
+            return
+        architecture = plan.space.describe(sample(plan.narrowing.distributions, rng))
+        left = {one: with_it for one, with_it in left.items() if settled(with_it, architecture) == Recipe()}
+    if left:
+        name, value = min(left)
+        raise ValueError(f"{name} {value!r} changes no candidate of the {POINTS_PRICED} looked at: {WOULD_HELP[name]}")
 
 
 def _check_runs(plan: Plan) -> None:

@@ -39,10 +39,11 @@ def make_sampler(config: SearchConfig, *where: int | str, nothing_ran: bool = Fa
         return optuna.samplers.RandomSampler(seed=seed)
 
 
-def nothing_ran(study: optuna.Study, number: int) -> bool:
-    """Tell whether there are trials before one, and none of them can run on the device."""
+def nothing_ran(plan: Plan, study: optuna.Study, number: int) -> bool:
+    """Tell whether candidates before a trial were refused because they cannot run, and none was priced."""
     earlier = study.get_trials(deepcopy=False)[:number]
-    return bool(earlier) and all(trial.constraints.get(CAN_RUN, 0.0) > 0 for trial in earlier)
+    priced = any(not plan.metrics.keys().isdisjoint(trial.user_attrs) for trial in earlier)
+    return not priced and any(trial.constraints.get(CAN_RUN, 0.0) > 0 for trial in earlier)
 
 
 def suggest(plan: Plan, trial: Trial) -> dict[str, ParamValue]:
@@ -53,7 +54,7 @@ def suggest(plan: Plan, trial: Trial) -> dict[str, ParamValue]:
     """
     _ = trial.relative_params
     params = {}
-    blind = nothing_ran(trial.study, trial.number)
+    blind = nothing_ran(plan, trial.study, trial.number)
     for name, distribution in plan.distributions.items():
         trial.study.sampler = make_sampler(plan.config, trial.number, name, nothing_ran=blind)
         params[name] = _suggest_one(trial, name, distribution)

@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from search_spaces.graph.architecture import Architecture
-from search_spaces.graph.architecture import Op
 from search_spaces.graph.architecture import ParamValue
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.exits import classifier
 from search_spaces.graph.exits import places
-from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.precision import FLOAT
 from search_spaces.graph.precision import HALF
 from search_spaces.graph.precision import Precision
@@ -88,21 +87,11 @@ def _chosen(there_are: Sequence[int], count: int, place: str) -> set[int]:
 
 def _precision(architecture: Architecture) -> Precision:
     """Return the precision of an exit's layers: 8 bits, or what the network's last layer has where that is wider."""
-    last = _last_layer(architecture)
-    if last is None:
+    index = classifier(architecture, architecture.outputs[-1])
+    if index is None:
         return FLOAT
+    last = architecture.ops[index]
     return precision_of(last.weight_bits, last.weight_format) if last.weight_bits >= HALF else 8
-
-
-def _last_layer(architecture: Architecture) -> Op | None:
-    needed = {architecture.outputs[-1]}
-    for index in range(architecture.outputs[-1], 0, -1):
-        op = architecture.ops[index]
-        if index in needed and op.kind in WEIGHTED:
-            return op
-        if index in needed:
-            needed.update(op.inputs)
-    return None
 
 
 def _exit(graph: GraphBuilder, source: int, width: int, classes: int, weights: Precision) -> int:

@@ -37,6 +37,17 @@ def without_exits(architecture: Architecture) -> Architecture:
     return _with_outputs(architecture, architecture.outputs[-1:]) if len(architecture.outputs) > 1 else architecture
 
 
+def classifier(architecture: Architecture, output: int) -> int | None:
+    """Return the last operator with weights that an output depends on; None where there is none."""
+    needed = {output}
+    for index in range(output, 0, -1):
+        if index in needed and architecture.ops[index].kind in WEIGHTED:
+            return index
+        if index in needed:
+            needed.update(architecture.ops[index].inputs)
+    return None
+
+
 def places(architecture: Architecture) -> list[int]:
     """Return the operators whose tensors an exit may read, ascending.
 

@@ -432,3 +432,9 @@ def test_shadows_of_one_network_pruned_in_several_ways_share_their_first_stage(s
     assert trained == [dense.architecture.key]
     train_shadow(spec, 0)
     assert trained == [dense.architecture.key]
+
+
+def test_the_time_of_a_network_in_stages_is_estimated_without_leaving_files(spec):
+    architecture = sparsity.compress(spec.candidate.architecture, 0.5, "unstructured", "uniform")
+    seconds_each(replace(spec, candidate=replace(spec.candidate, architecture=architecture)))
+    assert not spec.folder.exists() or list(spec.folder.iterdir()) == []

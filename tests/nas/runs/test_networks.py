@@ -279,3 +279,24 @@ def test_a_command_prices_what_was_changed(nas):
     told = json.loads(nas("estimate", "nb201-0", "--set", "edge_2_3=none", "--json").out)
     assert told["architecture"]["edge_2_3"] == "none"
     assert told["architecture"]["edge_0_1"] == "avg_pool_3x3"
+
+
+def test_a_pick_names_the_files_of_its_own_compressions(tmp_path, monkeypatch):
+    own = tmp_path / "halving.py"
+    own.write_text(
+        "from search_spaces.graph.narrowing import narrowed\n"
+        "PARAMETERS = {'on': (False, True)}\n"
+        "def compress(architecture, on):\n    return narrowed(architecture, 0.5) if on else architecture\n"
+    )
+    monkeypatch.delenv(plugins.TRUSTED, raising=False)
+    written = {"space": "mlp", "input_shape": [8], "num_classes": 3, "params": {"halving.on": True}}
+    pick = tmp_path / "architecture.json"
+    pick.write_text(json.dumps({**written, "compressions": [str(own)]}))
+    with pytest.raises(ValueError, match=r"names the module .*halving\.py', whose code would run here"):
+        read_architecture(str(pick), None, None, None, tmp_path)
+    plugins.trust(str(own))
+    narrow = read_architecture(str(pick), None, None, None, tmp_path)
+    assert {op.shape for op in narrow.ops if op.pruned_from} == {(32,)}
+    pick.write_text(json.dumps({**written, "compressions": "halving"}))
+    with pytest.raises(ValueError, match="expected a list of names as compressions; got 'halving'"):
+        read_architecture(str(pick), None, None, None, tmp_path)

@@ -879,3 +879,50 @@ def test_candidates_that_are_pruned_otherwise_share_teacher_and_bank(tmp_path):
         evaluate(one, make_bench(one), candidate)
         teachers.update(one.cache_folder.glob("teacher-*.npz"))
     assert len(teachers) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"recipe": {"pruning": "one_shot"}},
+            "pruning 'one_shot' changes no candidate of the 1000 ",
+        ),
+        ({"recipe": {"pruning": ["retrained", "dynamic"]}, "compressions": ["channels"]}, "pruning 'dynamic' changes"),
+        (
+            {"recipe": {"quantization": "afterwards"}, "set": {"bits": 32}},
+            "quantization 'afterwards' changes",
+        ),
+    ],
+)
+def test_a_setting_of_the_recipe_that_would_change_nothing_is_refused(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        planned(tmp_path, **settings)
+
+
+def test_a_fixed_teacher_is_part_of_what_a_first_stage_is_kept_under(tmp_path):
+    fixed = {"epochs": 1, "learning_rate": 3e-3, "weight_decay": 1e-4, "dropout": 0.0, "label_smoothing": 0.0}
+    kept = set()
+    for width in (16, 32):
+        plan = planned(
+            tmp_path,
+            recipe={**fixed, "pruning": "one_shot"},
+            defences=["gecko"],
+            compressions=["sparsity"],
+            teacher={"layer1_width": width},
+        )
+        evaluate(plan, make_bench(plan), plan.candidate({**plan.space.reference, "sparsity.share": 0.5}))
+        kept.add(len(list(plan.cache_folder.glob("first-*.safetensors"))))
+    assert kept == {1, 2}
+
+
+def test_a_damaged_first_stage_is_trained_again(tmp_path):
+    fixed = {"epochs": 1, "learning_rate": 3e-3, "weight_decay": 1e-4, "dropout": 0.0, "label_smoothing": 0.0}
+    plan = planned(tmp_path, recipe={**fixed, "pruning": "one_shot"}, defences=["none"], compressions=["sparsity"])
+    candidate = plan.candidate({**plan.space.reference, "sparsity.share": 0.5})
+    bench = make_bench(plan)
+    before = evaluate(plan, bench, candidate).weights
+    (path,) = plan.cache_folder.glob("first-*.safetensors")
+    path.write_bytes(b"damaged")
+    assert evaluate(plan, bench, candidate).weights == before
+    assert path.stat().st_size > 100
