@@ -62,7 +62,7 @@ def load_module(name):
 def learns(name):
     """Say whether an attack trains a classifier or a regression; its scores are then no plain formula's."""
     homes = [getattr(value, "__module__", None) or "" for value in vars(load_module(name)).values()]
-    return any(home.startswith(("sklearn", "torch")) for home in homes)
+    return any(home.startswith(("sklearn", "torch", "estimators.leakage.shared.learned")) for home in homes)
 
 
 def asks(name):
