@@ -53,8 +53,9 @@ def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, .
     worst case, many branches side by side, is exponential in their number. Where the device computes a type in place,
     an output takes the place of the largest input that this kernel is the last to need: of the two, the larger counts.
 
-    An early exit may be computed later than where it branches off, to hold its logits for less long. That is searched
-    over the whole graph, up to `MOST_SETS` sets: beyond, the peak may be too large by the bytes of these logits.
+    A result that no kernel reads, such as the logits of an early exit, may be computed later than where it branches
+    off, to be held for less long. That is searched over the whole graph, up to `MOST_SETS` sets: beyond, the peak may
+    be too large by the bytes of such results.
 
     Returns:
         Indices into `architecture.kernels`, and the peak in bytes, without the engine's own memory.
@@ -68,11 +69,11 @@ def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, .
         return order, peak
     # A result that no kernel reads may be computed in any piece. Leaving its kernels out needs no more memory: where
     # that needs as much, the pieces were right.
-    if peak == best_order(_without_unread(architecture), device)[1]:
+    without = _without_unread(architecture)
+    if len(without.ops) < len(architecture.ops) and peak == best_order(without, device)[1]:
         return order, peak
-    most = MOST_SETS if len(architecture.outputs) > 1 else None
     whole = _Piece(0, len(memory.steps), memory.sizes[0], peak)
-    return _Search.over(whole, memory).run(most) or (order, peak)
+    return _Search.over(whole, memory).run(MOST_SETS) or (order, peak)
 
 
 def _by_pieces(memory: _Memory, pieces: Iterable[_Piece]) -> tuple[tuple[int, ...], int]:

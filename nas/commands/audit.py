@@ -117,9 +117,9 @@ def audit(
         _audit_files(Path(what), data, shadow or [], wanted)
         return
     _refuse({"--data": data, "--shadow": shadow}, f"for an .onnx file; {what} is a run")
-    from nas.runs.run import open_run
+    from nas.runs.run import open_trained
 
-    run = open_run(what, runs, storage)
+    run = open_trained(what, runs, storage)
     if pick is None:
         _refuse(
             {"--effort": effort, "--bits": bits, "--attack": attack, "--fail-above": fail_above},

@@ -75,12 +75,12 @@ def pick(
     from nas.runs.front_and_knee import choose
     from nas.runs.front_and_knee import chosen
     from nas.runs.front_and_knee import limits_to_pick_by
-    from nas.runs.run import open_run
+    from nas.runs.run import open_trained
 
     trust(plugin)
     if number is not None and (given := [flag for flag, value in (("--max", maximum), ("--prefer", prefer)) if value]):
         raise ValueError(f"expected --number without {' and '.join(given)}: it names the candidate")
-    opened = open_run(run, runs, storage)
+    opened = open_trained(run, runs, storage)
     study = opened.study
     wanted = limits(maximum, "--max")
     within = limits_to_pick_by(

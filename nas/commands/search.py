@@ -59,6 +59,10 @@ def search(
             "ending; may be repeated.",
         ),
     ] = None,
+    evaluator: Annotated[
+        str | None,
+        typer.Option(help="training, or table: figures are looked up in the table at --data-path, nothing is trained."),
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Data set (see nas list datasets).", autocompletion=completion.datasets)
     ] = None,
@@ -156,6 +160,7 @@ def search(
 ) -> None:
     """Search for accurate, small networks that leak little, or continue a search."""
     from nas.commands.show import print_front
+    from nas.search.config import TABLE
     from nas.search.config import load_config
     from nas.search.config import modules_in
 
@@ -164,6 +169,7 @@ def search(
         "space": space,
         "compressions": names(compress),
         "set": narrowings(narrowed),
+        "evaluator": evaluator,
         "dataset": dataset,
         "data_path": data_path,
         "test_path": test_path,
@@ -204,7 +210,7 @@ def search(
     _check_engine(settings, yes=yes)
     study = _run(settings, runs, console(stderr=as_json))
     print_front(study, runs / settings.name, as_json=as_json, with_settings=False)
-    if not as_json:
+    if not as_json and settings.evaluator != TABLE:
         where = "" if runs == Path("runs") else f" --runs {runs}"
         say(
             f"leakage is a proxy that ranks candidates: nas audit {settings.name}{where} compares it with audits of "

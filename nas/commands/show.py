@@ -93,11 +93,11 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
         return
     shown = best or ordered[:NEAREST]
     table = report.front_table(study, shown)
-    say(f"{study.study_name}: {counts.trained} trained, {counts}")
+    say(f"{study.study_name}: {counts.trained} {report.how(study)}, {counts}")
     for line in report.settings_lines(study) if with_settings else ():  # a search said them when it began
         say(line)
     if not trained:
-        say("no candidate has finished training yet")
+        say(f"no candidate has been {report.how(study)} yet")
     else:
         if not best:
             say(report.nothing_within(study, ordered))

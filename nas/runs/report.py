@@ -36,6 +36,7 @@ from nas.runs.front_and_knee import exceeded_by
 from nas.runs.front_and_knee import is_metric
 from nas.runs.front_and_knee import told
 from nas.search import steps
+from nas.search.config import TABLE
 from nas.search.config import stored_config
 from nas.search.narrowing import described as described_set
 from nas.search.schema import DEFENCE_PARAMETERS
@@ -112,14 +113,15 @@ def parameters_of(trial: FrozenTrial) -> dict[str, ParamValue]:
 def row(study: optuna.Study, trial: FrozenTrial) -> Row:
     """Describe a trained candidate: its number, architecture, bits, and every measured number with its interval."""
     architecture = architecture_of(study, trial)
-    recipe = stored_config(study.user_attrs[CONFIG]).recipe.recipe(trial.params)
+    config = stored_config(study.user_attrs[CONFIG])
+    recipe = None if config.evaluator == TABLE else asdict(config.recipe.recipe(trial.params))
     return {
         "number": trial.number,
         "key": trial.user_attrs["key"],
         "architecture": dict(architecture.params),
         "bits": bits_of(architecture),
         "compressions": compressions_of(architecture),
-        "recipe": asdict(recipe),
+        "recipe": recipe,
         "defence": defence_of(study, trial),
         "defence_parameters": parameters_of(trial),
         "fits": fits(study, trial),
@@ -135,6 +137,11 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
     }
 
 
+def how(study: optuna.Study) -> str:
+    """Say in a word what gave the figures of a study's candidates."""
+    return "looked up" if stored_config(study.user_attrs[CONFIG]).evaluator == TABLE else "trained"
+
+
 def settings_lines(study: optuna.Study) -> list[str]:
     """Say what became of the records, for how long candidates are trained, what of the space, and within which limits.
 
@@ -143,6 +150,8 @@ def settings_lines(study: optuna.Study) -> list[str]:
     members = study.user_attrs[TASK].get("members")
     config = stored_config(study.user_attrs[CONFIG])
     trained = [] if members is None else [steps.described(config, members)]
+    if config.evaluator == TABLE:
+        trained.append(f"figures are looked up in {config.data_path}; nothing is trained")
     data = overview_in(study.user_attrs[DATA]).sentences if DATA in study.user_attrs else ()
     if config.set:
         trained.append(f"the space is narrowed: set {', '.join(described_set(*item) for item in config.set.items())}")

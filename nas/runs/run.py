@@ -29,9 +29,11 @@ from nas.runs.report import space_of
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
 from nas.search.bench import weights_path
+from nas.search.config import TABLE
 from nas.search.config import SearchConfig
 from nas.search.config import load_config
 from nas.search.config import modules_in
+from nas.search.config import nothing_trained
 from nas.search.config import stored_config
 from nas.search.plan import Plan
 from nas.search.plan import resolve
@@ -191,6 +193,18 @@ class Run:
         except RuntimeError:
             raise ValueError(f"expected the weights of candidate {trial.number} in {weights}; got others") from None
         return network.eval()
+
+
+def open_trained(run: str, runs: Path, storage: str | None = None) -> Run:
+    """Open a run, as `open_run`, for what needs its records or its weights.
+
+    Raises:
+        ValueError: As `open_run`, and if a table gave the run's figures.
+    """
+    opened = open_run(run, runs, storage)
+    if opened.config.evaluator == TABLE:
+        raise nothing_trained(opened.config)
+    return opened
 
 
 def open_run(run: str, runs: Path, storage: str | None = None) -> Run:

@@ -22,6 +22,7 @@ from nas.base import files
 from nas.base import locks
 from nas.base import plugins
 from nas.search.plan import Plan
+from nas.search.tabulated import Tabulated
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
@@ -40,19 +41,20 @@ from nas.training.stages import settled
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A candidate that was trained, measured and attacked, its weights kept.
+    """A candidate that was trained, measured and attacked, its weights kept; or looked up in a table.
 
     Attributes:
-        measures: One estimate for each name in `nas.training.assess.MEASURED`, and what comes beside them.
+        measures: One estimate for each name in `nas.training.assess.MEASURED`, and what comes beside them; those of a
+            table are its columns.
         seconds: Wall time by phase.
-        weights: SHA-256 in hex of the file with the weights that were measured.
+        weights: SHA-256 in hex of the file with the weights that were measured; None of a table's.
         never_predicted: Classes of validation records that the network names for none of them.
         exits: How many validation records leave at each exit; one number where there is one output.
     """
 
     measures: Mapping[str, Estimate]
     seconds: Mapping[str, float]
-    weights: str
+    weights: str | None
     never_predicted: tuple[int, ...] = ()
     exits: tuple[int, ...] = (1,)
 
@@ -67,6 +69,12 @@ def evaluate(plan: Plan, bench: Bench, candidate: Candidate) -> Evaluated:
     digest = files.write_weights(weights_path(plan.folder, candidate.key), assessment.network)
     found = assessment
     return Evaluated(found.measures, found.seconds, digest, found.never_predicted, found.exits)
+
+
+def looked_up(table: Tabulated, candidate: Candidate) -> Evaluated:
+    """Return a candidate's figures from a table; those of costs, too, as the study holds them."""
+    figures = table.figures(candidate.architecture.params)
+    return Evaluated({name: Estimate.exact(value) for name, value in figures.items()}, {}, None)
 
 
 def weights_path(folder: Path, key: str) -> Path:

@@ -45,6 +45,15 @@ from search_spaces.graph.architecture import ParamValue
 
 SAMPLERS = ("tpe", "nsga2", "random")
 ENGINES = ("optuna", "nni", "nni-service")
+TRAINING, TABLE = "training", "table"
+EVALUATORS = (TRAINING, TABLE)
+"""What a candidate's figures come from: its training and an attack, or a table of networks (`nas.search.tabulated`)."""
+FOR_TRAINING = (
+    "dataset", "test_path", "label_column", "group_column", "drop_columns", "layout", "record_shape", "image_size",
+    "transform", "members", "attack", "defences", "defence_parameters", "teacher", "references", "recipe",
+    "compressions", "error_ceiling", "engine",
+)  # fmt: skip
+"""Settings that are about records, trainings and attacks, which an evaluation by a table has not."""
 PLUGINS = ("space", "dataset", "attack")
 """Settings that name one plug-in each; `defence_parameters` sets those of defences by name."""
 LISTS_OF_PLUGINS = ("defences", "compressions")
@@ -58,6 +67,7 @@ BEFORE: Mapping[str, Any] = {
     "transform": "none",
     "compressions": [],
     "set": {},
+    "evaluator": TRAINING,
 }
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
@@ -206,8 +216,9 @@ class SearchConfig(BaseModel):
         set: What the space is narrowed to (`nas.search.narrowing`), by patterns over the names of its parameters: one
             value, a list to choose from, or a range; a pattern that matches no name is an ending, `bits` stands for
             `*_bits`, and the later of two that match wins.
+        evaluator: `training`, or `table`: the figures of candidates are looked up and nothing is trained.
         dataset: A file of `nas/data`.
-        data_path: Folder or file of the data, for data sets that do not come with a dependency.
+        data_path: Folder or file of the data, for data sets that do not come with a dependency; or the table.
         test_path: File or folder of the official test part, where it is apart from the rest.
         label_column: Column of a table that holds the class.
         group_column: Column (or npz array) whose equal values stay on one side, a person for instance.
@@ -246,6 +257,7 @@ class SearchConfig(BaseModel):
     space: str = "conv"
     compressions: tuple[str, ...] = ()
     set: dict[Annotated[str, Field(min_length=1, max_length=200)], Narrow] = {}
+    evaluator: str = TRAINING
     dataset: str = "digits"
     data_path: Path | None = None
     test_path: Path | None = None
@@ -281,10 +293,11 @@ class SearchConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, values: dict[str, Any]) -> dict[str, Any]:
-        dataset, space = values.get("dataset", "digits"), values.get("space", "conv")
+        source = TABLE if values.get("evaluator") == TABLE else values.get("dataset", "digits")
+        space = values.get("space", "conv")
         # Not every name of a module is a good name of a folder.
-        dataset, space = (plugins.short_name(str(name)) for name in (dataset, space))
-        return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"{dataset}-{space}").lstrip("._-") or "run", **values}
+        source, space = (plugins.short_name(str(name)) for name in (source, space))
+        return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"{source}-{space}").lstrip("._-") or "run", **values}
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -296,6 +309,7 @@ class SearchConfig(BaseModel):
         for what, value, known in (
             ("sampler", self.sampler, SAMPLERS),
             ("engine", self.engine, ENGINES),
+            ("evaluator", self.evaluator, EVALUATORS),
             ("layout", self.layout or LAYOUTS[0], LAYOUTS),
             ("transform", self.transform, TRANSFORMS),
         ):
@@ -312,6 +326,24 @@ class SearchConfig(BaseModel):
             raise ValueError(f"expected each name once in compressions; got {list(self.compressions)}")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        known = type(self).model_fields
+        default = {name: known[name].get_default(call_default_factory=True) for name in FOR_TRAINING}
+        without_use = [name for name in FOR_TRAINING if getattr(self, name) != default[name]]
+        if self.evaluator == TABLE and without_use:
+            raise ValueError(
+                f"expected settings that an evaluation by a table has a use for: it trains nothing; got {without_use}"
+            )
+        return self
+
+    def beside_the_space(self) -> dict[str, BaseDistribution]:
+        """Return what is sampled of the recipe, and the defence if there are several; nothing without a training."""
+        if self.evaluator == TABLE:
+            return {}
+        chosen = {"defence": CategoricalDistribution(self.defences)} if len(self.defences) > 1 else {}
+        return {**self.recipe.distributions(), **chosen}
+
     @property
     def source(self) -> Source:
         """Where the records come from."""
@@ -326,6 +358,14 @@ class SearchConfig(BaseModel):
             record_shape=self.record_shape,
             image_size=self.image_size,
         )
+
+
+def nothing_trained(config: SearchConfig) -> ValueError:
+    """Return what to raise where a run of trained candidates is needed, and a table gave the figures of this one."""
+    return ValueError(
+        f"expected a run whose candidates were trained; those of {config.name!r} were looked up in "
+        f"{config.data_path}, so there are no records and no weights"
+    )
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:

@@ -82,7 +82,7 @@ def changes(then: Mapping[str, Any], plan: Plan) -> list[str]:
 def _looked_up(plan: Plan) -> dict[str, Any]:
     return {
         "version": training_version(),
-        "fingerprint": plan.data.fingerprint,
+        "fingerprint": plan.fingerprint,
         "device": _device_digest(plan.device),
         FLOAT_BECOMES_BITS: plan.float_becomes_bits,
         "prices": _prices(plan),
@@ -90,6 +90,8 @@ def _looked_up(plan: Plan) -> dict[str, Any]:
 
 
 def _tried_out(plan: Plan) -> dict[str, Any]:
+    if plan.table:  # nothing is trained or attacked
+        return {"measures": {}, "defences": {}}
     bench = _bench(plan)
     return {
         "measures": {name: estimate.value for name, estimate in measure(_network(), bench).items()},
@@ -106,7 +108,7 @@ def _changes_looked_up(then: Mapping[str, Any], now: Mapping[str, Any], plan: Pl
     if then.get("version") != now["version"]:
         found.append(f"the program: was {then.get('version')}, now {now['version']}")
     if then.get("fingerprint") != now["fingerprint"]:
-        found.append("the data: other records, or other sets of them")
+        found.append("the table: other rows" if plan.table else "the data: other records, or other sets of them")
     bits = now[FLOAT_BECOMES_BITS]
     if then.get("device") == now["device"] and then.get(FLOAT_BECOMES_BITS) != bits:
         found.append(f"the networks: were trained in float, now in the {bits} bits that {plan.device.name} makes of it")

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.distributions import CategoricalDistribution
 
 from estimators.devices.device import Device
 from estimators.devices.fields import CannotRun
@@ -40,16 +40,22 @@ from nas.pricing.price import screen
 from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
+from nas.search.config import TABLE
+from nas.search.config import TRAINING
 from nas.search.config import RecipeSettings
 from nas.search.config import SearchConfig
+from nas.search.config import nothing_trained
 from nas.search.defence_settings import DefenceSettings
 from nas.search.defence_settings import settings_of
 from nas.search.narrowing import Narrowing
 from nas.search.narrowing import narrow
 from nas.search.steps import with_epochs
+from nas.search.tabulated import Tabulated
+from nas.search.tabulated import read_tabulated
 from nas.spaces import as_run
 from nas.spaces import compressible
 from nas.spaces import sample
+from nas.spaces import space_named
 from nas.training.assess import MAY_BE_NEGATIVE
 from nas.training.assess import MEASURED
 from nas.training.assess import Attack
@@ -96,7 +102,8 @@ class Plan:
     Attributes:
         config: The settings.
         folder: Where the run leaves its files.
-        data: The five record sets.
+        splits: The five record sets; None where a table gives the figures and nothing is trained.
+        table: The table of an evaluation by one, else None.
         space: The search space for this data, of the networks as they run on the device (`nas.spaces.as_run`).
         narrowing: What is sampled of the space.
         device: The target.
@@ -116,7 +123,8 @@ class Plan:
 
     config: SearchConfig
     folder: Path
-    data: Splits
+    splits: Splits | None
+    table: Tabulated | None
     space: SearchSpace
     narrowing: Narrowing
     device: Device
@@ -129,6 +137,22 @@ class Plan:
     distributions: Distributions
     teacher: Candidate | None
     notice: Callable[[int], None] = _to_nobody
+
+    @property
+    def data(self) -> Splits:
+        """The five record sets.
+
+        Raises:
+            ValueError: If the plan has none: a table gives its figures.
+        """
+        if self.splits is None:
+            raise nothing_trained(self.config)
+        return self.splits
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the records, or the table."""
+        return self.table.fingerprint if self.table else self.data.fingerprint
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -164,7 +188,13 @@ class Plan:
         return BankSpec(self.data, architecture, recipe, config.references, config.seed)
 
     def prices(self, architecture: Architecture) -> dict[str, Estimate]:
-        """Price an architecture by all cost metrics of the plan's device, as it is shipped."""
+        """Price an architecture by all cost metrics of the plan's device, as it is shipped.
+
+        Raises:
+            CannotRun: If the device has no rule for an operator of it, or the plan's table has no row.
+        """
+        if self.table:
+            self.table.figures(architecture.params)
         return screen(as_shipped(architecture, self.device), self.device, self.metrics)
 
     def by_exit(self, architecture: Architecture, records: Sequence[int]) -> ByExit | None:
@@ -187,6 +217,8 @@ class Plan:
             ValueError: If the point does not belong to the space or makes no valid recipe.
         """
         architecture = self.space.decode({name: params[name] for name in self.space.distributions if name in params})
+        if self.table:
+            return Candidate(architecture, Recipe())
         defence = str(params["defence"] if "defence" in self.distributions else self.config.defences[0])
         parameters = self.defence_settings[defence].parameters(params)
         recipe = settled(self.config.recipe.recipe(params), architecture)
@@ -203,10 +235,12 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     Raises:
         ValueError: If a name is unknown, the data cannot be used, or a metric does not exist on the device.
     """
-    make_space = plugins.load("search_spaces", config.space, "make_space")
+    plugins.load("search_spaces", config.space, "make_space")
     device = load_device(config.device)
+    if config.evaluator == TABLE:
+        return _of_table(config, runs, device)
     metrics = cost_metrics(device)
-    _check_names(config, device, metrics)
+    _check_names(config, device, metrics, MEASURED)
     attack = plugins.load("estimators.leakage.attacks", config.attack, "attack")
     needs = plugins.load("estimators.leakage.attacks", config.attack, "NEEDS")
     needs_bank = "bank" in needs
@@ -223,7 +257,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     defences = {name: load_defence(name) for name in config.defences}
     defence_settings = settings_of(defences.values(), config.defence_parameters)
     records = load_records(config.source)
-    networks = make_space(records.input_shape, records.num_classes)
+    networks = space_named(config.space, records.input_shape, records.num_classes)
     space = as_run(compressible(networks, config.compressions), device.float_becomes_bits)
     narrowing = narrow(space, config.set)
     # A signal, of height 1, is no image: run backwards in time, or cut at an end, it may be of another class.
@@ -239,7 +273,8 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     plan = Plan(
         config=config,
         folder=runs / config.name,
-        data=data,
+        splits=data,
+        table=None,
         space=space,
         narrowing=narrowing,
         device=device,
@@ -259,19 +294,60 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     return plan
 
 
-def _check_names(config: SearchConfig, device: Device, metrics: Collection[str]) -> None:
+def _of_table(config: SearchConfig, runs: Path, device: Device) -> Plan:
+    """Make the plan of a search whose figures stand in a table.
+
+    A column with a cost's name takes the place of the estimate: it is known before anything is looked up.
+
+    Raises:
+        ValueError: As `resolve`, and if the table cannot be read.
+    """
+    networks = space_named(config.space)
+    table = read_tabulated(config.data_path, networks)
+    costs = cost_metrics(device)
+    measured = [name for name in table.columns if name not in costs]
+    metrics = costs | {name: partial(table.cost, name) for name in table.columns if name in costs}
+    _check_names(config, device, metrics, measured)
+    space = as_run(networks, device.float_becomes_bits)
+    narrowing = narrow(space, config.set)
+    plan = Plan(
+        config=config,
+        folder=runs / config.name,
+        splits=None,
+        table=table,
+        space=space,
+        narrowing=narrowing,
+        device=device,
+        metrics=metrics,
+        attack=plugins.load("estimators.leakage.attacks", config.attack, "attack"),
+        widen=None,
+        needs_bank=False,
+        defences={},
+        defence_settings={},
+        distributions=_distributions(config, narrowing, ()),
+        teacher=None,
+    )
+    _check_runs(plan)
+    _check_budgets(plan)
+    return plan
+
+
+def _check_names(config: SearchConfig, device: Device, metrics: Collection[str], measured: Collection[str]) -> None:
     """Refuse objectives and budgets that no candidate has a number for, or can meet.
 
     Raises:
         ValueError: If a name is that of no metric and of no end of an interval, or a measure is to lie below 0. A cost
             that no candidate reaches is found by pricing some (`_check_budgets`).
     """
-    known = [*MEASURED, *metrics, *means_on(metrics)]
+    by_training = config.evaluator == TRAINING
+    known = [*measured, *metrics, *(means_on(metrics) if by_training else ())]
+    of_classes = [f"{CLASS_ERROR}NAME"] if by_training else []
     for what, names in (("objective", config.objectives), ("budget", tuple(config.budgets))):
-        if unknown := [name for name in names if not (name.startswith(CLASS_ERROR) or metric_named(name, known))]:
+        by_class = [name for name in names if of_classes and name.startswith(CLASS_ERROR)]
+        if unknown := [name for name in names if not (name in by_class or metric_named(name, known))]:
             raise ValueError(
                 f"no {what} {unknown[0]!r} on {device.name} ({ends_like(unknown[0], known)}); "
-                f"there are {[*sorted(known), f'{CLASS_ERROR}NAME']}"
+                f"there are {[*sorted(known), *of_classes]}"
             )
     for name, limit in config.budgets.items():
         after_training = (set(MEASURED) - set(MAY_BE_NEGATIVE)) | set(MEAN_OF)
@@ -372,9 +448,7 @@ def _distributions(
     taken = [name for name in narrowing.distributions if name == "defence" or name in RecipeSettings.model_fields]
     if taken:
         raise ValueError(f"expected a space without parameters of the recipe's names, or 'defence'; it has {taken}")
-    distributions = {**narrowing.distributions, **config.recipe.distributions()}
-    if len(config.defences) > 1:
-        distributions["defence"] = CategoricalDistribution(config.defences)
+    distributions = {**narrowing.distributions, **config.beside_the_space()}
     for settings in defences:
         distributions |= settings.distributions()
     return distributions

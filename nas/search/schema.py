@@ -428,9 +428,8 @@ def _check_exits(found: object, where: str) -> None:
 
 def _check_params(trial: FrozenTrial, config: SearchConfig, where: str) -> None:
     """Check what was sampled of the recipe and the defence; the space's own parameters are checked when it decodes."""
-    searched = config.recipe.distributions()
-    wanted = [*searched, *(["defence"] if len(config.defences) > 1 else [])]
-    if missing := [name for name in wanted if name not in trial.params]:
+    searched = config.beside_the_space()
+    if missing := [name for name in searched if name not in trial.params]:
         raise ValueError(f"expected all parameters of {where}; missing: {missing}")
     for name, distribution in searched.items():
         if not contains(distribution, trial.params[name]):

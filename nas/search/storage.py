@@ -253,6 +253,9 @@ def check_origin(plan: Plan, attrs: Mapping[str, Any]) -> None:
 
 def _told(plan: Plan) -> dict[str, Any]:
     """Return what a study says of itself beside its settings: what decides its numbers, its limits, its baselines."""
+    limits = {schema.MEMORY: [limit.row for limit in device_limits(plan.device)]}
+    if plan.table:
+        return {ORIGIN: origin_of(plan), schema.LIMITS: [limit.row for limit in plan.limits], **limits}
     members = plan.data.members
     baselines = train_baselines(plan.data, plan.config.seed)
     ceiling = error_ceiling(baselines) if plan.config.error_ceiling and not _counts_classes(plan.config) else None
@@ -268,7 +271,7 @@ def _told(plan: Plan) -> dict[str, Any]:
         },
         schema.BASELINES: [baseline.row for baseline in baselines],
         schema.LIMITS: [limit.row for limit in merged(budgets, [*others, *([ceiling] if ceiling else [])])],
-        schema.MEMORY: [limit.row for limit in device_limits(plan.device)],
+        **limits,
     }
 
 
@@ -286,7 +289,8 @@ def _sign(study: optuna.Study, plan: Plan, told: Mapping[str, Any]) -> None:
         study.set_metric_names(list(config.objectives))
     # The storage's URL may hold a password and does not belong to the settings that decide the numbers.
     shape, classes = list(plan.space.input_shape), plan.space.num_classes
-    task = {"input_shape": shape, "num_classes": classes, "members": len(plan.data.members)}
+    members = None if plan.splits is None else len(plan.splits.members)
+    task = {"input_shape": shape, "num_classes": classes, "members": members}
     for name, value in told.items():
         study.set_user_attr(name, value)
     study.set_user_attr(TASK, {**task, "id": uuid.uuid4().hex})

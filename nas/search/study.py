@@ -22,6 +22,7 @@ that is started again goes on with other candidates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import partial
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -48,6 +50,7 @@ from nas.base.locks import Lock
 from nas.pricing.limits import over
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
+from nas.search.bench import looked_up
 from nas.search.bench import make_bench
 from nas.search.claims import claim
 from nas.search.claims import first_with_key
@@ -121,10 +124,11 @@ def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evalu
         if len(by_exit.rows) > 1:
             proposal.trial.set_user_attr(EXITS, by_exit.rows)
     _note(study, proposal.trial, measures)
-    proposal.trial.set_user_attr(WEIGHTS, evaluated.weights)
+    if evaluated.weights is not None:
+        proposal.trial.set_user_attr(WEIGHTS, evaluated.weights)
     if evaluated.never_predicted:
         proposal.trial.set_user_attr(NEVER_PREDICTED, list(evaluated.never_predicted))
-    numbers = flat({**plan.prices(architecture), **measures})
+    numbers = proposal.trial.user_attrs  # its costs among them, since it was screened
     study.tell(proposal.trial, [number_in(numbers, name) for name in plan.config.objectives])
     release(proposal.lock)
 
@@ -185,13 +189,13 @@ def note_death(study: optuna.Study, number: int, name: str) -> bool:
 def work(plan: Plan, study: optuna.Study) -> None:
     """Search until the study has its trials: one worker, one thread of work; others may share the study."""
     clock = Clock({"start-up": since_start()})
-    bench = open_bench(plan, study)
+    evaluator = _evaluator(plan, study)
     clock.lap("bank")
     while proposal := propose(plan, study):
         clock.lap("sampling and screening")
         try:
             with failing(study, proposal):
-                evaluated = evaluate(plan, bench, proposal.candidate)
+                evaluated = evaluator(proposal.candidate)
         except Diverged as error:
             clock.lap("training")
             reject(study, proposal, f"diverged: {error}")
@@ -205,6 +209,13 @@ def work(plan: Plan, study: optuna.Study) -> None:
         files.append_json(plan.timings, clock.line(proposal.trial.number))
     clock.lap("sampling and screening")
     files.append_json(plan.timings, clock.line(None))
+
+
+def _evaluator(plan: Plan, study: optuna.Study) -> Callable[[Candidate], Evaluated]:
+    """Return what gives a candidate's figures: its training and attack, or the plan's table."""
+    if plan.table is not None:
+        return partial(looked_up, plan.table)
+    return partial(evaluate, plan, open_bench(plan, study))
 
 
 def open_bench(plan: Plan, study: optuna.Study) -> Bench:

@@ -46,7 +46,7 @@ def test_another_training_version_is_named(plan, then, monkeypatch):
 
 def test_other_data_are_named(plan, then):
     data = replace(plan.data, fingerprint="another")
-    assert changes(then, replace(plan, data=data)) == ["the data: other records, or other sets of them"]
+    assert changes(then, replace(plan, splits=data)) == ["the data: other records, or other sets of them"]
 
 
 def test_a_device_whose_clock_was_edited_is_named_with_what_it_changes(plan, then):
