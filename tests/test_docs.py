@@ -143,6 +143,7 @@ def started(tmp_path_factory) -> Started:
     """Run the commands of the start page as they stand, with fewer trials and a quick audit."""
     blocks = dict(re.findall(r'```sh title="(\w+)"\n(.*?)```', (DOCS / "start.md").read_text(), flags=re.DOTALL))
     assert list(blocks) == ["data", "search", "show", "pick", "audit", "export", "measure"]
+    shown = re.search(r"picks/(\d+)$", blocks["export"].strip())[1]
     folder = tmp_path_factory.mktemp("start")
     printed, number = {}, ""
     more = {"search": ["--trials", "9"], "audit": ["--effort", "quick"], "measure": ["--rounds", "1"]}
@@ -155,7 +156,7 @@ def started(tmp_path_factory) -> Started:
             first, *arguments = shlex.split(block)
             assert first == "nas"
             # Other processors round otherwise, so another candidate may be the knee.
-            arguments = [re.sub(r"^8$|(?<=picks/)8$", number, argument) for argument in arguments]
+            arguments = [re.sub(rf"^{shown}$|(?<=picks/){shown}$", number, argument) for argument in arguments]
             result = command_line(*arguments, *more.get(name, []))
             assert result.code == 0, f"{block}{result.err}"
             printed[name] = result.out
