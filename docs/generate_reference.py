@@ -85,11 +85,13 @@ DEVICE_TABLES: dict[str, type] = {
     "link": device.Link,
     "link.power": device.LinkPower,
     "enclave": device.Enclave,
+    'sparsity."2:4"': device.SparseKernels,
 }
 # How the types of device keys read to a person who writes TOML.
 KINDS = {
     "Positive": "number above 0",
     "NotNegative": "number, 0 or more",
+    "Share": "number, at least 0, at most 1",
     "Text": "text",
     "Width": "bits, 1 to 32",
     "Widths": "list of bits, ascending",

@@ -44,7 +44,8 @@ def space_named(name: str, input_shape: tuple[int, ...] | None = None, num_class
     """Return a space for a task; what is left out is the space's usual task, small grey images where it has none.
 
     Raises:
-        ValueError: If there is no such space, it has no such task, or a size is beyond all measure.
+        ValueError: If there is no such space, it has no such task, a size is beyond all measure, or its reference is no
+            point of it, or no network for these classes.
     """
     usual_shape, usual_classes = plugins.find("search_spaces", name, "USUAL_TASK") or ((1, 8, 8), 10)
     make_space = plugins.load("search_spaces", name, "make_space")
@@ -52,7 +53,21 @@ def space_named(name: str, input_shape: tuple[int, ...] | None = None, num_class
     classes = usual_classes if num_classes is None else num_classes
     sizes.check_task(shape, classes)
     space: SearchSpace = make_space(shape, classes)
+    _check_reference(space)
     return space
+
+
+def _check_reference(space: SearchSpace) -> None:
+    try:
+        network = space.decode(space.reference)
+    except ValueError as error:
+        raise ValueError(f"the reference of the space {space.name!r}: {error}") from error
+    shapes = [network.ops[output].shape for output in network.outputs]
+    if any(shape != (space.num_classes,) for shape in shapes):
+        raise ValueError(
+            f"the reference of the space {space.name!r}: expected {space.num_classes} logits; got outputs of the "
+            f"shapes {shapes}"
+        )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import pytest
 from optuna.trial import TrialState
 
 from estimators.devices.files import load_device
+from nas import spaces
 from nas.base import plugins
 from nas.search import study as search
 from nas.search.config import parse_config
@@ -100,6 +101,39 @@ def test_the_documented_metric_counts_by_hand() -> None:
     assert estimate(network, load_device("stm32h747")).value == pytest.approx(64 / 1024)
 
 
+# Spaces and compressions
+
+
+def test_the_commands_of_the_page_on_spaces_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = re.findall(r"^    (nas .*)$", (DOCS / "spaces.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["search", "estimate", "export", "estimate"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nas.search.workers.run", work_here)
+    quick = ["--members", "60", "--references", "2", "--trials", "1", "--epochs", "1"]
+    for command in commands:
+        _, *arguments = shlex.split(command)
+        result = command_line(*arguments, *(quick if arguments[0] == "search" else []))
+        assert result.code == 0, f"{command}{result.err}"
+    assert (tmp_path / "keyword" / "int8.onnx").exists()
+
+
+def test_the_device_that_the_page_on_spaces_shows_saves_time_and_flash_of_zeros(tmp_path: Path) -> None:
+    page = (DOCS / "spaces.md").read_text(encoding="utf-8")
+    block = re.search(r"^    base = .*?(?=^\S)", page, flags=re.DOTALL | re.MULTILINE)[0]
+    (tmp_path / "chip.toml").write_text(textwrap.dedent(block))
+    chip = load_device(str(tmp_path / "chip.toml"))
+    assert chip.shared_values
+    sparse, dense = chip.sparsity["2:4"], load_device("stm32l4r5")
+    assert sparse.index_bits == 2
+    assert not dense.sparsity
+    space = spaces.compressible(spaces.space_named("resnet", (3, 32, 32), 10), ("sparsity",))
+    point = {**space.reference, "sparsity.share": 0.5, "sparsity.pattern": "2:4"}
+    network = space.decode(point)
+    for metric in ("latency_ms", "flash_kib"):
+        estimate = plugins.load("estimators.cost", metric, "estimate")
+        assert estimate(network, chip).value < estimate(network, dense).value
+
+
 # A space of one's own
 
 
@@ -143,6 +177,7 @@ def started(tmp_path_factory) -> Started:
     """Run the commands of the start page as they stand, with fewer trials and a quick audit."""
     blocks = dict(re.findall(r'```sh title="(\w+)"\n(.*?)```', (DOCS / "start.md").read_text(), flags=re.DOTALL))
     assert list(blocks) == ["data", "search", "show", "pick", "audit", "export", "measure"]
+    shown = re.search(r"picks/(\d+)$", blocks["export"].strip())[1]
     folder = tmp_path_factory.mktemp("start")
     printed, number = {}, ""
     more = {"search": ["--trials", "9"], "audit": ["--effort", "quick"], "measure": ["--rounds", "1"]}
@@ -155,7 +190,7 @@ def started(tmp_path_factory) -> Started:
             first, *arguments = shlex.split(block)
             assert first == "nas"
             # Other processors round otherwise, so another candidate may be the knee.
-            arguments = [re.sub(r"^8$|(?<=picks/)8$", number, argument) for argument in arguments]
+            arguments = [re.sub(rf"^{shown}$|(?<=picks/){shown}$", number, argument) for argument in arguments]
             result = command_line(*arguments, *more.get(name, []))
             assert result.code == 0, f"{block}{result.err}"
             printed[name] = result.out

@@ -22,6 +22,9 @@ from estimators.models.extrapolation import timed
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
 
+MOST_LISTED = 16
+"""Pairs of bits that a refusal lists one by one."""
+
 
 def kernel_cycles(kernel: Kernel, device: Device) -> float:
     """Price one kernel by its counts, in cycles of the device's clock; what is learned of its neighbours is not in it.
@@ -157,7 +160,11 @@ def streamed_cycles(architecture: Architecture, device: Device) -> float:
 
 def _no_bits(kernel: Kernel, device: Device) -> CannotRun:
     bits = "/".join(map(str, dict.fromkeys((kernel.weight_bits, kernel.input_bits))))
-    there = ["/".join(map(str, dict.fromkeys(pair))) for pair in device.latency.relative_cycles]
+    pairs = device.latency.relative_cycles
+    there = str(["/".join(map(str, dict.fromkeys(pair))) for pair in pairs])
+    if len(pairs) > MOST_LISTED:
+        weights, inputs = (sorted(set(widths)) for widths in zip(*pairs, strict=True))
+        there = f"{len(pairs)} pairs of weights in {weights} and inputs in {inputs}"
     return CannotRun(f"no rule for {bits} bits in the latency table of {device.name!r}; there are {there}")
 
 

@@ -308,9 +308,12 @@ def find(package: str, name: str, attribute: str) -> Any:
     """Return an attribute of a plug-in, its default where the plug-in leaves it out (None if it has no default).
 
     Raises:
-        ValueError: If the plug-in breaks its kind's interface, or is a module that is not trusted.
+        ValueError: If the plug-in breaks its kind's interface, is no Python, or is a module that is not trusted.
     """
-    module = _module(package, name)
+    try:
+        module = _module(package, name)
+    except SyntaxError as error:
+        raise ValueError(f"expected Python in {error.filename}; got in line {error.lineno}: {error.msg}") from error
     if module is not None:
         _check(module, package)
     known = KINDS[package].attributes.get(attribute)

@@ -71,6 +71,8 @@ def export(
 
     trust(plugin, space)
     chosen = precisions(precision)
+    if output is not None and output.suffix == ".onnx" and not output.is_dir():
+        raise ValueError(f"expected a folder for --output, for files named by their precision; got '{output}'")
     tolerances = Tolerances(
         error=TOLERANCE if max_error_increase is None else max_error_increase,
         leakage=TOLERANCE if max_leakage_increase is None else max_leakage_increase,

@@ -19,9 +19,12 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
+from nas.base import plugins
 from nas.search.config import Narrow
 from nas.search.config import Parameter
 from nas.search.config import Range
+from nas.spaces import COMPRESSIONS
+from nas.spaces import compressions_in
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
 from search_spaces.space import Distributions
@@ -130,9 +133,13 @@ def _matched(space: SearchSpace, pattern: str) -> list[str]:
             return matched
     patterns = sorted({re.sub(r"\d+", "*", name) for name in names})
     near = difflib.get_close_matches(pattern, [*names, *patterns], n=1)
+    compression = pattern.partition(".")[0]
+    known = plugins.available(COMPRESSIONS, "PARAMETERS")
+    left_out = compression in known and compression not in compressions_in(names)
     raise ValueError(
         f"no parameter of the space {space.name!r} is called {pattern!r} or ends in '_{pattern}'"
         f"{f' (near it: {near[0]!r})' if near else ''}; there are {', '.join(patterns)}"
+        f"{f'; --compress {compression} adds its own' if left_out else ''}"
     )
 
 

@@ -28,6 +28,7 @@ from search_spaces.graph.operators import VIEW_KINDS
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.precision import FLOAT
 from search_spaces.graph.precision import FORMATS
+from search_spaces.graph.precision import TENSORS
 from search_spaces.graph.precision import TERNARY
 from search_spaces.graph.precision import is_float
 
@@ -175,11 +176,9 @@ def groups_of(op: Op) -> int:
     return op.shape[0] if op.kind == "depthwise" else op.groups
 
 
-def _is_format(bits: int, format: str, *, tensor: bool = False) -> bool:
+def _is_format(bits: int, format: str) -> bool:
     """Tell whether weights or a tensor of so many bits may have a format."""
-    if not format:
-        return True
-    return FORMATS.get(format) == bits and not (tensor and format == TERNARY)
+    return not format or FORMATS.get(format) == bits
 
 
 @dataclass(frozen=True)
@@ -215,7 +214,11 @@ class Architecture:
                 raise ValueError(f"no operator {op.kind!r}; there are {list(KINDS)}")
             if index and (not op.inputs or max(op.inputs) >= index):
                 raise ValueError(f"expected operator {index} ({op.kind}) to read earlier ones; got {op.inputs}")
-            if not _is_format(op.weight_bits, op.weight_format) or not _is_format(op.bits, op.format, tensor=True):
+            if op.format == TERNARY:
+                raise ValueError(
+                    f"expected a tensor in one of {list(TENSORS)}; operator {index} ({op.kind}) writes {op.format!r}"
+                )
+            if not _is_format(op.weight_bits, op.weight_format) or not _is_format(op.bits, op.format):
                 raise ValueError(
                     f"expected formats of {op.weight_bits} and {op.bits} bits in operator {index} ({op.kind}); "
                     f"got {op.weight_format!r} and {op.format!r}; there are {dict(FORMATS)}"

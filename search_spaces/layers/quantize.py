@@ -29,6 +29,7 @@ from search_spaces.graph.precision import BIT_WIDTHS
 from search_spaces.graph.precision import HALF
 from search_spaces.graph.precision import INTEGER_WIDTHS
 from search_spaces.graph.precision import TERNARY
+from search_spaces.graph.precision import WEIGHTS
 
 EMA_MOMENTUM = 0.1
 TERNARY_THRESHOLD = 0.7
@@ -473,4 +474,4 @@ def _least_error_range(values: Tensor, largest: Tensor, limits: Pair) -> Tensor:
 
 def _check_bits(bits: int, format: str) -> None:
     if bits not in BIT_WIDTHS or (bits == HALF and not format):
-        raise ValueError(f"expected a bit-width of {list(BIT_WIDTHS)}, 16 with a format of floats; got {bits}")
+        raise ValueError(f"expected a precision of {list(WEIGHTS)}; got {bits}")

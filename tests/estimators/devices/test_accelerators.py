@@ -169,6 +169,13 @@ def test_the_edge_tpu_prices_its_networks_as_fitted(networks, shared_data):
             assert inference_ms(network, device).value == pytest.approx(measured_ms, rel=0.12), name
 
 
+def test_a_device_of_many_pairs_of_bits_names_the_widths():
+    graph = GraphBuilder((3, 8, 8))
+    graph.activation(graph.conv(0, 4, kernel=(3, 3), weight_bits=2))
+    with pytest.raises(ValueError, match=r"there are 64 pairs of weights in \[1, .*, 8\] and inputs in \[1, .*, 8\]$"):
+        inference_ms(graph.architecture("wide", {}), load_device("bit_serial_fpga"))
+
+
 def test_an_integer_accelerator_refuses_float_layers():
     graph = GraphBuilder((3, 8, 8))
     graph.activation(graph.conv(0, 4, kernel=(3, 3)))

@@ -135,6 +135,15 @@ def test_a_file_is_loaded_by_its_path_once_it_is_trusted(own_file):
     assert not plugins.is_allowed("own spaces/other.py")
 
 
+def test_a_file_that_is_no_python_is_refused_with_the_line(own_file):
+    own_file.write_text("def make_space(shape, classes):\n    return (shape,\n\ndef other(:\n")
+    plugins.trust(str(own_file))
+    with pytest.raises(ValueError, match=r"^expected Python in .*tiny-space\.py; got in line [24]: "):
+        plugins.load("search_spaces", str(own_file), "make_space")
+    own_file.write_text("def make_space(shape, classes):\n    return (shape, classes)\n")
+    assert plugins.load("search_spaces", str(own_file), "make_space")((3,), 2) == ((3,), 2)
+
+
 def test_a_file_has_the_same_name_in_every_process(own_file):
     plugins.trust(str(own_file))
     make_space = plugins.load("search_spaces", str(own_file), "make_space")

@@ -116,6 +116,13 @@ def test_a_tolerance_that_is_none_is_refused(nas, own_pick, flag):
         assert result.err == f"nas: expected {flag} from 0 to 1; got {float(value)}\n"
 
 
+def test_a_folder_that_is_named_like_a_file_is_refused(nas, tmp_path):
+    result = nas("export", "mlperf-ds-cnn", "--output", tmp_path / "keyword.onnx")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("nas: expected a folder for --output, for files named by their precision; got ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_random_weights_are_said_to_be_random(nas, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = nas("export", '{"depth": 2}', "--precision", "float32")

@@ -194,6 +194,7 @@ def test_by_hand(wanted, expected):
             ),
         ),
         ({"detph": 8}, "is called 'detph' or ends in '_detph' (near it: 'depth'); there are "),
+        ({"sparsity.share": 0.5}, "scale, steps, width; --compress sparsity adds its own"),
         (
             {"bits": [8, 16, 2]},
             (

@@ -110,12 +110,16 @@ def test_two_bits_of_weights_have_two_keys_and_ternary_keeps_the_first_one():
     [
         ({"weight_bits": 8, "weight_format": "bf16"}, "'bf16'"),
         ({"format": "x"}, "'x'"),
-        ({"bits": 2, "format": "ternary"}, "'ternary'"),
     ],
 )
-def test_a_format_has_its_bits_and_tensors_are_not_ternary(fields, got):
+def test_a_format_has_its_bits(fields, got):
     with pytest.raises(ValueError, match=f"expected formats of .* bits in operator 1 .linear.; got .*{got}"):
         Architecture("example", {}, (Op("input", (), (2,)), Op("linear", (0,), (2,), **fields)))
+
+
+def test_tensors_are_not_ternary():
+    with pytest.raises(ValueError, match=r"in one of \[32, .*, 1\]; operator 1 .linear. writes 'ternary'"):
+        Architecture("example", {}, (Op("input", (), (2,)), Op("linear", (0,), (2,), bits=2, format="ternary")))
 
 
 @pytest.mark.parametrize("field", [name for name in Op.__slots__ if name not in ("kind", "inputs")])
