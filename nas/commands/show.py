@@ -97,7 +97,7 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
     for line in report.settings_lines(study) if with_settings else ():  # a search said them when it began
         say(line)
     if not trained:
-        say(f"no candidate has been {report.how(study)} yet")
+        say("no candidate has finished training yet")
     else:
         if not best:
             say(report.nothing_within(study, ordered))
