@@ -8,7 +8,7 @@ A folder is its own registry: a file added is a plug-in added, and its name is t
 | `search_spaces/compressions` | `compress(architecture, **parameters)` | `PARAMETERS` (required): for each parameter a tuple of the values that a search chooses from, the first of which changes nothing |
 | `estimators/cost` | `estimate(architecture, device)` | `applies(device)`: whether the device has what the metric needs; left out: all have |
 | `estimators/leakage/attacks` | `attack(evidence)` | `NEEDS` (required): what it reads beside logits and labels, of `estimators.leakage.evidence.NEEDS`; `MIN_REFERENCES`: networks its bank must have, 0 if left out; `EFFORT`: the least effort of an audit that runs it, `quick` (if left out), `standard` or `full`; `LABEL_ONLY`: whether it reads predicted classes alone; `READS_LABELS`: whether it reads the true class; `TRANSDUCTIVE`: whether a record's score depends on the other records it is asked about; `widen(interval, evidence)`: raises the upper end of the AUC's interval in a search to what a stronger attack would find |
-| `nas/defences` | `defend(setup, teach, **parameters)` | `PARAMETERS`: what a search samples for each; `NEEDS`: `("reserve",)` for records beside the members; `EXITS`: whether its own step or watch knows early exits; `check(**parameters)`: refuses values; `answers(**parameters)`: what the deployed answers pass through; see `nas/defences/__init__.py` |
+| `nas/defences` | `defend(setup, teach, **parameters)` | `PARAMETERS`: what a search samples for each; `NEEDS`: `("reserve",)` for records beside the members; `EXITS`: whether its own step or watch knows early exits; `KEEPS_LOSS`: whether its own step follows the set-up's loss; `check(**parameters)`: refuses values; `answers(**parameters)`: what the deployed answers pass through; see `nas/defences/__init__.py` |
 | `nas/data` | `load(source)` | `NEEDS_PATH` (required): whether the user must say where the data lie; `new_records(source, preprocessing)`: reads records without classes for a trained network; left out, `load` reads them |
 
 `KINDS` holds this table. A plug-in that breaks it is refused when it is loaded, and so is an attribute whose name is
@@ -155,6 +155,7 @@ KINDS: Mapping[str, Kind] = {
             "PARAMETERS": Attribute("a table of parameters, each a value, a list or a range", _is_table),
             "NEEDS": Attribute('a tuple of names, of which there is "reserve"', _are_names),
             "EXITS": Attribute("True or False", _is_flag, default=False),
+            "KEEPS_LOSS": Attribute("True or False", _is_flag, default=False),
             "check": Attribute("a function of the parameters", callable),
             "answers": Attribute("a function of the parameters that returns a module", callable),
         },
@@ -232,6 +233,15 @@ def short_name(name: str) -> str:
     ('conv', 'my_company.spaces', 'mine')
     """
     return PurePath(name).stem if is_path(name) else name
+
+
+def parts_of(name: str) -> list[str]:
+    """List the names of a combination, which stand with a plus between them; a path is one name.
+
+    >>> parts_of("relaxloss+my_company.noise"), parts_of("./c++/mine.py")
+    (['relaxloss', 'my_company.noise'], ['./c++/mine.py'])
+    """
+    return [name] if is_path(name) else name.split("+")
 
 
 def check_allowed(where: str, *names: str) -> None:

@@ -123,7 +123,10 @@ def search(
     defences: Annotated[
         str | None,
         typer.Option(
-            help="Defences to sample from, comma-separated (see nas list defences).", autocompletion=completion.defences
+            "--defences",
+            "--defence",
+            help="Defences to sample from, comma-separated, or all (see nas list defences); a plus combines several.",
+            autocompletion=completion.defences,
         ),
     ] = None,
     references: Annotated[

@@ -8,6 +8,8 @@ A file provides `defend(setup, teach, **parameters) -> TrainSetup`, and whicheve
 - `NEEDS = ("reserve",)`: asks for labelled records beside the members, `setup.reserve`.
 - `EXITS = True`: its own step or watch knows that a network with early exits gives a tuple of logits, one for each exit
   (`nas.training.exits.joint_loss`). Without it, such networks are refused; a `loss` on logits needs nothing.
+- `KEEPS_LOSS = True`: its own step follows the set-up's loss and targets, whatever else it does. Without it, a defence
+  that changes these is refused beside it.
 - `answers(**parameters) -> nn.Module`: what the deployed network's logits pass through before anyone sees them
   (`nas.training.answers`); with `write_onnx` it can be exported.
 
@@ -43,6 +45,10 @@ How the published kinds fit:
 - a game against an attacker network is a step that trains the attacker too, on `setup.reserve`;
 - records kept aside, and the weights of another epoch, need `make_watch` (`early_stopping`);
 - a mask on the answers needs `answers` (`confidence_rounding`).
+
+Names with a plus between them, `gecko+early_stopping`, are one defence: its parts act in this order, each on the set-up
+that the one before returned (`nas.training.defence.combination`). Two that change the same thing are refused, and so is
+any that learns from the records beside one that states a guarantee: nothing is passed over.
 
 A defence must repeat from the set-up's seed, and train the architecture that it was given: that one was priced.
 """

@@ -270,7 +270,7 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
         architecture = architecture_of(study, trial)
         bits = "\n".join([bits_of(architecture).replace(" A ", "\nA "), *compressions_of(architecture)])
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
-        name = plugins.short_name(defence_of(study, trial))
+        name = "+".join(map(plugins.short_name, plugins.parts_of(defence_of(study, trial))))
         defence = described(name, parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
         table.add_row(str(trial.number), *cells, bits, defence)
     return table

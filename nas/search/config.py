@@ -30,6 +30,7 @@ from pydantic import PlainValidator
 from pydantic import Strict
 from pydantic import Tag
 from pydantic import ValidationError
+from pydantic import field_validator
 from pydantic import model_validator
 
 from nas.base import plugins
@@ -235,7 +236,8 @@ class SearchConfig(BaseModel):
         error_ceiling: Whether a candidate that errs more often than the majority class, or twice as often as logistic
             regression, counts as over a limit; a budget on `error` takes its place.
         attack: A file of `estimators/leakage/attacks`.
-        defences: Files of `nas/defences`; with several, the search chooses for each candidate.
+        defences: Files of `nas/defences`; with several, the search chooses for each candidate. Names with a plus
+            between them are a combination; `all` stands for every file.
         defence_parameters: By defence, its parameters: one value, a list to choose from, or a range to search, as in
             the recipe (`[defence_parameters.relaxloss]`, then `alpha = 0.5`); one left out is searched as the
             defence's file says.
@@ -298,6 +300,11 @@ class SearchConfig(BaseModel):
         # Not every name of a module is a good name of a folder.
         source, space = (plugins.short_name(str(name)) for name in (source, space))
         return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"{source}-{space}").lstrip("._-") or "run", **values}
+
+    @field_validator("defences", mode="before")
+    @classmethod
+    def _all_defences(cls, names: Any) -> Any:
+        return plugins.available("nas.defences", "defend") if names in (["all"], ("all",)) else names
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -393,12 +400,13 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> SearchConfig:
 def modules_in(values: Mapping[str, Any]) -> list[str]:
     """List the modules of a user's own that settings name as plug-ins, by their dotted names or their paths.
 
-    >>> modules_in({"space": "mlp", "attack": "my_company.attacks", "defences": ["none", "/my/noise.py"]})
-    ['my_company.attacks', '/my/noise.py']
+    >>> modules_in({"space": "mlp", "attack": "my_company.attacks", "defences": ["none", "gecko+my.mask", "/own.py"]})
+    ['my_company.attacks', 'my.mask', '/own.py']
     """
     named = [values.get(name) for name in PLUGINS]
     named += [name for names in LISTS_OF_PLUGINS for name in values.get(names) or ()]
-    return [name for name in named if isinstance(name, str) and "." in name]
+    parts = [part for name in named if isinstance(name, str) for part in plugins.parts_of(name)]
+    return [part for part in parts if "." in part]
 
 
 def parse_config(values: Mapping[str, Any]) -> SearchConfig:

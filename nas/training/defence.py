@@ -6,6 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +24,22 @@ from nas.training.answers import answering
 from nas.training.loop import TrainSetup
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
+from search_spaces.graph.architecture import ParamValue
 from search_spaces.network import Network
 from search_spaces.network import build
 
 PACKAGE = "nas.defences"
 NEEDS = ("reserve",)
 """What a defence may need beside the members."""
+CHANGED: Mapping[str, str] = {
+    "features": "the records",
+    "targets": "the targets",
+    "loss": "the loss",
+    "make_step": "the training step",
+    "make_watch": "what is done after each epoch",
+    "batches": "the batches",
+}
+"""What a defence may change in a training, and what a message calls it."""
 
 
 class Teach(Protocol):
@@ -62,6 +73,8 @@ class Defence:
         check: The file's `check(**parameters)`, which raises a `ValueError` for parameters that make no sense.
         answers: The file's `answers(**parameters)`: what the deployed network's logits pass through.
         knows_exits: The file's `EXITS`: whether its own step or watch knows networks with early exits.
+        keeps_loss: The file's `KEEPS_LOSS`: whether its own step follows the set-up's loss, whatever else it does.
+        parts: The defences of a combination, in the order they act; empty for one of a file.
     """
 
     name: str
@@ -71,10 +84,14 @@ class Defence:
     check: Callable[..., None] | None
     answers: Callable[..., nn.Module] | None
     knows_exits: bool = False
+    keeps_loss: bool = False
+    parts: tuple[Defence, ...] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 in hex of the file."""
+        """SHA-256 in hex of the file, or of the digests of a combination's parts."""
+        if self.parts:
+            return hashlib.sha256("+".join(part.digest for part in self.parts).encode()).hexdigest()
         return hashlib.sha256(Path(inspect.getfile(self.defend)).read_bytes()).hexdigest()
 
     def set_up(self, setup: TrainSetup, teach: Teach, parameters: Params) -> TrainSetup:
@@ -103,11 +120,16 @@ class Defence:
 
 
 def load_defence(name: str) -> Defence:
-    """Load a defence.
+    """Load a defence, or a combination of several by their names with a plus between them.
 
     Raises:
         ValueError: If there is none of that name, or it needs what there is not.
+
+    >>> load_defence("relaxloss+confidence_rounding").settings.keys()
+    dict_keys(['relaxloss.alpha', 'confidence_rounding.digits'])
     """
+    if len(names := plugins.parts_of(name)) > 1:
+        return combination([load_defence(part) for part in names])
     found = Defence(
         name=name,
         defend=plugins.load(PACKAGE, name, "defend"),
@@ -116,9 +138,108 @@ def load_defence(name: str) -> Defence:
         check=plugins.find(PACKAGE, name, "check"),
         answers=plugins.find(PACKAGE, name, "answers"),
         knows_exits=plugins.find(PACKAGE, name, "EXITS"),
+        keeps_loss=plugins.find(PACKAGE, name, "KEEPS_LOSS"),
     )
     if more := [need for need in found.needs if need not in NEEDS]:
         raise ValueError(f"expected a defence that needs some of {list(NEEDS)}; {name!r} needs {more}")
+    return found
+
+
+def combination(parts: Sequence[Defence]) -> Defence:
+    """Make one defence of several, which act one after the other; its parameters are named `defence.parameter`.
+
+    Raises:
+        ValueError: If a defence is there twice, or two change the answers. Whether they go together otherwise is known
+            when a training is set up: `Defence.set_up` then refuses two that change the same thing, and a guarantee
+            beside another defence that learns from the records.
+    """
+    names = [part.name for part in parts]
+    masks = [part for part in parts if part.answers is not None]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected each defence once in a combination; got {'+'.join(names)}")
+    if len(masks) > 1:
+        raise ValueError(f"expected one defence that changes the answers; got {masks[0].name!r} and {masks[1].name!r}")
+
+    def defend(setup: TrainSetup, teach: Teach, **parameters: ParamValue) -> TrainSetup:
+        return replace(_one_after_the_other(parts, setup, teach, parameters), answers=setup.answers)
+
+    def check(**parameters: ParamValue) -> None:
+        for part in parts:
+            if part.check is not None:
+                part.check(**_own(part, parameters))
+
+    def answers(**parameters: ParamValue) -> nn.Module:
+        made = masks[0].answers
+        assert made is not None  # that makes it a mask
+        return made(**_own(masks[0], parameters))
+
+    return Defence(
+        name="+".join(names),
+        defend=defend,
+        settings={f"{part.name}.{name}": setting for part in parts for name, setting in part.settings.items()},
+        needs=tuple(dict.fromkeys(need for part in parts for need in part.needs)),
+        check=check,
+        answers=answers if masks else None,
+        knows_exits=True,  # each part is asked when it acts
+        parts=tuple(parts),
+    )
+
+
+def _own(part: Defence, parameters: Params) -> dict[str, ParamValue]:
+    """Return one part's parameters of a combination's."""
+    return {name: parameters[f"{part.name}.{name}"] for name in part.settings}
+
+
+def _one_after_the_other(parts: Sequence[Defence], setup: TrainSetup, teach: Teach, parameters: Params) -> TrainSetup:
+    """Let each part change what the one before returned.
+
+    Raises:
+        ValueError: If two change the same thing, one would pass over what another one changed, or one states a
+            guarantee and another one learns from the records.
+    """
+    changed: dict[str, str] = {}
+    learning: dict[str, None] = {}
+    guaranteeing: dict[str, None] = {}
+    for part in parts:
+        after = part.set_up(setup, _noting(teach, part.name, learning), _own(part, parameters))
+        for what in _changes(setup, after):
+            if what in changed:
+                told = f"{changed[what]!r} and {part.name!r} both change {CHANGED[what]}"
+                raise ValueError(f"expected defences that go together; {told}")
+            changed[what] = part.name
+        if after.guarantee is not setup.guarantee:
+            guaranteeing[part.name] = None
+        setup = after
+    stepping = next(
+        (part.name for part in parts if part.name == changed.get("make_step") and not part.keeps_loss), None
+    )
+    for what in ("loss", "targets"):
+        if stepping and changed.get(what, stepping) != stepping:
+            told = f"{stepping!r} has a loss of its own, which would pass over {CHANGED[what]} of {changed[what]!r}"
+            raise ValueError(f"expected defences that go together; {told}")
+    if guaranteeing and (others := [name for name in (*changed.values(), *learning) if name not in guaranteeing]):
+        raise ValueError(
+            f"the guarantee of {next(iter(guaranteeing))!r} holds where nothing else learns from the records, and "
+            f"{others[0]!r} does: they do not go together"
+        )
+    return setup
+
+
+def _noting(teach: Teach, name: str, learning: dict[str, None]) -> Teach:
+    """Note the name of a defence when it asks for a teacher."""
+
+    def noted(setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:
+        learning[name] = None
+        return teach(setup, rows=rows, about=about)
+
+    return noted
+
+
+def _changes(before: TrainSetup, after: TrainSetup) -> list[str]:
+    """List what a defence changed of a training; to train on fewer of the same records changes none of them."""
+    found = [what for what in CHANGED if getattr(after, what) is not getattr(before, what)]
+    if len(after.features) < len(before.features):
+        return [what for what in found if what not in ("features", "targets")]
     return found
 
 
