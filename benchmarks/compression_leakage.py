@@ -5,7 +5,8 @@ Location-30 (1,000 members), with one recipe. Each version of a network is train
 same 2,000 records. Each training is attacked by the other nine: the calibrated attack of `nas audit` (RMIA online),
 thresholds by class on modified entropy, and, on networks pruned by 70 %, SAMIA. A version is compared with the baseline
 training by training, on the same halves: the interval of a difference is Student's over ten pairs and holds what
-trainings vary by. Latency is that of the STM32H747 in int8; bytes are those of packed weights, zeros as one bit each.
+trainings vary by. What is retrained is also compared with the control, the dense network trained for as many epochs.
+Latency is that of the STM32H747 in int8; bytes are those of packed weights, zeros as one bit each.
 
     python benchmarks/compression_leakage.py            # an hour on two cores the first time; networks are kept
     python benchmarks/compression_leakage.py --short    # six trainings of eight versions, ten minutes
@@ -18,40 +19,32 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from collections.abc import Mapping
-from dataclasses import dataclass
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from proxy import cifar10_images
-from proxy import pool_of
 from report import write_results
-from scipy.stats import t
 from shared_data import SHARED
+from versions import Figures
+from versions import Task
+from versions import attacked
+from versions import cifar10
+from versions import interval
+from versions import less
+from versions import location30
+from versions import means
+from versions import train
+from versions import verdict
 
 from estimators.devices.files import load_device
 from estimators.leakage.attacks import modified_entropy_by_class
 from estimators.leakage.attacks import rmia_online
 from estimators.leakage.attacks import samia
-from estimators.leakage.evidence import Evidence
-from estimators.leakage.statistics.auc_and_rates import auc
-from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
-from nas.audit.shadows import Pool
-from nas.audit.shadows import ShadowSpec
-from nas.audit.shadows import bank_of
-from nas.audit.shadows import load
-from nas.audit.shadows import train_missing
 from nas.pricing.price import as_shipped
 from nas.pricing.price import cost_metrics
-from nas.records import Source
 from nas.records import Splits
-from nas.records import load_records
-from nas.records import split
 from nas.training.assess import Candidate
-from nas.training.assess import outputs
 from nas.training.recipe import Recipe
 from nas.training.stages import settled
 from search_spaces import conv
@@ -66,7 +59,7 @@ from search_spaces.graph.precision import FORMATS
 from search_spaces.space import SearchSpace
 
 CACHE = Path(tempfile.gettempdir()) / "gecko-nas-benchmarks" / "compression"
-MEMBERS, SEED = 1000, 11
+SEED = 11
 SHARES = (0.3, 0.5, 0.7, 0.9)
 PRECISIONS = (8, 4, 3, 2, "ternary", 1)
 BASELINE, CONTROL = "baseline", "dense, trained further"
@@ -74,17 +67,8 @@ BASELINE, CONTROL = "baseline", "dense, trained further"
 BY_SAMIA, SAMIA_TRAININGS = ("pruned 70 %, retrained", "pruned 70 %, one shot"), 5
 SHORT_VERSIONS = ("pruned 70 %, retrained", "pruned 90 %, one shot", "8 bits", "4 bits", "1 bits")
 EQUAL = 0.01
-ATTACKS = {"auc": "the audit", "threshold_auc": "thresholds by class"}
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A data set, and the versions of one network."""
-
-    name: str
-    data: Splits
-    pool: Pool
-    versions: Mapping[str, Candidate]
+ATTACKS = {"auc": rmia_online.attack, "threshold_auc": modified_entropy_by_class.attack}
+CALLED = {"auc": "the audit", "threshold_auc": "thresholds by class"}
 
 
 def main() -> None:
@@ -96,24 +80,22 @@ def main() -> None:
         sys.exit("skipped: no data beside the repository's parent folder")
     torch.set_num_threads(1)
     rows, verdicts = [], {}
-    for task in (location30(), cifar10()):
+    for task in (location30(perceptrons), cifar10(convolutional)):
         found, told = measured(shortened(task) if short else task, trainings=6 if short else 10, with_samia=not short)
         rows += found
         verdicts |= told
     write_results("compression_leakage_short" if short else "compression_leakage", rows, **verdicts)
 
 
-def location30() -> Task:
-    """Location-30 and a perceptron that learns it by heart."""
-    data = split(load_records(Source("location30", SHARED / "location30")), seed=0, members=MEMBERS)
+def perceptrons(data: Splits) -> Mapping[str, Candidate]:
+    """A perceptron that learns Location-30 by heart."""
     space = mlp.make_space(data.members.input_shape, data.members.num_classes)
     point = {**space.reference, "depth": 2, "layer1_width": 128, "layer2_width": 64}
-    return Task("location30", data, pool_of(data.members, data.non_members), versions_of(space, point, epochs=20))
+    return versions_of(space, point, epochs=20)
 
 
-def cifar10() -> Task:
-    """CIFAR-10, a small convolutional network that learns it by heart, and two of efficient architectures."""
-    data = split(cifar10_images(), seed=0, members=MEMBERS)
+def convolutional(data: Splits) -> Mapping[str, Candidate]:
+    """A small convolutional network that learns CIFAR-10 by heart, and two of efficient architectures."""
     shape, classes = data.members.input_shape, data.members.num_classes
     space = conv.make_space(shape, classes)
     blocks = {f"block{block}_width": 32 for block in (1, 2, 3)} | {f"block{block}_stride": 1 for block in (1, 3)}
@@ -124,7 +106,7 @@ def cifar10() -> Task:
     for name, other in (("SqueezeNet-like", squeeze), ("MobileNet-like", mobile)):
         made = other.make_space(shape, classes)
         versions[name] = Candidate(made.decode(made.reference).as_float(), recipe)
-    return Task("cifar10", data, pool_of(data.members, data.non_members), versions)
+    return versions
 
 
 def versions_of(space: SearchSpace, point: Params, epochs: int) -> dict[str, Candidate]:
@@ -168,75 +150,27 @@ def shortened(task: Task) -> Task:
 
 def measured(task: Task, trainings: int, *, with_samia: bool) -> tuple[list[dict[str, object]], dict[str, object]]:
     """Train and attack all versions: a row each, and what became of the published directions."""
-    specs = {name: ShadowSpec(task.pool, candidate, SEED, CACHE) for name, candidate in task.versions.items()}
-    # First stages before what is made of them: two processes would train the same one twice, one after the other.
-    firsts = {
-        spec.candidate.first_stage.key: replace(spec, candidate=spec.candidate.first_stage) for spec in specs.values()
-    }
-    for wanted in (list(firsts.values()), list(specs.values())):
-        for done, _ in enumerate(train_missing(wanted, trainings), start=1):
-            if done % 10 == 0:
-                print(f"  {task.name}: {done} trained", flush=True)
     found = {}
-    for name, spec in specs.items():
-        samia_too = with_samia and name in BY_SAMIA
-        found[name] = attacked(task, spec, trainings, samia_too=samia_too)
+    for name, spec in train(task, trainings, SEED, CACHE).items():
+        by_samia = {"samia_auc": samia.attack} if with_samia and name in BY_SAMIA else {}
+        found[name] = attacked(task, spec, trainings, ATTACKS | by_samia, {"samia_auc": SAMIA_TRAININGS})
         print(f"  {task.name}: {name} attacked", flush=True)
-    rows = [row_of(task, name, found[name], found[BASELINE]) for name in task.versions]
+    rows = [row_of(task, name, found[name], found) for name in task.versions]
     return rows, {f"{task.name}: {told}": verdict for told, verdict in directions(found).items()}
 
 
-def attacked(task: Task, spec: ShadowSpec, trainings: int, *, samia_too: bool) -> dict[str, NDArray[np.float64]]:
-    """Measure each training of a version: its error, and what the attacks find with the help of the others."""
-    networks = load(spec, trainings)
-    bank = bank_of(task.pool, networks, SEED)
-    features, labels = task.pool.features, task.pool.labels
-    validation = task.data.validation
-    figures: dict[str, list[float]] = {}
-    for own, network in enumerate(networks):
-        is_member = bank.trained_on[own]
-        others = [other for other in range(trainings) if other != own]
-        evidence = Evidence(bank.logits[own], labels, bank.part(others), features, bank.oracles[own])
-        scores = rmia_online.attack(evidence)
-        by_class = modified_entropy_by_class.attack(evidence)
-        answers = outputs(network, validation.features).argmax(axis=1)
-        right = bank.logits[own].argmax(axis=1) == labels
-        one = {
-            "error": float(np.mean(answers != validation.labels)),
-            "gap": float(right[is_member].mean() - right[~is_member].mean()),
-            "auc": auc(scores, is_member),
-            "tpr_at_1pct_fpr": tpr_at_fpr(scores, is_member, 0.01),
-            "threshold_auc": auc(by_class, is_member),
-        }
-        if samia_too and own < SAMIA_TRAININGS:
-            one["samia_auc"] = auc(samia.attack(evidence), is_member)
-        for name, value in one.items():
-            figures.setdefault(name, []).append(value)
-    return {name: np.array(values) for name, values in figures.items()}
-
-
-def row_of(
-    task: Task, name: str, found: Mapping[str, NDArray[np.float64]], baseline: Mapping[str, NDArray[np.float64]]
-) -> dict[str, object]:
-    """One line: means over the trainings, half-widths of their 95 % intervals, and the difference to the baseline."""
+def row_of(task: Task, name: str, figures: Figures, found: Mapping[str, Figures]) -> dict[str, object]:
+    """One line: means over the trainings, half-widths of their 95 % intervals, and differences to other versions."""
     architecture = task.versions[name].architecture
     row: dict[str, object] = {"data": task.name, "version": name}
-    for figure in ("error", "gap", "auc", "tpr_at_1pct_fpr", "threshold_auc"):
-        mean, half = interval(found[figure])
-        row |= {figure: mean, f"{figure}_half_width": half}
-    for figure in ATTACKS:
-        difference, half = interval(found[figure] - baseline[figure])
-        row |= {f"{figure}_less_baseline": difference, f"{figure}_less_baseline_half_width": half}
-    row["samia_auc"] = float(found["samia_auc"].mean()) if "samia_auc" in found else None
+    row |= means(figures, ("error", "gap", "auc", "tpr_at_1pct_fpr", "threshold_auc"))
+    row |= less(figures, found[BASELINE], tuple(ATTACKS), "baseline")
+    if CONTROL in found:
+        row |= less(figures, found[CONTROL], tuple(ATTACKS), "control")
+    row["samia_auc"] = float(figures["samia_auc"].mean()) if "samia_auc" in figures else None
     row["latency_ms"] = latency_ms(architecture)
     row["bytes"] = packed_bytes(architecture)
     return row
-
-
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return a mean and the half-width of Student's 95 % interval."""
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(half)
 
 
 def latency_ms(architecture: Architecture) -> float:
@@ -255,16 +189,19 @@ def packed_bytes(architecture: Architecture) -> int:
     return round(bits / 8)
 
 
-def directions(found: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> dict[str, str]:
+def directions(found: Mapping[str, Figures]) -> dict[str, str]:
     """Hold what was published against what was measured; nothing here is tuned until it agrees."""
     return dict(_directions(found))
 
 
-def _directions(found: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> Iterator[tuple[str, str]]:
-    for name, (figure, attack) in product(found, ATTACKS.items()):
+def _directions(found: Mapping[str, Figures]) -> Iterator[tuple[str, str]]:
+    for name, (figure, attack) in product(found, CALLED.items()):
         mean, half = interval(found[name][figure] - found[BASELINE][figure])
         if name.endswith("retrained") and "90" not in name:
             yield f"{name} leaks at least as much as unpruned, by {attack}", verdict(mean, half)
+            if CONTROL in found:
+                against = interval(found[name][figure] - found[CONTROL][figure])
+                yield f"{name} leaks at least as much as the control, by {attack}", verdict(*against)
         if name.endswith("one shot"):
             yield f"{name} leaks less than unpruned, by {attack}", verdict(-mean, half)
         if name == "1 bits":
@@ -278,12 +215,6 @@ def _directions(found: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> Itera
             ours, theirs = found[name]["samia_auc"].mean(), found[name]["threshold_auc"][:SAMIA_TRAININGS].mean()
             met = "met" if ours >= theirs - 0.01 else "not met"
             yield f"{name}: SAMIA at least the thresholds by class less a point", f"{met}: {ours:.3f}, {theirs:.3f}"
-
-
-def verdict(difference: float, half: float) -> str:
-    """Say whether a difference is positive as published: reproduced, not, or within the noise."""
-    word = "reproduced" if difference > half else "not reproduced" if difference < -half else "within the noise"
-    return f"{word}: {difference:+.3f} +- {half:.3f}"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python docs/compression_picture.py benchmarks/results/compression_leakage.json docs/compression.png
 
 Every version of a network is a point, with the 95 % intervals of both values. A line joins versions of one kind, from
-the mildest to the strongest.
+the mildest to the strongest. Versions whose weights share values are left out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 KINDS: Mapping[str, tuple[str, str, str]] = {
     "baseline": ("float, not compressed", "*", "black"),
@@ -27,6 +28,7 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
 }
 """By kind of version: what the legend calls it, its marker and its colour."""
 GUESSING = 0.5
+TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 TITLES: Mapping[str, str] = {"location30": "Location-30, a perceptron", "cifar10": "CIFAR-10 at 16 x 16, a small CNN"}
 
 
@@ -37,7 +39,10 @@ def main(results: Path, picture: Path) -> None:
     for axes, data in zip(panels, TITLES, strict=True):
         draw(axes, [row for row in rows if row["data"] == data])
         axes.set_title(TITLES[data])
-    handles = [plt.Line2D([], [], marker=mark, color=colour, label=told) for told, mark, colour in KINDS.values()]
+    handles = [
+        plt.Line2D([], [], marker=mark, color=colour, label=told, linestyle="none")
+        for told, mark, colour in KINDS.values()
+    ]
     panels[0].legend(handles=handles, fontsize=8)
     figure.savefig(picture, dpi=110, metadata={"Software": None})
     print(f"written to {picture}")
@@ -63,7 +68,11 @@ def draw(axes: Axes, rows: list[Mapping[str, Any]]) -> None:
             place = (row["auc"], row["error"])
             axes.annotate(short(row["version"]), place, xytext=(4, 4), textcoords="offset points", fontsize=7)
     axes.axvline(GUESSING, color="grey", linestyle=":")
-    axes.set_xlabel("AUC of the audit's attack; 0.5: it can only guess")
+    axes.set_xscale("logit")  # most versions lie close to 1
+    axes.set_xlim(0.48, 0.9985)
+    axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("AUC of the audit's attack, on a logit scale; 0.5: it can only guess")
     axes.set_ylabel("error on validation records")
 
 

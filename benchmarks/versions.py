@@ -1,0 +1,159 @@
+"""Versions of one network: each trained on random halves of a pool, each training attacked by the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from proxy import cifar10_images
+from proxy import pool_of
+from scipy.stats import t
+from shared_data import SHARED
+
+from estimators.leakage.evidence import Evidence
+from estimators.leakage.statistics.auc_and_rates import auc
+from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
+from nas.audit.shadows import Pool
+from nas.audit.shadows import ShadowSpec
+from nas.audit.shadows import bank_of
+from nas.audit.shadows import load
+from nas.audit.shadows import train_missing
+from nas.records import Source
+from nas.records import Splits
+from nas.records import load_records
+from nas.records import split
+from nas.training.assess import Attack
+from nas.training.assess import Candidate
+from nas.training.assess import for_training
+from nas.training.assess import outputs
+from nas.training.defence import load_defence
+
+Figures = Mapping[str, NDArray[np.float64]]
+"""By name, a number for each training: `(trainings,)`."""
+MEMBERS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A data set, and the versions of a network.
+
+    Attributes:
+        name: Of the data set.
+        data: Its five record sets.
+        pool: Members and non-members, of which each training sees a random half.
+        versions: By name.
+    """
+
+    name: str
+    data: Splits
+    pool: Pool
+    versions: Mapping[str, Candidate]
+
+
+def location30(versions_of: Callable[[Splits], Mapping[str, Candidate]]) -> Task:
+    """Location-30 with 1,000 members."""
+    records = load_records(Source("location30", SHARED / "location30"))
+    return _task("location30", split(records, seed=0, members=MEMBERS), versions_of)
+
+
+def cifar10(versions_of: Callable[[Splits], Mapping[str, Candidate]]) -> Task:
+    """CIFAR-10 at 16 x 16 with 1,000 members."""
+    return _task("cifar10", split(cifar10_images(), seed=0, members=MEMBERS), versions_of)
+
+
+def _task(name: str, data: Splits, versions_of: Callable[[Splits], Mapping[str, Candidate]]) -> Task:
+    return Task(name, data, pool_of(data.members, data.non_members), versions_of(data))
+
+
+def train(task: Task, trainings: int, seed: int, folder: Path) -> dict[str, ShadowSpec]:
+    """Train all versions, what is there already left out; first what several are made of."""
+    specs = {}
+    for name, candidate in task.versions.items():
+        reserve, _ = for_training(candidate, load_defence(candidate.defence), task.data.reserve)
+        specs[name] = ShadowSpec(task.pool, candidate, seed, folder, reserve)
+    # First stages before what is made of them: two processes would train the same one twice, one after the other.
+    firsts = {
+        spec.candidate.first_stage.key: replace(spec, candidate=spec.candidate.first_stage) for spec in specs.values()
+    }
+    for wanted in (list(firsts.values()), list(specs.values())):
+        for done, _ in enumerate(train_missing(wanted, trainings), start=1):
+            if done % 10 == 0:
+                print(f"  {task.name}: {done} trained", flush=True)
+    return specs
+
+
+def attacked(
+    task: Task,
+    spec: ShadowSpec,
+    trainings: int,
+    attacks: Mapping[str, Attack],
+    only_first: Mapping[str, int] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Measure each training of a version: its error, and what attacks find with the help of the others.
+
+    Args:
+        task: The version's.
+        spec: What was trained.
+        trainings: How many.
+        attacks: By the name of the figure: the AUC of its scores. Of the first, the TPR at 1 % FPR is measured too.
+        only_first: How many trainings a slow attack is run on, by its name; all, where it is not named.
+    """
+    networks = load(spec, trainings)
+    bank = bank_of(task.pool, networks, spec.seed)
+    features, labels = task.pool.features, task.pool.labels
+    validation = task.data.validation
+    figures: dict[str, list[float]] = {}
+    for own, network in enumerate(networks):
+        is_member = bank.trained_on[own]
+        others = [other for other in range(trainings) if other != own]
+        evidence = Evidence(bank.logits[own], labels, bank.part(others), features, bank.oracles[own])
+        answers = outputs(network, validation.features).argmax(axis=1)
+        right = bank.logits[own].argmax(axis=1) == labels
+        one = {
+            "error": float(np.mean(answers != validation.labels)),
+            "gap": float(right[is_member].mean() - right[~is_member].mean()),
+        }
+        for place, (name, attack) in enumerate(attacks.items()):
+            if own >= (only_first or {}).get(name, trainings):
+                continue
+            scores = attack(evidence)
+            one[name] = auc(scores, is_member)
+            if place == 0:
+                one["tpr_at_1pct_fpr"] = tpr_at_fpr(scores, is_member, 0.01)
+        for name, value in one.items():
+            figures.setdefault(name, []).append(value)
+    return {name: np.array(values) for name, values in figures.items()}
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return a mean and the half-width of Student's 95 % interval."""
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(half)
+
+
+def means(figures: Figures, names: Sequence[str]) -> dict[str, float]:
+    """Return means over the trainings and half-widths of their intervals, as columns of a row."""
+    row = {}
+    for name in names:
+        row[name], row[f"{name}_half_width"] = interval(figures[name])
+    return row
+
+
+def less(figures: Figures, others: Figures, names: Sequence[str], what: str) -> dict[str, float]:
+    """Return mean differences over the same halves and half-widths of their intervals, as columns of a row."""
+    row = {}
+    for name in names:
+        row[f"{name}_less_{what}"], row[f"{name}_less_{what}_half_width"] = interval(figures[name] - others[name])
+    return row
+
+
+def verdict(difference: float, half: float) -> str:
+    """Say whether a difference is positive as published: reproduced, not, or within the noise."""
+    word = "reproduced" if difference > half else "not reproduced" if difference < -half else "within the noise"
+    return f"{word}: {difference:+.3f} +- {half:.3f}"
