@@ -20,6 +20,7 @@ import optuna
 import pandas as pd
 from numpy.typing import NDArray
 from optuna.trial import TrialState
+from pruned_values import hypervolume
 from report import write_results
 from shared_data import SHARED
 
@@ -43,12 +44,14 @@ def main(*, short: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells.csv"
         values = write_table(path)
-        best = values.min(axis=0), values.max(axis=0)
+        best, worst = values.min(axis=0), values.max(axis=0)
+        whole = hypervolume((values - best) / (worst - best), 1.0)
         rows = []
         for sampler in SAMPLERS:
             searches = [search(path, sampler, seed, budgets[-1], Path(folder)) for seed in range(seeds)]
             for budget in budgets:
-                shares = [hypervolume(found[:budget], *best) / hypervolume(values, *best) for found, _ in searches]
+                points = [(found[:budget] - best) / (worst - best) for found, _ in searches]
+                shares = [hypervolume(one, 1.0) / whole for one in points]
                 row = {"sampler": sampler, "networks": budget, "share": float(np.median(shares))}
                 rows.append(row | {"lowest": min(shares), "highest": max(shares)})
             rows[-1]["seconds_per_search"] = float(np.median([seconds for _, seconds in searches]))
@@ -77,19 +80,6 @@ def search(path: Path, sampler: str, seed: int, trials: int, folder: Path) -> tu
     seconds = time.perf_counter() - begin
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return np.array([trial.values for trial in done]), seconds  # noqa: PD011 - an Optuna trial, no frame
-
-
-def hypervolume(values: NDArray[np.float64], best: NDArray[np.float64], worst: NDArray[np.float64]) -> float:
-    """Return the area that points `(n, 2)` dominate, as a share of the box between the best and the worst.
-
-    >>> hypervolume(np.array([[0.5, 0.5], [0.0, 1.0]]), np.zeros(2), np.ones(2))
-    0.25
-    """
-    scaled = (values - best) / (worst - best)
-    scaled = scaled[np.lexsort((scaled[:, 1], scaled[:, 0]))]
-    heights = np.minimum.accumulate(scaled[:, 1])
-    widths = np.diff(np.append(scaled[:, 0], 1.0))
-    return float((widths * (1 - heights)).sum())
 
 
 if __name__ == "__main__":

@@ -200,6 +200,17 @@ def test_a_dummy_value_is_no_better_than_a_pruned_trial(run):
     assert 4 <= rows["error, latency_ms", "random"]["rejected"] <= 30
 
 
+@pytest.mark.usefixtures("shared_data")
+def test_searches_in_a_table_come_nearer_to_its_front_with_more_networks(run, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(importlib.import_module("table_search"), "BUDGETS", (5, 15))
+    found = run("table_search", short=True)
+    shares = {(row["sampler"], row["networks"]): row["share"] for row in found["rows"]}
+    for sampler in ("tpe", "nsga2", "random"):
+        assert 0 < shares[sampler, 5] <= shares[sampler, 15] < 1
+    assert found["networks_in_table"] == 15625
+
+
 @pytest.fixture
 def pruned(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
