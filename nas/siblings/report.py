@@ -48,9 +48,9 @@ VOID = (
     "the pick, not to it"
 )
 AGAIN = (
-    "To quote its leakage, export it and audit the file on members and other records of your own: "
-    "`nas export {folder}`, then `nas audit {folder}/float32.onnx --data records.npz`. `nas audit RUN --pick N` audits "
-    "the pick. Shadow models for the file have to be trained and unpaired like it."
+    "To quote its leakage, export it and audit the file that is shipped on members and other records of your own: "
+    "`nas export {folder}`, then `nas audit {folder}/int8.onnx --data records.npz`, or `float32.onnx`. "
+    "`nas audit RUN --pick N` audits the pick. Shadow models for the file have to be trained and unpaired like it."
 )
 
 
