@@ -141,7 +141,7 @@ def verdicts(rows: list[dict[str, object]]) -> dict[str, object]:
             and row["error_less_shipped"] <= ACCEPTED_ERROR + 1e-9
             for row, dropped in zip(found, drops, strict=True)
         ]
-        least = min(drop for dropped in drops for drop in dropped if drop is not None)
+        least = min((drop for dropped in drops for drop in dropped if drop is not None), default=0.0)
         told[name] = f"held in {sum(held)} of {len(held)}, least drop {least:.2f}"
     return told
 
