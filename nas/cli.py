@@ -1,4 +1,4 @@
-"""The command line: nas search | show | pick | audit | export | predict | estimate | measure | calibrate | list."""
+"""The command line, `nas`: search, show, pick, audit, siblings, export, predict, estimate, measure, calibrate, list."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from nas.commands.pick import pick
 from nas.commands.predict import predict
 from nas.commands.search import search
 from nas.commands.show import show
+from nas.commands.siblings import siblings
 
 app = typer.Typer(
     name="nas",
@@ -47,7 +48,7 @@ def _every_command(
     pass
 
 
-for command in (search, show, pick, audit, export, predict, estimate, measure, calibrate):
+for command in (search, show, pick, audit, siblings, export, predict, estimate, measure, calibrate):
     app.command(epilog=epilog(command.__name__))(command)
 app.command(name="list", epilog=epilog("list"))(list_)
 

@@ -325,3 +325,22 @@ def test_exits_are_recovered_from_latencies_though_some_answer_for_nobody(monkey
     network = space.decode({**space.reference, "depth": 4, "exits.count": 3})
     left = np.random.default_rng(0).choice(4, 800, p=np.array(shares) / sum(shares))
     assert np.mean(benchmark.recovered_exits(network, left, seed=1) == left) > 0.98
+
+
+def test_an_unpairing_is_held_to_every_attack_and_to_the_error(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    siblings = importlib.import_module("siblings")
+    rows = [
+        {"network": name, "error_less_shipped": error, "PGD-10 drop": weak, "MI-PGD-50 drop": strong}
+        for name, error, weak, strong in (
+            ("unpaired", 0.01, 0.9, 0.3),
+            ("unpaired", 0.02, 0.9, 0.9),
+            ("unpaired", -0.1, 0.9, 0.2),
+            (siblings.FURTHER, 0.0, 0.5, 0.6),
+            ("control", 0.0, 0.0, 0.0),
+        )
+    ]
+    assert siblings.verdicts(rows) == {
+        "unpaired": "held in 1 of 3, least drop 0.20",
+        siblings.FURTHER: "held in 1 of 1, least drop 0.50",
+    }

@@ -16,6 +16,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nas pick example --number 12 --retrain-on-all",
     ),
     "audit": ("nas audit example", "nas audit example --pick 12"),
+    "siblings": (
+        "nas siblings example:12 example:5",
+        "nas siblings runs/example/picks/12 example:12 --bits 8 --unpair",
+    ),
     "export": ("nas export runs/example/picks/12", "nas export runs/example/picks/12-all --precision int8"),
     "predict": (
         "nas predict runs/example/picks/12 --data-path new.csv",

@@ -321,7 +321,7 @@ def find_network(
         _check_unchanged(text, changes)
         architecture, network = read_pick(folder)
         behind = read_preprocessing(folder, architecture)
-        found = network_of_run(_run_of(folder), architecture, network, behind)
+        found = network_of_run(run_of(folder), architecture, network, behind)
         return replace(found, is_retrained=RETRAINED_ON in files.read_json(folder / "architecture.json"))
     architecture = read_architecture(text, space, input_shape, classes, runs, changes=changes)
     check_buildable(architecture)
@@ -375,8 +375,12 @@ def check_buildable(architecture: Architecture) -> None:
     sizes.check_memory(4 * 4 * (weights + largest), "the network")
 
 
-def _run_of(pick: Path) -> Run:
-    """Return the run that a pick lies in."""
+def run_of(pick: Path) -> Run:
+    """Return the run that a pick lies in.
+
+    Raises:
+        ValueError: If it lies in none.
+    """
     folder = pick.resolve().parent.parent
     if not (folder / "config.toml").is_file():
         raise ValueError(f"expected a pick inside its run, to calibrate on the run's data; there is no run in {folder}")
