@@ -40,11 +40,16 @@ How the published kinds fit:
 
 - a loss on logits sets `loss` and, with soft labels, `targets` (`gecko`); the set-up's own loss has the recipe's class
   weights, and one of a defence that reads labels takes them from `nas.training.loop.class_weights` (`relaxloss`);
-- a loss that looks inside the network or keeps state is a step made by `nas.training.loop.descend` (`relaxloss`);
+- a loss that looks inside the network or keeps state is a step made by `nas.training.loop.descend` (`relaxloss`,
+  `neuguard`); so is one on other inputs than the members themselves (`mixup`);
 - per-example gradients and noise are a step of their own, with `batches` and a `guarantee`;
-- a game against an attacker network is a step that trains the attacker too, on `setup.reserve`;
+- a game against an attacker network is a step that trains the attacker too, on `setup.reserve`
+  (`adversarial_regularization`);
 - records kept aside, and the weights of another epoch, need `make_watch` (`early_stopping`);
-- a mask on the answers needs `answers` (`confidence_rounding`).
+- a mask on the answers needs `answers` (`confidence_rounding`, `memguard`).
+
+Label smoothing, dropout and weight decay are settings of the recipe, which a search samples beside any defence; no file
+here says them a second time, and a defence leaves the recipe as it is.
 
 Names with a plus between them, `gecko+early_stopping`, are one defence: its parts act in this order, each on the set-up
 that the one before returned (`nas.training.defence.combination`). Two that change the same thing are refused, and so is

@@ -43,11 +43,13 @@ def old_plan(tmp_path_factory):
 
 def test_a_search_samples_the_parameters_of_every_defence_it_chooses_from(plan):
     named = {name: found for name, found in plan.distributions.items() if "." in name}
-    assert named == {
+    written = {
         "relaxloss.alpha": FloatDistribution(0.05, 2.0, log=True),
         "early_stopping.share": FloatDistribution(0.05, 0.3),
         "confidence_rounding.digits": CategoricalDistribution([3, 2, 1, 0]),
     }
+    assert {name: named[name] for name in written} == written
+    assert named.keys() == {f"{defence}.{name}" for defence in DEFENCES for name in middle_of(defence)}
 
 
 def test_a_search_without_such_defences_samples_what_it_sampled_before(old_plan):
@@ -62,7 +64,8 @@ def test_a_search_without_such_defences_samples_what_it_sampled_before(old_plan)
 @few
 @given(alpha=st.floats(0.05, 2.0), share=st.floats(0.05, 0.3), digits=st.sampled_from([3, 2, 1, 0]))
 def test_a_candidate_keeps_the_parameters_of_its_own_defence_alone(plan, name, alpha, share, digits):
-    sampled = {"relaxloss.alpha": alpha, "early_stopping.share": share, "confidence_rounding.digits": digits}
+    others = {f"{other}.{key}": value for other in DEFENCES for key, value in middle_of(other).items()}
+    sampled = others | {"relaxloss.alpha": alpha, "early_stopping.share": share, "confidence_rounding.digits": digits}
     candidate = plan.candidate({**plan.space.reference, **POINT, "defence": name, **sampled})
     own = {key.partition(".")[2]: value for key, value in sampled.items() if key.startswith(f"{name}.")}
     assert candidate.defence_parameters == own
