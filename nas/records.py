@@ -211,6 +211,12 @@ class Splits:
     overview: Overview
 
 
+def groups_of(parts: Sequence[Records]) -> NDArray[Any] | None:
+    """Return the groups of several record sets, one after the other; None unless all have groups."""
+    groups = [part.groups for part in parts if part.groups is not None]
+    return np.concatenate(groups) if len(groups) == len(parts) else None
+
+
 SETS = ("members", "non_members", "validation", "reserve", "test")
 
 

@@ -22,15 +22,17 @@ def strongest_of(name):
     return settings_of([load_defence(name)])[name].strongest()
 
 
+def with_needs(name, setup):
+    """The set-up with records beside the members if the defence needs some: as many as a quarter of those."""
+    if "reserve" not in load_defence(name).needs or setup.reserve is not None:
+        return setup
+    count, *shape = setup.features.shape
+    count = max(count // 4, 4)
+    beside = torch.randn(count, *shape, generator=torch.Generator().manual_seed(99))
+    return replace(setup, reserve=Labelled(beside, torch.arange(count) % setup.architecture.num_classes))
+
+
 def defended(name, setup, teach, parameters=None):
-    """The set-up that a search would train, with records beside the members where the defence needs them."""
-    defence = load_defence(name)
-    if "reserve" in defence.needs and setup.reserve is None:
-        setup = replace(setup, reserve=beside(setup))
-    return defence.set_up(setup, teach, middle_of(name) if parameters is None else parameters)
-
-
-def beside(setup):
-    """As many records as there are members, of the same shape and classes, none of them a member."""
-    noise = torch.randn(setup.features.shape, generator=torch.Generator().manual_seed(len(setup.features)))
-    return Labelled(noise.to(setup.features.device), setup.targets.roll(1))
+    """The set-up that a search would train."""
+    parameters = middle_of(name) if parameters is None else parameters
+    return load_defence(name).set_up(with_needs(name, setup), teach, parameters)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,12 +139,19 @@ def audit(subject: Subject, members: Records, count: int) -> Found:
     drawn = draw(subject.test, count, seed)
     features = np.concatenate([members.features, drawn.features[drawn.included]])
     labels = np.concatenate([members.labels, drawn.labels[drawn.included]])
-    network = trained_on(subject.spec, features, labels, seed_from(seed, "training"))
+    groups = None if members.groups is None else _with_strangers(members.groups, int(drawn.included.sum()))
+    network = trained_on(subject.spec, features, labels, seed_from(seed, "training"), groups=groups)
     with_canaries, without = (
         scaled_logit(of_network(asked.eval()).query(drawn.features), drawn.labels)
         for asked in (network, subject.network)
     )
     return conclude(with_canaries - without, drawn.included)
+
+
+def _with_strangers(groups: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Number groups, and give each of so many further records one of its own."""
+    numbers = np.unique(groups, return_inverse=True)[1]
+    return np.concatenate([numbers, numbers.max() + 1 + np.arange(count)])
 
 
 def conclude(scores: NDArray[np.float64], included: Mask) -> Found:

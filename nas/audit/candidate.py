@@ -20,7 +20,6 @@ from dataclasses import replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +50,7 @@ from nas.base import processes
 from nas.base.text import inline
 from nas.pricing.report import bits_of
 from nas.records import Records
+from nas.records import groups_of
 from nas.runs.run import Run
 from nas.search.plan import Plan
 from nas.training.assess import Candidate
@@ -169,7 +169,7 @@ def pool_of(members: Records, non_members: Records, *, seed: int) -> Pool:
     parts = [members.select(inside), non_members.select(outside)]
     features = np.concatenate([*(part.features for part in parts), members.features[rest]])
     labels = np.concatenate([*(part.labels for part in parts), members.labels[rest]])
-    groups = _groups(parts)
+    groups = groups_of(parts)
     return Pool(
         features,
         labels,
@@ -208,11 +208,6 @@ def whole_groups(records: Records, counts: NDArray[np.int64], rng: np.random.Gen
     return np.sort(np.concatenate(chosen))
 
 
-def _groups(parts: Sequence[Records]) -> NDArray[Any] | None:
-    groups = [part.groups for part in parts if part.groups is not None]
-    return np.concatenate(groups) if len(groups) == len(parts) else None
-
-
 def _origin(parts: Sequence[Records]) -> Origin:
     """Keep where the audited records come from."""
     rows = [part.rows for part in parts if part.rows is not None]
@@ -221,7 +216,7 @@ def _origin(parts: Sequence[Records]) -> Origin:
         classes=parts[0].classes,
         rows=np.concatenate(rows) if len(rows) == len(parts) else None,
         names=np.concatenate(names) if len(names) == len(parts) else None,
-        groups=_groups(parts),
+        groups=groups_of(parts),
     )
 
 

@@ -196,15 +196,18 @@ def train_missing(specs: Sequence[ShadowSpec], count: int, *, workers: int | Non
 
 
 def seconds_each(spec: ShadowSpec) -> float:
-    """Estimate the seconds that one shadow model's training takes on one core, from one epoch of it.
+    """Estimate the seconds that one shadow model's training takes on one core, from an epoch of it and of its teachers.
 
     Where attackers test branches, from one update too.
     """
     recipe = spec.candidate.recipe
-    epoch = min(_seconds(spec, 1) for _ in range(2))  # the first includes what torch sets up once
+    of_teachers = recipe if spec.teacher is None else spec.teacher.recipe
+    # The first time includes what torch sets up once.
+    first, again = (_seconds(spec, 1) for _ in range(2))
+    taught, epoch = min(first[0], again[0]), min(first[1], again[1])
     updates = updates_in(recipe.epochs) if recipe.pruning == "safecompress" else 0
-    update = max(0.0, _seconds(spec, SHORTEST) - SHORTEST * epoch) if updates else 0.0
-    return epoch * recipe.epochs + update * updates
+    update = max(0.0, _seconds(spec, SHORTEST)[1] - SHORTEST * epoch) if updates else 0.0
+    return taught * of_teachers.epochs + epoch * recipe.epochs + update * updates
 
 
 def load(spec: ShadowSpec, count: int) -> list[Network]:
@@ -230,6 +233,8 @@ def trained_on(
     labels: NDArray[np.int64],
     seed: int,
     first_stage: FirstStage | None = None,
+    *,
+    groups: NDArray[Any] | None = None,
 ) -> torch.nn.Module:
     """Train a network of the candidate's kind, its defence included, on any records.
 
@@ -239,15 +244,12 @@ def trained_on(
         labels: `(records,)`.
         seed: Of the training.
         first_stage: Fetches the first stage of a candidate that has several (`nas.training.stages`); None: trained.
+        groups: `(records,)`, equal for records that belong together, such as one person's; None without groups.
 
     Raises:
         nas.training.loop.Diverged: If the loss is not finite.
     """
-    candidate = spec.candidate
-    setup = set_up(candidate, features, labels, seed, spec.reserve)
-    defence = load_defence(candidate.defence)
-    defended = defence.set_up(setup, partial(_teach, spec.teacher), candidate.defence_parameters)
-    return train_in_stages(defended, first_stage)
+    return train_in_stages(_defended(spec, features, labels, seed, groups), first_stage)
 
 
 def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
@@ -266,13 +268,42 @@ def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
     return Bank(logits, trained_on, pool.labels[pool.audited], oracles, np.stack(exits) if exits else None)
 
 
-def _seconds(spec: ShadowSpec, epochs: int) -> float:
-    short = replace(spec.candidate, recipe=replace(spec.candidate.recipe, epochs=epochs))
-    rows = spec.pool.rows(0, spec.seed)
+def _defended(
+    spec: ShadowSpec,
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    seed: int,
+    groups: NDArray[Any] | None,
+) -> TrainSetup:
+    """Set up a training with the candidate's defence, whose teachers are trained now."""
+    candidate = spec.candidate
+    setup = set_up(candidate, features, labels, seed, spec.reserve, groups=groups)
+    defence = load_defence(candidate.defence)
+    return defence.set_up(setup, partial(_teach, spec.teacher), candidate.defence_parameters)
+
+
+def _seconds(spec: ShadowSpec, epochs: int) -> tuple[float, float]:
+    """Measure the seconds of some epochs: of the teachers, and of the shadow model itself."""
+    teacher = None if spec.teacher is None else _shortened(spec.teacher, epochs)
+    short = replace(spec, candidate=_shortened(spec.candidate, epochs), teacher=teacher)
+    features, labels, groups = _records_of(spec, 0)
     since = time.perf_counter()
+    setup = _defended(short, features, labels, spec.seed, groups)
+    between = time.perf_counter()
     # All stages, none of them kept: what was kept before would seem to take no time.
-    trained_on(replace(spec, candidate=short), spec.pool.features[rows], spec.pool.labels[rows], spec.seed)
-    return time.perf_counter() - since
+    train_in_stages(setup, None)
+    return between - since, time.perf_counter() - between
+
+
+def _shortened(candidate: Candidate, epochs: int) -> Candidate:
+    return replace(candidate, recipe=replace(candidate.recipe, epochs=epochs))
+
+
+def _records_of(spec: ShadowSpec, shadow: int) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[Any] | None]:
+    """Return features, labels and groups of the records that a shadow model is trained on."""
+    pool = spec.pool
+    rows = pool.rows(shadow, spec.seed)
+    return pool.features[rows], pool.labels[rows], None if pool.groups is None else pool.groups[rows]
 
 
 def _train_one(specs: Sequence[ShadowSpec], item: tuple[int, int]) -> None:
@@ -287,12 +318,11 @@ def _here(specs: Sequence[ShadowSpec], items: Sequence[tuple[int, int]]) -> Iter
 
 
 def _trained(spec: ShadowSpec, shadow: int) -> torch.nn.Module:
-    pool = spec.pool
-    rows = pool.rows(shadow, spec.seed)
+    features, labels, groups = _records_of(spec, shadow)
     first = spec.candidate.first_stage
-    seed = seed_from(spec.seed, pool.fingerprint, first.key, shadow)
+    seed = seed_from(spec.seed, spec.pool.fingerprint, first.key, shadow)
     fetch = None if first is spec.candidate else partial(_first_stage, replace(spec, candidate=first), shadow)
-    return trained_on(spec, pool.features[rows], pool.labels[rows], seed, fetch)
+    return trained_on(spec, features, labels, seed, fetch, groups=groups)
 
 
 def _first_stage(spec: ShadowSpec, shadow: int, _setup: TrainSetup) -> torch.nn.Module:

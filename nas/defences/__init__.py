@@ -18,13 +18,16 @@ Who calls what, and when:
 1. Before any training, `nas.search.plan` reads `PARAMETERS`, puts the user's `[defence_parameters.NAME]` over them and
    calls `check` with the ends of every range. What is a list or a range is sampled for every candidate as
    `NAME.parameter`, whichever defence the candidate gets: spaces are fixed. A candidate keeps, in its key too, only the
-   parameters of its own defence.
+   parameters of its own defence, without those that are at a default of `defend`: a parameter that is added with a
+   default (in `check` and `answers`, too) changes no key from before.
 2. For each candidate, `nas.training.assess` makes the plain set-up of the members, with `answers(**parameters)` and,
    where asked for, a part of the reserve in it, and calls `defend` once. `defend` returns another set-up
-   (`dataclasses.replace`). It gets no validation, test or non-member record.
+   (`dataclasses.replace`). It gets no validation, test or non-member record. `setup.members.groups` says which members
+   belong together.
 3. `teach(setup, rows=..., about=...)` trains a plain teacher, or fetches one that this study trained before, and
    returns its logits. `rows` leaves records out, so that a teacher can speak of records it has never seen. Each call
-   counts as one of the candidate's `trainings`.
+   counts as one of the candidate's `trainings`. Unless the user wants twins, the study has one network for all teachers
+   and it takes the place of the set-up's: choose `rows` by the records and not by the seed, and candidates share them.
 4. `nas.training.loop.train` trains the set-up. It calls `setup.make_step` and `setup.make_watch` once with the network
    and the optimizer, then the step for every batch of `setup.batches`, and the watch after every epoch. What is
    remembered between batches belongs into `make_step`, never into the set-up: it may be trained more than once. Where
@@ -40,6 +43,9 @@ How the published kinds fit:
 
 - a loss on logits sets `loss` and, with soft labels, `targets` (`gecko`); the set-up's own loss has the recipe's class
   weights, and one of a defence that reads labels takes them from `nas.training.loop.class_weights` (`relaxloss`);
+- soft labels from teachers that have not seen their records come from `nas.training.distillation.soft_labels`, which
+  refuses all others (`cross_distillation`, `selena`); a student of other records has other `features`
+  (`distillation`);
 - a loss that looks inside the network or keeps state is a step made by `nas.training.loop.descend` (`relaxloss`,
   `neuguard`); so is one on other inputs than the members themselves (`mixup`);
 - per-example gradients and noise are a step of their own, with `batches` and a `guarantee`;

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial
 from nas.base import files
 from nas.base import processes
 from nas.preprocessing.stored import PREPROCESSING
+from nas.records import groups_of
 from nas.runs.run import Run
 from nas.search.bench import cached_teacher
 from nas.search.study import WEIGHTS
@@ -74,7 +75,8 @@ def write(run: Run, trial: FrozenTrial, pick: Path) -> Retrained:
     defence = plan.defences[candidate.defence]
     reserve, _ = for_training(candidate, defence, plan.data.reserve)
     with processes.one_thread():
-        setup = set_up(candidate, features, labels, seed_from(plan.config.seed, candidate.key, *TRAINED_ON), reserve)
+        seed = seed_from(plan.config.seed, candidate.key, *TRAINED_ON)
+        setup = set_up(candidate, features, labels, seed, reserve, groups=groups_of(parts))
         setup = defence.set_up(setup, partial(cached_teacher, plan), candidate.defence_parameters)
         network = train_in_stages(setup)
     target = pick.with_name(f"{pick.name}-all")

@@ -58,6 +58,8 @@ FOR_TRAINING = (
 PLUGINS = ("space", "dataset", "attack")
 """Settings that name one plug-in each; `defence_parameters` sets those of defences by name."""
 LISTS_OF_PLUGINS = ("defences", "compressions")
+REFERENCE, TWIN = "reference", "twin"
+"""Teachers that need no point of the space: the space's reference network, or each candidate's own."""
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
 # (the data themselves are compared by their fingerprint).
 MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path", "test_path"})
@@ -69,6 +71,7 @@ BEFORE: Mapping[str, Any] = {
     "compressions": [],
     "set": {},
     "evaluator": TRAINING,
+    "teacher": TWIN,
 }
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
@@ -106,6 +109,17 @@ def _parameter(value: object) -> object:
             f"expected a number, a name, true or false, a list of them, or a table with low and high; got {value!r}"
         )
     return _number(value)
+
+
+def _teacher(value: object) -> object:
+    if value is None:
+        return TWIN  # as earlier versions wrote it
+    is_point = isinstance(value, Mapping) and all(isinstance(one, bool | int | float | str) for one in value.values())
+    if value not in (REFERENCE, TWIN) and not is_point:
+        raise ValueError(
+            f"expected {REFERENCE!r}, {TWIN!r}, or a table with what differs from the space's reference; got {value!r}"
+        )
+    return value
 
 
 def _form(value: object) -> str:
@@ -155,6 +169,7 @@ Narrow: TypeAlias = Annotated[
     Discriminator(_form),
 ]
 """What the parameters of a space are narrowed to: one value, a list to choose from, or a range."""
+Teacher: TypeAlias = Annotated[str | dict[str, ParamValue], PlainValidator(_teacher)]
 
 
 class RecipeSettings(BaseModel):
@@ -241,7 +256,9 @@ class SearchConfig(BaseModel):
         defence_parameters: By defence, its parameters: one value, a list to choose from, or a range to search, as in
             the recipe (`[defence_parameters.relaxloss]`, then `alpha = 0.5`); one left out is searched as the
             defence's file says.
-        teacher: A point of the space that every distilled candidate learns from; None: its own float twin.
+        teacher: What distilled candidates learn from, uncompressed: `reference`, the space's reference network, trained
+            once for all by the middle of the recipe; a point of the space, by what differs from the reference, in its
+            place; or `twin`, each candidate's own network, trained by its own recipe: another training for each.
         references: Networks in the reference bank, an even number.
         recipe: How candidates are trained, searched with the architecture.
         trials: Networks to train.
@@ -281,7 +298,7 @@ class SearchConfig(BaseModel):
     attack: str = "lira_fitted"
     defences: tuple[str, ...] = ("none", "gecko")
     defence_parameters: dict[str, dict[str, Setting]] = {}
-    teacher: dict[str, ParamValue] | None = None
+    teacher: Teacher = REFERENCE
     references: Whole = Field(default=8, ge=2, le=MOST_REFERENCES, multiple_of=2)
     recipe: RecipeSettings = Field(default_factory=RecipeSettings)
     trials: Whole = Field(default=24, ge=1, le=MOST_WHOLE)
@@ -427,7 +444,13 @@ def stored_config(values: Mapping[str, Any]) -> SearchConfig:
     Raises:
         ValueError: As `parse_config`.
     """
-    return parse_config({**BEFORE, **values})
+    return parse_config(_as_written_now(values))
+
+
+def _as_written_now(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what a study's version did not have, and write what it wrote otherwise."""
+    values = {**BEFORE, **stored}
+    return {**values, "teacher": TWIN} if values["teacher"] is None else values
 
 
 def to_toml(config: SearchConfig) -> str:
@@ -453,7 +476,7 @@ def differences(ours: SearchConfig, stored: Mapping[str, Any]) -> list[str]:
     """List the settings that a study was started with and that differ now, as `name: was X, now Y`."""
     # A study from before a setting of the recipe was added was trained with its default.
     defaults = {f"recipe.{field.name}": field.default for field in fields(Recipe)}
-    now, then = _flat(ours.model_dump(mode="json")), {**defaults, **_flat({**BEFORE, **stored})}
+    now, then = _flat(ours.model_dump(mode="json")), {**defaults, **_flat(_as_written_now(stored))}
     found = [
         f"{name}: was {then.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(now.keys() | then.keys())

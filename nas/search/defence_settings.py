@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -30,10 +31,13 @@ class DefenceSettings:
     Attributes:
         defence: The defence's name.
         settings: By parameter.
+        defaults: What the defence takes for a parameter that it is not given. At its default a parameter is left out,
+            so that one that is added to a defence changes no key of candidates from before.
     """
 
     defence: str
     settings: Mapping[str, Setting]
+    defaults: Mapping[str, ParamValue] = field(default_factory=dict)
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return the Optuna distributions of what is searched, named `defence.parameter`."""
@@ -45,18 +49,23 @@ class DefenceSettings:
 
     def parameters(self, params: Params) -> dict[str, ParamValue]:
         """Return the defence's parameters at a sampled point: its values where searched, the fixed ones elsewhere."""
-        return {
-            name: params[self._sampled_as(name)] if isinstance(setting, Range | list) else setting
-            for name, setting in self.settings.items()
-        }
+        return self._told(
+            {
+                name: params[self._sampled_as(name)] if isinstance(setting, Range | list) else setting
+                for name, setting in self.settings.items()
+            }
+        )
 
     def middle(self) -> dict[str, ParamValue]:
         """Return the parameters in the middle of every range."""
-        return {name: middle_of(setting) for name, setting in self.settings.items()}
+        return self._told({name: middle_of(setting) for name, setting in self.settings.items()})
 
     def strongest(self) -> dict[str, ParamValue]:
         """Return the last value of every list and range, where a defence's file puts its strongest."""
-        return {name: extremes_of(setting)[-1] for name, setting in self.settings.items()}
+        return self._told({name: extremes_of(setting)[-1] for name, setting in self.settings.items()})
+
+    def _told(self, values: Mapping[str, ParamValue]) -> dict[str, ParamValue]:
+        return {name: value for name, value in values.items() if (name, value) not in self.defaults.items()}
 
     def _sampled_as(self, parameter: str) -> str:
         return f"{self.defence}.{parameter}"
@@ -94,7 +103,7 @@ def _settings_of(defence: Defence, given: Mapping[str, Setting]) -> DefenceSetti
     if defence.check is not None:
         for values in itertools.product(*map(extremes_of, settings.values())):
             defence.check(**dict(zip(settings, values, strict=True)))
-    return DefenceSettings(defence.name, settings)
+    return DefenceSettings(defence.name, settings, defence.defaults)
 
 
 def _parsed(defence: Defence, name: str, value: Any) -> Setting:

@@ -42,6 +42,7 @@ from nas.records import load_records
 from nas.records import split
 from nas.search.config import TABLE
 from nas.search.config import TRAINING
+from nas.search.config import TWIN
 from nas.search.config import RecipeSettings
 from nas.search.config import SearchConfig
 from nas.search.config import nothing_trained
@@ -116,7 +117,7 @@ class Plan:
         distributions: All that is sampled: the space's parameters as they are narrowed, the searched parts of the
             recipe, the defence, and the parameters of every defence as `defence.parameter`. Those of a defence that was
             not chosen are ignored.
-        teacher: The network that distilled candidates learn from; None for each one's own float twin.
+        teacher: The network that distilled candidates learn from; None for each one's own, uncompressed.
         notice: Called with the number of each trial that this process begins to work on: who started the process then
             knows what it died of.
     """
@@ -266,10 +267,6 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         raise ValueError(f"expected images for augment='flip-crop'; {config.dataset} has shape {records.input_shape}")
     data = split(records, seed=config.seed, members=config.members, transform=config.transform)
     config = with_epochs(config, len(data.members))
-    teacher = None
-    if config.teacher is not None:
-        network = uncompressed(space.decode({**space.reference, **config.teacher}))
-        teacher = Candidate(network, settled(config.recipe.middle(), network))
     plan = Plan(
         config=config,
         folder=runs / config.name,
@@ -285,13 +282,22 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         defences=defences,
         defence_settings=defence_settings,
         distributions=_distributions(config, narrowing, defence_settings.values()),
-        teacher=teacher,
+        teacher=_teacher(config, space),
     )
     _check_classes(plan)
     _check_effects(plan)
     _check_runs(plan)
     _check_budgets(plan)
     return plan
+
+
+def _teacher(config: SearchConfig, space: SearchSpace) -> Candidate | None:
+    """Return the teacher of all candidates; None if each has its own."""
+    if config.teacher == TWIN:
+        return None
+    point = config.teacher if isinstance(config.teacher, dict) else {}
+    network = uncompressed(space.decode({**space.reference, **point}))
+    return Candidate(network, settled(config.recipe.middle(), network))
 
 
 def _of_table(config: SearchConfig, runs: Path, device: Device) -> Plan:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 from functools import partial
+from typing import Any
 from typing import TypeAlias
 
 import numpy as np
@@ -193,7 +194,8 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
     members, defence = bench.data.members, bench.defences[candidate.defence]
     reserve, _ = for_training(candidate, defence, bench.data.reserve)
     first = candidate.first_stage
-    setup = set_up(candidate, members.features, members.labels, seed_from(bench.seed, first.key), reserve)
+    seed = seed_from(bench.seed, first.key)
+    setup = set_up(candidate, members.features, members.labels, seed, reserve, groups=members.groups)
     trainings = 1
 
     def teach(setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:
@@ -238,6 +240,8 @@ def set_up(
     labels: NDArray[np.int64],
     seed: int,
     reserve: Records | None = None,
+    *,
+    groups: NDArray[Any] | None = None,
 ) -> TrainSetup:
     """Set up a candidate's training on some records, without its defence.
 
@@ -247,10 +251,12 @@ def set_up(
         labels: `(records,)`.
         seed: Of the training.
         reserve: Records beside them, for a defence or a pruning that needs such (`for_training`).
+        groups: `(records,)`, equal for records that belong together, such as one person's; None without groups.
     """
     place = compute_device()
     records, targets = torch.from_numpy(features).to(place), torch.from_numpy(labels).to(place)
-    setup = plain_setup(candidate.architecture, records, targets, candidate.recipe, seed)
+    together = None if groups is None else torch.from_numpy(np.unique(groups, return_inverse=True)[1]).to(place)
+    setup = plain_setup(candidate.architecture, records, targets, candidate.recipe, seed, groups=together)
     if reserve is None:
         return setup
     beside = Labelled(torch.from_numpy(reserve.features).to(place), torch.from_numpy(reserve.labels).to(place))

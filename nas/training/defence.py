@@ -88,6 +88,13 @@ class Defence:
     parts: tuple[Defence, ...] = ()
 
     @property
+    def defaults(self) -> dict[str, Any]:
+        """What `defend` takes for parameters that it is not given, by name."""
+        taken = inspect.signature(self.defend).parameters
+        given = {name: taken[name].default for name in self.settings if name in taken}
+        return {name: value for name, value in given.items() if value is not inspect.Parameter.empty}
+
+    @property
     def digest(self) -> str:
         """SHA-256 in hex of the file, or of the digests of a combination's parts."""
         if self.parts:

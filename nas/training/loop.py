@@ -58,10 +58,13 @@ class Labelled:
     Attributes:
         features: `(records, ...)` float32.
         labels: `(records,)` classes.
+        groups: `(records,)` whole numbers, equal for records that belong together, such as one person's; None without
+            groups.
     """
 
     features: Tensor
     labels: Tensor
+    groups: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +159,8 @@ class TrainSetup:
         seed: Fixes initial weights, batch order and dropout.
         reserve: Records beside the members, for a defence or a pruning that asks for them; None for all others. No
             attack and no measure uses them.
-        members: The records to train on with their classes, as they were before a defence changed features or targets;
-            None if nobody told.
+        members: The records to train on with their classes and groups, as they were before a defence changed features
+            or targets; None if nobody told.
         make_step: Makes the training step; see `Training`.
         make_watch: Makes what is called after each epoch; None: nothing is.
         batches: Draws an epoch's batches, as many as it is told.
@@ -182,7 +185,15 @@ class TrainSetup:
     guarantee: Mapping[str, float] = field(default_factory=dict)
 
 
-def plain_setup(architecture: Architecture, features: Tensor, labels: Tensor, recipe: Recipe, seed: int) -> TrainSetup:
+def plain_setup(
+    architecture: Architecture,
+    features: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    seed: int,
+    *,
+    groups: Tensor | None = None,
+) -> TrainSetup:
     """Set up a training on true labels with (smoothed) cross-entropy, each class weighted as the recipe says."""
     weights = class_weights(recipe, labels, architecture.ops[architecture.outputs[0]].size)
 
@@ -192,7 +203,7 @@ def plain_setup(architecture: Architecture, features: Tensor, labels: Tensor, re
         losses = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing, reduction="none")
         return (weights[targets] * losses).mean()
 
-    return TrainSetup(architecture, features, labels, loss, recipe, seed, members=Labelled(features, labels))
+    return TrainSetup(architecture, features, labels, loss, recipe, seed, members=Labelled(features, labels, groups))
 
 
 def class_weights(recipe: Recipe, labels: Tensor, classes: int) -> Tensor | None:

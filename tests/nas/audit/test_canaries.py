@@ -62,19 +62,37 @@ def test_canaries_are_test_records_with_wrong_labels_and_fair_coins():
 def test_a_network_is_trained_on_its_members_and_on_the_canaries_that_the_coins_chose(monkeypatch):
     seen = []
 
-    def watched(_spec, features, labels, seed):
-        seen.append((features, labels, seed))
+    def watched(_spec, features, labels, seed, groups):
+        seen.append((features, labels, groups))
         return subject().network
 
     monkeypatch.setattr(canaries, "trained_on", watched)
     members = plan().data.members
     told = canaries.audit(subject(), members, COUNT)
-    ((features, labels, _seed),) = seen
+    ((features, labels, groups),) = seen
+    assert groups is None
     np.testing.assert_array_equal(features[: len(members)], members.features)
     np.testing.assert_array_equal(labels[: len(members)], members.labels)
     assert len(labels) == len(members) + told.included.sum()
     # The network is the candidate itself here, which saw no canary: all scores are equal, and nothing is shown.
     assert (told.any_training.epsilon, told.gaussian.epsilon) == (0, 0)
+
+
+def test_a_canary_belongs_to_nobodys_group(monkeypatch):
+    seen = []
+
+    def watched(_spec, features, _labels, _seed, groups):
+        seen.append((len(features), groups))
+        return subject().network
+
+    monkeypatch.setattr(canaries, "trained_on", watched)
+    members = plan().data.members
+    people = np.array([f"person {row // 3}" for row in range(len(members))])
+    canaries.audit(subject(), replace(members, groups=people), COUNT)
+    ((count, groups),) = seen
+    assert len(groups) == count
+    np.testing.assert_array_equal(groups[: len(members)], np.unique(people, return_inverse=True)[1])
+    assert len(set(groups)) == len(set(people)) + count - len(members)
 
 
 def test_what_was_learned_by_heart_is_found_and_the_same_again():
@@ -92,7 +110,7 @@ def test_what_was_learned_by_heart_is_found_and_the_same_again():
 def test_canaries_that_were_never_trained_on_are_not_found(monkeypatch):
     members = plan().data.members
 
-    def without_canaries(spec, features, labels, seed):
+    def without_canaries(spec, features, labels, seed, groups):
         return trained_on(spec, features[: len(members)], labels[: len(members)], seed)
 
     monkeypatch.setattr(canaries, "trained_on", without_canaries)

@@ -64,7 +64,7 @@ def test_shadows_of_what_learned_from_a_shared_teacher_have_one_of_its_kind_on_t
     assert (shadow_spec(plan, plain, pool).candidate, shadow_spec(plan, plain, pool).teacher) == (plain, None)
     spec = shadow_spec(plan, replace(distilled, recipe=Recipe(epochs=1, batch_size=16)), pool)
     assert spec.teacher is plan.teacher
-    own_twin = shadow_spec(planned(tmp_path, defences=["none", "gecko"]), spec.candidate, pool)
+    own_twin = shadow_spec(planned(tmp_path, teacher="twin", defences=["none", "gecko"]), spec.candidate, pool)
     assert own_twin.teacher is None
     assert own_twin.key != spec.key
     trained = []

@@ -19,6 +19,7 @@ from nas.audit.shadows import train_shadow
 from nas.base import files
 from nas.base.plugins import TRUSTED
 from nas.defences import gecko
+from nas.records import Records
 from nas.training import assess as evaluate
 from nas.training import stages
 from nas.training.assess import Candidate
@@ -171,9 +172,56 @@ def test_a_teacher_is_trained_on_the_shadows_own_records(spec, trainings):
     assert rows_in(teacher) == rows_in(student) == sorted(spec.pool.rows(0, spec.seed).tolist())
     assert teacher.architecture.key == spec.candidate.architecture.as_float().key
     assert teacher.recipe == student.recipe == RECIPE
-    assert student.loss is gecko.symmetric_cross_entropy
+    assert student.loss.keywords == {"loss": gecko.symmetric_cross_entropy, "temperature": 1.0}
     expected = logits_of(train(teacher), teacher.features)
     np.testing.assert_array_equal(student.targets.numpy(), expected)
+
+
+ENSEMBLES = {
+    "cross_distillation": {"folds": 3, "alpha": 1.0},
+    "selena": {"models": 4, "left_out": 2},
+}
+
+
+@pytest.mark.parametrize("teacher", [None, candidate(width=32, epochs=1)], ids=["own", "fixed"])
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_folds_and_ensembles_are_a_shadows_own_and_none_has_seen_what_it_speaks_of(spec, trainings, name, teacher):
+    """The shadow repeats the whole defence: a record that it leaves out is in none of its teachers either."""
+    groups = np.arange(AUDITED + BEYOND) // 2
+    pool = replace(spec.pool, groups=groups, is_member=np.arange(AUDITED) < AUDITED // 2)
+    distilled = replace(candidate(defence=name), defence_parameters=ENSEMBLES[name])
+    defended = replace(spec, pool=pool, candidate=distilled, teacher=teacher)
+    for shadow in range(2):
+        trainings.clear()
+        train_shadow(defended, shadow)
+        *teachers, student = trainings
+        seen = set(pool.rows(shadow, spec.seed).tolist())
+        assert len(seen) < AUDITED + BEYOND
+        assert set(rows_in(student)) == seen
+        assert len(teachers) == len({one.seed for one in teachers}) in (3, 4)
+        rows = [set(rows_in(one)) for one in teachers]
+        assert all(one < seen for one in rows)
+        described = teacher or replace(distilled, architecture=distilled.architecture.as_float())
+        assert {(one.architecture.key, one.recipe) for one in teachers} == {
+            (described.architecture.key, described.recipe)
+        }
+        answers = [torch.from_numpy(logits_of(train(one), student.features)).softmax(dim=1).numpy() for one in teachers]
+        for place, row in enumerate(student.features[:, 0].int().tolist()):
+            kin = set(np.flatnonzero(groups == groups[row])) & seen
+            speaking = [answer[place] for answer, known in zip(answers, rows, strict=True) if not known & kin]
+            assert len(speaking) == ENSEMBLES[name].get("left_out", 1)
+            np.testing.assert_allclose(student.targets[place].numpy(), np.mean(speaking, axis=0), atol=1e-5)
+
+
+def test_a_shadow_of_dmp_learns_from_the_reserve_and_its_teacher_from_the_shadows_records(spec, trainings):
+    beside = np.random.default_rng(3).normal(size=(12, 4)).astype(np.float32)
+    reserve = Records(beside, np.arange(12) % 3, tuple("abc"))
+    parameters = {"temperature": 1.0, "share": 1.0}
+    distilled = replace(candidate(defence="distillation"), defence_parameters=parameters)
+    train_shadow(replace(spec, candidate=distilled, reserve=reserve), 0)
+    teacher, student = trainings
+    assert rows_in(teacher) == sorted(spec.pool.rows(0, spec.seed).tolist())
+    np.testing.assert_array_equal(student.features.numpy(), beside)
 
 
 # What is kept.
@@ -371,7 +419,7 @@ def test_two_at_once_do_not_train_a_shadow_twice(spec, monkeypatch):
 
 
 def test_the_time_is_estimated_from_one_epoch_and_nothing_is_kept(spec, monkeypatch):
-    ticks = iter([0.0, 9.0, 10.0, 10.5])
+    ticks = iter([0.0, 0.0, 9.0, 10.0, 10.0, 10.5])
     monkeypatch.setattr(shadows.time, "perf_counter", lambda: next(ticks))
     epochs = []
     monkeypatch.setattr(shadows, "train_in_stages", lambda setup, _: epochs.append(setup.recipe.epochs))
@@ -380,8 +428,21 @@ def test_the_time_is_estimated_from_one_epoch_and_nothing_is_kept(spec, monkeypa
     assert list(spec.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(("teacher", "expected"), [(10, 10 * 0.25 + 30 * 0.5), (None, 30 * 0.25 + 30 * 0.5)])
+def test_the_time_of_teachers_is_estimated_by_their_own_epochs(spec, monkeypatch, teacher, expected):
+    ticks = iter([0.0, 8.0, 9.0, 10.0, 10.25, 10.75])
+    monkeypatch.setattr(shadows.time, "perf_counter", lambda: next(ticks))
+    epochs = []
+    for module in (shadows, evaluate):
+        monkeypatch.setattr(module, "train_in_stages", lambda setup, *_: epochs.append(setup.recipe.epochs))
+    monkeypatch.setattr(evaluate, "logits_of", lambda _network, features: np.zeros((len(features), 3), np.float32))
+    fixed = None if teacher is None else candidate(width=32, epochs=teacher)
+    assert seconds_each(replace(spec, candidate=candidate(defence="gecko", epochs=30), teacher=fixed)) == expected
+    assert epochs == [1, 1, 1, 1]
+
+
 def test_the_time_of_a_training_with_updates_is_measured_with_one(spec, monkeypatch):
-    ticks = iter([0.0, 9.0, 9.0, 9.5, 10.0, 20.0])
+    ticks = iter([0.0, 0.0, 9.0, 9.0, 9.0, 9.5, 10.0, 10.0, 20.0])
     monkeypatch.setattr(shadows.time, "perf_counter", lambda: next(ticks))
     epochs = []
     monkeypatch.setattr(shadows, "train_in_stages", lambda setup, *_: epochs.append(setup.recipe.epochs))

@@ -28,7 +28,9 @@ from nas.training.recipe import Recipe
 from tests.defended import DEFENCES
 from tests.defended import defended
 from tests.defended import middle_of
+from tests.defended import with_needs
 from tests.small_search import planned
+from tests.small_search import run_here
 from tests.small_search import with_settings
 
 SPACES = plugins.available("search_spaces", "make_space")
@@ -72,10 +74,11 @@ def test_every_defence_trains_every_space_and_repeats_from_its_seed(defence, spa
 
 @pytest.mark.parametrize("defence", DEFENCES)
 def test_a_defence_trains_on_records_it_is_given_and_by_the_recipe(defence):
-    setup = plain(first_bits=4)
+    setup = with_needs(defence, plain(first_bits=4))
     ready = defended(defence, setup, train_teacher)
-    given = {record.tobytes() for record in setup.features.numpy()}
-    assert 0 < len(ready.features) <= len(setup.features)
+    parts = [setup.features] if setup.reserve is None else [setup.features, setup.reserve.features]
+    given = {record.tobytes() for part in parts for record in part.numpy()}
+    assert 0 < len(ready.features) <= len(given)
     assert {record.tobytes() for record in ready.features.numpy()} <= given
     assert (ready.recipe, ready.seed) == (setup.recipe, setup.seed)
     assert len(ready.targets) == len(ready.features)
@@ -115,7 +118,7 @@ def test_gecko_sees_the_teachers_logits_in_full_precision():
     expected = logits_of(train(teacher), setup.features)
     defended = gecko.defend(setup, train_teacher)
     np.testing.assert_array_equal(defended.targets.numpy(), expected)
-    assert defended.loss is gecko.symmetric_cross_entropy
+    assert defended.loss.keywords == {"loss": gecko.symmetric_cross_entropy, "temperature": 1.0}
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.3])
@@ -172,8 +175,8 @@ def gecko_candidate(plan, **point):
     return Candidate(plan.space.decode({**plan.space.reference, **point}), RECIPE, "gecko")
 
 
-def test_candidates_that_differ_in_bits_share_their_teacher(tmp_path, trained_teachers):
-    plan = planned(tmp_path, attack="loss")
+def test_candidates_that_differ_in_bits_share_their_twin(tmp_path, trained_teachers):
+    plan = planned(tmp_path, attack="loss", teacher="twin")
     bench = make_bench(plan)
     for bits in (1, 8):
         assess(gecko_candidate(plan, first_bits=bits), bench)
@@ -189,6 +192,30 @@ def test_a_teacher_is_trained_anew_for_other_data_and_seeds(tmp_path, trained_te
     for other in (plan, with_settings(plan, seed=1), planned(tmp_path, attack="loss", members=100)):
         assess(gecko_candidate(other), make_bench(other))
     assert len(trained_teachers) == 3
+
+
+def test_the_reference_network_teaches_all_candidates_of_a_study(tmp_path, trained_teachers):
+    """With teachers of their own, these two would cost two trainings each."""
+    plan = planned(tmp_path, attack="loss")
+    bench = make_bench(plan)
+    other = replace(gecko_candidate(plan, layer1_width=16, depth=2), recipe=replace(RECIPE, learning_rate=1e-3))
+    for candidate in (gecko_candidate(plan, first_bits=1), other):
+        assert assess(candidate, bench).measures["trainings"].value == 2
+    (setup,) = trained_teachers
+    assert setup.architecture.key == plan.space.decode(plan.space.reference).as_float().key
+    assert setup.recipe == plan.config.recipe.middle()
+
+
+@pytest.mark.parametrize(("teacher", "each"), [("reference", 1.25), ("twin", 2.0)])
+def test_what_a_search_of_distilled_candidates_trains(tmp_path, trained_teachers, teacher, each):
+    """The Gecko of the default settings costs at most 1.3 trainings for each candidate."""
+    searched = {"low": 1e-3, "high": 1e-2, "log": True}
+    recipe = {"epochs": 2, "learning_rate": searched}
+    plan = planned(tmp_path, attack="loss", defences=["gecko"], trials=4, recipe=recipe, teacher=teacher)
+    study = run_here(plan)
+    keys = {trial.user_attrs["key"] for trial in study.get_trials()}
+    assert len(keys) == 4
+    assert (len(keys) + len(trained_teachers)) / len(keys) == each
 
 
 def test_one_larger_teacher_can_teach_all(tmp_path, trained_teachers):

@@ -186,6 +186,9 @@ def test_a_guarantee_cannot_take_the_name_of_a_measure(plan):
         ("gecko", {}, 2),
         ("relaxloss", {"alpha": 0.5}, 1),
         ("early_stopping", {"share": 0.1}, 1),
+        ("cross_distillation", {"folds": 3, "alpha": 0.5}, 4),
+        ("selena", {"models": 4, "left_out": 1}, 5),
+        ("distillation", {"temperature": 1.0, "share": 1.0}, 2),
         ("tests.own_defences.cross_distillation", {"folds": 3}, 4),
         ("tests.own_defences.reserve_distillation", {}, 2),
     ],
@@ -226,6 +229,24 @@ def test_the_studys_cache_tells_teachers_of_other_records_apart(plan, trainings,
     again = assess(candidate_of(plan, name, defence_parameters={"folds": 2}), bench)
     assert len(trainings) == before + 1
     assert torch.equal(weights(alone.network), weights(again.network))
+
+
+def test_a_defence_is_told_which_members_belong_together(plan):
+    told = []
+
+    def spied(setup, _teach):
+        told.append(setup.members.groups)
+        return setup
+
+    people = np.array([f"person {row // 4}" for row in range(len(plan.data.members))])
+    grouped = replace(plan.data, members=replace(plan.data.members, groups=people))
+    defences = {"none": replace(load_defence("none"), defend=spied)}
+    for data in (plan.data, grouped):
+        assess(candidate_of(plan, "none"), bench_of(plan, data=data, defences=defences))
+    assert told[0] is None
+    assert len(set(told[1].tolist())) == len(set(people))
+    for number in set(told[1].tolist()):
+        assert len(set(people[told[1].numpy() == number])) == 1
 
 
 # Shadows.

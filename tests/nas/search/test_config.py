@@ -65,7 +65,10 @@ searches = st.fixed_dictionaries(
             texts, st.dictionaries(texts, settings_of(st.one_of(st.integers(-9, 9), shares)), max_size=2), max_size=2
         ),
         "set": st.dictionaries(texts, st.one_of(settings_of(numbers), names, st.lists(names, min_size=1)), max_size=3),
-        "teacher": st.dictionaries(texts, st.one_of(st.booleans(), st.integers(-9, 9), shares, texts), max_size=3),
+        "teacher": st.one_of(
+            st.sampled_from(["reference", "twin"]),
+            st.dictionaries(texts, st.one_of(st.booleans(), st.integers(-9, 9), shares, texts), max_size=3),
+        ),
         "references": st.integers(1, 9).map(lambda half: 2 * half),
         "recipe": recipes,
         "trials": st.integers(1, 10**6),
@@ -153,6 +156,15 @@ def test_settings_that_an_earlier_version_did_not_have_are_what_they_were_then()
         "error_ceiling: was False, now True",
     ]
     assert stored_config(stored) == parse_config({"name": "a"})
+
+
+def test_a_study_that_named_no_teacher_had_twins():
+    stored = parse_config({"name": "a"}).model_dump(mode="json") | {"teacher": None}
+    earlier = {name: value for name, value in stored.items() if name != "teacher"}
+    for then in (stored, earlier):
+        assert stored_config(then).teacher == "twin"
+        assert differences(parse_config({"name": "a", "teacher": "twin"}), then) == []
+        assert differences(parse_config({"name": "a"}), then) == ["teacher: was 'twin', now 'reference'"]
 
 
 def test_whole_numbers_on_a_log_scale():
@@ -281,7 +293,16 @@ WRONG = {
     "[set]\ndepth = {low = 1, high = 2, log = true}": (
         "expected ranges of low and high in set, on the space's own scale; got log of 'depth'"
     ),
-    "teacher = 3": "teacher: Input should be a valid dictionary; got 3",
+    "teacher = 3": (
+        "teacher: expected 'reference', 'twin', or a table with what differs from the space's reference; got 3"
+    ),
+    "teacher = {depth = [1]}": (
+        "teacher: expected 'reference', 'twin', or a table with what differs from the space's reference; "
+        "got {'depth': [1]}"
+    ),
+    "teacher = 'large'": (
+        "teacher: expected 'reference', 'twin', or a table with what differs from the space's reference; got 'large'"
+    ),
 }
 
 

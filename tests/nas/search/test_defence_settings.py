@@ -23,6 +23,7 @@ from tests.defended import strongest_of
 from tests.small_search import planned
 from tests.small_search import run_here
 
+SEARCHED = ["none", "gecko", "relaxloss", "early_stopping", "confidence_rounding"]
 few = settings(max_examples=60, deadline=None, derandomize=True)
 POINT = {"epochs": 2, "learning_rate": 0.002, "weight_decay": 1e-4, "dropout": 0.0, "label_smoothing": 0.0}
 
@@ -33,7 +34,7 @@ def loaded(*names):
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
-    return planned(tmp_path_factory.mktemp("runs"), attack="loss", defences=DEFENCES)
+    return planned(tmp_path_factory.mktemp("runs"), attack="loss", defences=SEARCHED)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_a_search_without_such_defences_samples_what_it_sampled_before(old_plan)
     ]
 
 
-@pytest.mark.parametrize("name", DEFENCES)
+@pytest.mark.parametrize("name", SEARCHED)
 @few
 @given(alpha=st.floats(0.05, 2.0), share=st.floats(0.05, 0.3), digits=st.sampled_from([3, 2, 1, 0]))
 def test_a_candidate_keeps_the_parameters_of_its_own_defence_alone(plan, name, alpha, share, digits):
@@ -97,8 +98,29 @@ def test_keys_of_candidates_without_parameters_are_those_of_every_earlier_versio
 @pytest.mark.parametrize("name", [name for name in DEFENCES if middle_of(name)])
 def test_a_parameter_is_in_the_key_and_in_the_seed(name):
     plain = reference(name)
-    keys = {replace(plain, defence_parameters=found(name)).key for found in (middle_of, strongest_of)}
-    assert len({plain.key, *keys}) == 3
+    points = [middle_of(name), strongest_of(name)]
+    keys = {replace(plain, defence_parameters=point).key for point in points}
+    assert len({plain.key, *keys}) == (2 if points[0] == points[1] else 3)
+
+
+GECKOS = [
+    ({}, {}),
+    ({"temperature": 1}, {}),
+    ({"loss": "kl"}, {"loss": "kl"}),
+    ({"temperature": 4}, {"temperature": 4}),
+]
+
+
+@pytest.mark.parametrize(("given_parameters", "kept"), GECKOS)
+def test_a_parameter_at_the_default_of_its_defence_is_left_out_so_that_no_earlier_key_changes(given_parameters, kept):
+    found = settings_of(loaded("gecko"), {"gecko": given_parameters})["gecko"]
+    assert found.parameters({}) == found.middle() == found.strongest() == kept
+    assert (replace(reference("gecko"), defence_parameters=kept).key == reference("gecko").key) == (not kept)
+
+
+def test_a_parameter_that_is_searched_is_left_out_where_it_is_at_its_default():
+    found = settings_of(loaded("gecko"), {"gecko": {"temperature": [1.0, 4.0]}})["gecko"]
+    assert [found.parameters({"gecko.temperature": value}) for value in (1.0, 4.0)] == [{}, {"temperature": 4.0}]
 
 
 def test_a_user_may_fix_a_parameter_or_search_another_range():
