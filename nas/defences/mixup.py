@@ -4,8 +4,9 @@ Source: Zhang, Cisse, Dauphin and Lopez-Paz, "mixup: Beyond Empirical Risk Minim
 with itself in another order: features as `share` of one record and the rest of the other, and so their losses, which
 for the cross-entropy is the loss on mixed labels. One share is drawn for each batch from Beta(alpha, alpha).
 
-The loss is the recipe's: label smoothing holds, and class weights weigh each of the two records by its own class. It
-was made against overfitting, not against attackers: it has no quantity that an attacker would need.
+The loss is the set-up's, whatever it is: the recipe's label smoothing holds, class weights weigh each of the two
+records by its own class, and a teacher's answers are mixed as labels are. It was made against overfitting, not against
+attackers.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from nas.training.loop import descend
 from nas.training.loop import seed_from
 
 EXITS = True
+KEEPS_LOSS = True
 PARAMETERS = {"alpha": {"low": 0.1, "high": 8.0, "log": True}}
 """`alpha` of the Beta distribution of the share: higher mixes more evenly; towards 0 it is no defence."""
 

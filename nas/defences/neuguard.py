@@ -1,6 +1,6 @@
 """NeuGuard: answers to the records of a class are alike, and the outputs of each layer are balanced.
 
-Source: Xu, Li, Zhang, Liu, Xing and others, "NeuGuard: Lightweight Neuron-Guided Defense against Membership Inference
+Source: Xu et al., "NeuGuard: Lightweight Neuron-Guided Defense against Membership Inference
 Attacks" (ACSAC 2022). Two terms are added to the loss:
 
 - `variance` x classes times the mean squared distance between a record's posteriors and the mean posteriors of its
@@ -15,8 +15,9 @@ Differences: the paper's amplified feature maps, a change of the network itself,
 each stage of a training (`nas.training.stages`). The recipe's class weights hold for the variance too, and its label
 smoothing in the loss. Of a network with early exits each exit has class means of its own.
 
-Confidences end up close to one over the number of classes, with differences that an attacker who rescales them still
-sees. Judge it by calibrated attacks (LiRA, RMIA), not by thresholds alone.
+It needs classes, not a teacher's answers, so it goes beside no defence that changes targets. Confidences end up close
+to one over the number of classes, with differences that an attacker who rescales them still sees. Judge it by
+calibrated attacks (LiRA, RMIA), not by thresholds alone.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ Difference from the paper, whose defence is for pruned networks and acts while t
 every stage of a training (`nas.training.stages`), in full width and dense too, so that networks that differ in what is
 taken away still share their first stage. A network that is not pruned has it during its only stage.
 
-The loss that it is added to is the recipe's, label smoothing and class weights included. The divergence reads no label,
-and is not weighted. Of a network with early exits each exit is balanced.
+The loss that it is added to is the set-up's, with the recipe's label smoothing and class weights. The divergence reads
+no label, and is not weighted. Of a network with early exits each exit is balanced.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from nas.training.loop import TrainSetup
 from nas.training.loop import descend
 
 EXITS = True
+KEEPS_LOSS = True
 PARAMETERS = {"strength": {"low": 0.5, "high": 16.0, "log": True}}
 """`strength` of the divergence against the loss; the paper's is 4, and 0 is no defence."""
 
