@@ -97,8 +97,7 @@ def defend(
     """Replace step and sampling by private ones, and state what they guarantee over all stages of the training.
 
     Raises:
-        ValueError: If the recipe weights classes, or no noise reaches the epsilon.
-        ModuleNotFoundError: If Opacus is not installed.
+        ValueError: If the recipe weights classes, no noise reaches the epsilon, or Opacus is not installed.
     """
     recipe, members = setup.recipe, len(setup.features)
     if recipe.class_weights != "none":

@@ -70,7 +70,7 @@ def epsilon_at(guarantee: Mapping[str, float], delta: float) -> float | None:
     """Return the upper bound at another delta; None if what an accountant needs is not stated.
 
     Raises:
-        ModuleNotFoundError: If Opacus is not installed.
+        ValueError: If Opacus is not installed.
     """
     if not set(MECHANISM) <= set(guarantee):
         return None

@@ -119,7 +119,7 @@ def rdp(mechanism: Mechanism, delta: float) -> float:
     """Bound epsilon by Renyi divergences of many orders, the best of which counts (Mironov, Talwar and Zhang, 2019).
 
     Raises:
-        ModuleNotFoundError: If Opacus is not installed.
+        ValueError: If Opacus is not installed.
     """
     accountant = _opacus("RDPAccountant")()
     accountant.history = [(mechanism.noise_multiplier, mechanism.sampling_rate, mechanism.steps)]
@@ -137,7 +137,7 @@ def prv(mechanism: Mechanism, delta: float) -> float:
         The bound; infinity where it is not computed, for an epsilon of hundreds.
 
     Raises:
-        ModuleNotFoundError: If Opacus is not installed.
+        ValueError: If Opacus is not installed.
     """
     if mechanism.sampling_rate == 1:
         mu = math.sqrt(mechanism.steps) / mechanism.noise_multiplier
@@ -176,12 +176,13 @@ def epsilon_of(mechanism: Mechanism, delta: float) -> float:
     """Return the smallest upper bound that holds: that of `prv`, or of the others where that fails.
 
     Raises:
-        ValueError: If delta is not above 0 and below 1.
-        ModuleNotFoundError: If Opacus is not installed.
+        ValueError: If delta is not above 0 and below 1; if Opacus is not installed.
     """
     _check_delta(delta)
     found = prv(mechanism, delta)
-    return found if math.isfinite(found) else min(ACCOUNTANTS[name](mechanism, delta) for name in BOUNDS)
+    if math.isfinite(found):
+        return found
+    return min(ACCOUNTANTS[name](mechanism, delta) for name in BOUNDS if name != "prv")
 
 
 @lru_cache(maxsize=256)
@@ -195,8 +196,8 @@ def noise_for(epsilon: float, delta: float, sampling_rate: float, steps: int) ->
         steps: As `Mechanism`.
 
     Raises:
-        ValueError: If a number is out of range, or so small an epsilon that no noise up to `LARGEST_NOISE` reaches it.
-        ModuleNotFoundError: If Opacus is not installed.
+        ValueError: If a number is out of range, or so small an epsilon that no noise up to `LARGEST_NOISE` reaches it;
+            if Opacus is not installed.
     """
     if not 0 < epsilon <= LARGEST_EPSILON:
         raise ValueError(f"expected epsilon above 0 and at most {LARGEST_EPSILON:g}; got {epsilon}")
@@ -253,10 +254,7 @@ def _opacus(name: str) -> Any:
         with _quiet():
             return getattr(import_module("opacus.accountants"), name)
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "expected Opacus, which accounts for differential privacy; it is not installed: "
-            "pip install 'gecko-nas[privacy]'"
-        ) from None
+        raise ValueError("differential privacy needs Opacus: pip install 'gecko-nas[privacy]'") from None
 
 
 @contextmanager

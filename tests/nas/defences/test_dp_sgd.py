@@ -9,7 +9,11 @@ import torch
 from estimators.leakage.statistics.accountants import Mechanism
 from estimators.leakage.statistics.accountants import epsilon_of
 from estimators.leakage.statistics.epsilon import one_run_by_shares
+from nas.audit.candidate import pool_of
+from nas.audit.shadows import ShadowSpec
+from nas.audit.shadows import train_shadow
 from nas.defences import dp_sgd
+from nas.training.assess import Candidate
 from nas.training.loop import Batch
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
@@ -20,6 +24,7 @@ from nas.training.recipe import Recipe
 from nas.training.stages import train_in_stages
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.network import build
+from tests.small_search import planned
 
 RECIPE = Recipe(epochs=4, batch_size=16)
 PARAMETERS = {"epsilon": 4.0, "noise_multiplier": 0.0, "delta": 0.0, "max_grad_norm": 1.0, "augmentations": 1}
@@ -219,6 +224,26 @@ def test_another_noise_is_not_the_same_noise_scaled():
         step_of(setup, network, noise_multiplier=multiplier, max_grad_norm=1e-9)(batch_of(setup, torch.arange(16)))
     first, second = (torch.cat([p.grad.flatten() for p in network.parameters()]) for network in networks)
     assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.3
+
+
+def test_a_shadow_is_trained_with_the_same_promise_on_its_own_records(tmp_path, monkeypatch):
+    plan = planned(tmp_path)
+    candidate = Candidate(plan.space.decode(plan.space.reference), RECIPE, "dp_sgd", PARAMETERS)
+    pool = pool_of(plan.data.members, plan.data.test, seed=0)
+    spec = ShadowSpec(pool, candidate, seed=1, folder=tmp_path)
+    trained = []
+
+    def watched(setup, *args):
+        trained.append(setup)
+        return train_in_stages(setup, *args)
+
+    monkeypatch.setattr("nas.audit.shadows.train_in_stages", watched)
+    train_shadow(spec, 0)
+    (setup,) = trained
+    assert setup.guarantee["epsilon"] == pytest.approx(4.0, rel=0.01)
+    assert setup.make_step.func is dp_sgd.private_step
+    assert setup.batches is poisson
+    assert len(setup.features) == len(plan.data.members)
 
 
 # Controls: canaries of random labels, half of them trained on, in enough dimensions to be learned by heart.
