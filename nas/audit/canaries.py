@@ -39,6 +39,7 @@ from nas.base.text import Row
 from nas.base.text import plain_table
 from nas.records import Records
 from nas.search.plan import Plan
+from nas.training import certificate
 from nas.training.defence import described
 from nas.training.loop import seed_from
 
@@ -169,13 +170,14 @@ def conclude(scores: NDArray[np.float64], included: Mask) -> Found:
     )
 
 
-def about(subject: Subject, plan: Plan) -> dict[str, str]:
+def about(subject: Subject, plan: Plan, found: Found) -> dict[str, str]:
     """Return the facts about the training that was audited."""
     candidate, count = subject.spec.candidate, len(plan.data.members)
     return {
         "network": f"candidate {subject.number} of {plan.config.name}, key {candidate.key}",
         "recipe": ", ".join(f"{name} {value}" for name, value in asdict(candidate.recipe).items()),
         "defence": described(candidate.defence, candidate.defence_parameters),
+        **certificate.beside(subject.guarantee, found.any_training.epsilon, found.any_training.delta),
         "data": f"{plan.config.dataset}, fingerprint {plan.data.fingerprint[:16]}",
         "training records": f"{count}, and the canaries that the coins chose",
         "canaries": f"test records with wrong labels, seed {subject.spec.seed}",

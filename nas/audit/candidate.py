@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 from functools import cached_property
 from importlib import metadata
@@ -29,6 +30,7 @@ from estimators.estimate import Estimate
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Population
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
+from estimators.leakage.statistics.epsilon import EpsilonBound
 from nas.audit import shadows
 from nas.audit.attack_all import EFFORTS
 from nas.audit.attack_all import audit
@@ -53,6 +55,7 @@ from nas.records import Records
 from nas.records import groups_of
 from nas.runs.run import Run
 from nas.search.plan import Plan
+from nas.training import certificate
 from nas.training.assess import Candidate
 from nas.training.assess import for_training
 from nas.training.defence import described
@@ -80,6 +83,7 @@ class Subject:
         test: All test records.
         spec: Its shadow models.
         proxy: Leakage measured in the search.
+        guarantee: What its defence states of its training, as `nas.training.certificate.stated`; empty if nothing.
     """
 
     number: int
@@ -89,6 +93,7 @@ class Subject:
     test: Records
     spec: ShadowSpec
     proxy: Estimate
+    guarantee: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def predicted(self) -> NDArray[np.intp]:
@@ -129,6 +134,7 @@ def subject_of(run: Run, number: int) -> Subject:
         test=plan.data.test,
         spec=shadow_spec(plan, candidate, pool),
         proxy=proxy_of(trial),
+        guarantee=certificate.stated(trial.user_attrs),
     )
 
 
@@ -326,13 +332,14 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
     """Return the facts that a report states about the network, the data and the shadow models."""
     candidate, config = subject.spec.candidate, plan.config
     seen = ", ".join(f"candidate {number} {times} times" for number, times in sorted(before.items())) or "never"
-    count = len(plan.data.members)
+    count, bound = len(plan.data.members), most_shown(found)
     return {
         "network": f"candidate {subject.number} of {config.name}, key {candidate.key}",
         "bits": bits_of(candidate.architecture),
         **_exits(candidate.architecture),
         "recipe": ", ".join(f"{name} {value}" for name, value in asdict(candidate.recipe).items()),
         "defence": described(candidate.defence, candidate.defence_parameters),
+        **certificate.beside(subject.guarantee, bound.epsilon, bound.delta),
         "data": f"{config.dataset}, fingerprint {plan.data.fingerprint[:16]}",
         "training records": f"{count}, {found.members} of them attacked",
         "non-members": f"{found.non_members} test records; audited on them before: {seen}",
@@ -341,6 +348,11 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "shadow models": f"{found.shadows}, the same recipe and {count} records each, seed {subject.spec.seed}",
         "made by": made_by(),
     }
+
+
+def most_shown(found: Audit) -> EpsilonBound:
+    """Return the highest of the attacks' lower bounds on epsilon: they hold together."""
+    return max((one.epsilon for one in found.findings), key=lambda bound: bound.epsilon)
 
 
 def _exits(architecture: Architecture) -> dict[str, str]:
@@ -390,7 +402,12 @@ def audit_subject(
         look=look,
     )
     others = [number for number in earlier or {} if number != subject.number]
-    more = (*proxy_disagrees(subject.proxy, found.leakage), *test_was_open(others))
+    lower = most_shown(found)
+    more = (
+        *proxy_disagrees(subject.proxy, found.leakage),
+        *test_was_open(others),
+        *certificate.refuted(subject.guarantee, lower.epsilon, lower.delta),
+    )
     return replace(found, warnings=(*found.warnings, *more), class_errors=subject.class_errors)
 
 

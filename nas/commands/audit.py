@@ -193,7 +193,7 @@ def _audit_canaries(run: Run, number: int, count: int, wanted: _Wanted) -> None:
     subject = subject_of(run, number)
     with console(stderr=True).status(f"training once, with {count} canaries"):
         found = canaries.audit(subject, run.plan.data.members, count)
-    written = canaries.as_json(found, canaries.about(subject, run.plan))
+    written = canaries.as_json(found, canaries.about(subject, run.plan, found))
     path = (wanted.output or _own(run.folder) / str(number)) / f"canaries-{count}.json"
     files.write_json(path, written, files.OWNER)
     if wanted.as_json:

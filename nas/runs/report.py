@@ -55,6 +55,7 @@ from nas.spaces import compressible
 from nas.spaces import space_named
 from nas.spaces import with_ternary
 from nas.split_overview import overview_in
+from nas.training import certificate
 from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
 from nas.training.by_class import CLASS_ERROR
@@ -78,6 +79,7 @@ COLUMNS = (
     "flash_kib",
     "macs",
     "energy_mj",
+    "epsilon",
 )
 # These are estimated from a sample of records, so the table shows their intervals.
 WITH_INTERVAL = ("error", "balanced_error", "rarest_class_error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
@@ -254,7 +256,7 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
     """
     trials = list(trials)
     columns = COLUMNS if by_class.is_imbalanced(study) else [name for name in COLUMNS if name not in OF_CLASSES]
-    measured = [name for name in columns if trials and name in trials[0].user_attrs]
+    measured = [name for name in columns if any(name in trial.user_attrs for trial in trials)]
     config = study.user_attrs[CONFIG]
     known = [name for name in trials[0].user_attrs if is_metric(trials[0], name)] if trials else []
     wanted = {name: metric_named(name, known) or name for name in [*config["objectives"], *config["budgets"]]}
@@ -305,6 +307,7 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
             lines.append(f"| {name} | {number.value:.6g} | {interval} |")
     lines += _exits(trial)
     lines += _classes(study, trial)
+    lines += certificate.markdown(certificate.stated(trial.user_attrs))
     lines += [
         "",
         "`leakage` is the AUC of the membership attack that guided the search, a proxy that ranks candidates. The",

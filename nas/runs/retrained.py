@@ -22,6 +22,7 @@ from nas.records import groups_of
 from nas.runs.run import Run
 from nas.search.bench import cached_teacher
 from nas.search.study import WEIGHTS
+from nas.training import certificate
 from nas.training.assess import for_training
 from nas.training.assess import set_up
 from nas.training.loop import seed_from
@@ -100,6 +101,7 @@ def _card(run: Run, trial: FrozenTrial, found: Retrained) -> str:
         f"- {found.records:,} records: {', '.join(name.replace('_', '-') for name in TRAINED_ON)}",
         f"- SHA-256 of the weights: `{found.weights_sha256}`",
         *(f"- the defence states {name} = {value:.6g} for this training" for name, value in found.guarantee.items()),
+        *certificate.markdown(certificate.stated(found.guarantee)),
         "",
         "Costs are those of the pick: they depend on the architecture alone. Error and leakage are not known. To quote",
         "them, audit this network's outputs on records of your own that it was not trained on (`nas audit FILE`).",

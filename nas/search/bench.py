@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -111,6 +112,8 @@ def cached_first_stage(plan: Plan, first: Candidate, setup: TrainSetup) -> nn.Mo
     defence = plan.defences[first.defence].digest
     teacher = "" if plan.teacher is None else plan.teacher.key  # a fixed one is not in the candidate's key
     what = f"{plan.data.fingerprint} {first.key} {setup.seed} {defence} {teacher} {training_version()}"
+    if setup.guarantee:  # of all stages: where another stage follows, the same promise takes more noise in the first
+        what += f" {json.dumps(dict(setup.guarantee), sort_keys=True)}"
     name = hashlib.sha256(what.encode()).hexdigest()[:16]
     path = plan.cache_folder / f"first-{name}.safetensors"
     files.private_folder(path.parent)

@@ -168,6 +168,8 @@ class TrainSetup:
             nothing.
         guarantee: Numbers that the defence states of what it trains, by name (`epsilon`, `delta`); each becomes a
             measure of the candidate.
+        calibration: `(records, ...)` that show the ranges of tensors where a network is rounded after training; None:
+            the members do.
     """
 
     architecture: Architecture
@@ -183,6 +185,7 @@ class TrainSetup:
     batches: Batches = shuffled
     answers: nn.Module | None = None
     guarantee: Mapping[str, float] = field(default_factory=dict)
+    calibration: Tensor | None = None
 
 
 def plain_setup(

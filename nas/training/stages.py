@@ -6,7 +6,7 @@
    trained further, by the same recipe for half as many epochs, zeros staying zero.
 3. Weights of layers that share values become the means of their groups.
 4. Where the recipe's `quantization` is `afterwards`, weights and tensors are rounded to their bits, tensors by ranges
-   that the training records show.
+   that the training records show, or those that a defence gives in their place.
 
 Zeros of a `dynamic` or `safecompress` pruning are there in the first stage already. A network with none of this is
 trained in one stage.
@@ -71,7 +71,8 @@ def train_in_stages(setup: TrainSetup, first_stage: FirstStage | None = None) ->
     if any(op.shared_bits for op in architecture.ops):
         network = _in(network, target, _shared(target, network.state_dict()))
     if recipe.quantization == "afterwards":
-        network = quantized_afterwards(network, architecture, setup.features)
+        calibration = setup.features if setup.calibration is None else setup.calibration
+        network = quantized_afterwards(network, architecture, calibration)
     return network
 
 
@@ -133,6 +134,26 @@ def settled(recipe: Recipe, architecture: Architecture) -> Recipe:
     return replace(recipe, **changes) if changes else recipe  # type: ignore[arg-type]
 
 
+def epochs_of(architecture: Architecture, recipe: Recipe) -> int:
+    """Return for how many epochs a network is trained in all stages together.
+
+    >>> from search_spaces.graph.builder import GraphBuilder
+    >>> graph = GraphBuilder((4,))
+    >>> logits = graph.linear(0, 3)
+    >>> epochs_of(graph.architecture("example", {}), Recipe(epochs=30))
+    30
+    """
+    return recipe.epochs + (_epochs_again(recipe) if _is_trained_again(architecture, recipe) else 0)
+
+
+def _epochs_again(recipe: Recipe) -> int:
+    return max(1, recipe.epochs // 2)
+
+
+def _is_trained_again(architecture: Architecture, recipe: Recipe) -> bool:
+    return _is_pruned(architecture) and recipe.pruning == "retrained"
+
+
 def _is_pruned(architecture: Architecture) -> bool:
     return any(op.sparsity or op.pruned_from for op in architecture.ops)
 
@@ -148,7 +169,7 @@ def _pruned(setup: TrainSetup, network: nn.Module, target: Architecture) -> nn.M
     again = replace(
         setup,
         architecture=target,
-        recipe=replace(recipe, epochs=max(1, recipe.epochs // 2)),
+        recipe=replace(recipe, epochs=_epochs_again(recipe)),
         seed=seed_from(setup.seed, "retrained", target.key),
     )
     start = {name: value for name, value in weights.items() if not name.startswith("answers.")}

@@ -43,12 +43,21 @@ SAMPLED = 2048
 SHARES = tuple(2 ** (-exponent / 4) for exponent in range(21))
 
 
+# These functions are written so that `torch.func` can map them over records, as per-example gradients need
+# (`nas.training.private`): a forward pass apart from what it saves, and no operation in place on a mapped tensor that
+# has no rule for it.
 class _StraightThrough(Function):
     """Give `value` forwards; pass the gradient to `source` as if nothing had happened."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(_ctx: Any, _source: Tensor, value: Tensor) -> Tensor:
-        return value
+    def forward(_source: Tensor, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        """Save nothing: the gradient depends on no value."""
 
     @staticmethod
     def backward(_ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -58,10 +67,15 @@ class _StraightThrough(Function):
 class _Sign(Function):
     """Give +1 where the input is 0 or more, else -1; pass the gradient where the input lies within (-1, 1)."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, source: Tensor) -> Tensor:
-        ctx.save_for_backward(source)
+    def forward(source: Tensor) -> Tensor:
         return (source >= 0).to(source.dtype).mul_(2).sub_(1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004 - torch names them
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -77,14 +91,20 @@ class _Levels(Function):
     error in steps inside the range, the level itself outside, times `gradient_scale`.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, source: Tensor, step: Tensor, limits: Pair, gradient_scale: float) -> Tensor:
+    def forward(source: Tensor, step: Tensor, limits: Pair, _gradient_scale: float) -> Tensor:
         size = float(step)
-        levels = (source / size).clamp_(*limits).round_().mul_(size)
-        ctx.save_for_backward(source, levels)
+        return (source / size).clamp(*limits).round_().mul_(size)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Pair, float], output: Tensor) -> None:
+        source, step, limits, gradient_scale = inputs
+        size = float(step)
+        ctx.save_for_backward(source, output)
         ctx.range = (size * limits[0], size * limits[1])
         ctx.step_factor = gradient_scale / size
-        return levels
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None, None]:

@@ -127,7 +127,7 @@ def test_a_number_of_canaries_that_cannot_be_is_refused_before_training(monkeypa
 
 
 def test_terminal_and_json_say_the_same_with_every_caveat():
-    about = canaries.about(subject(), plan())
+    about = canaries.about(subject(), plan(), found())
     written = canaries.as_json(found(), about)
     any_training, gaussian = written["epsilon_bounds"]
     assert any_training["assumes"] == "nothing about the training"

@@ -1,10 +1,16 @@
 """What an audit of a run's candidate puts together: the records under attack, members and others."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from estimators.estimate import Estimate
+from estimators.leakage.statistics.accountants import Mechanism
+from estimators.leakage.statistics.accountants import epsilon_of
+from estimators.leakage.statistics.epsilon import EpsilonBound
+from nas.audit.candidate import about
 from nas.audit.candidate import pool_of
 from nas.audit.candidate import shadow_spec
 from nas.audit.shadows import train_shadow
@@ -93,3 +99,25 @@ def test_a_pool_says_where_each_audited_record_comes_from():
     assert named.origin.names[~named.is_member].tolist() == [f"{int(n) - 100}.png" for n in first[~named.is_member]]
     # What records are called decides no shadow model.
     assert named.fingerprint == pool.fingerprint
+
+
+def test_an_audit_states_the_upper_bound_of_a_private_training_beside_its_own_lower_one(tmp_path):
+    plan = planned(tmp_path)
+    candidate = Candidate(plan.space.decode(plan.space.reference), plan.config.recipe.middle())
+    bounds = [EpsilonBound(epsilon, 1e-2, 0.95) for epsilon in (0.25, 0.75)]
+    found = SimpleNamespace(
+        findings=[SimpleNamespace(epsilon=bound) for bound in bounds], members=9, non_members=9, shadows=0
+    )
+    one = Estimate.exact(0.5)
+    subject = SimpleNamespace(
+        number=3, spec=SimpleNamespace(candidate=candidate, seed=1), guarantee={}, error=one, proxy=one
+    )
+    assert "certificate" not in about(subject, plan, found, {})
+    mechanism = Mechanism(2.0, 0.25, 40)
+    numbers = {"noise_multiplier": 2.0, "sampling_rate": 0.25, "private_steps": 40}
+    subject.guarantee = {"epsilon": epsilon_of(mechanism, 1e-4), "delta": 1e-4, **numbers}
+    told = about(subject, plan, found, {})
+    upper = epsilon_of(mechanism, 1e-2)
+    assert told["epsilon"].startswith(f"at most {upper:.3g} by the certificate, at least 0.75 by this audit")
+    assert told["certificate"].startswith("differentially private")
+    assert "keep it secret" in told["assumptions of the certificate"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from dataclasses import fields
@@ -26,6 +27,7 @@ from nas.runs.front_and_knee import front
 from nas.runs.front_and_knee import limits_to_pick_by
 from nas.search.storage import load_study
 from nas.spaces import sample
+from nas.training import certificate
 from nas.training.assess import MEASURED
 from nas.training.recipe import Recipe
 from search_spaces.graph.builder import GraphBuilder
@@ -162,3 +164,28 @@ def test_the_card_says_what_was_measured_and_what_it_is_not(study):
     assert "- limit peak_ram_kib=1024: stm32h747 has 1,024 KiB of RAM; --no-device-limits looks beyond\n" in card
     assert "It is not an audit" in card
     assert "the test records were not used" in card
+
+
+def test_the_card_of_a_private_training_has_its_certificate_and_what_that_assumes(study):
+    trial = front(study)[0]
+    choice = Choice(trial, "it is the best", limits_to_pick_by(study, {}))
+    assert "## Certificate" not in report.card(study, choice, "stm32h747")
+    private = copy.deepcopy(trial)
+    stated = {"epsilon": 3.98, "delta": 1e-4, "noise_multiplier": 1.5, "sampling_rate": 0.25, "private_steps": 40}
+    private.user_attrs = {**trial.user_attrs, **stated, "epsilon_rdp": 4.4}
+    card = report.card(study, replace(choice, trial=private), "stm32h747")
+    assert "Differentially private with epsilon at most 3.98 at delta 0.0001" in card
+    assert "- epsilon by Renyi divergences (RDP): 4.4\n" in card
+    assert all(sentence in card for sentence in certificate.ASSUMPTIONS)
+    private.user_attrs["epsilon"] = 12.0
+    weak = report.card(study, replace(choice, trial=private), "stm32h747")
+    assert "not to be called private" in weak
+    assert "Differentially private" not in weak
+
+
+def test_the_front_shows_epsilon_where_a_candidate_has_one(study):
+    trials = front(study)
+    private = copy.deepcopy(trials[-1])
+    private.user_attrs = {**private.user_attrs, "epsilon": 3.98}
+    assert "epsilon" not in text_of(report.front_table(study, trials), 300)
+    assert "3.98" in text_of(report.front_table(study, [*trials[:-1], private]), 300)
