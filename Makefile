@@ -1,7 +1,7 @@
 # Two commands: `make search` and `make test`. Both set up .venv with locked versions first.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := nni,parquet,postgresql,dashboard,dev
+EXTRAS := nni,parquet,postgresql,dashboard,privacy,dev
 
 .PHONY: search test lint
 

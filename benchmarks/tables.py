@@ -686,21 +686,6 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
-        "space_search",
-        "Does a search in `mobile` find what one in `conv` finds, and what does it cost beside training?",
-        "30 trained candidates each, 2,000 members of CIFAR-10. *Compressed* also searches early exits and sparsity. "
-        "The error is the lowest on validation records; equal time is that of the shortest search, in seconds of all "
-        "workers.",
-        {
-            "search": ("search", plain),
-            "trained": ("trained", number),
-            "seconds": ("time of the workers, s", number),
-            "overhead_percent": ("beside training, %", number),
-            "lowest_error": ("lowest error", rate),
-            "lowest_error_at_equal_time": ("at equal time", rate),
-        },
-    ),
-    Table(
         "table_search",
         "How much of a known front does each sampler find?",
         "Searches in a table of NAS-Bench-201: error on CIFAR-100 after 12 epochs, latency on a Raspberry Pi 4. The "
