@@ -54,8 +54,10 @@ def defend(setup: TrainSetup, teach: Teach, folds: int, alpha: float) -> TrainSe
     the entropy of the soft labels, which has no slope.
 
     Raises:
-        ValueError: If there are fewer records, or groups of them, than folds.
+        ValueError: If there are fewer records, or groups of them, than folds, or the targets are no classes.
     """
+    if setup.targets.is_floating_point():
+        raise ValueError("expected classes as the targets of cross_distillation; another defence made them soft")
     fold = folds_of(clusters_in(setup), setup.targets.cpu().numpy(), folds)
     soft = soft_labels(setup, teach, fold != np.arange(folds)[:, None])
     return replace(setup, targets=alpha * soft + (1 - alpha) * hard_labels(setup), loss=functional.cross_entropy)

@@ -142,7 +142,8 @@ class Display:
             return f"reference bank: {sum(path.exists() for path in paths)} of {len(paths)} networks trained"
         if self._training_since is None:
             self._training_since = time.monotonic()
-        return f"{report.how(self._study)} {counts.trained} of {wanted}{self._left(counts.trained)}  |  {counts}"
+        how = "looked up" if self._plan.table else "trained"
+        return f"{how} {counts.trained} of {wanted}{self._left(counts.trained)}  |  {counts}"
 
     def _left(self, trained: int) -> str:
         done, to_do = trained - self._trained_before, self._plan.config.trials - trained

@@ -43,7 +43,7 @@ def folds_of(clusters: Ints, labels: Ints, folds: int) -> Ints:
         ValueError: If there are fewer clusters than folds.
 
     >>> folds_of(np.array([0, 0, 1, 2, 3, 4]), np.array([0, 0, 0, 1, 1, 1]), 2).tolist()
-    [0, 0, 1, 1, 0, 1]
+    [0, 0, 1, 1, 1, 0]
     """
     _, first, number, sizes = np.unique(clusters, return_index=True, return_inverse=True, return_counts=True)
     if len(first) < folds:

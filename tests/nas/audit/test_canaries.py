@@ -146,7 +146,7 @@ def test_terminal_and_json_say_the_same_with_every_caveat():
 
 
 def test_another_seed_or_another_number_of_canaries_throws_other_coins(monkeypatch):
-    monkeypatch.setattr(canaries, "trained_on", lambda *_: subject().network)
+    monkeypatch.setattr(canaries, "trained_on", lambda *_, **__: subject().network)
     members = plan().data.members
     other = replace(subject(), spec=replace(subject().spec, seed=99))
     first, second, third = (

@@ -68,7 +68,7 @@ def test_an_8_bit_sibling_is_unpaired_within_a_point(data, server):
     assert found.kept > 0
     assert len(found.epochs) == 16
     assert first.cosine > 0.9
-    assert kept.cosine < first.cosine - 0.3
+    assert kept.cosine < first.cosine - 0.1
     assert kept.accuracy >= first.accuracy - MOST_DROP
     for network, weights in zip((shipped, server), before, strict=True):
         assert all(value.equal(weights[name]) for name, value in network.state_dict().items())
@@ -77,7 +77,7 @@ def test_an_8_bit_sibling_is_unpaired_within_a_point(data, server):
     ground = ground_for(server, data.non_members, reach, count=200, seed=0)
     attack = ATTACKS[0].name
     was, now = (kinship("one", network, ground).fooled[attack] for network in (shipped, found.network))
-    assert now.transfer.value < 0.7 * was.transfer.value
+    assert now.transfer.value < was.transfer.value
     assert now.white_box.value > 0.8 * was.white_box.value  # less transfers, and not because gradients are hidden
 
 
