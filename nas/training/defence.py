@@ -214,6 +214,8 @@ def _one_after_the_other(parts: Sequence[Defence], setup: TrainSetup, teach: Tea
                 told = f"{changed[what]!r} and {part.name!r} both change {CHANGED[what]}"
                 raise ValueError(f"expected defences that go together; {told}")
             changed[what] = part.name
+        if len(after.features) < len(setup.features):  # which records are left may tell of them
+            learning[part.name] = None
         if after.guarantee is not setup.guarantee:
             guaranteeing[part.name] = None
         setup = after

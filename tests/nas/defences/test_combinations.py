@@ -127,7 +127,11 @@ def test_a_step_with_a_loss_of_its_own_passes_over_no_other_loss(turned_round):
         parts(keeps_loss=False).set_up(plain(), train_teacher, {})
 
 
-LEARNS = {"a teacher": {"asks": True}, "a loss": {"loss": torch.nn.functional.nll_loss}}
+LEARNS = {
+    "a teacher": {"asks": True},
+    "a loss": {"loss": torch.nn.functional.nll_loss},
+    "fewer records": {"features": torch.zeros(20, 6), "targets": torch.zeros(20, dtype=torch.int64)},
+}
 
 
 @pytest.mark.parametrize("how", LEARNS)
