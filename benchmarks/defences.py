@@ -7,7 +7,7 @@ epochs: a defence that leaks no less at their error is not worth its cost. Inter
 95 %.
 
     python benchmarks/defences.py            # hours the first time; networks are kept
-    python benchmarks/defences.py --short    # Location-30, four trainings, every defence at its strongest
+    python benchmarks/defences.py --short    # Location-30, six trainings, every defence at its strongest
     python benchmarks/defences.py --only none,dp_sgd,gecko
 """
 
@@ -73,7 +73,7 @@ def main() -> None:
     tasks = [location30(partial(perceptrons, names, short=arguments.short))]
     if not arguments.short:
         tasks.append(cifar10(partial(convolutional, names, short=False)))
-    trainings = 4 if arguments.short else TRAININGS
+    trainings = 6 if arguments.short else TRAININGS
     rows = [row for task in tasks for row in measured(task, trainings)]
     write_results("defences_short" if arguments.short else "defences", rows, trainings=trainings)
 
