@@ -633,6 +633,24 @@ TABLES: Sequence[Table] = (
         relations="What was published, and whether it holds here:",
     ),
     Table(
+        "defences_short",
+        "What do defences cost at their strongest, and what does an attacker who knows them find?",
+        "A perceptron with 1,000 members of Location-30. Each version is trained six times on random halves of 2,000 "
+        "records and attacked by its other trainings, which have the same defence, teachers and folds. *Epochs* is no "
+        "defence, trained more shortly. ± is half a 95 % interval.",
+        {
+            "version": ("defence", plain),
+            "parameters": ("parameters", plain),
+            "error": ("error", rate),
+            "error_half_width": ("±", rate),
+            "gap": ("accuracy gap", rate),
+            "auc": ("AUC of LiRA", rate),
+            "auc_half_width": ("±", rate),
+            "rmia_auc": ("AUC of RMIA", rate),
+            "tpr_at_1pct_fpr": ("TPR at 1 % FPR", rate),
+        },
+    ),
+    Table(
         "safecompress",
         "Is the network that SafeCompress chooses better than one strategy alone?",
         "A tenth of the weights remain. *Score* is task accuracy over the accuracy of the simulated attacker. Means "
