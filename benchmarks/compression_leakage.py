@@ -30,10 +30,12 @@ from versions import Figures
 from versions import Task
 from versions import attacked
 from versions import cifar10
+from versions import convolutional_network
 from versions import interval
 from versions import less
 from versions import location30
 from versions import means
+from versions import perceptron
 from versions import train
 from versions import verdict
 
@@ -47,8 +49,6 @@ from nas.records import Splits
 from nas.training.assess import Candidate
 from nas.training.recipe import Recipe
 from nas.training.stages import settled
-from search_spaces import conv
-from search_spaces import mlp
 from search_spaces import mobile
 from search_spaces import squeeze
 from search_spaces.compressions import sparsity
@@ -89,22 +89,15 @@ def main() -> None:
 
 def perceptrons(data: Splits) -> Mapping[str, Candidate]:
     """A perceptron that learns Location-30 by heart."""
-    space = mlp.make_space(data.members.input_shape, data.members.num_classes)
-    point = {**space.reference, "depth": 2, "layer1_width": 128, "layer2_width": 64}
-    return versions_of(space, point, epochs=20)
+    return versions_of(*perceptron(data), epochs=20)
 
 
 def convolutional(data: Splits) -> Mapping[str, Candidate]:
     """A small convolutional network that learns CIFAR-10 by heart, and two of efficient architectures."""
-    shape, classes = data.members.input_shape, data.members.num_classes
-    space = conv.make_space(shape, classes)
-    blocks = {f"block{block}_width": 32 for block in (1, 2, 3)} | {f"block{block}_stride": 1 for block in (1, 3)}
-    versions = versions_of(
-        space, {**space.reference, "depth": 3, "stem_width": 32, "head": "flatten", **blocks}, epochs=30
-    )
+    versions = versions_of(*convolutional_network(data), epochs=30)
     recipe = versions[BASELINE].recipe
     for name, other in (("SqueezeNet-like", squeeze), ("MobileNet-like", mobile)):
-        made = other.make_space(shape, classes)
+        made = other.make_space(data.members.input_shape, data.members.num_classes)
         versions[name] = Candidate(made.decode(made.reference).as_float(), recipe)
     return versions
 

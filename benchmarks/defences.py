@@ -29,9 +29,11 @@ from versions import Figures
 from versions import Task
 from versions import attacked
 from versions import cifar10
+from versions import convolutional_network
 from versions import less
 from versions import location30
 from versions import means
+from versions import perceptron
 from versions import train
 
 from estimators.leakage.attacks import lira_online
@@ -46,8 +48,6 @@ from nas.search.defence_settings import settings_of
 from nas.training.assess import Candidate
 from nas.training.defence import load_defence
 from nas.training.recipe import Recipe
-from search_spaces import conv
-from search_spaces import mlp
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import ParamValue
 
@@ -80,16 +80,13 @@ def main() -> None:
 
 def perceptrons(names: Collection[str], data: Splits, *, short: bool) -> dict[str, Candidate]:
     """A perceptron that learns Location-30 by heart."""
-    space = mlp.make_space(data.members.input_shape, data.members.num_classes)
-    point = {**space.reference, "depth": 2, "layer1_width": 128, "layer2_width": 64}
+    space, point = perceptron(data)
     return versions_of(space.decode(point).as_float(), names, epochs=20, short=short)
 
 
 def convolutional(names: Collection[str], data: Splits, *, short: bool) -> dict[str, Candidate]:
     """A small convolutional network that learns CIFAR-10 by heart."""
-    space = conv.make_space(data.members.input_shape, data.members.num_classes)
-    blocks = {f"block{block}_width": 32 for block in (1, 2, 3)} | {f"block{block}_stride": 1 for block in (1, 3)}
-    point = {**space.reference, "depth": 3, "stem_width": 32, "head": "flatten", **blocks}
+    space, point = convolutional_network(data)
     return versions_of(space.decode(point).as_float(), names, epochs=30, short=short)
 
 

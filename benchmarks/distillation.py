@@ -23,68 +23,48 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from collections.abc import Mapping
-from dataclasses import dataclass
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from compression_leakage import BASELINE
-from compression_leakage import cifar10
+from compression_leakage import convolutional
 from compression_leakage import in_precision
-from compression_leakage import interval
-from compression_leakage import verdict
-from numpy.typing import NDArray
-from proxy import pool_of
 from report import write_results
 from shared_data import SHARED
 from torch import Tensor
+from versions import Figures
+from versions import Task
+from versions import attacked
+from versions import cifar10
+from versions import interval
+from versions import less
+from versions import location30
+from versions import means
+from versions import perceptron
+from versions import train
+from versions import verdict
 
 from estimators.leakage.attacks import lira_online
 from estimators.leakage.attacks import rmia_online
-from estimators.leakage.evidence import Evidence
-from estimators.leakage.statistics.auc_and_rates import auc
-from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
-from nas.audit.shadows import Pool
-from nas.audit.shadows import ShadowSpec
-from nas.audit.shadows import bank_of
-from nas.audit.shadows import load
-from nas.audit.shadows import train_missing
-from nas.records import Records
-from nas.records import Source
 from nas.records import Splits
-from nas.records import load_records
-from nas.records import split
 from nas.training.assess import Candidate
 from nas.training.assess import for_training
-from nas.training.assess import outputs
 from nas.training.assess import set_up
 from nas.training.defence import load_defence
 from nas.training.loop import TrainSetup
 from nas.training.recipe import Recipe
-from search_spaces import mlp
+from search_spaces.graph.architecture import Architecture
 
 CACHE = Path(tempfile.gettempdir()) / "gecko-nas-benchmarks" / "distillation"
-MEMBERS, EPOCHS, SEED = 1000, 20, 13
+EPOCHS, SEED = 20, 13
 ALPHAS = (0.5, 0.75, 0.9, 1.0)
 FOLDS = 5
 FLOAT, BINARY = "undefended", "1 bit (phase I)"
 SHORT_VERSIONS = (FLOAT, BINARY, "1 bit, gecko", "cross-distillation, alpha 0.5", "cross-distillation, alpha 1")
 ATTACKS = {"auc": rmia_online.attack, "lira_auc": lira_online.attack}
-Figures = Mapping[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Version:
-    """A network with a defence.
-
-    Attributes:
-        candidate: What is trained.
-        teacher: What its teachers are; None: the network uncompressed, by the same recipe.
-    """
-
-    candidate: Candidate
-    teacher: Candidate | None = None
+LARGER_TEACHER = "1 bit, gecko, larger teacher"
 
 
 def main() -> None:
@@ -95,33 +75,28 @@ def main() -> None:
     if not SHARED.exists():
         sys.exit("skipped: no data beside the repository's parent folder")
     torch.set_num_threads(1)
-    data = split(load_records(Source("location30", SHARED / "location30")), seed=0, members=MEMBERS)
-    versions = versions_on(data)
-    tasks = {"location30": (data, {name: versions[name] for name in SHORT_VERSIONS} if short else versions)}
+    tasks = [location30(partial(perceptrons, short=short))]
     if not short:
-        tasks["cifar10"] = on_cifar10()
+        tasks.append(cifar10(students))
     rows: list[dict[str, object]] = []
     told: dict[str, object] = {}
-    for task, (data, versions) in tasks.items():
-        found = measured(data, versions, trainings=6 if short else 10)
-        rows += [{"data": task, **row_of(name, versions[name], found, data)} for name in versions]
-        told |= {f"{task}: {claim}": became for claim, became in claims(found, versions, data)}
+    for task in tasks:
+        found = measured(task, trainings=6 if short else 10)
+        rows += [row_of(task, name, found) for name in task.versions]
+        told |= {f"{task.name}: {claim}": became for claim, became in claims(task, found)}
     write_results("distillation_short" if short else "distillation", rows, **told)
 
 
-def versions_on(data: Splits) -> dict[str, Version]:
-    """All versions of one network by one recipe."""
-    space = mlp.make_space(data.members.input_shape, data.members.num_classes)
-    point = {**space.reference, "depth": 2, "layer1_width": 128, "layer2_width": 64}
-    recipe = Recipe(epochs=EPOCHS, weight_decay=1e-4)
-    plain = Candidate(space.decode(point).as_float(), recipe)
+def perceptrons(data: Splits, *, short: bool) -> dict[str, Candidate]:
+    """A perceptron that learns Location-30 by heart, by one recipe."""
+    space, point = perceptron(data)
+    plain = Candidate(space.decode(point).as_float(), Recipe(epochs=EPOCHS, weight_decay=1e-4))
     binary = replace(plain, architecture=space.decode(in_precision(space, point, 1)))
-    larger = space.decode({**point, "layer1_width": 256, "layer2_width": 256}).as_float()
     found = {
-        FLOAT: Version(plain),
-        BINARY: Version(binary),
-        "1 bit, gecko": Version(replace(binary, defence="gecko")),
-        "1 bit, gecko, larger teacher": Version(replace(binary, defence="gecko"), replace(plain, architecture=larger)),
+        FLOAT: plain,
+        BINARY: binary,
+        "1 bit, gecko": defended(binary, "gecko"),
+        LARGER_TEACHER: defended(binary, "gecko"),
         "1 bit, gecko, KL at temperature 4": defended(binary, "gecko", loss="kl", temperature=4.0),
         "gecko": defended(plain, "gecko"),
     }
@@ -134,89 +109,62 @@ def versions_on(data: Splits) -> dict[str, Version]:
     for temperature, share in ((1.0, 1.0), (4.0, 1.0), (1.0, 0.5)):
         name = f"DMP, temperature {temperature:g}, {share:.0%} of the reserve".replace("%", " %")
         found[name] = defended(plain, "distillation", temperature=temperature, share=share)
-    return found
+    return {name: found[name] for name in SHORT_VERSIONS} if short else found
 
 
-def on_cifar10() -> tuple[Splits, dict[str, Version]]:
+def larger(data: Splits) -> Architecture:
+    """A larger perceptron for the same records, which teaches."""
+    space, point = perceptron(data)
+    return space.decode({**point, "layer1_width": 256, "layer2_width": 256}).as_float()
+
+
+def students(data: Splits) -> dict[str, Candidate]:
     """The network of the benchmark of compressions, in float and of one bit, and Gecko's students."""
-    task = cifar10()
-    binary = task.versions["1 bits"]
-    return task.data, {
-        FLOAT: Version(task.versions[BASELINE]),
-        BINARY: Version(binary),
-        "1 bit, gecko": Version(replace(binary, defence="gecko")),
+    versions = convolutional(data)
+    binary = versions["1 bits"]
+    return {
+        FLOAT: versions[BASELINE],
+        BINARY: binary,
+        "1 bit, gecko": defended(binary, "gecko"),
         "1 bit, gecko, KL at temperature 4": defended(binary, "gecko", loss="kl", temperature=4.0),
     }
 
 
-def defended(candidate: Candidate, defence: str, **parameters: float | str) -> Version:
+def defended(candidate: Candidate, defence: str, **parameters: float | str) -> Candidate:
     """Give a candidate a defence."""
-    return Version(replace(candidate, defence=defence, defence_parameters=parameters))
+    return replace(candidate, defence=defence, defence_parameters=parameters)
 
 
-def measured(data: Splits, versions: Mapping[str, Version], trainings: int) -> dict[str, Figures]:
+def measured(task: Task, trainings: int) -> dict[str, Figures]:
     """Train what is missing of all versions and attack each training by the others of its version."""
-    pool = pool_of(data.members, data.non_members)
-    specs = {
-        name: ShadowSpec(pool, one.candidate, SEED, CACHE, reserve=reserve_of(one, data), teacher=one.teacher)
-        for name, one in versions.items()
-    }
-    for done, _ in enumerate(train_missing(list(specs.values()), trainings), start=1):
-        if done % 10 == 0:
-            print(f"  {done} trained", flush=True)
-    return {name: attacked(pool, spec, trainings, data.validation) for name, spec in specs.items()}
+    plain = task.versions[FLOAT]
+    teachers = (
+        {LARGER_TEACHER: replace(plain, architecture=larger(task.data))} if LARGER_TEACHER in task.versions else {}
+    )
+    specs = train(task, trainings, SEED, CACHE, teachers)
+    return {name: attacked(task, spec, trainings, ATTACKS) for name, spec in specs.items()}
 
 
-def reserve_of(version: Version, data: Splits) -> Records | None:
-    """Return what a version's trainings may learn from beside the members."""
-    return for_training(version.candidate, load_defence(version.candidate.defence), data.reserve)[0]
-
-
-def attacked(pool: Pool, spec: ShadowSpec, trainings: int, validation: Records) -> Figures:
-    """Measure each training of a version: its error, and what the attacks find with the help of the others."""
-    networks = load(spec, trainings)
-    bank = bank_of(pool, networks, SEED)
-    figures: dict[str, list[float]] = {}
-    for own, network in enumerate(networks):
-        is_member = bank.trained_on[own]
-        others = bank.part([other for other in range(trainings) if other != own])
-        evidence = Evidence(bank.logits[own], pool.labels, others, pool.features, bank.oracles[own])
-        right = bank.logits[own].argmax(axis=1) == pool.labels
-        scores = {name: attack(evidence) for name, attack in ATTACKS.items()}
-        one = {
-            "error": float(np.mean(outputs(network, validation.features).argmax(axis=1) != validation.labels)),
-            "gap": float(right[is_member].mean() - right[~is_member].mean()),
-            **{name: auc(found, is_member) for name, found in scores.items()},
-            "tpr_at_1pct_fpr": tpr_at_fpr(scores["auc"], is_member, 0.01),
-        }
-        for name, value in one.items():
-            figures.setdefault(name, []).append(value)
-    return {name: np.array(values) for name, values in figures.items()}
-
-
-def row_of(name: str, version: Version, found: Mapping[str, Figures], data: Splits) -> dict[str, object]:
+def row_of(task: Task, name: str, found: Mapping[str, Figures]) -> dict[str, object]:
     """One line: means over the trainings, half-widths of their 95 % intervals, and the differences to no defence."""
-    row: dict[str, object] = {"version": name, "trainings": trainings_of(version, data)}
-    for figure, values in found[name].items():
-        mean, half = interval(values)
-        row |= {figure: mean, f"{figure}_half_width": half}
-    for figure in ("error", "auc"):
-        difference, half = interval(found[name][figure] - found[FLOAT][figure])
-        row |= {f"{figure}_less_undefended": difference, f"{figure}_less_undefended_half_width": half}
-    row["of_auc_beyond_chance_taken"] = taken(found[name], found[FLOAT])
-    return row
+    row: dict[str, object] = {"data": task.name, "version": name, "trainings": trainings_of(task, name)}
+    row |= means(found[name], ("error", "gap", *ATTACKS, "tpr_at_1pct_fpr"))
+    row |= less(found[name], found[FLOAT], ("error", "auc"), FLOAT)
+    return row | {"of_auc_beyond_chance_taken": taken(found[name], found[FLOAT])}
 
 
-def trainings_of(version: Version, data: Splits) -> int:
+def trainings_of(task: Task, name: str) -> int:
     """Count the trainings that a version costs, as a search does: its own and those of its teachers."""
-    candidate, members, asked = version.candidate, data.members, []
+    candidate, members, asked = task.versions[name], task.data.members, []
+    defence = load_defence(candidate.defence)
 
     def teach(setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:
         asked.append(rows)
         return torch.zeros(len(setup.features if about is None else about), members.num_classes)
 
-    setup = set_up(candidate, members.features, members.labels, SEED, reserve_of(version, data))
-    load_defence(candidate.defence).set_up(setup, teach, candidate.defence_parameters)
+    reserve, _ = for_training(candidate, defence, task.data.reserve)
+    setup = set_up(candidate, members.features, members.labels, SEED, reserve)
+    defence.set_up(setup, teach, candidate.defence_parameters)
     return 1 + len(asked)
 
 
@@ -225,7 +173,7 @@ def taken(found: Figures, undefended: Figures) -> float:
     return float(1 - (found["auc"].mean() - 0.5) / (undefended["auc"].mean() - 0.5))
 
 
-def claims(found: Mapping[str, Figures], versions: Mapping[str, Version], data: Splits) -> Iterator[tuple[str, str]]:
+def claims(task: Task, found: Mapping[str, Figures]) -> Iterator[tuple[str, str]]:
     """Hold what was published against what was measured; nothing here is tuned until it agrees."""
     for name in (name for name in found if name.startswith("1 bit, gecko")):
         yield f"{name}: at least half of the accuracy that one bit costs is given back", given_back(found, name)
@@ -238,11 +186,11 @@ def claims(found: Mapping[str, Figures], versions: Mapping[str, Version], data: 
         told = f"{word}: {share:.0%} taken, error {lost:+.3f} +- {half:.3f}".replace("%", " %")
         yield f"{name}: half of the AUC beyond chance for at most 3 points of accuracy", told
     sweep = [FLOAT, *(name for name in found if name.startswith("cross-"))]
-    for less, more in itertools.pairwise(sweep):
-        yield f"{more} leaks no more than {less}", verdict(*interval(found[less]["auc"] - found[more]["auc"]))
-        yield f"{more} errs no less than {less}", verdict(*interval(found[more]["error"] - found[less]["error"]))
+    for weak, strong in itertools.pairwise(sweep):
+        yield f"{strong} leaks no more than {weak}", verdict(*interval(found[weak]["auc"] - found[strong]["auc"]))
+        yield f"{strong} errs no less than {weak}", verdict(*interval(found[strong]["error"] - found[weak]["error"]))
     for name in sweep[1:]:
-        count = trainings_of(versions[name], data)
+        count = trainings_of(task, name)
         yield f"{name}: a training for each fold and its own", f"{'met' if count == FOLDS + 1 else 'not met'}: {count}"
 
 

@@ -33,6 +33,10 @@ from nas.training.assess import Candidate
 from nas.training.assess import for_training
 from nas.training.assess import outputs
 from nas.training.defence import load_defence
+from search_spaces import conv
+from search_spaces import mlp
+from search_spaces.graph.architecture import Params
+from search_spaces.space import SearchSpace
 
 Figures = Mapping[str, NDArray[np.float64]]
 """By name, a number for each training: `(trainings,)`."""
@@ -71,12 +75,35 @@ def _task(name: str, data: Splits, versions_of: Callable[[Splits], Mapping[str, 
     return Task(name, data, pool_of(data.members, data.non_members), versions_of(data))
 
 
-def train(task: Task, trainings: int, seed: int, folder: Path) -> dict[str, ShadowSpec]:
-    """Train all versions, what is there already left out; first what several are made of."""
+def perceptron(data: Splits) -> tuple[SearchSpace, Params]:
+    """Return a perceptron that learns 1,000 records of Location-30 by heart, as a point of its space."""
+    space = mlp.make_space(data.members.input_shape, data.members.num_classes)
+    return space, {**space.reference, "depth": 2, "layer1_width": 128, "layer2_width": 64}
+
+
+def convolutional_network(data: Splits) -> tuple[SearchSpace, Params]:
+    """Return a small convolutional network that learns 1,000 images by heart, as a point of its space."""
+    space = conv.make_space(data.members.input_shape, data.members.num_classes)
+    blocks = {f"block{block}_width": 32 for block in (1, 2, 3)} | {f"block{block}_stride": 1 for block in (1, 3)}
+    return space, {**space.reference, "depth": 3, "stem_width": 32, "head": "flatten", **blocks}
+
+
+def train(
+    task: Task, trainings: int, seed: int, folder: Path, teachers: Mapping[str, Candidate] | None = None
+) -> dict[str, ShadowSpec]:
+    """Train all versions, what is there already left out; first what several are made of.
+
+    Args:
+        task: The versions.
+        trainings: How many of each.
+        seed: Of the halves and of the trainings.
+        folder: Of the weights.
+        teachers: By version, what its teachers are; where none is named, what its defence asks for.
+    """
     specs = {}
     for name, candidate in task.versions.items():
         reserve, _ = for_training(candidate, load_defence(candidate.defence), task.data.reserve)
-        specs[name] = ShadowSpec(task.pool, candidate, seed, folder, reserve)
+        specs[name] = ShadowSpec(task.pool, candidate, seed, folder, reserve, (teachers or {}).get(name))
     # First stages before what is made of them: two processes would train the same one twice, one after the other.
     firsts = {
         spec.candidate.first_stage.key: replace(spec, candidate=spec.candidate.first_stage) for spec in specs.values()

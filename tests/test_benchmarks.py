@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,27 @@ def test_a_dummy_value_is_no_better_than_a_pruned_trial(run):
         assert row["difference"] == 0 or row["way"] != "pruned"
     # Half of all cells are over the limit: random search rejects about as many as it trains.
     assert 4 <= rows["error, latency_ms", "random"]["rejected"] <= 30
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_the_versions_that_benchmarks_of_leakage_train_are_points_of_their_spaces(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    versions, distillation = importlib.import_module("versions"), importlib.import_module("distillation")
+    leakage, defences = importlib.import_module("compression_leakage"), importlib.import_module("defences")
+    names = available("nas.defences", "defend")
+    tasks = [
+        versions.location30(leakage.perceptrons),
+        versions.location30(partial(distillation.perceptrons, short=False)),
+        versions.location30(partial(defences.perceptrons, names, short=False)),
+        versions.cifar10(leakage.convolutional),
+        versions.cifar10(distillation.students),
+        versions.cifar10(partial(defences.convolutional, names, short=False)),
+    ]
+    for task in tasks:
+        keys = [candidate.key for candidate in task.versions.values()]
+        doubles = {"1 bit, gecko", "1 bit, gecko, larger teacher"} & task.versions.keys()
+        assert len(keys) - len(set(keys)) == max(0, len(doubles) - 1)  # the two differ in their teacher
+    assert distillation.trainings_of(tasks[1], "10 folds, alpha 1") == 11
 
 
 @pytest.mark.usefixtures("shared_data")

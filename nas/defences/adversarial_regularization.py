@@ -43,10 +43,7 @@ from nas.training.loop import seed_from
 EXITS = True
 NEEDS = ("reserve",)
 PARAMETERS = {"strength": {"low": 0.3, "high": 3.0, "log": True}}
-"""`strength` of the attacker's gain against the loss: higher leaks less and costs accuracy; 0 is no defence.
-
-With 5 a perceptron with 1,000 members of Location-30 learns next to nothing.
-"""
+"""`strength` of the attacker's gain against the loss: higher leaks less and costs accuracy; 0 is no defence."""
 UNITS, LEARNING_RATE = 64, 1e-3
 
 
