@@ -298,7 +298,7 @@ class SearchConfig(BaseModel):
     attack: str = "lira_fitted"
     defences: tuple[str, ...] = ("none", "gecko")
     defence_parameters: dict[str, dict[str, Setting]] = {}
-    teacher: Teacher = TWIN
+    teacher: Teacher = REFERENCE
     references: Whole = Field(default=8, ge=2, le=MOST_REFERENCES, multiple_of=2)
     recipe: RecipeSettings = Field(default_factory=RecipeSettings)
     trials: Whole = Field(default=24, ge=1, le=MOST_WHOLE)
