@@ -19,6 +19,7 @@ from shared_data import SHARED
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.statistics.auc_and_rates import auc
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
+from estimators.leakage.statistics.thresholds import balanced_accuracy
 from nas.audit.shadows import Pool
 from nas.audit.shadows import ShadowSpec
 from nas.audit.shadows import bank_of
@@ -66,9 +67,9 @@ def location30(versions_of: Callable[[Splits], Mapping[str, Candidate]]) -> Task
     return _task("location30", split(records, seed=0, members=MEMBERS), versions_of)
 
 
-def cifar10(versions_of: Callable[[Splits], Mapping[str, Candidate]]) -> Task:
-    """CIFAR-10 at 16 x 16 with 1,000 members."""
-    return _task("cifar10", split(cifar10_images(), seed=0, members=MEMBERS), versions_of)
+def cifar10(versions_of: Callable[[Splits], Mapping[str, Candidate]], members: int = MEMBERS) -> Task:
+    """CIFAR-10 at 16 x 16."""
+    return _task("cifar10", split(cifar10_images(), seed=0, members=members), versions_of)
 
 
 def _task(name: str, data: Splits, versions_of: Callable[[Splits], Mapping[str, Candidate]]) -> Task:
@@ -128,7 +129,9 @@ def attacked(
         task: The version's.
         spec: What was trained.
         trainings: How many.
-        attacks: By the name of the figure: the AUC of its scores. Of the first, the TPR at 1 % FPR is measured too.
+        attacks: By the name of the figure, which ends with `auc`: the AUC of its scores. The TPR at 1 % FPR and the
+            balanced accuracy, at a threshold that half of the records choose, have names that end with
+            `tpr_at_1pct_fpr` and `accuracy`.
         only_first: How many trainings a slow attack is run on, by its name; all, where it is not named.
     """
     networks = load(spec, trainings)
@@ -144,15 +147,16 @@ def attacked(
         right = bank.logits[own].argmax(axis=1) == labels
         one = {
             "error": float(np.mean(answers != validation.labels)),
+            "member_error": float(1 - right[is_member].mean()),
             "gap": float(right[is_member].mean() - right[~is_member].mean()),
         }
-        for place, (name, attack) in enumerate(attacks.items()):
+        for name, attack in attacks.items():
             if own >= (only_first or {}).get(name, trainings):
                 continue
             scores = attack(evidence)
             one[name] = auc(scores, is_member)
-            if place == 0:
-                one["tpr_at_1pct_fpr"] = tpr_at_fpr(scores, is_member, 0.01)
+            one[name.replace("auc", "tpr_at_1pct_fpr")] = tpr_at_fpr(scores, is_member, 0.01)
+            one[name.replace("auc", "accuracy")] = balanced_accuracy(scores, is_member, seed=own).value
         for name, value in one.items():
             figures.setdefault(name, []).append(value)
     return {name: np.array(values) for name, values in figures.items()}

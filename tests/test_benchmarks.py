@@ -366,3 +366,59 @@ def test_an_unpairing_is_held_to_every_attack_and_to_the_error(monkeypatch):
         "unpaired": "held in 1 of 3, least drop 0.20",
         siblings.FURTHER: "held in 1 of 1, least drop 0.50",
     }
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_every_published_figure_of_gecko_stands_beside_a_version_that_is_trained(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    versions, gecko = importlib.import_module("versions"), importlib.import_module("gecko")
+    for network, named in gecko.NETWORKS.items():
+        task = versions.cifar10(partial(gecko.versions_of, named, short=False))
+        assert {version for of, version in gecko.PUBLISHED if of == network} <= task.versions.keys()
+        assert build(gecko.residual(task.data))(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
+        plain, narrow = (task.versions[name].architecture for name in (gecko.FLOAT, gecko.NARROWER))
+        assert sum(kernel.weights for kernel in narrow.kernels) < 0.5 * sum(kernel.weights for kernel in plain.kernels)
+        binary = [kernel.weight_bits for kernel in task.versions[gecko.TWIN].architecture.kernels if kernel.weights]
+        assert set(binary[1:-1]) == {1}
+        keys = {name: candidate.key for name, candidate in task.versions.items()}
+        assert keys.pop(gecko.LARGER) == keys[gecko.TWIN]  # they differ in their teacher
+        assert len(set(keys.values())) == len(keys)
+
+
+def test_a_defence_is_held_to_the_float_training_that_leaks_least_at_its_error(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    gecko = importlib.import_module("gecko")
+    near = np.array([0.0, 0.001, 0.002])
+    figures = {"float": (0.4, 0.9), "float, shorter": (0.5, 0.7), "float, shortest": (0.7, 0.55)}
+    figures |= {"phase I": (0.6, 0.8), "good": (0.6, 0.65), "sure": (0.3, 0.95)}
+    found = {name: {"error": error + near, "auc": auc - 2 * near} for name, (error, auc) in figures.items()}
+    plainly = ["float", "float, shorter", "float, shortest"]
+    assert gecko.against_float(found, "phase I", plainly).startswith("not reproduced: -0.100")
+    assert gecko.against_float(found, "phase I", plainly).endswith("to float, shorter")
+    assert gecko.against_float(found, "good", plainly).startswith("reproduced: +0.050")
+    assert gecko.against_float(found, "sure", plainly) == "no float training here errs as seldom"
+    assert gecko.won_back(found, "float, shorter").startswith("met: 50 % of 0.200")
+    assert gecko.won_back(found, "good").startswith("not met: 0 %")
+    assert gecko.won_back({**found, "float": found["float, shortest"]}, "good").startswith("nothing to win back")
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_searches_over_defences_are_compared_seed_by_seed_and_their_teachers_counted(run, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    compared = importlib.import_module("defence_search")
+    monkeypatch.setattr(compared, "CACHE", tmp_path / "kept")
+    quick = {"space": "mlp", "dataset": "digits", "members": 240, "references": 4, "objectives": ["error", "leakage"]}
+    monkeypatch.setattr(compared, "task", lambda _data: quick)
+    monkeypatch.setattr(compared, "EPOCHS", 30)
+    found = run("defence_search", "--short")
+    rows = {row["defences"]: row for row in found["rows"]}
+    assert rows.keys() == {"all", "none", "gecko", "relaxloss"}
+    for row in rows.values():
+        assert 0 < row["lowest"] <= row["hypervolume"] <= row["highest"] < 1
+    assert rows["none"]["trainings_per_candidate"] == 1
+    assert rows["gecko"]["trainings_per_candidate"] == pytest.approx(7 / 6)  # six, and one teacher for all
+    for name in ("none", "gecko", "relaxloss"):
+        assert rows[name]["all_is_larger_in_seeds"] == int(rows["all"]["hypervolume"] > rows[name]["hypervolume"])
+    again = run("defence_search", "--short")
+    assert again["rows"] == found["rows"]
+    assert not {"memguard", "confidence_rounding"} & set(compared.counted())
