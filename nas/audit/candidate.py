@@ -58,10 +58,14 @@ from nas.search.plan import Plan
 from nas.training import certificate
 from nas.training.assess import Candidate
 from nas.training.assess import for_training
+from nas.training.assess import outputs
+from nas.training.assess import set_up
 from nas.training.defence import described
+from nas.training.defence import load_defence
 from nas.training.loop import compute_device
 from nas.training.loop import seed_from
 from nas.training.post_training import compressed
+from nas.training.stages import train_in_stages
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import Network
 
@@ -344,9 +348,30 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "training records": f"{count}, {found.members} of them attacked",
         "non-members": f"{found.non_members} test records; audited on them before: {seen}",
         "error on test records": inline(subject.error),
+        **_without_guarantee(subject, plan),
         "leakage in the search": inline(subject.proxy),
         "shadow models": f"{found.shadows}, the same recipe and {count} records each, seed {subject.spec.seed}",
         "made by": made_by(),
+    }
+
+
+def _without_guarantee(subject: Subject, plan: Plan) -> dict[str, str]:
+    """Return what a guarantee costs in error; nothing without one.
+
+    The same network is trained once more, by the same recipe on the same members, without the defence.
+    """
+    if not subject.guarantee:
+        return {}
+    plain = replace(subject.spec.candidate, defence="none", defence_parameters={})
+    members = plan.data.members
+    reserve, _ = for_training(plain, load_defence(plain.defence), plan.data.reserve)
+    seed = seed_from(plan.config.seed, plain.first_stage.key)
+    network = train_in_stages(set_up(plain, members.features, members.labels, seed, reserve, groups=members.groups))
+    wrong = outputs(network, subject.test.features).argmax(axis=1) != subject.test.labels
+    error = proportion_interval(int(wrong.sum()), len(wrong))
+    return {
+        "error without the guarantee": f"{inline(error)}, of the same network trained once more without its defence; "
+        f"the guarantee costs {subject.error.value - error.value:+.3f}"
     }
 
 

@@ -7,15 +7,21 @@ import numpy as np
 import pytest
 
 from estimators.estimate import Estimate
+from estimators.leakage.attacks import loss
 from estimators.leakage.statistics.accountants import Mechanism
 from estimators.leakage.statistics.accountants import epsilon_of
+from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.epsilon import EpsilonBound
 from nas.audit.candidate import about
 from nas.audit.candidate import pool_of
 from nas.audit.candidate import shadow_spec
 from nas.audit.shadows import train_shadow
+from nas.base.text import inline
 from nas.records import Records
+from nas.training.assess import Bench
 from nas.training.assess import Candidate
+from nas.training.assess import assess
+from nas.training.assess import outputs
 from nas.training.loop import train
 from nas.training.recipe import Recipe
 from tests.small_search import planned
@@ -109,10 +115,9 @@ def test_an_audit_states_the_upper_bound_of_a_private_training_beside_its_own_lo
         findings=[SimpleNamespace(epsilon=bound) for bound in bounds], members=9, non_members=9, shadows=0
     )
     one = Estimate.exact(0.5)
-    subject = SimpleNamespace(
-        number=3, spec=SimpleNamespace(candidate=candidate, seed=1), guarantee={}, error=one, proxy=one
-    )
-    assert "certificate" not in about(subject, plan, found, {})
+    spec = SimpleNamespace(candidate=candidate, seed=1)
+    subject = SimpleNamespace(number=3, spec=spec, guarantee={}, error=one, proxy=one, test=plan.data.test)
+    assert not {"certificate", "error without the guarantee"} & about(subject, plan, found, {}).keys()
     mechanism = Mechanism(2.0, 0.25, 40)
     numbers = {"noise_multiplier": 2.0, "sampling_rate": 0.25, "private_steps": 40}
     subject.guarantee = {"epsilon": epsilon_of(mechanism, 1e-4), "delta": 1e-4, **numbers}
@@ -121,3 +126,23 @@ def test_an_audit_states_the_upper_bound_of_a_private_training_beside_its_own_lo
     assert told["epsilon"].startswith(f"at most {upper:.3g} by the certificate, at least 0.75 by this audit")
     assert told["certificate"].startswith("differentially private")
     assert "keep it secret" in told["assumptions of the certificate"]
+
+
+def test_an_audit_states_what_a_guarantee_costs_beside_the_same_network_without_it(tmp_path):
+    plan = planned(tmp_path)
+    plain = Candidate(plan.space.decode(plan.space.reference), plan.config.recipe.middle())
+    bench = Bench(data=plan.data, attack=loss.attack, bank=None, defences=plan.defences, seed=plan.config.seed)
+    trained = assess(plain, bench).network
+    wrong = outputs(trained, plan.data.test.features).argmax(axis=1) != plan.data.test.labels
+    private = replace(plain, defence="dp_sgd", defence_parameters={"epsilon": 1.0})
+    found = SimpleNamespace(
+        findings=[SimpleNamespace(epsilon=EpsilonBound(0.1, 1e-2, 0.95))], members=9, non_members=9, shadows=0
+    )
+    one = Estimate.exact(0.75)
+    subject = SimpleNamespace(
+        number=3, spec=SimpleNamespace(candidate=private, seed=1), error=one, proxy=one, test=plan.data.test
+    )
+    subject.guarantee = {"epsilon": 1.0, "delta": 1e-3}
+    told = about(subject, plan, found, {})["error without the guarantee"]
+    assert told.startswith(inline(proportion_interval(int(wrong.sum()), len(wrong))))
+    assert told.endswith(f"costs {0.75 - wrong.mean():+.3f}")
