@@ -284,6 +284,9 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
     config = study.user_attrs[CONFIG]
     facts = row(study, trial)
     defence = described(facts["defence"], facts["defence_parameters"])
+    guarantee = certificate.stated(trial.user_attrs)
+    # A card goes out with the network, and whoever knows the seed of a private training can take its noise off.
+    seed = "its seed kept in the study" if guarantee else f"seed {config['seed']}"
     lines = [
         f"# Candidate {trial.number} of {study.study_name}",
         "",
@@ -291,7 +294,7 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
         "",
         f"- candidate `{facts['key']}` of the space `{config['space']}`, "
         + ", ".join([f"bits {facts['bits']}", *facts["compressions"]]),
-        f"- trained on `{config['dataset']}` with the defence `{defence}`, seed {config['seed']}",
+        f"- trained on `{config['dataset']}` with the defence `{defence}`, {seed}",
         f"- costs are estimates for the device `{device}`",
         *_memory_lines(study, trial),
         *(f"- {limit.line}" for limit in choice.limits),
@@ -307,7 +310,7 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
             lines.append(f"| {name} | {number.value:.6g} | {interval} |")
     lines += _exits(trial)
     lines += _classes(study, trial)
-    lines += certificate.markdown(certificate.stated(trial.user_attrs))
+    lines += certificate.markdown(guarantee)
     lines += [
         "",
         "`leakage` is the AUC of the membership attack that guided the search, a proxy that ranks candidates. The",

@@ -169,7 +169,9 @@ def test_the_card_says_what_was_measured_and_what_it_is_not(study):
 def test_the_card_of_a_private_training_has_its_certificate_and_what_that_assumes(study):
     trial = front(study)[0]
     choice = Choice(trial, "it is the best", limits_to_pick_by(study, {}))
-    assert "## Certificate" not in report.card(study, choice, "stm32h747")
+    plain = report.card(study, choice, "stm32h747")
+    assert "## Certificate" not in plain
+    assert f", seed {study.user_attrs['config']['seed']}\n" in plain
     private = copy.deepcopy(trial)
     stated = {"epsilon": 3.98, "delta": 1e-4, "noise_multiplier": 1.5, "sampling_rate": 0.25, "private_steps": 40}
     private.user_attrs = {**trial.user_attrs, **stated, "epsilon_rdp": 4.4}
@@ -177,6 +179,7 @@ def test_the_card_of_a_private_training_has_its_certificate_and_what_that_assume
     assert "Differentially private with epsilon at most 3.98 at delta 0.0001" in card
     assert "- epsilon by Renyi divergences (RDP): 4.4\n" in card
     assert all(sentence in card for sentence in certificate.ASSUMPTIONS)
+    assert ", its seed kept in the study\n" in card  # whoever knows it takes the noise off
     private.user_attrs["epsilon"] = 12.0
     weak = report.card(study, replace(choice, trial=private), "stm32h747")
     assert "not to be called private" in weak
