@@ -157,11 +157,11 @@ def compared_with(name: str) -> str:
 
 def row_of(task: Task, name: str, found: Mapping[str, Figures]) -> dict[str, object]:
     """One line: means over the trainings, half-widths of their 95 % intervals, and the differences to no defence."""
-    figures = found[name]
+    figures, others = found[name], found[compared_with(name)]
     attacks = [attack for attack in (*ATTACKS, "samia_auc") if attack in figures]
     row: dict[str, object] = {"data": task.name, "version": name, "compared with": compared_with(name)}
     row |= means(figures, ("error", "gap", *attacks, "tpr_at_1pct_fpr"))
-    return row | less(figures, found[compared_with(name)], ("error", *attacks), "undefended")
+    return row | less(figures, others, ("error", *(attack for attack in attacks if attack in others)), "undefended")
 
 
 def claims(found: Mapping[str, Figures]) -> Iterator[tuple[str, str]]:
@@ -201,12 +201,12 @@ def lowered(figures: Figures, others: Figures, attacks: Sequence[str], *, least:
         least: What each has to lose.
         at_most: What the error may rise by.
     """
-    falls = {attack: interval(others[attack] - figures[attack]) for attack in attacks}
+    changes = {attack: interval(figures[attack] - others[attack]) for attack in attacks}
     lost, half = interval(figures["error"] - others["error"])
-    is_met = min(fall for fall, _ in falls.values()) >= least and lost <= at_most
-    is_sure = all(fall > around for fall, around in falls.values())
+    is_met = all(change <= -least for change, _ in changes.values()) and lost <= at_most
+    is_sure = all(change + around < 0 for change, around in changes.values())
     word = "not reproduced" if not is_met else "reproduced" if is_sure else "within the noise"
-    told = ", ".join(f"{attack} {-fall:+.3f} +- {around:.3f}" for attack, (fall, around) in falls.items())
+    told = ", ".join(f"{attack} {change:+.3f} +- {around:.3f}" for attack, (change, around) in changes.items())
     return f"{word}: {told}, error {lost:+.3f} +- {half:.3f}"
 
 

@@ -328,6 +328,23 @@ def test_what_was_published_of_a_defence_is_held_against_figures(versions):
     assert told({**lower, "unsorted_auc": halves_of(0.76)}, plain).startswith("not reproduced")  # one of the two stays
     assert told({**lower, "error": halves_of(0.54)}, plain).startswith("not reproduced")
     assert told({**lower, "sorted_auc": halves_of(0.8, 0.3)}, plain).startswith("within the noise")
+    names = ("error", "gap", "tpr_at_1pct_fpr", *published.ATTACKS)
+    figures = {name: halves_of(0.5) for name in names}
+    pruned = {**figures, "samia_auc": halves_of(0.7)[:2]}
+    found = {
+        published.BASELINE: figures,
+        published.PRUNED: pruned,
+        published.BALANCED: pruned,
+        published.PRIVATE: figures,
+    }
+    task = SimpleNamespace(name="noise")
+    rows = {name: published.row_of(task, name, found) for name in found}
+    assert "samia_auc" not in rows[published.BASELINE]
+    assert "samia_auc_less_undefended" not in rows[published.PRUNED]  # nobody attacks the dense network by it
+    assert rows[published.BALANCED]["samia_auc_less_undefended"] == 0
+    claims = dict(published.claims(found))
+    assert claims[next(claim for claim in claims if "SAMIA" in claim)].startswith("not reproduced: samia_auc +0.000")
+    assert len(claims) == 5  # one of SAMIA, four of DP-SGD
     pruned = "pruned 70 %, retrained"
     assert published.compared_with(f"{pruned}, posterior balancing 4") == pruned
     assert published.compared_with(pruned) == published.compared_with("dp_sgd, epsilon 8") == "none"
