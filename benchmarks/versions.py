@@ -16,6 +16,7 @@ from proxy import pool_of
 from scipy.stats import t
 from shared_data import SHARED
 
+from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.statistics.auc_and_rates import auc
 from estimators.leakage.statistics.auc_and_rates import tpr_at_fpr
@@ -34,6 +35,7 @@ from nas.training.assess import Candidate
 from nas.training.assess import for_training
 from nas.training.assess import outputs
 from nas.training.defence import load_defence
+from nas.training.loop import seed_from
 from search_spaces import conv
 from search_spaces import mlp
 from search_spaces.graph.architecture import Params
@@ -122,6 +124,9 @@ def attacked(
     trainings: int,
     attacks: Mapping[str, Attack],
     only_first: Mapping[str, int] | None = None,
+    *,
+    without_partner: bool = False,
+    counted: NDArray[np.bool_] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Measure each training of a version: its error, and what attacks find with the help of the others.
 
@@ -133,18 +138,22 @@ def attacked(
             balanced accuracy, at a threshold that half of the records choose, have names that end with
             `tpr_at_1pct_fpr` and `accuracy`.
         only_first: How many trainings a slow attack is run on, by its name; all, where it is not named.
+        without_partner: Leave out the training on the other half too. Of each record then as many others were trained
+            on it as not, as in an audit. Where the partner stays, members have one fewer on their own side than on the
+            other: online LiRA, whose mean of fewer is farther from the truth, ranks them lower, and its AUC is .46 with
+            6 trainings, .47 with 8 and .49 with 16 where nothing leaks. RMIA has .50 either way.
+        counted: `(records,)`, of the pool: which records the gap, the AUC and the TPR are of; None: all.
     """
     networks = load(spec, trainings)
     bank = bank_of(task.pool, networks, spec.seed)
-    features, labels = task.pool.features, task.pool.labels
+    counted = np.ones(len(task.pool.labels), dtype=bool) if counted is None else counted
     validation = task.data.validation
     figures: dict[str, list[float]] = {}
     for own, network in enumerate(networks):
-        is_member = bank.trained_on[own]
-        others = [other for other in range(trainings) if other != own]
-        evidence = Evidence(bank.logits[own], labels, bank.part(others), features, bank.oracles[own])
+        is_member = bank.trained_on[own, counted]
+        evidence = evidence_of(task, bank, own, without_partner=without_partner)
         answers = outputs(network, validation.features).argmax(axis=1)
-        right = bank.logits[own].argmax(axis=1) == labels
+        right = (bank.logits[own].argmax(axis=1) == bank.labels)[counted]
         one = {
             "error": float(np.mean(answers != validation.labels)),
             "member_error": float(1 - right[is_member].mean()),
@@ -153,13 +162,60 @@ def attacked(
         for name, attack in attacks.items():
             if own >= (only_first or {}).get(name, trainings):
                 continue
-            scores = attack(evidence)
+            scores = attack(evidence)[counted]
             one[name] = auc(scores, is_member)
             one[name.replace("auc", "tpr_at_1pct_fpr")] = tpr_at_fpr(scores, is_member, 0.01)
             one[name.replace("auc", "accuracy")] = balanced_accuracy(scores, is_member, seed=own).value
         for name, value in one.items():
             figures.setdefault(name, []).append(value)
     return {name: np.array(values) for name, values in figures.items()}
+
+
+def evidence_of(task: Task, bank: Bank, own: int, *, without_partner: bool) -> Evidence:
+    """Return what an attack on one training sees: its answers, and the other trainings as references."""
+    left_out = {own, own ^ 1} if without_partner else {own}
+    others = [other for other in range(len(bank.logits)) if other not in left_out]
+    return Evidence(bank.logits[own], bank.labels, bank.part(others), task.pool.features, bank.oracles[own])
+
+
+def with_canaries(task: Task, count: int, seed: int) -> tuple[Task, NDArray[np.bool_]]:
+    """Give some of the pool's records a wrong label, the same in all versions; a half of them is trained on each time.
+
+    They are canaries (Aerni et al., 2024): whoever calls one by its wrong label has learned it by heart.
+
+    Args:
+        task: The versions.
+        count: How many records.
+        seed: Of their choice and of the labels, drawn as `nas.audit.canaries` draws them.
+
+    Returns:
+        The task, and which of the pool's records are canaries.
+    """
+    # A seed of its own: the trainings' halves are drawn from the plain one, and a canary is to be in either.
+    rng = np.random.default_rng(seed_from(seed, "canaries"))
+    pool, classes = task.pool, task.data.members.num_classes
+    rows = rng.permutation(len(pool.labels))[:count]
+    labels = pool.labels.copy()
+    labels[rows] = (labels[rows] + rng.integers(1, classes, count)) % classes
+    return replace(task, pool=replace(pool, labels=labels)), np.isin(np.arange(len(labels)), rows)
+
+
+def of_canaries(
+    task: Task, spec: ShadowSpec, trainings: int, attack: Attack, is_canary: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Measure what an attack finds of canaries alone, as columns of a row.
+
+    The AUC is a mean over the trainings, with the half-width of its interval. TPRs are of the canaries of all trainings
+    together, as so few of one training allow no low FPR: the scores have to be comparable between trainings.
+    """
+    bank = bank_of(task.pool, load(spec, trainings), spec.seed)
+    seen = [attack(evidence_of(task, bank, own, without_partner=True))[is_canary] for own in range(trainings)]
+    members = bank.trained_on[:, is_canary]
+    aucs = np.array([auc(scores, inside) for scores, inside in zip(seen, members, strict=True)])
+    row = means({"canary_auc": aucs}, ("canary_auc",))
+    for name, fpr in (("canary_tpr_at_1pct_fpr", 0.01), ("canary_tpr_at_01pct_fpr", 0.001)):
+        row[name] = tpr_at_fpr(np.concatenate(seen), members.ravel(), fpr)
+    return row
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:

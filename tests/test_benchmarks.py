@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import subprocess
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -14,10 +16,20 @@ import pytest
 import torch
 
 from estimators.devices.files import load_device
+from estimators.leakage.attacks import lira_online
 from estimators.leakage.evidence import Bank
+from estimators.leakage.evidence import Oracle
+from estimators.leakage.statistics.auc_and_rates import auc
 from nas.base.plugins import available
+from nas.preprocessing.preprocessing import unchanged
+from nas.records import Records
+from nas.records import Splits
 from nas.spaces import compressible
 from nas.spaces import space_named
+from nas.split_overview import Overview
+from nas.training.assess import Candidate
+from nas.training.bank import halves
+from nas.training.recipe import Recipe
 from search_spaces.graph.precision import WEIGHTS
 from search_spaces.network import build
 
@@ -206,20 +218,136 @@ def test_the_versions_that_benchmarks_of_leakage_train_are_points_of_their_space
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     versions, distillation = importlib.import_module("versions"), importlib.import_module("distillation")
     leakage, defences = importlib.import_module("compression_leakage"), importlib.import_module("defences")
+    published = importlib.import_module("published_defences")
     names = available("nas.defences", "defend")
     tasks = [
         versions.location30(leakage.perceptrons),
         versions.location30(partial(distillation.perceptrons, short=False)),
         versions.location30(partial(defences.perceptrons, names, short=False)),
+        versions.location30(partial(published.perceptrons, short=False)),
         versions.cifar10(leakage.convolutional),
         versions.cifar10(distillation.students),
         versions.cifar10(partial(defences.convolutional, names, short=False)),
+        versions.cifar10(published.convolutional),
     ]
     for task in tasks:
         keys = [candidate.key for candidate in task.versions.values()]
         doubles = {"1 bit, gecko", "1 bit, gecko, larger teacher"} & task.versions.keys()
         assert len(keys) - len(set(keys)) == max(0, len(doubles) - 1)  # the two differ in their teacher
     assert distillation.trainings_of(tasks[1], "10 folds, alpha 1") == 11
+
+
+@pytest.fixture
+def versions(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("versions")
+
+
+@pytest.fixture
+def small_task(versions):
+    """Noise of three classes, 240 records in the pool, and one version that hardly learns."""
+    rng = np.random.default_rng(0)
+    sets = [Records(rng.normal(size=(120, 6)).astype(np.float32), np.arange(120) % 3, tuple("abc")) for _ in range(4)]
+    overview = Overview(480, {}, 0, 0, None, 480, 1)
+    data = Splits(
+        *sets, test=sets[2], fingerprint="noise", preprocessing=unchanged((6,), tuple("abc")), overview=overview
+    )
+    space = space_named("mlp", (6,), 3)
+    plain = Candidate(space.decode(space.reference), Recipe(epochs=1))
+    pool = versions.pool_of(data.members, data.non_members)
+    return versions.Task("noise", data, pool, {"none": plain})
+
+
+def test_canaries_have_wrong_labels_and_without_any_nothing_changes(versions, small_task):
+    task, is_canary = versions.with_canaries(small_task, 40, seed=3)
+    assert is_canary.sum() == 40
+    np.testing.assert_array_equal(task.pool.labels != small_task.pool.labels, is_canary)
+    assert set(task.pool.labels) == {0, 1, 2}
+    assert task.pool.fingerprint != small_task.pool.fingerprint
+    np.testing.assert_array_equal(versions.with_canaries(small_task, 40, seed=3)[1], is_canary)
+    # Which of them a training sees is a matter of chance: they are not drawn as the halves are.
+    assert all(10 <= (is_canary & task.pool.trained_on(number, seed=3)).sum() <= 30 for number in range(6))
+    same, nobody = versions.with_canaries(small_task, 0, seed=3)
+    assert not nobody.any()
+    assert same.pool.fingerprint == small_task.pool.fingerprint
+
+
+def test_what_is_found_of_canaries_has_columns_of_its_own(versions, small_task, monkeypatch, tmp_path):
+    defences = importlib.import_module("defences")
+    monkeypatch.setattr(defences, "CACHE", tmp_path)
+    monkeypatch.setattr("nas.base.processes.cores", lambda: 1)
+    task, is_canary = versions.with_canaries(small_task, 40, defences.SEED)
+    seen = []
+
+    def watched(evidence):
+        """An attack that knows canaries by their labels, and nothing of the others."""
+        seen.append(evidence)
+        np.testing.assert_array_equal(evidence.labels, task.pool.labels)
+        own = len(seen) - 1 if len(seen) <= 6 else len(seen) - 7
+        known = task.pool.trained_on(own, defences.SEED)
+        return np.where(is_canary & known, 1.0, 0.0)
+
+    monkeypatch.setattr(defences, "ATTACKS", {"auc": watched})
+    monkeypatch.setattr(defences, "row_of", lambda task, name, found: {"auc": float(found[name]["auc"].mean())})
+    (row,) = defences.measured(small_task, 6, 40)
+    assert row["auc"] == 0.5  # of the others
+    assert row["canary_auc"] == row["canary_tpr_at_1pct_fpr"] == row["canary_tpr_at_01pct_fpr"] == 1.0
+    for evidence in seen:
+        np.testing.assert_array_equal(evidence.bank.trained_on.sum(axis=0), 2)
+        assert len(evidence.bank.logits) == 4
+
+
+def test_without_its_partner_lira_finds_nothing_where_nothing_leaks(versions, small_task):
+    rng = np.random.default_rng(1)
+    trained_on = np.stack([halves(3000, number, 2) for number in range(6)])
+    logits = rng.normal(size=(6, 3000, 3))
+    oracles = tuple(Oracle(lambda features: features) for _ in range(6))
+    bank = Bank(logits, trained_on, rng.integers(0, 3, 3000), oracles)
+    pool = SimpleNamespace(features=rng.normal(size=(3000, 2)))
+
+    def mean_auc(without_partner):
+        told = []
+        for own in range(6):
+            evidence = versions.evidence_of(replace(small_task, pool=pool), bank, own, without_partner=without_partner)
+            told.append(auc(lira_online.attack(evidence), trained_on[own]))
+        return np.mean(told)
+
+    assert mean_auc(without_partner=True) == pytest.approx(0.5, abs=0.015)
+    assert mean_auc(without_partner=False) < 0.475
+
+
+def test_what_was_published_of_a_defence_is_held_against_figures(versions):
+    published = importlib.import_module("published_defences")
+    halves_of = lambda value, noise=0.01: value + noise * np.array([-1.0, 0.0, 1.0, 0.0])
+    plain = {"error": halves_of(0.5), "sorted_auc": halves_of(0.9), "unsorted_auc": halves_of(0.8)}
+    told = partial(published.lowered, attacks=("sorted_auc", "unsorted_auc"), least=0.05, at_most=0.03)
+    lower = {"error": halves_of(0.52), "sorted_auc": halves_of(0.8), "unsorted_auc": halves_of(0.74)}
+    said = told(lower, plain)
+    assert said.startswith("reproduced: sorted_auc -0.100 +- 0.000, unsorted_auc -0.060")
+    assert said.endswith("error +0.020 +- 0.000")
+    assert told({**lower, "unsorted_auc": halves_of(0.76)}, plain).startswith("not reproduced")  # one of the two stays
+    assert told({**lower, "error": halves_of(0.54)}, plain).startswith("not reproduced")
+    assert told({**lower, "sorted_auc": halves_of(0.8, 0.3)}, plain).startswith("within the noise")
+    names = ("error", "gap", "tpr_at_1pct_fpr", *published.ATTACKS)
+    figures = {name: halves_of(0.5) for name in names}
+    pruned = {**figures, "samia_auc": halves_of(0.7)[:2]}
+    found = {
+        published.BASELINE: figures,
+        published.PRUNED: pruned,
+        published.BALANCED: pruned,
+        published.PRIVATE: figures,
+    }
+    task = SimpleNamespace(name="noise")
+    rows = {name: published.row_of(task, name, found) for name in found}
+    assert "samia_auc" not in rows[published.BASELINE]
+    assert "samia_auc_less_undefended" not in rows[published.PRUNED]  # nobody attacks the dense network by it
+    assert rows[published.BALANCED]["samia_auc_less_undefended"] == 0
+    claims = dict(published.claims(found))
+    assert claims[next(claim for claim in claims if "SAMIA" in claim)].startswith("not reproduced: samia_auc +0.000")
+    assert len(claims) == 5  # one of SAMIA, four of DP-SGD
+    pruned = "pruned 70 %, retrained"
+    assert published.compared_with(f"{pruned}, posterior balancing 4") == pruned
+    assert published.compared_with(pruned) == published.compared_with("dp_sgd, epsilon 8") == "none"
 
 
 @pytest.mark.usefixtures("shared_data")

@@ -211,13 +211,20 @@ def runnable(
 
 
 def other_trainings(bank: Bank | None, attack: str) -> Scores:
-    """Attack each reference with the others as its bank: `(references,)` AUCs, empty if the bank is too small."""
+    """Attack each reference with the others as its bank: `(references,)` AUCs, empty if the bank is too small.
+
+    The one that was trained on exactly the other records is left out too. With it, each member would have a reference
+    fewer on its own side than on the other, and each non-member the other way round: a mean of fewer is farther from
+    the truth, so online LiRA would rank members lower, at an AUC of .47 with 8 references where nothing leaks.
+    """
     count = 0 if bank is None else len(bank.logits)
     if bank is None or count < LEAST_TO_SPARE_ONE:
         return np.empty(0)
     aucs = []
     for own in range(count):
         others = np.arange(count) != own
+        partner = np.flatnonzero((bank.trained_on != bank.trained_on[own]).all(axis=1))[:1]
+        others[partner] = False
         alone = Evidence(bank.logits[own], bank.labels, bank.part(others))
         aucs.append(auc(_load(attack)(alone), bank.trained_on[own]))
     return np.array(aucs)

@@ -28,23 +28,19 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.neural_network import MLPClassifier
 
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Labels
-from estimators.leakage.evidence import Mask
 from estimators.leakage.scores import bank_of
-from estimators.leakage.shared.learned import Judge
 from estimators.leakage.shared.learned import by_class
 from estimators.leakage.shared.learned import cross_fit
+from estimators.leakage.shared.posterior_networks import learner
 
 NEEDS = ("bank",)
-UNITS = 64
 # Of each network, whatever the size of its class. Few: with 400 it memorises the references' members.
 STEPS = 100
-BATCH = 100
 
 
 def attack(evidence: Evidence) -> NDArray[np.float64]:
@@ -64,7 +60,7 @@ def attack(evidence: Evidence) -> NDArray[np.float64]:
 def _learned(bank: Bank) -> Callable[[Floats], NDArray[np.float64]]:
     """Learn from all references."""
     features = np.stack([_posteriors(logits, bank.labels) for logits in bank.logits])
-    return cross_fit(bank, features, by_class(_fit))
+    return cross_fit(bank, features, by_class(learner(STEPS)))
 
 
 def _posteriors(logits: Floats, labels: Labels) -> NDArray[np.float64]:
@@ -72,17 +68,3 @@ def _posteriors(logits: Floats, labels: Labels) -> NDArray[np.float64]:
     classes = logits.shape[1]
     turned = (labels[:, None] + np.arange(classes)) % classes
     return np.asarray(np.take_along_axis(softmax(logits.astype(np.float64), axis=1), turned, axis=1))
-
-
-def _fit(features: Floats, _labels: Labels, is_member: Mask) -> Judge:
-    network = MLPClassifier((UNITS,), batch_size=min(BATCH, len(features)), learning_rate_init=0.003, random_state=0)
-    # Epoch by epoch: their number is fixed, and no warning that it ended before it converged.
-    for _ in range(-(-STEPS * BATCH // len(features))):
-        network.partial_fit(features, is_member, classes=[False, True])
-    (hidden, out), (hidden_bias, out_bias) = network.coefs_, network.intercepts_
-
-    def judge(attacked: Floats, _: Labels) -> NDArray[np.float64]:
-        # Log odds, not the probabilities that scikit-learn gives: those round to 1.
-        return np.asarray((np.maximum(attacked @ hidden + hidden_bias, 0.0) @ out + out_bias)[:, 0])
-
-    return judge

@@ -276,11 +276,26 @@ def test_other_trainings_are_shown_from_eight_references_on(references, count):
 
 def test_another_training_is_attacked_by_the_others_alone():
     bank = simulated()[0].bank
-    others = np.arange(8) != 3
+    others = ~np.isin(np.arange(8), (2, 3))  # the second was trained on what the third was not
+    assert (bank.trained_on[2] ^ bank.trained_on[3]).all()
     evidence = Evidence(bank.logits[3], bank.labels, Bank(bank.logits[others], bank.trained_on[others], bank.labels))
     found = other_trainings(bank, "lira_online")
     assert found[3] == auc(lira_online.attack(evidence), bank.trained_on[3])
     assert found.min() > 0.7
+
+
+@pytest.mark.parametrize("attack", ["lira_online", "rmia_online"])
+def test_other_trainings_that_leak_nothing_are_at_chance(attack):
+    nothing = draw(4, 0.0, records=4000, references=8)[0].bank
+    found = other_trainings(nothing, attack)
+    assert found.mean() == pytest.approx(0.5, abs=0.012)
+
+
+def test_of_several_on_the_other_half_one_is_left_out():
+    bank = simulated()[0].bank
+    half = bank.trained_on[0]
+    twice = Bank(bank.logits, np.stack([half, ~half] * 4), bank.labels)
+    assert np.isfinite(other_trainings(twice, "lira_online")).all()
 
 
 def test_classes_of_few_records_are_left_out():

@@ -7,15 +7,20 @@ from tempfile import mkdtemp
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from estimators.estimate import Estimate
 from estimators.leakage.statistics.epsilon import one_run_bound
 from nas.audit import canaries
+from nas.audit import shadows
 from nas.audit.candidate import Subject
 from nas.audit.candidate import pool_of
 from nas.audit.candidate import shadow_spec
 from nas.audit.shadows import trained_on
+from nas.training import assess as evaluate
 from nas.training.assess import Candidate
+from nas.training.loop import logits_of
+from nas.training.loop import train
 from nas.training.recipe import Recipe
 from tests.small_search import planned
 
@@ -143,6 +148,55 @@ def test_terminal_and_json_say_the_same_with_every_caveat():
     columns = [list(column.cells) for column in canaries.table(found()).columns]
     assert columns[1] == [f"{any_training['epsilon']:.2f}", f"{gaussian['epsilon']:.2f}"]
     assert about["training records"].startswith("300, ")
+
+
+DISTILLED = {
+    "cross_distillation": {"folds": 3, "alpha": 1.0},
+    "selena": {"models": 4, "left_out": 2},
+    "gecko": {},
+}
+
+
+@pytest.mark.parametrize("name", DISTILLED)
+def test_canaries_go_the_whole_way_of_a_distilled_candidate(name, monkeypatch):
+    """K5: a canary's wrong label reaches teachers, and the soft label that takes its place is of those that never did.
+
+    A defence that taught from members alone, or a student that got the canary's own label, would be another training
+    than the one that is audited.
+    """
+    told = []
+
+    def watched(setup, _first_stage=None):
+        told.append(setup)
+        return train(setup)
+
+    monkeypatch.setattr(shadows, "train_in_stages", watched)
+    monkeypatch.setattr(evaluate, "train_in_stages", watched)
+    recipe = Recipe(epochs=2, batch_size=64)
+    candidate = replace(subject().spec.candidate, recipe=recipe, defence=name, defence_parameters={**DISTILLED[name]})
+    members = plan().data.members
+    who = replace(subject(), spec=replace(subject().spec, candidate=candidate))
+    found = canaries.audit(who, members, COUNT)
+    *teachers, student = told
+    assert len(teachers) == {"cross_distillation": 3, "selena": 4, "gecko": 1}[name]
+    canary = np.arange(len(members), len(members) + found.included.sum())
+    assert len(student.features) == len(members) + len(canary)
+    row_of = {row.tobytes(): place for place, row in enumerate(student.features.numpy())}
+    seen = np.zeros((len(teachers), len(student.features)), dtype=bool)
+    true = {row.tobytes(): label for row, label in zip(who.test.features, who.test.labels, strict=True)}
+    for teacher, known in zip(teachers, seen, strict=True):
+        places = np.array([row_of[row.tobytes()] for row in teacher.features.numpy()])
+        known[places] = True
+        wrong = {place: int(label) for place, label in zip(places, teacher.targets, strict=True) if place in canary}
+        assert wrong
+        assert all(true[student.features[place].numpy().tobytes()] != label for place, label in wrong.items())
+    assert seen[:, canary].any(axis=0).all()
+    if name != "gecko":  # whose one teacher knows every record that it speaks of
+        answers = [logits_of(train(teacher), student.features) for teacher in teachers]
+        shares = softmax(np.stack(answers).astype(np.float64), axis=2)
+        speaks = ~seen[:, canary, None]
+        expected = (shares[:, canary] * speaks).sum(axis=0) / speaks.sum(axis=0)
+        np.testing.assert_allclose(student.targets[canary].numpy(), expected, atol=1e-5)
 
 
 def test_another_seed_or_another_number_of_canaries_throws_other_coins(monkeypatch):

@@ -159,7 +159,7 @@ def test_what_the_gap_finds_too_is_called_overfitting():
     assert not no_better([finding("loss", scores_with(0.8), of_gap=scores_with(0.6))])
     assert not no_better([finding("gap", scores_with(0.8), is_label_only=True)])
     # Of a single attack that somebody chose, nothing follows about the others.
-    assert not cautions.all_of([finding("loss", found, of_gap=rng.normal(size=RECORDS) + 2 * IS_MEMBER)], (), IS_MEMBER)
+    assert not cautions.all_of([finding("loss", found, of_gap=rng.normal(size=RECORDS) + IS_MEMBER)], (), IS_MEMBER)
 
 
 def test_what_people_show_beyond_the_gap_is_not_called_overfitting():
@@ -168,7 +168,7 @@ def test_what_people_show_beyond_the_gap_is_not_called_overfitting():
     gap = finding("gap", scores_with(0.5), is_label_only=True)
     weak = [finding("loss", same, of_gap=same), gap]
     strong = [finding("loss", scores_with(0.8), of_gap=scores_with(0.6)), gap]
-    none = [finding("loss", rng.normal(size=RECORDS), of_gap=same), gap]
+    none = [finding("loss", rng.normal(size=RECORDS), of_gap=rng.normal(size=RECORDS)), gap]
 
     def told(of_records, of_people):
         people = SimpleNamespace(findings=of_people, is_member=IS_MEMBER, is_null_known=False)
@@ -190,6 +190,51 @@ def test_people_whom_labels_betray_are_flagged_where_records_are_not():
     )
     (line,) = cautions.all_of([finding("loss", scores_with(0.8))], (), IS_MEMBER, people)
     assert line.startswith("people: masking: the label-only attack gap reaches AUC 0.700")
+
+
+# Below the gap.
+
+
+def below_gap(findings, is_member=IS_MEMBER):
+    return [line for line in cautions.all_of(findings, (), is_member) if "below the accuracy gap" in line]
+
+
+def test_what_is_surely_below_the_gap_is_told_with_both_figures():
+    found = finding("entropy", scores_with(0.52), of_gap=scores_with(0.65))
+    (line,) = below_gap([found])
+    assert line.startswith("below the accuracy gap: entropy, the strongest attack that was asked for, has AUC 0.520, ")
+    assert "tells members with AUC 0.650: the leakage is no less than that" in line
+    people = SimpleNamespace(findings=[found], is_member=IS_MEMBER, is_null_known=False)
+    above = finding("loss", scores_with(0.8), of_gap=scores_with(0.65))
+    (line,) = [one for one in cautions.all_of([above], (), IS_MEMBER, people) if "below the accuracy gap" in one]
+    assert line.startswith("people: below the accuracy gap: entropy")
+
+
+def test_what_is_above_the_gap_or_below_it_by_chance_is_not_told():
+    gap = scores_with(0.65)
+    assert not below_gap([finding("loss", scores_with(0.8), of_gap=gap)])
+    assert not below_gap([finding("loss", gap, of_gap=gap)])
+    noisy = np.random.default_rng(0).normal(size=RECORDS)
+    assert not below_gap([finding("loss", noisy, of_gap=np.roll(noisy, 1))])
+    # A stronger one that ran beside it is the one that counts.
+    weak = finding("entropy", scores_with(0.52), of_gap=gap)
+    assert not below_gap([finding("loss", scores_with(0.7), of_gap=gap), weak])
+    unlabelled = SimpleNamespace(**{**vars(weak), "over_gap": None})
+    assert not below_gap([unlabelled])
+
+
+@pytest.mark.parametrize("beside", [(), ("gap",)], ids=["alone", "beside the gap"])
+@pytest.mark.parametrize("attack", ["loss", "confidence", "entropy", "modified_entropy"])
+def test_no_attack_on_metrics_is_below_the_gap_without_a_warning(attack, beside):
+    """N3 of the published defences: where confidences are hidden, right predictions betray what metrics do not."""
+    evidence, is_member = overfit_network()
+    quiet = Evidence(np.round(flattened(evidence.logits)), evidence.labels)
+    found = audit(quiet, is_member, seed=0, effort="quick", attacks=[attack, *beside])
+    one = found.finding(attack)
+    is_below = one.over_gap.estimate.high < 0
+    assert is_below is (attack in ("confidence", "entropy"))  # those that know the label find the gap behind the mask
+    told = [line for line in found.warnings if line.startswith(("below the accuracy gap", "masking"))]
+    assert bool(told) is is_below
 
 
 # The wrong way round.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -63,6 +65,20 @@ def test_both_networks_and_a_control_are_told_with_intervals(compared):
     for row in compared["more_than_control"]:
         assert row["transfer"] == pytest.approx(shipped[row["attack"]] - control[row["attack"]])
         assert row["transfer_low"] <= row["transfer"] <= row["transfer_high"]
+
+
+def test_it_is_no_part_of_a_search_nor_of_any_number_on_leakage(nas, run):
+    """U4 of the acceptance: off unless asked for, and apart from the privacy score."""
+    before = snapshot(run.folder)
+    shown = nas("show", run.name, "--json", "--runs", run.runs).out
+    assert nas("siblings", "small:0", "small:1", *QUICK, "--runs", run.runs).code == 0
+    assert snapshot(run.folder) == before
+    assert nas("show", run.name, "--json", "--runs", run.runs).out == shown
+    assert not re.search("transfer|cosine|sibling|unpair", shown)
+    loaded = "import sys, nas.search.study, nas.audit.candidate, nas.runs.run; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True, text=True).stdout.split()
+    assert "nas.audit.candidate" in told
+    assert not [name for name in told if name.startswith("nas.siblings")]
 
 
 def test_every_field_is_documented(compared):

@@ -6,14 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from estimators.estimate import Estimate
 from estimators.leakage.statistics.accountants import Mechanism
 from estimators.leakage.statistics.accountants import epsilon_of
 from estimators.leakage.statistics.epsilon import one_run_by_shares
+from nas.audit.candidate import Subject
+from nas.audit.candidate import about
+from nas.audit.candidate import audit_subject
 from nas.audit.candidate import pool_of
+from nas.audit.candidate import shadow_spec
 from nas.audit.shadows import ShadowSpec
+from nas.audit.shadows import train_missing
 from nas.audit.shadows import train_shadow
 from nas.defences import dp_sgd
+from nas.search.bench import make_bench
+from nas.training import certificate
 from nas.training.assess import Candidate
+from nas.training.assess import assess
 from nas.training.loop import Batch
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
@@ -244,6 +253,42 @@ def test_a_shadow_is_trained_with_the_same_promise_on_its_own_records(tmp_path, 
     assert setup.make_step.func is dp_sgd.private_step
     assert setup.batches is poisson
     assert len(setup.features) == len(plan.data.members)
+
+
+def test_a_loss_threshold_and_shadow_models_of_the_same_promise_attack_a_private_candidate(tmp_path, monkeypatch):
+    """D4 and D5: both run, each shadow has the candidate's noise, and what they find stands beside the bound."""
+    plan = planned(tmp_path, members=120, defences=["dp_sgd"])
+    parameters = {**PARAMETERS, "epsilon": 1.0}
+    candidate = Candidate(plan.space.decode(plan.space.reference), RECIPE, "dp_sgd", parameters)
+    assessed = assess(candidate, make_bench(plan))
+    guarantee = certificate.stated({name: estimate.value for name, estimate in assessed.measures.items()})
+    pool = pool_of(plan.data.members, plan.data.test, seed=0)
+    spec = shadow_spec(plan, candidate, pool)
+    promised = []
+
+    def watched(setup, *args):
+        promised.append(setup.guarantee)
+        return train_in_stages(setup, *args)
+
+    monkeypatch.setattr("nas.audit.shadows.train_in_stages", watched)
+    list(train_missing([spec], 4, workers=1))
+    assert promised == [guarantee] * 4  # of as many members as the candidate had
+    subject = Subject(
+        0, assessed.network, pool, plan.data.reserve, plan.data.test, spec, Estimate(0.5, 0.0, 1.0), guarantee
+    )
+    attacks = ["loss", "shokri", "lira_online"]
+    found = audit_subject(subject, "quick", attacks=attacks)
+    assert {one.attack for one in found.findings} == set(attacks)
+    assert found.shadows == 4
+    told = about(subject, plan, found, {})
+    allowed = certificate.epsilon_at(guarantee, 1 / found.members)
+    assert told["certificate"] == certificate.promise(guarantee)
+    assert told["epsilon"].startswith(f"at most {allowed:.3g} by the certificate, at least ")
+    bound = certificate.largest_advantage(guarantee["epsilon"], guarantee["delta"])
+    for one in found.findings:
+        assert one.advantage.low <= bound < 0.47, one.attack
+        assert one.epsilon.epsilon <= allowed
+    assert not certificate.refuted(guarantee, max(one.epsilon.epsilon for one in found.findings), 1 / found.members)
 
 
 # Controls: canaries of random labels, half of them trained on, in enough dimensions to be learned by heart.

@@ -45,7 +45,11 @@ from nas.training.loop import train
 from nas.training.recipe import Recipe
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.graph.integers import in_integers
+from search_spaces.layers.quantize import quantized
+from search_spaces.layers.quantize import sign
 from search_spaces.network import build
+from tests.xnor_popcount import xnor_popcount_conv2d
+from tests.xnor_popcount import xnor_popcount_linear
 
 SPACES = plugins.available("search_spaces", "make_space")
 SHAPES = {"mlp": (20,)}
@@ -191,6 +195,49 @@ def test_networks_of_few_bits_are_integers_exactly(weights, bits, learned, tmp_p
         if key.endswith("conv_weight_levels"):
             assert levels.dtype == np.int8
             assert max(len(np.unique(channel)) for channel in levels) <= (3 if weights == "ternary" else 2**bits)
+
+
+def of_one_bit(space):
+    """The space's reference with one bit wherever it offers that, and 8 where it offers more alone."""
+    bits = {name: choices.choices for name, choices in space.distributions.items() if name.endswith("_bits")}
+    return space.decode({**space.reference, **{name: 1 if 1 in some else 8 for name, some in bits.items()}})
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("name", SPACES)
+def test_an_exported_layer_of_one_bit_has_two_values_a_channel_and_is_an_xnor_and_a_popcount(name, precision):
+    """G1 of Gecko: what ships is binary, not a float network that was called so."""
+    shape = SHAPES.get(name, (3, 8, 8))
+    space = plugins.load("search_spaces", name, "make_space")(shape, 4)
+    if not any(name.endswith("_bits") for name in space.distributions):
+        pytest.skip("a space without bits to choose")
+    architecture = of_one_bit(space)
+    recipe = Recipe(epochs=3, batch_size=16, learning_rate=0.01)
+    network = train(plain_setup(architecture, normal(48, *shape), torch.arange(48) % 4, recipe, seed=0))
+    found = constants(to_onnx(architecture, network, precision, normal(48, *shape)))
+    binary = [index for index, op in enumerate(architecture.ops) if op.weight_bits == 1]
+    assert binary
+    for index in binary:
+        op = architecture.ops[index]
+        layer = network.get_submodule(f"op{index}_{op.kind}")
+        weight = found[f"op{index}_{op.kind}_weight" + ("_levels" if precision == "int8" else "")]
+        per_channel = weight.reshape(len(weight), -1).astype(np.float64)
+        for channel, trained in zip(per_channel, layer.weight.detach().flatten(1), strict=True):
+            alpha = np.abs(channel).max()
+            assert alpha > 0
+            values = {-alpha, alpha} if (trained < 0).any() and (trained >= 0).any() else {channel[0]}
+            assert set(np.unique(channel)) == values
+        # A norm behind the layer may turn all signs of a channel round.
+        signs = np.sign(weight).astype(np.float32)
+        levels, scale = (part.detach().numpy() for part in quantized(layer))
+        turned = (signs * levels).reshape(len(signs), -1)
+        assert (turned == turned[:, :1]).all()
+        inputs = sign(normal(5, *architecture.ops[op.inputs[0]].shape, seed=index))
+        bias = None if layer.bias is None else layer.bias.detach().numpy()
+        given = inputs.numpy(), signs, scale.reshape(-1) * turned[:, 0], bias
+        windows = {"stride": op.stride, "padding": op.padding, "groups": layer.groups} if op.kind != "linear" else {}
+        integer = xnor_popcount_linear if op.kind == "linear" else xnor_popcount_conv2d
+        np.testing.assert_array_equal(integer(*given, **windows), expected(layer, inputs))
 
 
 def warmed(architecture, records):

@@ -7,6 +7,7 @@ import pytest
 
 from estimators.leakage.attacks import safecompress
 from estimators.leakage.attacks import shokri
+from estimators.leakage.attacks import sorted_posteriors
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.scores import log_probabilities
@@ -14,7 +15,7 @@ from estimators.leakage.shared import learned
 from estimators.leakage.shared import simulated_attacker
 from estimators.leakage.statistics.auc_and_rates import auc
 
-ATTACKS = [shokri, safecompress]
+ATTACKS = [shokri, safecompress, sorted_posteriors]
 each = pytest.mark.parametrize("module", ATTACKS, ids=lambda module: module.__name__.rsplit(".", 1)[1])
 
 
@@ -209,6 +210,33 @@ def test_shokri_learns_each_class_apart():
     logits[:, np.arange(1200), labels] = rng.normal(0, 1, (5, 1200)) + 2 * trained_on * np.where(labels, -1, 1)
     evidence = Evidence(logits[0], labels, Bank(logits[1:], trained_on[1:], labels))
     assert auc(shokri.attack(evidence), trained_on[0]) > 0.88
+
+
+def test_sorted_posteriors_are_read_whatever_their_classes():
+    posteriors = sorted_posteriors._posteriors(np.log([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]))
+    np.testing.assert_allclose(posteriors, [[0.5, 0.3, 0.2], [0.7, 0.2, 0.1]], rtol=1e-12)
+
+
+def test_sorted_posteriors_are_scored_alike_in_any_order_of_the_classes():
+    (evidence,), (is_member,) = draw(9, 4.0)
+    turned = replace(evidence, logits=np.random.default_rng(9).permuted(evidence.logits, axis=1))
+    scores = sorted_posteriors.attack(evidence)
+    np.testing.assert_allclose(sorted_posteriors.attack(turned), scores, rtol=1e-9)
+    assert auc(scores, is_member) > 0.6
+    assert (shokri.attack(turned) != shokri.attack(evidence)).mean() > 0.5
+
+
+def test_one_of_the_two_orders_of_posteriors_can_be_beaten_alone():
+    # Members are as sure as others, but the class that comes second is the one after the label: sorting hides that.
+    rng = np.random.default_rng(10)
+    labels = rng.integers(0, 3, 1200)
+    half = rng.random((2, 1, 1200)) < 0.5
+    trained_on = np.concatenate([half[0], half[1], ~half[1]])
+    second = (labels + np.where(trained_on, 1, 2)) % 3
+    logits = rng.normal(0, 0.3, (3, 1200, 3)) + 4 * np.eye(3)[labels] + 2 * np.eye(3)[second]
+    evidence = Evidence(logits[0], labels, Bank(logits[1:], trained_on[1:], labels))
+    assert auc(shokri.attack(evidence), trained_on[0]) > 0.9
+    assert auc(sorted_posteriors.attack(evidence), trained_on[0]) == pytest.approx(0.5, abs=0.07)
 
 
 def test_safecompress_has_the_published_branches():
