@@ -78,13 +78,23 @@ def main() -> None:
     if not SHARED.exists():
         sys.exit("skipped: no data beside the repository's parent folder")
     torch.set_num_threads(1)
-    names = arguments.only.split(",") if arguments.only else plugins.available("nas.defences", "defend")
+    names = arguments.only.split(",") if arguments.only else acting()
     tasks = [location30(partial(perceptrons, names, short=arguments.short))]
     if not arguments.short:
         tasks.append(cifar10(partial(convolutional, names, short=False)))
     trainings, canaries = (6, 0) if arguments.short else (TRAININGS, CANARIES)
     rows = [row for task in tasks for row in measured(task, trainings, canaries)]
     write_results("defences_short" if arguments.short else "defences", rows, trainings=trainings)
+
+
+def acting() -> list[str]:
+    """List the defences but those that hold early answers back: these networks have no early exits.
+
+    >>> "memguard" in acting(), "timeguard" in acting()
+    (True, False)
+    """
+    names = plugins.available("nas.defences", "defend")
+    return [name for name in names if load_defence(name).delay is None]
 
 
 def perceptrons(names: Collection[str], data: Splits, *, short: bool) -> dict[str, Candidate]:

@@ -32,7 +32,8 @@ class Oracle:
         activations: Features `(records, ...)` to what the last linear layer reads, `(records, units)`; None for a
             black box. With the logits and the label it gives the gradient of the loss by the last layer's
             deployed weights: the outer product of softmax less one-hot label, and this.
-        exits: Features `(records, ...)` to the exit that answers, `(records,)` from 0; None for a network with one.
+        exits: Features `(records, ...)` to the exit that answers, `(records,)` from 0, as far as the time of the answer
+            tells it; None for a network with one.
     """
 
     query: Query
@@ -142,7 +143,8 @@ class Evidence:
         features: `(records, ...)`, the records themselves, for attacks that query changed copies.
         oracle: The network itself, for the same attacks; it takes features as they stand here.
         population: Records known to be non-members of every network.
-        exits: `(records,)`, the exit that answered, from 0: which the latency of a network with early exits reveals.
+        exits: `(records,)`, the exit that answered, from 0, as far as the latency of a network with early exits reveals
+            it.
 
     Raises:
         ValueError: If shapes or types disagree, a logit is not finite, a label is out of range, or the bank describes

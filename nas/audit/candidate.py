@@ -56,6 +56,7 @@ from nas.records import groups_of
 from nas.runs.run import Run
 from nas.search.plan import Plan
 from nas.training import certificate
+from nas.training.answers import delay_of
 from nas.training.assess import Candidate
 from nas.training.assess import for_training
 from nas.training.assess import outputs
@@ -66,7 +67,6 @@ from nas.training.loop import compute_device
 from nas.training.loop import seed_from
 from nas.training.post_training import compressed
 from nas.training.stages import train_in_stages
-from search_spaces.graph.architecture import Architecture
 from search_spaces.network import Network
 
 AUDITS = "audits.jsonl"
@@ -340,7 +340,7 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
     return {
         "network": f"candidate {subject.number} of {config.name}, key {candidate.key}",
         "bits": bits_of(candidate.architecture),
-        **_exits(candidate.architecture),
+        **_exits(subject),
         "recipe": ", ".join(f"{name} {value}" for name, value in asdict(candidate.recipe).items()),
         "defence": described(candidate.defence, candidate.defence_parameters),
         **certificate.beside(subject.guarantee, bound.epsilon, bound.delta),
@@ -380,11 +380,15 @@ def most_shown(found: Audit) -> EpsilonBound:
     return max((one.epsilon for one in found.findings), key=lambda bound: bound.epsilon)
 
 
-def _exits(architecture: Architecture) -> dict[str, str]:
+def _exits(subject: Subject) -> dict[str, str]:
+    architecture = subject.spec.candidate.architecture
     count = len(architecture.outputs)
     if count == 1:
         return {}
     told = f"{count}; one answers from a confidence of {architecture.exit_threshold:g} on, else the last"
+    if delay := delay_of(subject.network):
+        told += "; attackers are taken to time answers exactly, and the device to hold early ones back"
+        return {"exits": f"{told}, by a deviation of {delay:.4g} times the time between the first exit and the last"}
     return {"exits": f"{told}; attackers are taken to know which one answered, as its latency shows it"}
 
 

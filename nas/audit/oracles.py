@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,12 +12,16 @@ from torch import nn
 
 from estimators.leakage.evidence import Floats
 from estimators.leakage.evidence import Oracle
+from estimators.leakage.shared.exit_times import last_exit_by
+from nas.pricing.exit_delays import delayed_ms
 from nas.training.answers import answers_of
+from nas.training.answers import delay_of
 from nas.training.loop import compute_device
 from nas.training.loop import exits_of
 from nas.training.loop import logits_of
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.exits import classifier
+from search_spaces.graph.exits import up_to
 
 
 def of_network(network: nn.Module) -> Oracle:
@@ -29,6 +35,9 @@ def of_network(network: nn.Module) -> Oracle:
     search spaces that has one, they give the gradient of the loss by its deployed weights. A network without a linear
     layer, which a convolution classifies, has no activations. With early exits they are what the last layer of the exit
     that answers reads, and zeros where another exit reads more units; all exits need to have a linear one.
+
+    Which exit answers is what the time of an answer tells: the exit itself, unless the network's defence holds early
+    answers back (`_told_by_time`). Activations are those of the exit itself: who looks inside needs no clock.
 
     Args:
         network: In eval mode, with all its parts, when the oracle is made and whenever it is asked.
@@ -52,7 +61,8 @@ def of_network(network: nn.Module) -> Oracle:
 
     def exits(features: Floats) -> NDArray[np.int64]:
         _check_eval(network)
-        return exits_of(network, _tensor(features))
+        found = exits_of(network, _tensor(features))
+        return _told_by_time(network, features, found) if delay_of(network) else found
 
     def by_exit(features: Floats) -> NDArray[np.float32]:
         _check_eval(network)
@@ -104,6 +114,39 @@ def _read_by_last_linear(network: nn.Module, features: Tensor) -> NDArray[np.flo
         for hook in hooks:
             hook.remove()
     return np.concatenate(parts)
+
+
+def _told_by_time(network: nn.Module, features: Floats, exits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return `(records,)`: what the time of an answer tells of the exit, where early answers are held back.
+
+    The attacker measures exactly, knows the rule and when each exit answers, and takes the likeliest exit; the device's
+    secret stays unknown. The time of an exit is the work up to it, in MACs: no device is known here, and delays are a
+    share of the time between exits. A digest of the weights stands for the secret: it is the same whenever the network
+    is asked, and another one for each shadow model.
+
+    Args:
+        network: With several exits, and a delay.
+        features: `(records, ...)`.
+        exits: `(records,)`, those that answer.
+    """
+    architecture = network.architecture
+    assert isinstance(architecture, Architecture)
+    parts = [up_to(architecture, number) for number in range(len(architecture.outputs))]
+    # What has no MACs takes time too: of two exits the later one is never as quick.
+    work = np.array([sum(max(kernel.macs, 1) for kernel in part.kernels) for part in parts], dtype=np.float64)
+    deviation, secret = delay_of(network) * float(work[-1] - work[0]), _secret(network)
+    times = [
+        delayed_ms(record, float(work[number]), slowest_ms=float(work[-1]), deviation_ms=deviation, secret=secret)
+        for record, number in zip(np.asarray(features, dtype=np.float32), exits, strict=True)
+    ]
+    return last_exit_by(np.array(times), work)
+
+
+def _secret(network: nn.Module) -> bytes:
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.digest()
 
 
 def _read_by_exits(network: nn.Module, features: Tensor) -> NDArray[np.float32]:

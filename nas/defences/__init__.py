@@ -12,6 +12,10 @@ A file provides `defend(setup, teach, **parameters) -> TrainSetup`, and whicheve
   that changes these is refused beside it.
 - `answers(**parameters) -> nn.Module`: what the deployed network's logits pass through before anyone sees them
   (`nas.training.answers`); with `write_onnx` it can be exported.
+- `delay(**parameters) -> float`: by how much the device holds back answers of early exits, so that their time does not
+  tell the exit (`nas.pricing.exit_delays`): the standard deviation of the wait, as a share of the time between the
+  first exit and the last. Mean latencies then hold the wait, and audits read from an answer's time what it still tells.
+  A search in which no network has early exits is refused.
 
 Who calls what, and when:
 
@@ -33,11 +37,11 @@ Who calls what, and when:
    remembered between batches belongs into `make_step`, never into the set-up: it may be trained more than once. Where
    the recipe's pruning is `safecompress`, there are branches for some epochs: each takes the step for the same batch,
    with a network and an optimizer state of its own, and all share whatever else the step remembers.
-5. The trained network gets `setup.answers`, and is measured, attacked and written down. What the set-up states as its
-   `guarantee` (`{"epsilon": 8.0, "delta": 1e-5}`) becomes measures of the candidate.
+5. The trained network gets `setup.answers` and `setup.delay`, and is measured, attacked and written down. What the
+   set-up states as its `guarantee` (`{"epsilon": 8.0, "delta": 1e-5}`) becomes measures of the candidate.
 6. An audit does 2 to 4 for each shadow network, with the same parameters and the same part of the reserve, on the
    shadow's own members. Picks, exports, post-training versions and audits build the network with
-   `answers(**parameters)` and read its weights, without `defend`.
+   `answers(**parameters)` and `delay(**parameters)` and read its weights, without `defend`.
 
 How the published kinds fit:
 
@@ -52,7 +56,7 @@ How the published kinds fit:
 - a game against an attacker network is a step that trains the attacker too, on `setup.reserve`
   (`adversarial_regularization`);
 - records kept aside, and the weights of another epoch, need `make_watch` (`early_stopping`);
-- a mask on the answers needs `answers` (`confidence_rounding`, `memguard`).
+- a mask on the answers needs `answers` (`confidence_rounding`, `memguard`), one on their times `delay` (`timeguard`).
 
 Label smoothing, dropout and weight decay are settings of the recipe, which a search samples beside any defence; no file
 here says them a second time, and a defence leaves the recipe as it is.

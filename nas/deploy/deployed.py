@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +26,7 @@ from nas.deploy.timing import time_models
 from nas.pricing.price import as_shipped
 from nas.pricing.price import screen
 from nas.runs.networks import UserNetwork
-from nas.training.answers import answering
-from nas.training.answers import answers_of
+from nas.training.answers import answering_as
 from nas.training.loop import Labelled
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import build
@@ -177,7 +175,7 @@ def compare(
         architecture = found.architecture.as_float() if precision == "float32" else found.architecture
         network = found.network
         if architecture.key != found.architecture.key:
-            network = answering(build(architecture).eval(), copy.deepcopy(answers_of(found.network)))
+            network = answering_as(build(architecture).eval(), found.network)
         models.append(to_onnx(architecture, network, precision, found.calibration, found.preprocessing))
     timings = time_models(models, rounds=rounds)
     return [

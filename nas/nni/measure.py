@@ -50,7 +50,7 @@ def result_of(plan: Plan, bench: Bench, candidate: Candidate) -> dict[str, Any]:
     evaluated = evaluate(plan, bench, candidate)
     costs = plan.prices(candidate.architecture)
     estimates = {**costs, **evaluated.measures}
-    by_exit = plan.by_exit(candidate.architecture, evaluated.exits)
+    by_exit = plan.by_exit(candidate, evaluated.exits)
     means = {} if by_exit is None else by_exit.means
     first = number_in(flat({**estimates, **means}), plan.config.objectives[0])
     others: dict[str, Any] = {"default": first, WEIGHTS: evaluated.weights}

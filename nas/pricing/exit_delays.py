@@ -12,7 +12,8 @@ differs in a bit draws another delay: whoever may ask for many copies of nearly 
 delays, which is close to none. An answer before an exit's own latency still tells that it came by an earlier one. And
 what it hides it pays for with the time that early exits save: `mean_delayed_ms` says how much is left.
 
-It runs where the network is deployed. An exported file computes all exits and knows no delays.
+It runs where the network is deployed. An exported file computes all exits and knows no delays. An idle wait costs no
+multiply-accumulates; the energy of a device that waits is not counted.
 """
 
 from __future__ import annotations
@@ -68,10 +69,26 @@ def mean_delayed_ms(latencies_ms: Sequence[float], shares: Sequence[float], devi
     >>> round(mean_delayed_ms([1.0, 3.0], [0.5, 0.5], 1000.0), 2)  # all wait for the last exit
     3.0
     """
+    times = zip(shares, delayed_by_exit_ms(latencies_ms, deviation_ms), strict=True)
+    return sum(share * time for share, time in times)
+
+
+def delayed_by_exit_ms(latencies_ms: Sequence[float], deviation_ms: float) -> list[float]:
+    """Return the mean time of an answer of each exit when those of early exits are held back.
+
+    Args:
+        latencies_ms: Of each exit, the last one the slowest.
+        deviation_ms: As in `delayed_ms`; 0: nothing is held back.
+
+    Raises:
+        ValueError: If the deviation is negative.
+
+    >>> [round(time, 2) for time in delayed_by_exit_ms([1.0, 3.0], 0.5)]
+    [1.4, 3.0]
+    """
     _check(deviation_ms)
     slowest = max(latencies_ms)
-    times = zip(shares, latencies_ms, strict=True)
-    return sum(share * (latency + _mean_wait(slowest - latency, deviation_ms)) for share, latency in times)
+    return [latency + _mean_wait(slowest - latency, deviation_ms) for latency in latencies_ms]
 
 
 def _mean_wait(most: float, deviation: float) -> float:
@@ -79,7 +96,7 @@ def _mean_wait(most: float, deviation: float) -> float:
     if not deviation or not most:
         return 0.0
     ratio = most / deviation
-    below = deviation * math.sqrt(2 / math.pi) * -math.expm1(-(ratio**2) / 2)
+    below = deviation * math.sqrt(2 / math.pi) * -math.expm1(-ratio * ratio / 2)  # a square by ** would overflow
     return below + most * math.erfc(ratio / math.sqrt(2))
 
 

@@ -26,6 +26,7 @@ from nas.base.text import plain_table
 from nas.base.text import stacked
 from nas.preprocessing.columns import Column
 from nas.preprocessing.preprocessing import Preprocessing
+from nas.pricing.by_exit import DELAYED
 from nas.pricing.limits import LOOK_BEYOND
 from nas.pricing.report import bits_of
 from nas.pricing.report import compressions_of
@@ -343,13 +344,15 @@ def _baseline_lines(baselines: Sequence[Baseline]) -> list[str]:
 
 def exit_line(trial: FrozenTrial) -> str:
     """Say where the validation records leave a candidate with early exits; nothing of one without."""
-    told = [
-        f"{row['share']:.0%} at exit {row['exit']} ({row['latency_ms']:.4g} ms)"
-        for row in trial.user_attrs.get(EXITS, [])
-    ]
+    rows = trial.user_attrs.get(EXITS, [])
+    told = [f"{row['share']:.0%} at exit {row['exit']} ({row['latency_ms']:.4g} ms{_held_back(row)})" for row in rows]
     if not told:
         return ""
     return f"validation records leave candidate {trial.number}: {', '.join(told)}; costs are those of all exits"
+
+
+def _held_back(row: Row) -> str:
+    return f", answered after {row[DELAYED]:.4g} ms" if DELAYED in row else ""
 
 
 def _exits(trial: FrozenTrial) -> list[str]:
@@ -357,16 +360,26 @@ def _exits(trial: FrozenTrial) -> list[str]:
     rows = trial.user_attrs.get(EXITS, [])
     if not rows:
         return []
-    lines = ["", "| exit | validation records | share | latency_ms | interval | macs |", "|---|---|---|---|---|---|"]
+    held = DELAYED in rows[0]
+    more = f" {DELAYED} |" if held else ""
+    lines = ["", f"| exit | validation records | share | latency_ms | interval | macs |{more}"]
+    lines.append("|---|---|---|---|---|---|" + ("---|" if held else ""))
     for row in rows:
         latency = from_flat(row, "latency_ms")
         interval = f"{latency.low:.4g} to {latency.high:.4g}"
-        cells = (row["exit"], row["records"], f"{row['share']:.3f}", f"{latency.value:.4g}", interval, row["macs"])
+        cells = [row["exit"], row["records"], f"{row['share']:.3f}", f"{latency.value:.4g}", interval, row["macs"]]
+        cells += [f"{row[DELAYED]:.4g}"] if held else []
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    about = (
-        "Costs are those of a record that passes all exits; `mean_...` is the mean over the records above. Which exit"
-    )
-    return [*lines, "", about, "answered shows in the latency: an audit attacks by it (`exit_index`)."]
+    about = "Costs are those of a record that passes all exits; `mean_...` is the mean over the records above."
+    if held:
+        return [
+            *lines,
+            "",
+            about,
+            f"`{DELAYED}` is the mean time until the answer is given. **The application has to hold answers back**, by",
+            "`nas.pricing.exit_delays.delayed_ms`, and must not show `exit`: the exported files do neither.",
+        ]
+    return [*lines, "", about, "Which exit answered shows in the latency: an audit attacks by it (`exit_index`)."]
 
 
 def _classes(study: optuna.Study, trial: FrozenTrial) -> list[str]:

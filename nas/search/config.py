@@ -30,6 +30,7 @@ from pydantic import PlainValidator
 from pydantic import Strict
 from pydantic import Tag
 from pydantic import ValidationError
+from pydantic import ValidationInfo
 from pydantic import field_validator
 from pydantic import model_validator
 
@@ -58,6 +59,8 @@ FOR_TRAINING = (
 PLUGINS = ("space", "dataset", "attack")
 """Settings that name one plug-in each; `defence_parameters` sets those of defences by name."""
 LISTS_OF_PLUGINS = ("defences", "compressions")
+EXITS = "exits"
+"""The compression whose networks leave early."""
 REFERENCE, TWIN = "reference", "twin"
 """Teachers that need no point of the space: the space's reference network, or each candidate's own."""
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
@@ -320,8 +323,14 @@ class SearchConfig(BaseModel):
 
     @field_validator("defences", mode="before")
     @classmethod
-    def _all_defences(cls, names: Any) -> Any:
-        return plugins.available("nas.defences", "defend") if names in (["all"], ("all",)) else names
+    def _all_defences(cls, names: Any, info: ValidationInfo) -> Any:
+        if names not in (["all"], ("all",)):
+            return names
+        found = plugins.available("nas.defences", "defend")
+        if EXITS in info.data.get("compressions", ()):
+            return found
+        # What holds back early answers would be refused where there are none.
+        return [name for name in found if plugins.find("nas.defences", name, "delay") is None]
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

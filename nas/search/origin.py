@@ -7,7 +7,8 @@ noted instead, on a small made-up case, so that a change is seen wherever it was
 - `float_becomes_bits`: the width that the device's converter gives to what is in float; candidates are trained in it;
 - `prices`: what each cost metric says of the space's reference network on the device;
 - `measures`: what the attack and the statistics say of a made-up network;
-- `defences`: what a tiny training with each defence gives, its logits for two records.
+- `defences`: what a tiny training with each defence gives, its logits for two records, and by how much early answers
+  are held back, if they are.
 
 `version` covers what such small cases cannot show; whoever changes a training raises it (`TRAINING_VERSION`).
 """
@@ -37,6 +38,7 @@ from nas.records import Splits
 from nas.search.plan import Plan
 from nas.search.schema import FLOAT_BECOMES_BITS
 from nas.split_overview import Overview
+from nas.training.answers import delay_of
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
@@ -232,7 +234,8 @@ def _trained(defence: str, parameters: Params, bench: Bench) -> list[float]:
     network = assess(candidate, replace(bench, attack=_no_attack, bank=None)).network
     with torch.no_grad():
         logits = network(torch.from_numpy(bench.data.test.features[:2]).to(next(network.parameters()).device))
-    return [float(value) for value in logits.flatten().tolist()]
+    held = delay_of(network)
+    return [float(value) for value in [*logits.flatten().tolist(), *([held] if held else [])]]
 
 
 def _no_attack(evidence: Any) -> NDArray[np.float64]:

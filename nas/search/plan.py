@@ -40,6 +40,7 @@ from nas.pricing.price import screen
 from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
+from nas.search.config import EXITS
 from nas.search.config import TABLE
 from nas.search.config import TRAINING
 from nas.search.config import TWIN
@@ -79,8 +80,6 @@ from search_spaces.space import SearchSpace
 
 NNI_PAGE = Path("nni") / "page.txt"
 """In a run's folder: the address of NNI's web page while its service runs."""
-EXITS = "exits"
-"""The compression whose networks leave early."""
 # Random points priced before a search with cost budgets: a limit that none of them meets is called unreachable.
 POINTS_PRICED = 1000
 
@@ -198,18 +197,20 @@ class Plan:
             self.table.figures(architecture.params)
         return screen(as_shipped(architecture, self.device), self.device, self.metrics)
 
-    def by_exit(self, architecture: Architecture, records: Sequence[int]) -> ByExit | None:
+    def by_exit(self, candidate: Candidate, records: Sequence[int]) -> ByExit | None:
         """Price a trained network by exit; None where no candidate of the plan has exits and no mean is asked for.
 
         Args:
-            architecture: The network.
+            candidate: The network, and the defence that may hold its early answers back.
             records: How many validation records leave at each exit.
         """
-        config = self.config
+        config, architecture = self.config, candidate.architecture
         asked = any(metric_of(name, MEAN_OF) for name in (*config.objectives, *config.budgets))
         if not asked and len(architecture.outputs) == 1 and EXITS not in config.compressions:
             return None
-        return price_by_exit(architecture, records, self.device, self.metrics)
+        defence = self.defences.get(candidate.defence)  # none where a table gives the figures
+        delay = 0.0 if defence is None else defence.delay_at(candidate.defence_parameters)
+        return price_by_exit(architecture, records, self.device, self.metrics, delay)
 
     def candidate(self, params: Params) -> Candidate:
         """Turn a sampled point into what is trained.
@@ -286,6 +287,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     )
     _check_classes(plan)
     _check_effects(plan)
+    _check_delays(plan)
     _check_runs(plan)
     _check_budgets(plan)
     return plan
@@ -394,6 +396,22 @@ def _check_effects(plan: Plan) -> None:
     if left:
         name, value = min(left)
         raise ValueError(f"{name} {value!r} changes no candidate of the {POINTS_PRICED} looked at: {WOULD_HELP[name]}")
+
+
+def _check_delays(plan: Plan) -> None:
+    """Refuse a defence that holds back early answers where none of many random points of the narrowed space has any.
+
+    Raises:
+        ValueError: With the defence, and what would give it something to do.
+    """
+    holding = [name for name, defence in plan.defences.items() if defence.delay is not None]
+    rng = np.random.default_rng(plan.config.seed)
+    points = (sample(plan.narrowing.distributions, rng) for _ in range(POINTS_PRICED if holding else 0))
+    if holding and not any(len(plan.space.describe(point).outputs) > 1 for point in points):
+        raise ValueError(
+            f"the defence {holding[0]!r} holds back answers of early exits, and none of the {POINTS_PRICED} candidates "
+            "looked at has an early exit: --compress exits gives networks some"
+        )
 
 
 def _check_runs(plan: Plan) -> None:

@@ -169,7 +169,7 @@ class Classes(BaseModel):
 
 
 class Exit(BaseModel):
-    """One exit of a trained network (`nas.pricing.by_exit.ByExit`); it has costs beside these.
+    """One exit of a trained network (`nas.pricing.by_exit.ByExit`); it has costs, and delays, beside these.
 
     Attributes:
         exit: Its number, from 0.

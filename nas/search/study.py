@@ -118,8 +118,8 @@ def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
 
 def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evaluated) -> None:
     """Tell the study what a candidate's training and attack gave, and which weights were measured."""
-    architecture, measures = proposal.candidate.architecture, dict(evaluated.measures)
-    if by_exit := plan.by_exit(architecture, evaluated.exits):
+    measures = dict(evaluated.measures)
+    if by_exit := plan.by_exit(proposal.candidate, evaluated.exits):
         measures |= by_exit.means
         if len(by_exit.rows) > 1:
             proposal.trial.set_user_attr(EXITS, by_exit.rows)

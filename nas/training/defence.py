@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -75,6 +76,7 @@ class Defence:
         knows_exits: The file's `EXITS`: whether its own step or watch knows networks with early exits.
         keeps_loss: The file's `KEEPS_LOSS`: whether its own step follows the set-up's loss, whatever else it does.
         parts: The defences of a combination, in the order they act; empty for one of a file.
+        delay: The file's `delay(**parameters)`: by how much the device holds back answers of early exits.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Defence:
     knows_exits: bool = False
     keeps_loss: bool = False
     parts: tuple[Defence, ...] = ()
+    delay: Callable[..., float] | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -111,10 +114,11 @@ class Defence:
 
         Raises:
             ValueError: If the defence returns something else, or has a step or a watch of its own that does not know
-                early exits, which the network has.
+                early exits, which the network has. As `delay_at`.
         """
         answers = None if self.answers is None else self.answers(**parameters)
-        defended = self.defend(replace(setup, answers=answers), teach, **parameters)
+        plain = replace(setup, answers=answers, delay=self.delay_at(parameters))
+        defended = self.defend(plain, teach, **parameters)
         if not isinstance(defended, TrainSetup):
             raise ValueError(f"expected a TrainSetup from the defence {self.name!r}; got {type(defended).__name__}")
         is_plain = defended.make_step is setup.make_step and defended.make_watch is setup.make_watch
@@ -124,6 +128,20 @@ class Defence:
                 f"it trains no network with early exits; got one with {len(setup.architecture.outputs)} outputs"
             )
         return defended
+
+    def delay_at(self, parameters: Params) -> float:
+        """Return by how much the device holds back answers of early exits (`nas.training.answers.answering`).
+
+        Args:
+            parameters: One value for each of its parameters.
+
+        Raises:
+            ValueError: If the file's `delay` gives no number from 0.
+        """
+        delay = 0.0 if self.delay is None else self.delay(**parameters)
+        if not 0 <= delay < math.inf:
+            raise ValueError(f"expected a delay from 0 of the defence {self.name!r}; got {delay}")
+        return delay
 
 
 def load_defence(name: str) -> Defence:
@@ -146,6 +164,7 @@ def load_defence(name: str) -> Defence:
         answers=plugins.find(PACKAGE, name, "answers"),
         knows_exits=plugins.find(PACKAGE, name, "EXITS"),
         keeps_loss=plugins.find(PACKAGE, name, "KEEPS_LOSS"),
+        delay=plugins.find(PACKAGE, name, "delay"),
     )
     if more := [need for need in found.needs if need not in NEEDS]:
         raise ValueError(f"expected a defence that needs some of {list(NEEDS)}; {name!r} needs {more}")
@@ -156,19 +175,24 @@ def combination(parts: Sequence[Defence]) -> Defence:
     """Make one defence of several, which act one after the other; its parameters are named `defence.parameter`.
 
     Raises:
-        ValueError: If a defence is there twice, or two change the answers. Whether they go together otherwise is known
-            when a training is set up: `Defence.set_up` then refuses two that change the same thing, and a guarantee
-            beside another defence that learns from the records.
+        ValueError: If a defence is there twice, two change the answers, or two hold them back. Whether they go together
+            otherwise is known when a training is set up: `Defence.set_up` then refuses two that change the same thing,
+            and a guarantee beside another defence that learns from the records.
     """
     names = [part.name for part in parts]
     masks = [part for part in parts if part.answers is not None]
+    holding = [part for part in parts if part.delay is not None]
     if len(set(names)) < len(names):
         raise ValueError(f"expected each defence once in a combination; got {'+'.join(names)}")
     if len(masks) > 1:
         raise ValueError(f"expected one defence that changes the answers; got {masks[0].name!r} and {masks[1].name!r}")
+    if len(holding) > 1:
+        told = f"{holding[0].name!r} and {holding[1].name!r}"
+        raise ValueError(f"expected one defence that holds back early answers; got {told}")
 
     def defend(setup: TrainSetup, teach: Teach, **parameters: ParamValue) -> TrainSetup:
-        return replace(_one_after_the_other(parts, setup, teach, parameters), answers=setup.answers)
+        ready = _one_after_the_other(parts, setup, teach, parameters)
+        return replace(ready, answers=setup.answers, delay=setup.delay)
 
     def check(**parameters: ParamValue) -> None:
         for part in parts:
@@ -180,6 +204,9 @@ def combination(parts: Sequence[Defence]) -> Defence:
         assert made is not None  # that makes it a mask
         return made(**_own(masks[0], parameters))
 
+    def delay(**parameters: ParamValue) -> float:
+        return holding[0].delay_at(_own(holding[0], parameters))
+
     return Defence(
         name="+".join(names),
         defend=defend,
@@ -189,6 +216,7 @@ def combination(parts: Sequence[Defence]) -> Defence:
         answers=answers if masks else None,
         knows_exits=True,  # each part is asked when it acts
         parts=tuple(parts),
+        delay=delay if holding else None,
     )
 
 
@@ -268,9 +296,10 @@ def deployed_network(architecture: Architecture, defence: str, parameters: Param
         if loaded.check is not None:
             loaded.check(**parameters)
         answers = None if loaded.answers is None else loaded.answers(**parameters)
+        delay = loaded.delay_at(parameters)
     except TypeError:
         raise ValueError(f"expected the parameters of the defence {defence!r}; got {dict(parameters)}") from None
-    return answering(build(architecture), answers)
+    return answering(build(architecture), answers, delay)
 
 
 def described(defence: str, parameters: Params) -> str:

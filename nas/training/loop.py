@@ -166,6 +166,8 @@ class TrainSetup:
         batches: Draws an epoch's batches, as many as it is told.
         answers: What the deployed network's logits pass through before anyone sees them (`nas.training.answers`); None:
             nothing.
+        delay: By how much the device holds back answers of early exits (`nas.training.answers.answering`); 0: not at
+            all.
         guarantee: Numbers that the defence states of what it trains, by name (`epsilon`, `delta`); each becomes a
             measure of the candidate.
         calibration: `(records, ...)` that show the ranges of tensors where a network is rounded after training; None:
@@ -184,6 +186,7 @@ class TrainSetup:
     make_watch: Callable[[Training], Watch] | None = None
     batches: Batches = shuffled
     answers: nn.Module | None = None
+    delay: float = 0.0
     guarantee: Mapping[str, float] = field(default_factory=dict)
     calibration: Tensor | None = None
 
@@ -303,7 +306,7 @@ def train(
                 watch(epoch)
     trained = _built(setup)
     trained.load_state_dict(network.state_dict())
-    return answering(trained, answers).eval().to(features.device)
+    return answering(trained, answers, setup.delay).eval().to(features.device)
 
 
 def _built(setup: TrainSetup) -> Network:

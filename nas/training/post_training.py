@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch import nn
 
-from nas.training.answers import answering
-from nas.training.answers import answers_of
+from nas.training.answers import answering_as
 from nas.training.loop import BATCH_IN_CACHE
 from nas.training.loop import compute_device
 from search_spaces.graph.architecture import Architecture
@@ -62,7 +59,7 @@ def quantized_afterwards(network: nn.Module, architecture: Architecture, calibra
     """
     if network.training:
         raise ValueError("expected a network in eval mode; got one in train mode: call .eval() first")
-    version = answering(build(architecture), copy.deepcopy(answers_of(network)))
+    version = answering_as(build(architecture), network)
     # What the version has and the network has not are the quantisers' ranges.
     version.load_state_dict(network.state_dict(), strict=False)
     known = set(network.state_dict())

@@ -14,7 +14,6 @@ trained in one stage.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -28,8 +27,7 @@ from torch import Tensor
 from torch import nn
 
 from nas.training import sparse
-from nas.training.answers import answering
-from nas.training.answers import answers_of
+from nas.training.answers import answering_as
 from nas.training.loop import TrainSetup
 from nas.training.loop import seed_from
 from nas.training.loop import train
@@ -210,6 +208,6 @@ def grouped(values: NDArray[np.float64], groups: int) -> NDArray[np.float32]:
 def _in(network: nn.Module, architecture: Architecture, weights: dict[str, Tensor]) -> nn.Module:
     """Return the network of a graph with other weights, and the answers of the one they come from."""
     place = next(network.parameters()).device
-    made = answering(build(architecture), copy.deepcopy(answers_of(network)))
+    made = answering_as(build(architecture), network)
     made.load_state_dict(weights)
     return made.eval().to(place)

@@ -3,6 +3,9 @@
 Li et al., 2022, "Auditing Membership Leakages of Multi-Exit Networks" (CCS). Latencies of one exit lie together, and
 between two exits their density has a valley. Measured again, a record's smallest latency is the one with the least
 delay by anything else.
+
+Who knows when each exit can answer needs no valleys (`last_exit_by`), also where early answers are held back, which
+fills them up.
 """
 
 from __future__ import annotations
@@ -52,6 +55,22 @@ def exits_from_latencies(latencies: Floats, exits: int, bandwidth: float = BANDW
     if np.ptp(shortest) == 0:
         return np.zeros(len(shortest), dtype=np.int64)
     return np.asarray(np.searchsorted(_valleys(shortest, exits - 1, bandwidth), shortest), dtype=np.int64)
+
+
+def last_exit_by(times: Floats, latencies: Floats) -> NDArray[np.int64]:
+    """Tell `(records,)` exits, from 0, from exact times: of each record the last exit that could have answered by then.
+
+    Without delays that is the exit that answered. Where answers are held back by a time whose density falls, as that of
+    a normal distribution's absolute value, it is the likeliest exit for a time before the last one's.
+
+    Args:
+        times: `(records,)`, after which each answer was given, in any unit.
+        latencies: `(exits,)`, what an answer of each exit takes, ascending, in the same unit.
+
+    >>> last_exit_by(np.array([1.0, 1.7, 2.0, 3.0]), np.array([1.0, 2.0, 3.0])).tolist()
+    [0, 0, 1, 2]
+    """
+    return np.asarray(np.maximum(np.searchsorted(latencies, times, side="right") - 1, 0), dtype=np.int64)
 
 
 def _valleys(times: NDArray[np.float64], count: int, bandwidth: float) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Oracles of trained networks."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,12 @@ from estimators.leakage.evidence import Evidence
 from estimators.leakage.evidence import Oracle
 from nas.audit.oracles import of_network
 from nas.base import plugins
+from nas.spaces import compressible
 from nas.spaces import sample
+from nas.spaces import space_named
+from nas.training.answers import answering
 from nas.training.loop import Diverged
+from nas.training.loop import exits_of
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.layers.quantize import quantize_weight
 from search_spaces.network import build
@@ -156,6 +161,82 @@ def test_an_oracle_of_a_network_with_exits_says_which_one_answered_and_shows_wha
     np.testing.assert_allclose(oracle.query(asked), expected, rtol=1e-5, atol=1e-6)
     read = np.where(is_early[:, None], np.pad(asked, ((0, 0), (0, 5))), hidden)
     np.testing.assert_allclose(oracle.activations(asked), read, rtol=1e-5, atol=1e-6)
+
+
+EARLY_AND_LATE = 600
+
+
+def three_exits():
+    """Three exits of a deep network, of which records take all."""
+    space = compressible(space_named("mlp", (4,), 3), ["exits"])
+    point = {"depth": 4, "exits.count": 2, "exits.threshold": 0.5, "norm": False}
+    return space.decode({**space.reference, **point})
+
+
+def asked_about(*shape):
+    return np.random.default_rng(1).normal(size=(EARLY_AND_LATE, *shape)).astype(np.float32)
+
+
+def held_back(network, delay):
+    return answering(copy.deepcopy(network), None, delay)
+
+
+@pytest.mark.parametrize(("architecture", "shape"), [(with_exits(), (3,)), (three_exits(), (4,))])
+def test_delayed_answers_tell_the_exit_as_far_as_their_time_does(architecture, shape):
+    features = 4 * asked_about(*shape)
+    network = build(architecture, seed=3).eval()
+    true = of_network(network).exits(features)
+    last = len(architecture.outputs) - 1
+    assert np.bincount(true, minlength=last + 1).min() > EARLY_AND_LATE / 50
+    told = {delay: of_network(held_back(network, delay)).exits(features) for delay in (0.01, 1.0, 1000.0)}
+    # A wait that is short beside the time between exits hides nothing, a long one all.
+    np.testing.assert_array_equal(told[0.01], true)
+    assert (told[1000.0] == last).mean() > 0.99
+    # In between an answer is never taken for an earlier one: it is given at that exit's time or later.
+    assert (told[1.0] >= true).all()
+    assert 0 < (told[1.0] > true).mean() < 1
+    if last == 1:  # an answer waits to the end if |N(0, 1)| is 1 or more
+        assert (told[1.0] == last)[true == 0].mean() == pytest.approx(0.317, abs=0.06)
+
+
+def test_a_record_is_delayed_the_same_whenever_it_is_asked_about_and_otherwise_by_another_network():
+    architecture = with_exits()
+    features = asked_about(3)
+    network = answering(build(architecture, seed=3).eval(), None, 1.0)
+    oracle, again = of_network(network), of_network(copy.deepcopy(network))
+    told = oracle.exits(features)
+    order = np.random.default_rng(2).permutation(len(features))
+    np.testing.assert_array_equal(oracle.exits(features), told)
+    np.testing.assert_array_equal(again.exits(features[order]), told[order])
+    with torch.no_grad():
+        network.op2_linear.weight += 1e-3  # of the late exit: the same exits answer
+    early = of_network(build(architecture, seed=3).eval()).exits(features) == 0
+    assert 0.2 < (of_network(network).exits(features) != told)[early].mean() < 0.7
+
+
+def test_delays_change_no_answer_and_who_looks_inside_sees_the_exit():
+    features = asked_about(3)
+    plain = build(with_exits(), seed=3).eval()
+    oracle, delayed = of_network(plain), of_network(held_back(plain, 16.0))
+    np.testing.assert_array_equal(delayed.query(features), oracle.query(features))
+    np.testing.assert_array_equal(delayed.activations(features), oracle.activations(features))
+    # Prices, errors and files go by the exit itself.
+    computed = exits_of(held_back(plain, 16.0), torch.from_numpy(features))
+    np.testing.assert_array_equal(computed, oracle.exits(features))
+    assert (delayed.exits(features) != oracle.exits(features)).any()
+
+
+def test_an_exit_without_macs_is_timed_too():
+    """Its own time lies before the other's, or a delay would hide nothing that an attacker could see without it."""
+    graph = GraphBuilder((2, 2, 2))
+    early = graph.flatten(graph.pool(0, "avg", kernel=(2, 2), stride=(2, 2)))
+    late = graph.activation(early)
+    architecture = replace(graph.architecture("example", {}, (early, late)), exit_threshold=0.6)
+    features = asked_about(2, 2, 2)
+    network = build(architecture).eval()
+    true, told = of_network(network).exits(features), of_network(held_back(network, 0.01)).exits(features)
+    assert set(true.tolist()) == {0, 1}
+    np.testing.assert_array_equal(told, true)
 
 
 def test_an_exit_without_a_linear_layer_shows_no_activations():

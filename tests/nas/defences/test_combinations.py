@@ -72,9 +72,11 @@ def test_two_defences_both_act_or_are_refused_in_one_line(first, second):
         return
     together = weights(train(ready))
     for name, other in ((first, second), (second, first)):
-        # What a mask does is in the answers, and not in the weights.
+        # What a mask does is in the answers or in their times, and not in the weights.
         if load_defence(name).answers is not None:
             assert type(ready.answers) is type(strongest(name, setup).answers)
+        elif load_defence(name).delay is not None:
+            assert ready.delay == strongest(name, setup).delay > 0
         else:
             assert not torch.equal(together, weights(train(strongest(other, setup))))
 
@@ -153,6 +155,11 @@ def test_the_same_twice_and_two_masks_are_refused():
     mask = load_defence("confidence_rounding")
     with pytest.raises(ValueError, match=r"^expected one defence that changes the answers; got 'confidence_"):
         combination([mask, replace(mask, name="another")])
+    holding = load_defence("timeguard")
+    with pytest.raises(
+        ValueError, match=r"^expected one defence that holds back early answers; got 'timeguard' and 'a"
+    ):
+        combination([holding, replace(holding, name="another")])
 
 
 def test_a_search_samples_the_parameters_of_a_combination_and_trains_it(tmp_path):

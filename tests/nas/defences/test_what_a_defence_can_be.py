@@ -77,7 +77,7 @@ def trusted():
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
-    return planned(tmp_path_factory.mktemp("runs"), attack="loss", defences=ALL)
+    return planned(tmp_path_factory.mktemp("runs"), attack="loss", defences=ALL, compressions=["exits"])
 
 
 def candidate_of(plan, name, **changes):

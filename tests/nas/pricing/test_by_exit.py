@@ -14,6 +14,7 @@ from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from nas.pricing.by_exit import MEAN_OF
 from nas.pricing.by_exit import MEANS
 from nas.pricing.by_exit import ByExit
+from nas.pricing.by_exit import held_back
 from nas.pricing.by_exit import mean_cost
 from nas.pricing.by_exit import price_by_exit
 from nas.pricing.price import as_shipped
@@ -129,6 +130,66 @@ def test_rows_are_what_a_study_holds():
         "latency_ms_high": 2.0,
     }
     assert MEANS.keys() == MEAN_OF.keys()
+
+
+def within(low, value, high):
+    return Estimate(value, low, high)
+
+
+def test_the_mean_of_delayed_answers_by_hand():
+    """Exits at 1, 2 and 3 ms and a deviation of half the 2 ms between them: a wait is |N(0, 1)| ms, at most 2 or 1."""
+    density = {most: math.exp(-(most**2) / 2) / math.sqrt(2 * math.pi) for most in (0, 1, 2)}
+    waits = [2 * (density[0] - density[most]) + most * math.erfc(most / math.sqrt(2)) for most in (2, 1)]
+    found = held_back(exact(1, 2, 3), 0.5)
+    assert [one.value for one in found] == pytest.approx([1 + waits[0], 2 + waits[1], 3])
+    costs = tuple({"latency_ms": Estimate.exact(cost), "macs": Estimate.exact(cost)} for cost in (1, 2, 3))
+    plain, delayed = ByExit(costs, (50, 30, 20)), ByExit(costs, (50, 30, 20), 0.5)
+    assert delayed.means["mean_latency_ms"] == mean_cost(found, [50, 30, 20])
+    assert delayed.means["mean_latency_ms"].value == pytest.approx(1.7 + 0.5 * waits[0] + 0.3 * waits[1])
+    # An idle wait computes nothing.
+    assert delayed.means["mean_macs"] == plain.means["mean_macs"]
+
+
+@pytest.mark.parametrize("delay", [0.5, 4.0, 16.0])
+def test_a_longer_delay_saves_less_and_early_exits_still_save_something(delay):
+    latencies = exact(1, 2, 3)
+    found = (latencies, held_back(latencies, delay / 2), held_back(latencies, delay), exact(3, 3, 3))
+    plain, shorter, longer, last = (mean_cost(times, [50, 30, 20]).value for times in found)
+    assert plain < shorter < longer < last
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(0.01, 100)] * 3).map(sorted), min_size=1, max_size=4),
+    st.floats(0, 20),
+)
+@settings(max_examples=80, derandomize=True, deadline=None)
+def test_an_interval_of_a_delayed_answer_holds_its_value_whatever_the_device(ends, delay):
+    latencies = [within(*three) for three in sorted(ends, key=lambda three: three[1])]
+    found = held_back(latencies, delay)
+    assert found[-1].value == pytest.approx(latencies[-1].value)
+    for before, after in zip(latencies, found, strict=True):
+        assert before.value <= after.value <= latencies[-1].value * (1 + 1e-9)
+
+
+def test_an_interval_of_a_delayed_answer_scales_with_the_device():
+    """A device that is half or twice as fast takes half or twice as long in all, waits included."""
+    found = held_back([within(0.5, 1.0, 2.0), within(1.5, 3.0, 6.0)], 1.0)[0]
+    assert (found.low, found.high) == pytest.approx((found.value / 2, found.value * 2))
+
+
+def test_an_answer_that_may_wait_for_an_extrapolated_exit_is_extrapolated():
+    latencies = [Estimate.exact(1), Estimate(3.0, 1.5, 6.0, extrapolated=True)]
+    assert [one.extrapolated for one in held_back(latencies, 1.0)] == [True, True]
+    assert held_back(latencies, 0.0) == latencies
+
+
+def test_rows_of_delayed_answers_say_both_times():
+    latencies = (within(0.5, 1.0, 2.0), within(1.5, 3.0, 6.0))
+    costs = tuple({"macs": Estimate.exact(4), "latency_ms": latency} for latency in latencies)
+    early, late = ByExit(costs, (30, 10), 1000.0).rows
+    assert (early["latency_ms"], late["latency_ms"], late["delayed_ms"]) == (1, 3, 3)
+    assert [early[f"delayed_ms{end}"] for end in ("", "_low", "_high")] == pytest.approx([3, 1.5, 6], rel=1e-2)
+    assert all("delayed_ms" not in row for row in ByExit(costs, (30, 10)).rows)
 
 
 @pytest.mark.parametrize("records", [(), (1,), (0, 0), (1, 2, 3)])

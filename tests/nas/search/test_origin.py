@@ -158,7 +158,7 @@ def test_a_study_carries_its_origin_and_is_refused_when_it_differs(plan, tmp_pat
 
 
 def test_every_defence_can_be_tried_out_and_an_edit_of_one_with_parameters_is_named(plan, monkeypatch):
-    tried = planned(plan.folder.parent, defences=DEFENCES, attack="loss")
+    tried = planned(plan.folder.parent, defences=DEFENCES, attack="loss", compressions=["exits"])
     before = origin_of(tried)
     assert before["defences"].keys() == set(DEFENCES)
     assert changes(before, tried) == []
@@ -166,6 +166,13 @@ def test_every_defence_can_be_tried_out_and_an_edit_of_one_with_parameters_is_na
         "nas.defences.relaxloss.relaxed_loss", lambda logits, labels, *_, **__: functional.cross_entropy(logits, labels)
     )
     assert changes(before, tried) == ["the defence 'relaxloss': it trains otherwise"]
+    longer = replace(tried.defences["timeguard"], delay=lambda deviation: 2 * deviation)
+    doubled = replace(tried, defences={"timeguard": longer}, defence_settings=only(tried, "timeguard"))
+    assert changes(before, doubled) == ["the defence 'timeguard': it trains otherwise"]
+
+
+def only(plan, name):
+    return {name: plan.defence_settings[name]}
 
 
 def test_a_defence_that_fails_when_it_is_tried_out_leaves_no_study(plan, tmp_path):

@@ -1,4 +1,5 @@
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,9 @@ from torch import nn
 
 from nas.audit.oracles import of_network
 from nas.training.answers import answering
+from nas.training.answers import answering_as
 from nas.training.answers import answers_of
+from nas.training.answers import delay_of
 from nas.training.loop import plain_setup
 from nas.training.loop import train
 from nas.training.recipe import Recipe
@@ -50,7 +53,7 @@ def test_answers_stand_between_a_network_in_eval_mode_and_whoever_asks():
 def test_no_answers_leave_the_network_as_it_is():
     plain = network()
     assert answering(plain, None) is plain
-    assert answers_of(plain) is None
+    assert (answers_of(plain), delay_of(plain)) == (None, 0.0)
 
 
 def test_answers_without_weights_leave_the_file_of_the_weights_as_it_is():
@@ -58,8 +61,22 @@ def test_answers_without_weights_leave_the_file_of_the_weights_as_it_is():
 
 
 def test_answers_are_put_on_once():
-    with pytest.raises(ValueError, match="expected a network without answers of its own; it has some"):
-        answering(answering(network(), Doubled()), Doubled())
+    once = ((Doubled(), 0.0), (None, 2.0), (Doubled(), 2.0))
+    for (answers, delay), (more, longer) in itertools.product(once, once):
+        with pytest.raises(ValueError, match=r"^expected a network without answers or delays of its own; it has some$"):
+            answering(answering(network(), answers, delay), more, longer)
+
+
+@pytest.mark.parametrize("answers", [None, Doubled()])
+def test_a_delay_changes_no_answer_and_travels_with_the_answers(answers):
+    plain, delayed = answering(network(), answers), answering(network(), answers, 2.0)
+    again = answering_as(network(), delayed)
+    with torch.no_grad():
+        for found in (delayed, again, copy.deepcopy(delayed)):
+            assert torch.equal(found(RECORDS), plain(RECORDS))
+            assert (delay_of(found), type(answers_of(found))) == (2.0, type(answers))
+    assert answers is None or answers_of(again) is not answers_of(delayed)
+    assert delayed.state_dict().keys() == network().state_dict().keys()
 
 
 def test_what_the_last_layer_reads_is_the_networks_and_not_its_answers():

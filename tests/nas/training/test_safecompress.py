@@ -452,7 +452,8 @@ def test_a_dense_network_by_the_same_recipe_is_trained_plainly():
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
-    return planned(tmp_path_factory.mktemp("runs"), attack="loss", defences=DEFENCES, compressions=["sparsity"])
+    runs, compressions = tmp_path_factory.mktemp("runs"), ["exits", "sparsity"]
+    return planned(runs, attack="loss", defences=DEFENCES, compressions=compressions)
 
 
 def candidate_of(plan, defence="none", **recipe):

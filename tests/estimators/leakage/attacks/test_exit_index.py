@@ -10,6 +10,7 @@ from estimators.leakage.attacks import exit_index
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
 from estimators.leakage.shared.exit_times import exits_from_latencies
+from estimators.leakage.shared.exit_times import last_exit_by
 from estimators.leakage.statistics.auc_and_rates import auc
 
 
@@ -123,6 +124,17 @@ def test_the_smallest_of_several_measurements_counts():
     found = exits_from_latencies(latencies, 2)
     assert (found == left).all()
     assert (exits_from_latencies(latencies[1:2], 2) == left).mean() < 0.9
+
+
+def test_who_knows_when_exits_answer_tells_delayed_ones_better_than_by_valleys():
+    """Half of the first exit's answers wait, for a time whose density falls; so do those of the second."""
+    rng = np.random.default_rng(0)
+    latencies, left = np.array([1.0, 2.0, 3.0]), rng.choice(3, 600, p=[0.4, 0.3, 0.3])
+    np.testing.assert_array_equal(last_exit_by(latencies[left], latencies), left)
+    times = np.minimum(latencies[left] + np.abs(rng.normal(0, 1, 600)), 3.0)
+    found = last_exit_by(times, latencies)
+    assert (found >= left).all()
+    assert (found == left).mean() > (exits_from_latencies(times[None], 3) == left).mean() + 0.02
 
 
 def test_equal_latencies_are_one_exit():
