@@ -255,7 +255,8 @@ class SearchConfig(BaseModel):
             regression, counts as over a limit; a budget on `error` takes its place.
         attack: A file of `estimators/leakage/attacks`.
         defences: Files of `nas/defences`; with several, the search chooses for each candidate. Names with a plus
-            between them are a combination; `all` stands for every file.
+            between them are a combination; `all` stands for every file; those that hold back early answers are among
+            them where `compressions` has `exits`.
         defence_parameters: By defence, its parameters: one value, a list to choose from, or a range to search, as in
             the recipe (`[defence_parameters.relaxloss]`, then `alpha = 0.5`); one left out is searched as the
             defence's file says.
