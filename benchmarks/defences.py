@@ -8,8 +8,7 @@ epochs: a defence that leaks no less at their error is not worth its cost. Inter
 
 The full version has mislabelled canaries: an eighth of the records has a wrong label, the same in all versions. What
 LiRA finds of them, who are the easiest to find where anything is learned by heart, has columns of its own (Aerni et
-al., 2024); all other columns are of the rightly labelled records. There a training and the one on the other half do not
-attack each other (`versions.attacked`).
+al., 2024); all other columns are of the rightly labelled records.
 
     python benchmarks/defences.py            # hours the first time; networks are kept
     python benchmarks/defences.py --short    # Location-30, six trainings, every defence at its strongest
@@ -145,8 +144,7 @@ def measured(task: Task, trainings: int, canaries: int) -> list[dict[str, object
     task, is_canary = with_canaries(task, canaries, SEED)
     found, apart = {}, {}
     for name, spec in train(task, trainings, SEED, CACHE).items():
-        how = {"without_partner": True, "counted": ~is_canary} if canaries else {}
-        found[name] = attacked(task, spec, trainings, ATTACKS, **how)
+        found[name] = attacked(task, spec, trainings, ATTACKS, counted=~is_canary)
         apart[name] = of_canaries(task, spec, trainings, ATTACKS["auc"], is_canary) if canaries else {}
         print(f"  {task.name}: {name} attacked", flush=True)
     return [row_of(task, name, found) | apart[name] for name in task.versions]

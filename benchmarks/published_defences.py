@@ -3,9 +3,8 @@
 Location-30 with a perceptron and CIFAR-10 (16 x 16) with a small convolutional network, 1,000 members each. Each
 version is trained on random halves of 2,000 records and attacked by its other trainings, which have the same defence:
 networks that read posteriors in the order of the classes (`shokri`) and in descending order (`sorted_posteriors`), the
-loss threshold, online LiRA and online RMIA; on pruned networks SAMIA too, which is slow and attacks the first few. A
-training and the one on the other half stay apart (`versions.attacked`). Versions are compared training by training, on
-the same halves: the interval of a difference is Student's, 95 %.
+loss threshold, online LiRA and online RMIA; on pruned networks SAMIA too, which is slow and attacks the first few.
+Versions are compared training by training, on the same halves: the interval of a difference is Student's, 95 %.
 
 Held against what was published, by thresholds that were set before anything was measured:
 
@@ -145,7 +144,7 @@ def measured(task: Task, trainings: int, first: int) -> dict[str, Figures]:
     found = {}
     for name, spec in train(task, trainings, SEED, CACHE).items():
         attacks = ATTACKS | ({"samia_auc": samia.attack} if name.startswith(PRUNED) else {})
-        found[name] = attacked(task, spec, trainings, attacks, {"samia_auc": first}, without_partner=True)
+        found[name] = attacked(task, spec, trainings, attacks, {"samia_auc": first})
         print(f"  {task.name}: {name} attacked", flush=True)
     return found
 

@@ -125,7 +125,6 @@ def attacked(
     attacks: Mapping[str, Attack],
     only_first: Mapping[str, int] | None = None,
     *,
-    without_partner: bool = False,
     counted: NDArray[np.bool_] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Measure each training of a version: its error, and what attacks find with the help of the others.
@@ -138,10 +137,6 @@ def attacked(
             balanced accuracy, at a threshold that half of the records choose, have names that end with
             `tpr_at_1pct_fpr` and `accuracy`.
         only_first: How many trainings a slow attack is run on, by its name; all, where it is not named.
-        without_partner: Leave out the training on the other half too. Of each record then as many others were trained
-            on it as not, as in an audit. Where the partner stays, members have one fewer on their own side than on the
-            other: online LiRA, whose mean of fewer is farther from the truth, ranks them lower, and its AUC is .46 with
-            6 trainings, .47 with 8 and .49 with 16 where nothing leaks. RMIA has .50 either way.
         counted: `(records,)`, of the pool: which records the gap, the AUC and the TPR are of; None: all.
     """
     networks = load(spec, trainings)
@@ -151,7 +146,7 @@ def attacked(
     figures: dict[str, list[float]] = {}
     for own, network in enumerate(networks):
         is_member = bank.trained_on[own, counted]
-        evidence = evidence_of(task, bank, own, without_partner=without_partner)
+        evidence = evidence_of(task, bank, own)
         answers = outputs(network, validation.features).argmax(axis=1)
         right = (bank.logits[own].argmax(axis=1) == bank.labels)[counted]
         one = {
@@ -171,10 +166,15 @@ def attacked(
     return {name: np.array(values) for name, values in figures.items()}
 
 
-def evidence_of(task: Task, bank: Bank, own: int, *, without_partner: bool) -> Evidence:
-    """Return what an attack on one training sees: its answers, and the other trainings as references."""
-    left_out = {own, own ^ 1} if without_partner else {own}
-    others = [other for other in range(len(bank.logits)) if other not in left_out]
+def evidence_of(task: Task, bank: Bank, own: int) -> Evidence:
+    """Return what an attack on one training sees: its answers, and other trainings as references.
+
+    The training on the other half is left out. Of each record then as many others were trained on it as not, as in an
+    audit. With it, members have one fewer on their own side than on the other: online LiRA, whose mean of fewer is
+    farther from the truth, ranks them lower, and its AUC is .46 with 6 trainings, .47 with 8 and .49 with 16 where
+    nothing leaks.
+    """
+    others = [other for other in range(len(bank.logits)) if other not in (own, own ^ 1)]
     return Evidence(bank.logits[own], bank.labels, bank.part(others), task.pool.features, bank.oracles[own])
 
 
@@ -209,7 +209,7 @@ def of_canaries(
     together, as so few of one training allow no low FPR: the scores have to be comparable between trainings.
     """
     bank = bank_of(task.pool, load(spec, trainings), spec.seed)
-    seen = [attack(evidence_of(task, bank, own, without_partner=True))[is_canary] for own in range(trainings)]
+    seen = [attack(evidence_of(task, bank, own))[is_canary] for own in range(trainings)]
     members = bank.trained_on[:, is_canary]
     aucs = np.array([auc(scores, inside) for scores, inside in zip(seen, members, strict=True)])
     row = means({"canary_auc": aucs}, ("canary_auc",))
