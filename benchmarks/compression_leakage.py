@@ -3,10 +3,10 @@
 The question of Gecko (Duddu, Boutet and Shejwalkar, 2022), on small sets of CIFAR-10 (16 x 16, 1,000 members) and
 Location-30 (1,000 members), with one recipe. Each version of a network is trained ten times, on random halves of the
 same 2,000 records. Each training is attacked by the eight on other halves: the calibrated attack of `nas audit` (RMIA
-online), thresholds by class on modified entropy, and, on networks pruned by 70 %, SAMIA. A version is compared with the baseline
-training by training, on the same halves: the interval of a difference is Student's over ten pairs and holds what
-trainings vary by. What is retrained is also compared with the control, the dense network trained for as many epochs.
-Latency is that of the STM32H747 in int8; bytes are those of packed weights, zeros as one bit each.
+online), thresholds by class on modified entropy, and, on networks pruned by 70 %, SAMIA. A version is compared with the
+baseline training by training, on the same halves: the interval of a difference is Student's over ten pairs and holds
+what trainings vary by. What is retrained is also compared with the control, the dense network trained for as many
+epochs. Latency is that of the STM32H747 in int8; bytes are those of packed weights, zeros as one bit each.
 
     python benchmarks/compression_leakage.py            # an hour on two cores the first time; networks are kept
     python benchmarks/compression_leakage.py --short    # six trainings of eight versions, ten minutes

@@ -4,8 +4,8 @@ Location-30 with 1,000 members and one perceptron that learns it by heart, by on
 of CIFAR-10 and the network of `compression_leakage.py`, where one bit costs accuracy. A version is trained ten times,
 on random halves of the same 2,000 records. Folds, ensembles and teachers are trained anew each time, on that half. Each
 training is attacked by the eight on other halves, which are an attacker's shadow models and repeat the whole defence:
-online RMIA, which `nas audit` goes by, and online LiRA. A version is compared with another one training by training, on the same
-halves: the interval of a difference is Student's over the pairs and holds what trainings vary by.
+online RMIA, which `nas audit` goes by, and online LiRA. A version is compared with another one training by training, on
+the same halves: the interval of a difference is Student's over the pairs and holds what trainings vary by.
 
 Held against what was published: Gecko's second phase gives back at least half of the accuracy that one bit costs, and
 some of the leakage. Cross-distillation halves what the attack finds beyond chance for at most three points of accuracy,

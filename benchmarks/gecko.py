@@ -6,10 +6,10 @@ network have one recipe, without changed copies of images. Phase I is the networ
 twin, or of a ResNet-8 (the paper: DenseNet-169 or ResNet-50). Float networks of fewer epochs and of fewer channels
 stand beside: a defence that leaks no less than one of them at its error is not worth its cost.
 
-Each version is trained eight times on random halves of the same 5,000 images, and each training is attacked by the
-six on other halves: online LiRA, thresholds by class on modified entropy, the highest posterior (the paper's attack),
-and the gap. Shadows repeat the whole defence, teachers included. A version is compared with another training by training, on the
-same halves: intervals are Student's over the eight, 95 %. Bytes are those of packed weights.
+Each version is trained eight times on random halves of the same 5,000 images, and each training is attacked by the six
+on other halves: online LiRA, thresholds by class on modified entropy, the highest posterior (the paper's attack), and
+the gap. Shadows repeat the whole defence, teachers included. A version is compared with another training by training,
+on the same halves: intervals are Student's over the eight, 95 %. Bytes are those of packed weights.
 
 Published figures (Duddu, Boutet and Shejwalkar, 2022) are accuracies on 50,000 members at 32 x 32, where the threshold
 of the attack was chosen on the records that were counted; the published row of VGG in float is that of VGG16, the
