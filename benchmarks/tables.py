@@ -704,6 +704,21 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "space_search",
+        "Does a search in `mobile` find what one in `conv` finds, and what does it cost beside training?",
+        "2,000 members of CIFAR-10. *Compressed* also searches early exits and sparsity. The search in `conv` trained 30 "
+        "candidates, the others ended when their workers had used the same time and the training at hand was over. The "
+        "error is the lowest on validation records, at the end and at that time.",
+        {
+            "search": ("search", plain),
+            "trained": ("trained", number),
+            "seconds": ("time of the workers, s", number),
+            "overhead_percent": ("beside training, %", number),
+            "lowest_error": ("lowest error", rate),
+            "lowest_error_at_equal_time": ("at equal time", rate),
+        },
+    ),
+    Table(
         "table_search",
         "How much of a known front does each sampler find?",
         "Searches in a table of NAS-Bench-201: error on CIFAR-100 after 12 epochs, latency on a Raspberry Pi 4. The "
