@@ -180,7 +180,7 @@ def started(tmp_path_factory) -> Started:
     shown = re.search(r"picks/(\d+)$", blocks["export"].strip())[1]
     folder = tmp_path_factory.mktemp("start")
     printed, number = {}, ""
-    more = {"search": ["--trials", "9"], "audit": ["--effort", "quick"], "measure": ["--rounds", "1"]}
+    more = {"search": ["--trials", "19"], "audit": ["--effort", "quick"], "measure": ["--rounds", "1"]}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("nas.search.workers.run", work_here)
