@@ -706,9 +706,9 @@ TABLES: Sequence[Table] = (
     Table(
         "space_search",
         "Does a search in `mobile` find what one in `conv` finds, and what does it cost beside training?",
-        "2,000 members of CIFAR-10. *Compressed* also searches early exits and sparsity. The search in `conv` trained 30 "
-        "candidates, the others ended when their workers had used the same time and the training at hand was over. The "
-        "error is the lowest on validation records, at the end and at that time.",
+        "2,000 members of CIFAR-10. *Compressed* also searches early exits and sparsity. The search in `conv` trained "
+        "30 candidates, the others ended when their workers had used the same time and the training at hand was over. "
+        "The error is the lowest on validation records, at the end and at that time.",
         {
             "search": ("search", plain),
             "trained": ("trained", number),
