@@ -651,6 +651,25 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "dp_sgd",
+        "Does any private training show more than its certificate allows?",
+        "Digits of 8 x 8 pixels, 600 members and 400 canaries with wrong labels, half of them trained on. *Allowed* is "
+        "the certificate's epsilon at the delta of the lower bounds. The last row has no noise: the control.",
+        {
+            "epsilon": ("epsilon", plain),
+            "trainings": ("trainings", number),
+            "allowed": ("allowed", number),
+            "lower, most": ("lower bound, highest", number),
+            "lower, mean": ("mean", number),
+            "Gaussian, most": ("if Gaussian, highest", number),
+            "above": ("above what is allowed", number),
+            "advantage, mean": ("TPR less FPR", rate),
+            "advantage allowed": ("allowed", rate),
+            "error": ("error", rate),
+            "seconds": ("training, s", number),
+        },
+    ),
+    Table(
         "safecompress",
         "Is the network that SafeCompress chooses better than one strategy alone?",
         "A tenth of the weights remain. *Score* is task accuracy over the accuracy of the simulated attacker. Means "
