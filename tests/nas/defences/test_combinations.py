@@ -8,9 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nas.base import plugins
 from nas.search.bench import make_bench
-from nas.search.config import parse_config
 from nas.training.assess import assess
 from nas.training.assess import train_teacher
 from nas.training.defence import Defence
@@ -171,11 +169,3 @@ def test_a_search_samples_the_parameters_of_a_combination_and_trains_it(tmp_path
     candidate = plan.candidate({**plan.space.reference, **values, sampled: 0.3})
     assert (candidate.defence, candidate.defence_parameters["early_stopping.share"]) == (name, 0.3)
     assert assess(candidate, make_bench(plan)).measures["trainings"].value == 2
-
-
-def test_all_stands_for_every_file_that_has_something_to_do():
-    files = plugins.available("nas.defences", "defend")
-    with_exits = parse_config({"defences": ["all"], "compressions": ["exits"]})
-    assert list(with_exits.defences) == files
-    without = parse_config({"defences": ["all"]})
-    assert list(without.defences) == [name for name in files if name != "timeguard"]
