@@ -38,6 +38,7 @@ from versions import Figures
 from versions import Task
 from versions import attacked
 from versions import cifar10
+from versions import defended
 from versions import interval
 from versions import less
 from versions import location30
@@ -45,6 +46,7 @@ from versions import means
 from versions import perceptron
 from versions import train
 from versions import verdict
+from versions import won_back
 
 from estimators.leakage.attacks import lira_online
 from estimators.leakage.attacks import rmia_online
@@ -130,11 +132,6 @@ def students(data: Splits) -> dict[str, Candidate]:
     }
 
 
-def defended(candidate: Candidate, defence: str, **parameters: float | str) -> Candidate:
-    """Give a candidate a defence."""
-    return replace(candidate, defence=defence, defence_parameters=parameters)
-
-
 def measured(task: Task, trainings: int) -> dict[str, Figures]:
     """Train what is missing of all versions and attack each training by the others of its version."""
     plain = task.versions[FLOAT]
@@ -176,7 +173,10 @@ def taken(found: Figures, undefended: Figures) -> float:
 def claims(task: Task, found: Mapping[str, Figures]) -> Iterator[tuple[str, str]]:
     """Hold what was published against what was measured; nothing here is tuned until it agrees."""
     for name in (name for name in found if name.startswith("1 bit, gecko")):
-        yield f"{name}: at least half of the accuracy that one bit costs is given back", given_back(found, name)
+        yield (
+            f"{name}: at least half of the accuracy that one bit costs is given back",
+            won_back(found[name], found[BINARY], found[FLOAT]),
+        )
         leak, half = interval(found[name]["auc"] - found[BINARY]["auc"])
         yield f"{name}: AUC given back", f"{leak:+.3f} +- {half:.3f}"
     for name in (name for name in found if name.startswith(("cross-", "10 folds", "SELENA", "DMP"))):
@@ -192,16 +192,6 @@ def claims(task: Task, found: Mapping[str, Figures]) -> Iterator[tuple[str, str]
     for name in sweep[1:]:
         count = trainings_of(task, name)
         yield f"{name}: a training for each fold and its own", f"{'met' if count == FOLDS + 1 else 'not met'}: {count}"
-
-
-def given_back(found: Mapping[str, Figures], name: str) -> str:
-    """Say how much of the accuracy that one bit costs a student of one bit has again."""
-    cost = float((found[BINARY]["error"] - found[FLOAT]["error"]).mean())
-    back, half = interval(found[BINARY]["error"] - found[name]["error"])
-    if cost <= 0:
-        return f"nothing to give back: one bit costs {cost:+.3f}"
-    word = "met" if back >= cost / 2 else "not met"
-    return f"{word}: {back / cost:.0%} of {cost:.3f}, {back:+.3f} +- {half:.3f}".replace("%", " %")
 
 
 if __name__ == "__main__":

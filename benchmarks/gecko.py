@@ -41,11 +41,13 @@ from versions import Figures
 from versions import Task
 from versions import attacked
 from versions import cifar10
+from versions import defended
 from versions import interval
 from versions import less
 from versions import means
 from versions import train
 from versions import verdict
+from versions import won_back
 
 from estimators.leakage.attacks import confidence
 from estimators.leakage.attacks import gap
@@ -130,7 +132,7 @@ def versions_of(named: str, data: Splits, *, short: bool) -> dict[str, Candidate
     recipe = Recipe(epochs=EPOCHS, weight_decay=1e-4)
     plain = Candidate(space.decode(point).as_float(), recipe)
     binary = replace(plain, architecture=space.decode(in_precision(space, point, 1)))
-    phases = {FLOAT: plain, PHASE_ONE: binary, TWIN: replace(binary, defence="gecko")}
+    phases = {FLOAT: plain, PHASE_ONE: binary, TWIN: defended(binary, "gecko")}
     if short:
         return phases
     private = {**dp_sgd.PARAMETERS, "epsilon": EPSILON}
@@ -138,8 +140,8 @@ def versions_of(named: str, data: Splits, *, short: bool) -> dict[str, Candidate
     return {
         **phases,
         LARGER: phases[TWIN],
-        ADVERSARY: replace(plain, defence="adversarial_regularization", defence_parameters={"strength": 1.0}),
-        PRIVATE: replace(plain, defence="dp_sgd", defence_parameters=private),
+        ADVERSARY: defended(plain, "adversarial_regularization", strength=1.0),
+        PRIVATE: defended(plain, "dp_sgd", **private),
         NARROWER: replace(plain, architecture=narrower(space, point)),
         **{name: replace(plain, recipe=replace(recipe, epochs=epochs)) for name, epochs in shorter.items()},
     }
@@ -184,23 +186,16 @@ def claims(found: Mapping[str, Figures]) -> Iterator[tuple[str, str]]:
     yield "phase I leaks less, by LiRA", verdict(*interval(plain["auc"] - binary["auc"]))
     yield "phase I errs more", verdict(*interval(binary["error"] - plain["error"]))
     for name in (name for name in (TWIN, LARGER) if name in found):
-        yield f"{name}: at least half of the accuracy that phase I costs is won back", won_back(found, name)
+        yield (
+            f"{name}: at least half of the accuracy that phase I costs is won back",
+            won_back(found[name], binary, plain),
+        )
         for figure, attack in (("auc", "LiRA"), ("threshold_auc", "thresholds")):
             given, half = interval(found[name][figure] - binary[figure])
             yield f"{name}: AUC given back, by {attack}", f"{given:+.3f} +- {half:.3f}"
     plainly = [name for name in found if name.startswith(f"{FLOAT}, ")]
     for name in (name for name in found if plainly and name != FLOAT and name not in plainly):
         yield f"{name} leaks less than float at its error", against_float(found, name, [FLOAT, *plainly])
-
-
-def won_back(found: Mapping[str, Figures], name: str) -> str:
-    """Say how much of the accuracy that phase I costs a student has again."""
-    cost = float((found[PHASE_ONE]["error"] - found[FLOAT]["error"]).mean())
-    back, half = interval(found[PHASE_ONE]["error"] - found[name]["error"])
-    if cost <= 0:
-        return f"nothing to win back: phase I costs {cost:+.3f}"
-    word = "met" if back >= cost / 2 else "not met"
-    return f"{word}: {back / cost:.0%} of {cost:.3f}, {back:+.3f} +- {half:.3f}".replace("%", " %")
 
 
 def against_float(found: Mapping[str, Figures], name: str, plainly: list[str]) -> str:

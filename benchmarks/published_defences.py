@@ -39,6 +39,7 @@ from versions import Task
 from versions import attacked
 from versions import cifar10
 from versions import convolutional_network
+from versions import defended
 from versions import interval
 from versions import less
 from versions import location30
@@ -53,12 +54,12 @@ from estimators.leakage.attacks import rmia_online
 from estimators.leakage.attacks import samia
 from estimators.leakage.attacks import shokri
 from estimators.leakage.attacks import sorted_posteriors
+from nas.defences import dp_sgd
 from nas.records import Splits
 from nas.training.assess import Candidate
 from nas.training.recipe import Recipe
 from search_spaces.compressions import sparsity
 from search_spaces.graph.architecture import Architecture
-from search_spaces.graph.architecture import ParamValue
 
 CACHE = Path(tempfile.gettempdir()) / "gecko-nas-benchmarks" / "published_defences"
 SEED, TRAININGS, FIRST = 31, 8, 5
@@ -128,15 +129,10 @@ def versions_of(network: Architecture, epochs: int, as_published: tuple[float, f
     for strength in (1.0, 4.0, 16.0):
         name = f"{PRUNED}, posterior balancing {strength:g}"
         found[name] = defended(pruned, "posterior_balancing", strength=strength)
-    private = {"epsilon": 8.0, "noise_multiplier": 0.0, "delta": 0.0, "max_grad_norm": 1.0, "augmentations": 1}
+    private = {**dp_sgd.PARAMETERS, "epsilon": 8.0}
     found[PRIVATE] = defended(plain, "dp_sgd", **private)
     found[LOOSE] = defended(plain, "dp_sgd", **{**private, "noise_multiplier": 0.2})
     return found
-
-
-def defended(candidate: Candidate, defence: str, **parameters: ParamValue) -> Candidate:
-    """Give a candidate a defence."""
-    return replace(candidate, defence=defence, defence_parameters=parameters)
 
 
 def measured(task: Task, trainings: int, first: int) -> dict[str, Figures]:

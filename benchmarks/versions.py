@@ -39,6 +39,7 @@ from nas.training.loop import seed_from
 from search_spaces import conv
 from search_spaces import mlp
 from search_spaces.graph.architecture import Params
+from search_spaces.graph.architecture import ParamValue
 from search_spaces.space import SearchSpace
 
 Figures = Mapping[str, NDArray[np.float64]]
@@ -89,6 +90,11 @@ def convolutional_network(data: Splits) -> tuple[SearchSpace, Params]:
     space = conv.make_space(data.members.input_shape, data.members.num_classes)
     blocks = {f"block{block}_width": 32 for block in (1, 2, 3)} | {f"block{block}_stride": 1 for block in (1, 3)}
     return space, {**space.reference, "depth": 3, "stem_width": 32, "head": "flatten", **blocks}
+
+
+def defended(candidate: Candidate, defence: str, **parameters: ParamValue) -> Candidate:
+    """Give a candidate a defence."""
+    return replace(candidate, defence=defence, defence_parameters=parameters)
 
 
 def train(
@@ -244,3 +250,19 @@ def verdict(difference: float, half: float) -> str:
     """Say whether a difference is positive as published: reproduced, not, or within the noise."""
     word = "reproduced" if difference > half else "not reproduced" if difference < -half else "within the noise"
     return f"{word}: {difference:+.3f} +- {half:.3f}"
+
+
+def won_back(student: Figures, without: Figures, uncompressed: Figures) -> str:
+    """Say whether a student has at least half of the accuracy again that compressing its network cost.
+
+    Args:
+        student: The compressed network that learned from a teacher.
+        without: The same network that learned from labels, on the same halves.
+        uncompressed: The network before.
+    """
+    cost = float((without["error"] - uncompressed["error"]).mean())
+    back, half = interval(without["error"] - student["error"])
+    if cost <= 0:
+        return f"nothing to win back: the cost is {cost:+.3f}"
+    word = "met" if back >= cost / 2 else "not met"
+    return f"{word}: {back / cost:.0%} of {cost:.3f}, {back:+.3f} +- {half:.3f}".replace("%", " %")

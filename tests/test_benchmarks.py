@@ -528,9 +528,11 @@ def test_a_defence_is_held_to_the_float_training_that_leaks_least_at_its_error(m
     assert gecko.against_float(found, "phase I", plainly).endswith("to float, shorter")
     assert gecko.against_float(found, "good", plainly).startswith("reproduced: +0.050")
     assert gecko.against_float(found, "sure", plainly) == "no float training here errs as seldom"
-    assert gecko.won_back(found, "float, shorter").startswith("met: 50 % of 0.200")
-    assert gecko.won_back(found, "good").startswith("not met: 0 %")
-    assert gecko.won_back({**found, "float": found["float, shortest"]}, "good").startswith("nothing to win back")
+    won_back = importlib.import_module("versions").won_back
+    assert won_back(found["float, shorter"], found["phase I"], found["float"]).startswith("met: 50 % of 0.200")
+    assert won_back(found["good"], found["phase I"], found["float"]).startswith("not met: 0 %")
+    none_lost = won_back(found["good"], found["phase I"], found["float, shortest"])
+    assert none_lost.startswith("nothing to win back")
 
 
 @pytest.mark.usefixtures("shared_data")

@@ -10,7 +10,7 @@ follow from the record and a secret of the device. Whoever knows the rule and no
 What it does not do. It hides the exit in the time of one record, not in power, heat or the answer itself. A record that
 differs in a bit draws another delay: whoever may ask for many copies of nearly the same record sees the least of their
 delays, which is close to none. An answer before an exit's own latency still tells that it came by an earlier one. And
-what it hides it pays for with the time that early exits save: `mean_delayed_ms` says how much is left.
+what it hides it pays for with the time that early exits save: `delayed_by_exit_ms` says how much is left.
 
 It runs where the network is deployed. An exported file computes all exits and knows no delays. An idle wait costs no
 multiply-accumulates; the energy of a device that waits is not counted.
@@ -51,26 +51,6 @@ def delayed_ms(
     digest = hashlib.blake2b(np.ascontiguousarray(record).tobytes(), digest_size=16, key=secret[:64]).digest()
     wait = abs(np.random.default_rng(int.from_bytes(digest, "little")).normal(0, deviation_ms))
     return max(latency_ms, min(latency_ms + wait, slowest_ms))
-
-
-def mean_delayed_ms(latencies_ms: Sequence[float], shares: Sequence[float], deviation_ms: float) -> float:
-    """Return the mean time of an answer when those of early exits are held back.
-
-    Args:
-        latencies_ms: Of each exit, the last one the slowest.
-        shares: Of the records that leave at each; together 1.
-        deviation_ms: As in `delayed_ms`; 0: nothing is held back.
-
-    Raises:
-        ValueError: If there is not one share for each exit, or the deviation is negative.
-
-    >>> mean_delayed_ms([1.0, 3.0], [0.5, 0.5], 0.0)
-    2.0
-    >>> round(mean_delayed_ms([1.0, 3.0], [0.5, 0.5], 1000.0), 2)  # all wait for the last exit
-    3.0
-    """
-    times = zip(shares, delayed_by_exit_ms(latencies_ms, deviation_ms), strict=True)
-    return sum(share * time for share, time in times)
 
 
 def delayed_by_exit_ms(latencies_ms: Sequence[float], deviation_ms: float) -> list[float]:

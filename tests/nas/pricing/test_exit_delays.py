@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from estimators.leakage.shared.exit_times import exits_from_latencies
+from nas.pricing.exit_delays import delayed_by_exit_ms
 from nas.pricing.exit_delays import delayed_ms
-from nas.pricing.exit_delays import mean_delayed_ms
 
 SECRET, OTHER = b"sixteen bytes it", b"another secret, of more bytes"
 LATENCIES_MS, SHARES = np.array([1.0, 1.6, 2.5]), np.array([0.5, 0.2, 0.3])
@@ -96,9 +96,8 @@ def test_the_mean_is_that_of_many_records(records, exits, deviation_ms):
     shares = np.bincount(exits) / len(exits)
     found = held_back(records, exits, deviation_ms)
     error = 4 * found.std() / np.sqrt(len(found))
-    assert mean_delayed_ms(LATENCIES_MS.tolist(), shares.tolist(), deviation_ms) == pytest.approx(
-        found.mean(), abs=error
-    )
+    means = delayed_by_exit_ms(LATENCIES_MS.tolist(), deviation_ms)
+    assert shares @ means == pytest.approx(found.mean(), abs=error)
 
 
 def test_an_answer_that_took_longer_than_the_last_exit_is_not_held_back(records):
@@ -112,4 +111,4 @@ def test_what_makes_no_sense_is_refused(records):
         with pytest.raises(ValueError, match=rf"^expected a deviation of 0 ms or more; got {refused}$"):
             delayed_ms(records[0], 1.0, slowest_ms=2.0, deviation_ms=refused, secret=SECRET)
         with pytest.raises(ValueError, match="expected a deviation of 0 ms or more"):
-            mean_delayed_ms([1.0, 2.0], [0.5, 0.5], refused)
+            delayed_by_exit_ms([1.0, 2.0], refused)
