@@ -3,9 +3,10 @@
 Location-30 in the space `mlp` and CIFAR-10 at 16 x 16 in the space `conv`, 1,000 members each, error and leakage as
 objectives. Every search trains as many candidates, from the same seeds; teachers, folds and ensembles are trained once
 for a search and counted beside. The hypervolume is the share of the area between no error, no leakage (an AUC of 0.5)
-and an error of 1, an AUC of 1 that a front dominates. Leakage is the search's own estimate for every front. Masks are
-left out: that estimate reads what they hide, and not what the network remembers. Medians over the seeds, with the
-lowest and the highest, and in how many seeds the search over all defences has the larger hypervolume.
+and an error of 1, an AUC of 1 that a front dominates. Leakage is the search's own estimate for every front. As in
+`--defences all`, masks are left out: that estimate reads what they hide, and not what the network remembers. Medians
+over the seeds, with the lowest and the highest, and in how many seeds the search over all defences has the larger
+hypervolume.
 
     python benchmarks/defence_search.py            # hours on two cores; a search that was stopped goes on
     python benchmarks/defence_search.py --data location30
@@ -36,7 +37,6 @@ from report import write_results
 from shared_data import SHARED
 
 from nas.base import files
-from nas.base import plugins
 from nas.base import processes
 from nas.runs.front_and_knee import front
 from nas.runs.report import defence_of
@@ -46,7 +46,6 @@ from nas.search.plan import resolve
 from nas.search.storage import open_study
 from nas.search.study import work
 from nas.training.bank import build_bank
-from nas.training.defence import load_defence
 
 CACHE = Path(tempfile.gettempdir()) / "gecko-nas-benchmarks" / "defence_search"
 SEEDS, TRIALS, MEMBERS, EPOCHS = 3, 30, 1000, 20
@@ -84,7 +83,7 @@ def main() -> None:
         sys.exit("skipped: no data beside the repository's parent folder")
     short = arguments.short
     seeds, trials = (1, 6) if short else (SEEDS, TRIALS)
-    names = SHORT_DEFENCES if short else counted()
+    names = SHORT_DEFENCES if short else parse_config({"defences": [ALL]}).defences
     rows = []
     for data in ("location30",) if short else (arguments.data,) if arguments.data else ("location30", "cifar10"):
         settings = {**task(data), "trials": trials, "recipe": {"epochs": EPOCHS}}
@@ -97,11 +96,6 @@ def main() -> None:
         rows += [row_of(data, chosen, found[chosen], found[names]) for chosen in choices]
     name = "defence_search_short" if short else "defence_search" + (f"_{arguments.data}" if arguments.data else "")
     write_results(name, rows, seeds=seeds, candidates=trials)
-
-
-def counted() -> tuple[str, ...]:
-    """Return all defences that change what the network remembers, and none."""
-    return tuple(name for name in plugins.available("nas.defences", "defend") if load_defence(name).answers is None)
 
 
 def task(data: str) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def search(
         typer.Option(
             "--defences",
             "--defence",
-            help="Defences to sample from, comma-separated, or all (see nas list defences); a plus combines several.",
+            help="Defences to choose from, comma-separated, or all but the masks: all. See nas list defences.",
             autocompletion=completion.defences,
         ),
     ] = None,

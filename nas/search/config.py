@@ -30,7 +30,6 @@ from pydantic import PlainValidator
 from pydantic import Strict
 from pydantic import Tag
 from pydantic import ValidationError
-from pydantic import ValidationInfo
 from pydantic import field_validator
 from pydantic import model_validator
 
@@ -255,8 +254,8 @@ class SearchConfig(BaseModel):
             regression, counts as over a limit; a budget on `error` takes its place.
         attack: A file of `estimators/leakage/attacks`.
         defences: Files of `nas/defences`; with several, the search chooses for each candidate. Names with a plus
-            between them are a combination; `all` stands for every file; those that hold back early answers are among
-            them where `compressions` has `exits`.
+            between them are a combination; `all` stands for every file but the masks, which change what is answered
+            and not what is remembered.
         defence_parameters: By defence, its parameters: one value, a list to choose from, or a range to search, as in
             the recipe (`[defence_parameters.relaxloss]`, then `alpha = 0.5`); one left out is searched as the
             defence's file says.
@@ -324,14 +323,13 @@ class SearchConfig(BaseModel):
 
     @field_validator("defences", mode="before")
     @classmethod
-    def _all_defences(cls, names: Any, info: ValidationInfo) -> Any:
+    def _all_defences(cls, names: Any) -> Any:
         if names not in (["all"], ("all",)):
             return names
+        # What a search estimates reads neither what a mask hides nor when an answer comes.
+        masks = ("answers", "delay")
         found = plugins.available("nas.defences", "defend")
-        if EXITS in info.data.get("compressions", ()):
-            return found
-        # What holds back early answers would be refused where there are none.
-        return [name for name in found if plugins.find("nas.defences", name, "delay") is None]
+        return [name for name in found if not any(plugins.find("nas.defences", name, what) for what in masks)]
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

@@ -20,7 +20,6 @@ from nas.audit.candidate import evidence_of
 from nas.audit.candidate import subject_of
 from nas.audit.candidate import versions_of
 from nas.audit.oracles import of_network
-from nas.base import plugins
 from nas.defences import timeguard
 from nas.nni.measure import result_of
 from nas.pricing.exit_delays import delayed_ms
@@ -30,7 +29,6 @@ from nas.runs.front_and_knee import Choice
 from nas.runs.networks import read_pick
 from nas.runs.run import Run
 from nas.search.bench import make_bench
-from nas.search.config import parse_config
 from nas.search.schema import EXITS
 from nas.spaces import compressible
 from nas.spaces import space_named
@@ -260,13 +258,6 @@ def test_a_search_without_early_exits_is_refused_before_any_training(refused):
     assert refused("search", *SMALL, "--defences", "timeguard", "--compress", "exits", "--set", "exits.count=0") == told
     combined = refused("search", *SMALL, "--defences", "relaxloss+timeguard")
     assert combined == told.replace("'timeguard'", "'relaxloss+timeguard'")
-
-
-def test_all_stands_for_it_where_there_are_exits():
-    every = plugins.available("nas.defences", "defend")
-    assert "timeguard" in every
-    assert list(parse_config({"defences": ["all"], "compressions": ["exits"]}).defences) == every
-    assert list(parse_config({"defences": ["all"]}).defences) == [name for name in every if name != "timeguard"]
 
 
 def test_a_network_without_early_exits_is_priced_and_asked_as_by_none(run):

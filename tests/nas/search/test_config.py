@@ -13,6 +13,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
+from nas.base import plugins
 from nas.search.config import MAY_CHANGE
 from nas.search.config import RecipeSettings
 from nas.search.config import SearchConfig
@@ -166,6 +167,15 @@ def test_a_study_that_named_no_teacher_had_twins():
         assert differences(parse_config({"name": "a", "teacher": "twin"}), then) == []
         shared = parse_config({"name": "a", "teacher": "reference"})
         assert differences(shared, then) == ["teacher: was 'twin', now 'reference'"]
+
+
+@pytest.mark.parametrize("compressions", [[], ["exits"]])
+def test_all_defences_are_those_that_change_what_is_remembered(compressions):
+    every = plugins.available("nas.defences", "defend")
+    masks = ["confidence_rounding", "memguard", "timeguard"]
+    chosen = parse_config({"defences": ["all"], "compressions": compressions}).defences
+    assert set(masks) < set(every)
+    assert list(chosen) == [name for name in every if name not in masks]
 
 
 def test_whole_numbers_on_a_log_scale():
