@@ -125,7 +125,7 @@ def search(
         typer.Option(
             "--defences",
             "--defence",
-            help="Defences to choose from, comma-separated, or all but the masks: all. See nas list defences.",
+            help="Defences to choose from, comma-separated; all: every one but masks; a plus combines several.",
             autocompletion=completion.defences,
         ),
     ] = None,
