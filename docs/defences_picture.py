@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 SHORTER, PRIVATE, NONE = "fewer epochs", "dp_sgd", "none"
 TO_BEAT: Mapping[str, str] = {SHORTER: "black", PRIVATE: "tab:red"}
 """By line to beat: its colour."""
+COLOURS = plt.get_cmap("tab20")
 MARKERS = "osv^D<>pPX*hd"
 TITLES: Mapping[str, str] = {"location30": "Location-30, a perceptron", "cifar10": "CIFAR-10 at 16 x 16, a small CNN"}
 
@@ -52,13 +53,13 @@ def draw(axes: Axes, rows: list[Mapping[str, Any]]) -> None:
             xerr=[row["auc_half_width"] for row in chosen],
             yerr=[row["error_half_width"] for row in chosen],
             label=name,
-            color=TO_BEAT.get(name) or f"C{others.index(name)}",
+            color=TO_BEAT.get(name) or COLOURS(others.index(name)),
             marker="." if name in TO_BEAT else MARKERS[others.index(name) % len(MARKERS)],
             linewidth=2.0 if name in TO_BEAT else 0.7,
             alpha=0.85,
         )
     axes.axvline(0.5, color="grey", linestyle=":")
-    axes.set_xlabel("AUC of LiRA whose shadow models have the same defence; 0.5: it can only guess")
+    axes.set_xlabel("AUC of LiRA that knows the defence (0.5: guessing)")
     axes.set_ylabel("error on validation records")
 
 
