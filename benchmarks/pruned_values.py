@@ -35,8 +35,9 @@ from report import write_results
 from scipy.stats import wilcoxon
 from shared_data import SHARED
 
-from nas.search.config import parse_config
-from nas.search.samplers import make_sampler
+from nas.search.samplers import random
+from nas.search.samplers import tpe
+from nas.training.loop import seed_from
 from search_spaces import nb201
 
 TABLES = SHARED / "nb201"
@@ -121,12 +122,12 @@ def rows_of(name: str) -> list[dict[str, str]]:
 
 def search(task: Task, way: str, seed: int, count: int) -> tuple[NDArray[np.float64], int]:
     """Search until so many cells are trained: their error and cost `(cells, 2)`, and how many were rejected."""
-    config = parse_config({"name": "pruned", "seed": seed, "sampler": "random" if way == RANDOM else "tpe"})
+    sampler = random if way == RANDOM else tpe
     study = optuna.create_study(directions=["minimize", "minimize"])
     trained: dict[str, tuple[float, float]] = {}
     rejected = 0
     while len(trained) < count:
-        study.sampler = make_sampler(config, len(trained) + rejected)
+        study.sampler = sampler.make_sampler(None, seed_from(seed, len(trained) + rejected))
         trial = study.ask()
         name = cell_of([trial.suggest_categorical(edge, nb201.OPERATORS) for edge in nb201.NAMES])
         cell = task.table[name]

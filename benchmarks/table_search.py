@@ -24,7 +24,7 @@ from pruned_values import hypervolume
 from report import write_results
 from shared_data import SHARED
 
-from nas.search.config import SAMPLERS
+from nas.base import plugins
 from nas.search.config import parse_config
 from nas.search.plan import resolve
 from nas.search.storage import open_study
@@ -47,7 +47,7 @@ def main(*, short: bool) -> None:
         best, worst = values.min(axis=0), values.max(axis=0)
         whole = hypervolume((values - best) / (worst - best), 1.0)
         rows = []
-        for sampler in SAMPLERS:
+        for sampler in plugins.available("nas.search.samplers", "make_sampler"):
             searches = [search(path, sampler, seed, budgets[-1], Path(folder)) for seed in range(seeds)]
             for budget in budgets:
                 points = [(found[:budget] - best) / (worst - best) for found, _ in searches]

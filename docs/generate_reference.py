@@ -48,7 +48,6 @@ from nas.runs.progress import Counts
 from nas.runs.retrained import Retrained
 from nas.search.config import ENGINES
 from nas.search.config import MAY_CHANGE
-from nas.search.config import SAMPLERS
 from nas.search.config import Range
 from nas.search.config import RecipeSettings
 from nas.search.config import SearchConfig
@@ -119,7 +118,6 @@ DESCRIBED: dict[str, type] = {
 }
 # Constants that docstrings name, with what they hold.
 CONSTANTS: dict[str, Iterable[str]] = {
-    "SAMPLERS": SAMPLERS,
     "ENGINES": ENGINES,
     "OPTIMIZERS": OPTIMIZERS,
     "AUGMENTATIONS": AUGMENTATIONS,

@@ -49,6 +49,11 @@ def defences(incomplete: str) -> list[str]:
     return _last_of_several(incomplete, plugins_in("nas.defences", "defend"))
 
 
+def samplers(incomplete: str) -> list[str]:
+    """Complete the name of a sampler."""
+    return _beginning(incomplete, plugins_in("nas.search.samplers", "make_sampler"))
+
+
 def compressions(incomplete: str) -> list[str]:
     """Complete the last of several compressions."""
     return _last_of_several(incomplete, plugins_in("search_spaces.compressions", "compress"))

@@ -1,4 +1,4 @@
-"""nas list: the names of spaces, networks, devices, data sets, attacks, defences and metrics, and a folder's runs."""
+"""nas list: the names of all that a search can be made of, and the runs of a folder."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ PACKAGES = {
     "datasets": ("nas.data", "load"),
     "attacks": ("estimators.leakage.attacks", "attack"),
     "defences": ("nas.defences", "defend"),
+    "samplers": ("nas.search.samplers", "make_sampler"),
     "metrics": ("estimators.cost", "estimate"),
 }
 NETWORKS = "networks"
@@ -40,7 +41,7 @@ def list_(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="spaces, networks, compressions, devices, datasets, attacks, defences, metrics or runs "
+            help="spaces, networks, compressions, devices, datasets, attacks, defences, samplers, metrics or runs "
             "(default: all but runs).",
             autocompletion=completion.lists,
         ),
@@ -49,7 +50,7 @@ def list_(
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List the spaces, networks, devices, data sets, attacks, defences, metrics or runs, with a line about each."""
+    """List spaces, networks, devices, data sets, attacks, defences, samplers, metrics or runs, a line about each."""
     if what == RUNS:
         _runs(runs, as_json=as_json)
         return

@@ -152,7 +152,10 @@ def search(
         int | None, typer.Option(help="Number of processes, one thread each (default: one per core).")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the data split, of sampling and of training.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random.")] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="What is trained next (see nas list samplers).", autocompletion=completion.samplers),
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="optuna, nni or nni-service.")] = None,
     nni_config: Annotated[Path | None, typer.Option(help="YAML file with NNI's own settings, for nni-service.")] = None,
     storage: Storage = None,

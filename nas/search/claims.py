@@ -17,8 +17,8 @@ from optuna.trial import create_trial
 
 from nas.base import locks
 from nas.search.plan import Plan
-from nas.search.samplers import make_sampler
-from nas.search.samplers import nothing_ran
+from nas.search.sampling import make_sampler
+from nas.search.sampling import nothing_ran
 from nas.search.storage import here
 from nas.search.storage import lock_folder
 from nas.search.storage_url import is_database
@@ -69,7 +69,7 @@ def _trial(plan: Plan, study: optuna.Study, frozen: FrozenTrial) -> Trial:
     # A copy has no memory of which trials there were before: samplers would go on learning from those alone.
     fresh = copy.copy(study)
     blind = nothing_ran(plan, study, frozen.number)
-    sampler = make_sampler(plan.config, frozen.number, nothing_ran=blind)
+    sampler = make_sampler(plan, frozen.number, nothing_ran=blind)
     if isinstance(sampler, BaseGASampler):
         # Whoever asks first for the parents of a generation is given them in another order than all who ask later.
         sampler.get_parent_population(fresh, sampler.get_trial_generation(fresh, frozen))

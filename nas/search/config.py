@@ -44,7 +44,6 @@ from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue
 
-SAMPLERS = ("tpe", "nsga2", "random")
 ENGINES = ("optuna", "nni", "nni-service")
 TRAINING, TABLE = "training", "table"
 EVALUATORS = (TRAINING, TABLE)
@@ -55,7 +54,7 @@ FOR_TRAINING = (
     "compressions", "error_ceiling", "engine",
 )  # fmt: skip
 """Settings that are about records, trainings and attacks, which an evaluation by a table has not."""
-PLUGINS = ("space", "dataset", "attack")
+PLUGINS = ("space", "dataset", "attack", "sampler")
 """Settings that name one plug-in each; `defence_parameters` sets those of defences by name."""
 LISTS_OF_PLUGINS = ("defences", "compressions")
 EXITS = "exits"
@@ -228,8 +227,8 @@ class SearchConfig(BaseModel):
 
     Attributes:
         name: Names the run's folder and the Optuna study; made of data set and space when not given.
-        space: A file of `search_spaces`. Like a data set, an attack and a defence, it may also be a module of your own,
-            by its dotted name or by the path of its file.
+        space: A file of `search_spaces`. Like a data set, an attack, a defence and a sampler, it may be a module of
+            your own, by its dotted name or by the path of its file.
         compressions: Files of `search_spaces/compressions`: their parameters are searched beside the space's.
         set: What the space is narrowed to (`nas.search.narrowing`), by patterns over the names of its parameters: one
             value, a list to choose from, or a range; a pattern that matches no name is an ending, `bits` stands for
@@ -266,7 +265,7 @@ class SearchConfig(BaseModel):
         recipe: How candidates are trained, searched with the architecture.
         trials: Networks to train.
         seed: Fixes data split, sampling and every training.
-        sampler: One of `SAMPLERS`.
+        sampler: A file of `nas/search/samplers`.
         engine: One of `ENGINES`.
         nni_config: A YAML of NNI's experiment settings for `nni-service`, above all its training service; None: trials
             run on this machine.
@@ -339,7 +338,6 @@ class SearchConfig(BaseModel):
                 f"the first a letter or digit; got {self.name!r}"
             )
         for what, value, known in (
-            ("sampler", self.sampler, SAMPLERS),
             ("engine", self.engine, ENGINES),
             ("evaluator", self.evaluator, EVALUATORS),
             ("layout", self.layout or LAYOUTS[0], LAYOUTS),

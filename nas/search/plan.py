@@ -238,6 +238,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
         ValueError: If a name is unknown, the data cannot be used, or a metric does not exist on the device.
     """
     plugins.load("search_spaces", config.space, "make_space")
+    plugins.load("nas.search.samplers", config.sampler, "make_sampler")
     device = load_device(config.device)
     if config.evaluator == TABLE:
         return _of_table(config, runs, device)

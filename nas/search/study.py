@@ -56,7 +56,7 @@ from nas.search.claims import claim
 from nas.search.claims import first_with_key
 from nas.search.claims import release
 from nas.search.plan import Plan
-from nas.search.samplers import suggest
+from nas.search.sampling import suggest
 from nas.search.schema import BETWEEN
 from nas.search.schema import BROKEN_OFF
 from nas.search.schema import CAN_RUN

@@ -48,7 +48,7 @@ UNKNOWN = {
         "--device",
         "esp32",
     ): f"no device 'esp32'; there are {available_devices()} (one of your own is given by its .toml)",
-    ("--sampler", "cma"): "no sampler 'cma'; there are ['tpe', 'nsga2', 'random']",
+    ("--sampler", "cma"): own("cma", "nas.search.samplers", "make_sampler"),
     ("--engine", "ray"): "no engine 'ray'; there are ['optuna', 'nni', 'nni-service']",
 }
 
@@ -227,6 +227,7 @@ def test_lists_hold_every_plugin_with_a_line_about_it(nas):
         "datasets": names("nas.data", "load"),
         "attacks": names("estimators.leakage.attacks", "attack"),
         "defences": names("nas.defences", "defend"),
+        "samplers": names("nas.search.samplers", "make_sampler"),
         "metrics": sorted([*names("estimators.cost", "estimate"), *MEANS, *MEASURED, "class_error_NAME"]),
         "networks": sorted(all_networks()),
         "devices": available_devices(),
@@ -243,7 +244,7 @@ def test_a_list_of_something_else(nas):
     assert (result.code, result.out) == (2, "")
     assert result.err == (
         "nas: no list of 'engines'; there are ['spaces', 'compressions', 'datasets', 'attacks', 'defences', "
-        "'metrics', 'networks', 'devices', 'runs']\n"
+        "'samplers', 'metrics', 'networks', 'devices', 'runs']\n"
     )
 
 
@@ -272,6 +273,7 @@ PACKAGES = {
     completion.datasets: ("nas.data", "load"),
     completion.attacks: ("estimators.leakage.attacks", "attack"),
     completion.defences: ("nas.defences", "defend"),
+    completion.samplers: ("nas.search.samplers", "make_sampler"),
 }
 
 

@@ -18,6 +18,7 @@ FOLDERS = (
     ("search_spaces", "make_space", "conv"),
     ("nas.data", "load", "digits"),
     ("nas.defences", "defend", "gecko"),
+    ("nas.search.samplers", "make_sampler", "tpe"),
     ("estimators.cost", "estimate", "macs"),
     ("estimators.leakage.attacks", "attack", "rmia"),
 )

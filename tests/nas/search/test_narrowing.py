@@ -16,7 +16,6 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from nas.base import plugins
-from nas.search.config import SAMPLERS
 from nas.search.config import Range
 from nas.search.config import parse_config
 from nas.search.narrowing import narrow
@@ -239,7 +238,7 @@ def plan(tmp_path):
     return planned(tmp_path / "runs", set={"bits": 8, "depth": {"low": 1, "high": 2}}, trials=6)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", plugins.available("nas.search.samplers", "make_sampler"))
 def test_a_search_samples_the_narrowed_space_and_keeps_every_parameter(plan, monkeypatch, sampler):
     without_training(monkeypatch)
     study = run_here(with_settings(plan, sampler=sampler, trials=30))

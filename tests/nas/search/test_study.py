@@ -24,7 +24,7 @@ from nas.base.plugins import TRUSTED
 from nas.pricing.price import cost_metrics
 from nas.runs.progress import count
 from nas.search import claims
-from nas.search import samplers
+from nas.search import sampling
 from nas.search import study as search
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
@@ -413,7 +413,7 @@ def test_samplers_learn_from_what_other_processes_trained_meanwhile(plan, monkey
 
 
 def test_samplers_are_what_the_settings_say(plan):
-    assert isinstance(samplers.make_sampler(with_settings(plan, sampler="nsga2").config, 3), NSGAIISampler)
+    assert isinstance(sampling.make_sampler(with_settings(plan, sampler="nsga2"), 3), NSGAIISampler)
 
 
 # Trainings that end badly

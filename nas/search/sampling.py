@@ -1,4 +1,4 @@
-"""Samplers whose random stream depends on the run's seed and on where they are used, and on nothing else."""
+"""Sample candidates by the sampler of the settings, whose random stream depends on the seed and where it is used."""
 
 from __future__ import annotations
 
@@ -12,31 +12,28 @@ from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
-from nas.search.config import SearchConfig
+from nas.base import plugins
 from nas.search.plan import Plan
 from nas.search.schema import CAN_RUN
 from nas.training.loop import seed_from
 from search_spaces.graph.architecture import ParamValue
 
 
-def make_sampler(config: SearchConfig, *where: int | str, nothing_ran: bool = False) -> BaseSampler:
+def make_sampler(plan: Plan, *where: int | str, nothing_ran: bool = False) -> BaseSampler:
     """Return a sampler whose random stream depends on the run's seed and on where it is used, and on nothing else.
 
     Args:
-        config: The search.
+        plan: The search.
         where: Where it is used: a trial's number, the name of a parameter.
         nothing_ran: Whether all earlier candidates cannot run on the device (`nothing_ran`): there is nothing to learn,
             and a sampler that learns from them would ask for the like of them again and again.
     """
-    seed = seed_from(config.seed, *where)
+    name = "random" if nothing_ran else plan.config.sampler
+    make = plugins.load("nas.search.samplers", name, "make_sampler")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if config.sampler == "tpe" and not nothing_ran:
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        if config.sampler == "nsga2" and not nothing_ran:
-            # The default population of 50 is no better than random search for the first hundred trials.
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
-        return optuna.samplers.RandomSampler(seed=seed)
+        sampler: BaseSampler = make(plan, seed_from(plan.config.seed, *where))
+    return sampler
 
 
 def nothing_ran(plan: Plan, study: optuna.Study, number: int) -> bool:
@@ -56,7 +53,7 @@ def suggest(plan: Plan, trial: Trial) -> dict[str, ParamValue]:
     params = {}
     blind = nothing_ran(plan, trial.study, trial.number)
     for name, distribution in plan.distributions.items():
-        trial.study.sampler = make_sampler(plan.config, trial.number, name, nothing_ran=blind)
+        trial.study.sampler = make_sampler(plan, trial.number, name, nothing_ran=blind)
         params[name] = _suggest_one(trial, name, distribution)
     return params
 
