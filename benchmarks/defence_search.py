@@ -117,7 +117,9 @@ def search(data: str, settings: dict[str, Any], asked: tuple[int, Sequence[str]]
     chosen = defences[0] if len(defences) == 1 else ALL
     name = f"{data}-{chosen}-{seed}"
     # A folder of its own for each search tells its teachers from those of others.
-    plan = resolve(parse_config({**settings, "name": name, "defences": list(defences), "seed": seed}), CACHE / name)
+    # Those of the short version choose among fewer.
+    runs = CACHE / f"{name}-{settings['trials']}"
+    plan = resolve(parse_config({**settings, "name": name, "defences": list(defences), "seed": seed}), runs)
     fetch_bank(plan)
     study = open_study(plan)
     work(plan, study)
