@@ -639,7 +639,7 @@ def test_a_trial_held_by_a_live_process_is_left_to_it(plan, monkeypatch):
     held = search.propose(plan, study)
     other = search.propose(plan, study)
     assert (held.trial.number, other.trial.number) == (0, 1)
-    other.lock.release()  # its process dies
+    other.hold.release()  # its process dies
     again = search.propose(plan, study)
     assert again.trial.number == 1
     assert again.candidate == other.candidate
@@ -662,7 +662,7 @@ def test_a_trial_of_another_machine_is_not_taken_up_from_a_database(plan, tmp_pa
     study = open_study(plan)
     proposal = search.propose(plan, study)
     proposal.trial.set_user_attr("host", "nobody@elsewhere")
-    proposal.lock.release()
+    proposal.hold.release()
     assert search.propose(plan, study).trial.number == 1
 
 
@@ -671,7 +671,7 @@ def test_a_trial_in_a_journal_is_taken_up_wherever_it_was_started(plan):
     study = open_study(plan)
     proposal = search.propose(plan, study)
     proposal.trial.set_user_attr("host", "root@1f2e3d4c5b6a")
-    proposal.lock.release()
+    proposal.hold.release()
     assert search.propose(plan, study).trial.number == 0
 
 
