@@ -334,6 +334,9 @@ def _unless_given_away(trial: Trial, hold: Hold) -> Iterator[None]:
     """Drop what the block tells of a trial that has ended: it was given to another machine, and its end is no news."""
     try:
         yield
+    except (KeyboardInterrupt, SystemExit):
+        hold.release()
+        raise
     except UpdateFinishedTrialError:
         log.warning(
             "nas: candidate %d was given to another machine, because this one gave no sign of life; its result here "

@@ -1,4 +1,4 @@
-"""Machines that share a database and no locks: one falls silent, another takes its trial up, and the first comes back."""
+"""Machines that share a database and no locks: one falls silent, another takes its trial up, the first comes back."""
 
 import logging
 import threading
@@ -13,6 +13,7 @@ from nas.runs.progress import count
 from nas.search import claims
 from nas.search import signs
 from nas.search import study as search
+from nas.search import workers
 from nas.search.storage import open_study
 from tests.small_search import evaluated
 from tests.small_search import planned
@@ -303,3 +304,19 @@ def test_duplicates_of_a_lost_trial_do_not_keep_its_candidate_from_training(plan
     assert study.get_trials()[1].user_attrs["rejected"] == "duplicate of trial 0"
     clock.time += signs.SECONDS_OF_SILENCE + 1
     assert search.propose(plan, study).candidate == lost.candidate
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, workers._Asked])
+@pytest.mark.parametrize("where", ["suggest", "training"])
+def test_who_is_asked_to_end_gives_its_trial_back(plan, on, monkeypatch, end, where):
+    def leave(*_):
+        raise end
+
+    study = on("a")
+    with monkeypatch.context() as patch, pytest.raises(end):
+        if where == "suggest":
+            patch.setattr(search, "suggest", leave)
+        proposal = search.propose(plan, study)
+        with search.failing(study, proposal):
+            leave()
+    assert signs.has_left(study.get_trials()[0])
