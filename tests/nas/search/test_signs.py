@@ -313,10 +313,14 @@ def test_who_is_asked_to_end_gives_its_trial_back(plan, on, monkeypatch, end, wh
         raise end
 
     study = on("a")
-    with monkeypatch.context() as patch, pytest.raises(end):
-        if where == "suggest":
-            patch.setattr(search, "suggest", leave)
+
+    def work():
         proposal = search.propose(plan, study)
         with search.failing(study, proposal):
             leave()
+
+    if where == "suggest":
+        monkeypatch.setattr(search, "suggest", leave)
+    with pytest.raises(end):
+        work()
     assert signs.has_left(study.get_trials()[0])
