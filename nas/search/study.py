@@ -47,6 +47,7 @@ from nas.base import files
 from nas.base import memory
 from nas.base.clock import Clock
 from nas.base.clock import since_start
+from nas.base.errors import STORAGE_LOST
 from nas.pricing.limits import over
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
@@ -57,6 +58,7 @@ from nas.search.claims import Hold
 from nas.search.claims import claim
 from nas.search.claims import first_with_key
 from nas.search.claims import wait_for_others
+from nas.search.outages import patiently
 from nas.search.plan import Plan
 from nas.search.samplers import suggest
 from nas.search.schema import BETWEEN
@@ -100,16 +102,22 @@ def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
     Each refused candidate stays in the study as a pruned trial with its costs and the reason.
     """
     for _ in range(REFUSALS_IN_A_ROW):
-        claimed = claim(plan, study)
-        if claimed is None:
-            return None
-        trial, hold = claimed
-        plan.notice(trial.number)
-        with _unless_given_away(trial, hold):
-            proposal = _screened(plan, study, trial, hold)
-            if proposal is not None:
-                return proposal
+        ended, proposal = patiently(partial(_propose_once, plan, study))
+        if ended or proposal is not None:
+            return proposal
     return None
+
+
+def _propose_once(plan: Plan, study: optuna.Study) -> tuple[bool, Proposal | None]:
+    """Claim one trial and screen its candidate; also tell whether there is no trial to claim."""
+    claimed = claim(plan, study)
+    if claimed is None:
+        return True, None
+    trial, hold = claimed
+    plan.notice(trial.number)
+    with _unless_given_away(trial, hold):
+        return False, _screened(plan, study, trial, hold)
+    return False, None
 
 
 def _screened(plan: Plan, study: optuna.Study, trial: Trial, hold: Hold) -> Proposal | None:
@@ -133,7 +141,7 @@ def proposals(plan: Plan, study: optuna.Study) -> Iterator[Proposal]:
     while True:
         while proposal := propose(plan, study):
             yield proposal
-        if not wait_for_others(plan, study):
+        if not patiently(partial(wait_for_others, plan, study)):
             return
 
 
@@ -143,7 +151,7 @@ def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evalu
     If its trial was given to another machine in the meantime, that is dropped: the other one tells.
     """
     with _unless_given_away(proposal.trial, proposal.hold):
-        _record(plan, study, proposal, evaluated)
+        patiently(partial(_record, plan, study, proposal, evaluated))
 
 
 def _record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evaluated) -> None:
@@ -165,7 +173,7 @@ def _record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Eval
 def reject(study: optuna.Study, proposal: Proposal, reason: str) -> None:
     """Tell the study that a candidate was not trained to the end, and why: pruned, without invented values."""
     with _unless_given_away(proposal.trial, proposal.hold):
-        _prune(study, proposal.trial, proposal.hold, reason)
+        patiently(partial(_prune, study, proposal.trial, proposal.hold, reason))
 
 
 def fail(study: optuna.Study, proposal: Proposal, reason: str) -> None:
@@ -334,15 +342,17 @@ def _unless_given_away(trial: Trial, hold: Hold) -> Iterator[None]:
     """Drop what the block tells of a trial that has ended: it was given to another machine, and its end is no news."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, *STORAGE_LOST):
         hold.release()
         raise
     except UpdateFinishedTrialError:
-        log.warning(
-            "nas: candidate %d was given to another machine, because this one gave no sign of life; its result here "
-            "is dropped",
-            trial.number,
-        )
+        # After an outage it may have been told already, and the answer was lost.
+        if trial.storage.get_trial(trial._trial_id).state == TrialState.FAIL:  # noqa: SLF001 - the study reads all of them
+            log.warning(
+                "nas: candidate %d was given to another machine, because this one gave no sign of life; its result "
+                "here is dropped",
+                trial.number,
+            )
         hold.end()
 
 

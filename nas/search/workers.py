@@ -29,6 +29,8 @@ from nas.base.errors import STORAGE_LOST
 from nas.base.errors import one_line
 from nas.search import storage_url
 from nas.search.config import SearchConfig
+from nas.search.outages import is_outage
+from nas.search.outages import patiently
 from nas.search.plan import Plan
 from nas.search.plan import resolve
 from nas.search.storage import load_study
@@ -81,11 +83,11 @@ def run(config: SearchConfig, runs: Path, look: Callable[[], None]) -> None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
             crew.hear()
             crew.replace_the_dead()
-            look()
+            _unless_away(look)
         crew.hear()
     finally:
         crew.stop()
-    look()
+    patiently(look)
 
 
 class _Crew:
@@ -171,6 +173,15 @@ class _Crew:
             if process.pid is not None:
                 process.join(timeout=10)
                 process.kill()
+
+
+def _unless_away(look: Callable[[], None]) -> None:
+    """Look, and think nothing of it if the storage cannot be reached: the workers wait for it."""
+    try:
+        look()
+    except STORAGE_LOST as error:
+        if not is_outage(error):
+            raise
 
 
 def engine(name: str) -> Work:
