@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -25,6 +26,7 @@ from optuna.trial import create_trial
 
 from nas.base import locks
 from nas.search import signs
+from nas.search.ledger import ledger_of
 from nas.search.plan import Plan
 from nas.search.samplers import make_sampler
 from nas.search.samplers import nothing_ran
@@ -36,8 +38,6 @@ from nas.search.storage_url import is_database
 # How long a trial may take to say which candidate it is, before the others stop waiting for it.
 SECONDS_TO_NAME_A_CANDIDATE = 60
 SECONDS_BETWEEN_LOOKS = 5.0
-DUPLICATE = "duplicate of trial"
-"""How the reason starts for which a candidate is refused that an earlier trial has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,16 +68,19 @@ def claim(plan: Plan, study: optuna.Study) -> tuple[Trial, Hold] | None:
     runs from its first moment, so one whose process dies here is found.
     """
     with locks.held(_lock(plan, study, "claim")):
-        _take_over_the_lost(plan, study)
-        claimed = _take_up(plan, study)
-        if claimed is not None or spoken_for(study.get_trials(deepcopy=False)) >= plan.config.trials:
+        now = ledger_of(study)
+        if _take_over_the_lost(plan, study, now.open):
+            now = ledger_of(study)
+        claimed = _take_up(plan, study, now.open)
+        if claimed is not None or now.spoken_for() >= plan.config.trials:
             return claimed
-        if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):  # enqueued by the user
+        if any(trial.state == TrialState.WAITING for trial in now.open):  # enqueued by the user
             study.ask().set_user_attr("host", here())
         else:
             study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"host": here()}))
-        claimed = _take_up(plan, study)
-    if claimed is not None and spoken_for(study.get_trials(deepcopy=False)[: claimed[0].number]) >= plan.config.trials:
+        now = ledger_of(study)
+        claimed = _take_up(plan, study, now.open)
+    if claimed is not None and now.spoken_for(before=claimed[0].number) >= plan.config.trials:
         trial, hold = claimed  # another machine was faster
         trial.set_user_attr("rejected", "enough candidates are under way")
         study.tell(trial, state=TrialState.PRUNED)
@@ -91,21 +94,31 @@ def wait_for_others(plan: Plan, study: optuna.Study) -> bool:
 
     Without it nobody would be left to take up what a machine does not bring to its end.
     """
-    if spoken_for(study.get_trials(deepcopy=False)) < plan.config.trials:
+    if ledger_of(study).spoken_for() < plan.config.trials:
         return False  # the space has no more
     while True:
-        trials = study.get_trials(deepcopy=False)
-        theirs = [trial for trial in trials if trial.state == TrialState.RUNNING and _is_elsewhere(plan, trial)]
-        if spoken_for(trials) < plan.config.trials or any(map(_is_lost, theirs)):
+        now = ledger_of(study)
+        theirs = [trial for trial in now.open if trial.state == TrialState.RUNNING and _is_elsewhere(plan, trial)]
+        if now.spoken_for() < plan.config.trials or any(map(_is_lost, theirs)):
             return True
         if not theirs:
             return False
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _take_over_the_lost(plan: Plan, study: optuna.Study) -> None:
-    """End each trial whose machine is silent, and start one of the same parameters, which is free for this machine."""
-    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+def _take_over_the_lost(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial]) -> bool:
+    """End each trial whose machine is silent, and start one of the same parameters, which is free for this machine.
+
+    Args:
+        plan: The search.
+        study: Its study.
+        trials: Those of it that have not finished.
+
+    Returns:
+        Whether there was one.
+    """
+    taken = False
+    for frozen in trials:
         if not (_is_elsewhere(plan, frozen) and _is_lost(frozen)):
             continue
         try:
@@ -123,6 +136,8 @@ def _take_over_the_lost(plan: Plan, study: optuna.Study) -> None:
             state=TrialState.RUNNING, params=now.params, distributions=now.distributions, user_attrs=attrs
         )
         study.add_trial(again)
+        taken = True
+    return taken
 
 
 def _is_elsewhere(plan: Plan, frozen: FrozenTrial) -> bool:
@@ -135,16 +150,17 @@ def _is_lost(frozen: FrozenTrial) -> bool:
     return is_silent and frozen.state == TrialState.RUNNING
 
 
-def _take_up(plan: Plan, study: optuna.Study) -> tuple[Trial, Hold] | None:
-    """Claim the first running trial that no live process holds."""
-    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not _may_be_free(plan, frozen):
+def _take_up(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial]) -> tuple[Trial, Hold] | None:
+    """Claim the first running trial that no live process holds, of those that have not finished."""
+    for frozen in trials:
+        if frozen.state != TrialState.RUNNING or not _may_be_free(plan, frozen):
             continue
         lock = locks.take(_lock(plan, study, f"trial-{frozen.number}"), patient=False)
         if lock is None:
             continue
         hold = Hold(lock, None)
-        if study.get_trials(deepcopy=False)[frozen.number].state == TrialState.RUNNING:
+        now = study._storage.get_trial(frozen._trial_id)  # noqa: SLF001 - study.trials reads all of them
+        if now.state == TrialState.RUNNING:
             if is_database(plan.config.storage):
                 hold = Hold(lock, signs.Signs(study._storage, frozen))  # noqa: SLF001 - a Trial would sample
             return _trial(plan, study, frozen), hold
@@ -172,11 +188,6 @@ def _may_be_free(plan: Plan, frozen: FrozenTrial) -> bool:
     return not _is_elsewhere(plan, frozen)
 
 
-def spoken_for(trials: list[FrozenTrial]) -> int:
-    """Count the trials that are trained or under way."""
-    return sum(trial.state in (TrialState.COMPLETE, TrialState.RUNNING) for trial in trials)
-
-
 def _known_for(number: int, started: datetime | None) -> float:
     """Return for how many seconds this process has known of a trial; clocks of other machines may differ."""
     return time.monotonic() - _first_met(number, started)
@@ -191,21 +202,14 @@ def first_with_key(study: optuna.Study, number: int, key: str) -> int | None:
     """Return the first earlier trial of the same candidate.
 
     Of two trials with one key the lower number trains it. For that to hold across processes, a trial waits until every
-    earlier running one has said which candidate it is, or has had its time to. A duplicate stands for nothing: what it
-    repeats is earlier still, or has failed.
+    earlier running one has said which candidate it is, or has had its time to.
     """
     while True:
-        earlier = study.get_trials(deepcopy=False)[:number]
-        for trial in earlier:
-            if trial.user_attrs.get("key") == key and trial.state != TrialState.FAIL and not _is_duplicate(trial):
-                return trial.number
-        if not any(_is_choosing(trial) for trial in earlier):
-            return None
+        now = ledger_of(study)
+        first = now.first_with_key(number, key)
+        if first is not None or not any(_is_choosing(trial) for trial in now.open if trial.number < number):
+            return first
         time.sleep(0.02)
-
-
-def _is_duplicate(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.PRUNED and str(trial.user_attrs.get("rejected")).startswith(DUPLICATE)
 
 
 def _is_choosing(trial: FrozenTrial) -> bool:

@@ -53,11 +53,11 @@ from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.bench import looked_up
 from nas.search.bench import make_bench
-from nas.search.claims import DUPLICATE
 from nas.search.claims import Hold
 from nas.search.claims import claim
 from nas.search.claims import first_with_key
 from nas.search.claims import wait_for_others
+from nas.search.ledger import DUPLICATE
 from nas.search.outages import patiently
 from nas.search.plan import Plan
 from nas.search.samplers import suggest

@@ -14,6 +14,7 @@ from nas.search import claims
 from nas.search import signs
 from nas.search import study as search
 from nas.search import workers
+from nas.search.ledger import ledger_of
 from nas.search.storage import open_study
 from tests.small_search import evaluated
 from tests.small_search import planned
@@ -58,6 +59,10 @@ def on(plan, clock, monkeypatch):
 def fall_silent(proposal):
     """As when the machine loses its power, or the process is stopped."""
     proposal.hold.signs.stop()
+
+
+def take_over_the_lost(plan, study):
+    claims._take_over_the_lost(plan, study, ledger_of(study).open)
 
 
 def told(study):
@@ -153,14 +158,14 @@ def test_a_machine_that_gives_signs_keeps_its_trial(plan, on, clock, monkeypatch
     kept = search.propose(plan, on("a"))
     study = on("b")
     for _ in range(3):
-        claims._take_over_the_lost(plan, study)
+        take_over_the_lost(plan, study)
         ((sign, _),) = signs._known.values()
         give_up = time.monotonic() + PATIENCE
         while study.get_trials()[0].system_attrs.get(signs.ALIVE) == sign:
             assert time.monotonic() < give_up
             time.sleep(0.02)
         clock.time += 10 * signs.SECONDS_OF_SILENCE  # this one was busy, or stopped itself
-    claims._take_over_the_lost(plan, study)
+    take_over_the_lost(plan, study)
     assert told(study) == [("RUNNING", None)]
     kept.hold.end()
 
@@ -189,7 +194,7 @@ def test_a_candidate_that_is_lost_twice_is_rejected(plan, on, clock):
     second = search.propose(plan, study)
     assert second.candidate == first.candidate
     fall_silent(second)
-    claims._take_over_the_lost(plan, on("c"))
+    take_over_the_lost(plan, on("c"))
     clock.time += signs.SECONDS_OF_SILENCE + 1
     _all = [search.propose(plan, on("c")) for _ in range(2)]  # the other one of b's, too
     rejected = [trial for trial in study.get_trials() if trial.user_attrs.get("rejected")]
@@ -218,9 +223,9 @@ def test_who_takes_up_on_the_same_machine_what_was_given_back_keeps_it(plan, on)
 def test_of_two_machines_that_want_a_lost_trial_one_gets_it(plan, on, clock, monkeypatch):
     fall_silent(search.propose(plan, on("a")))
     other = on("c")
-    claims._take_over_the_lost(plan, other)
+    take_over_the_lost(plan, other)
     study = on("b")
-    claims._take_over_the_lost(plan, study)
+    take_over_the_lost(plan, study)
     clock.time += signs.SECONDS_OF_SILENCE + 1
     get_trial, both = type(study._storage).get_trial, []
 
@@ -228,11 +233,11 @@ def test_of_two_machines_that_want_a_lost_trial_one_gets_it(plan, on, clock, mon
         found = get_trial(storage, trial_id)
         if not both:  # between this one's last look and its end of the trial
             both.append(True)
-            claims._take_over_the_lost(plan, other)
+            take_over_the_lost(plan, other)
         return found
 
     monkeypatch.setattr(type(study._storage), "get_trial", slow)
-    claims._take_over_the_lost(plan, study)
+    take_over_the_lost(plan, study)
     assert told(study) == [("FAIL", None), ("RUNNING", ["lost: me@a"])]
 
 
@@ -254,10 +259,10 @@ def test_an_outage_of_the_storage_is_nobodys_silence(plan, on, clock, monkeypatc
             assert time.monotonic() < give_up
             time.sleep(0.02)
         thread.stop()
-    claims._take_over_the_lost(plan, study)
+    take_over_the_lost(plan, study)
     assert told(study)[0] == ("RUNNING", None)
     clock.time += signs.SECONDS_OF_SILENCE + 1
-    claims._take_over_the_lost(plan, study)
+    take_over_the_lost(plan, study)
     assert told(study)[0] == ("FAIL", None)
     mine.hold.end()
 

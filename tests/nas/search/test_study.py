@@ -29,6 +29,7 @@ from nas.search import study as search
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
 from nas.search.bench import weights_path
+from nas.search.ledger import Ledger
 from nas.search.schema import BETWEEN
 from nas.search.schema import baselines_of
 from nas.search.schema import limits_of
@@ -680,17 +681,17 @@ def test_one_trial_too_many_by_another_machine_is_given_up(plan, tmp_path, monke
     study = open_study(plan)
     theirs = open_study(plan)
     ours = search.propose(plan, study)
-    count, calls = claims.spoken_for, []
+    count, calls = Ledger.spoken_for, []
 
-    def slow(trials):
-        calls.append(len(trials))
+    def slow(ledger, before=None):
+        calls.append(before)
         if len(calls) == 1:  # between our look and our trial another machine starts one
-            counted = count(trials)
+            counted = count(ledger, before)
             theirs.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"host": "x@elsewhere"}))
             return counted
-        return count(trials)
+        return count(ledger, before)
 
-    monkeypatch.setattr(claims, "spoken_for", slow)
+    monkeypatch.setattr(Ledger, "spoken_for", slow)
     assert search.propose(plan, study) is None
     trials = study.get_trials()
     assert ours.trial.number == 0
