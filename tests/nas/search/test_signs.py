@@ -172,15 +172,16 @@ def test_a_machine_that_gives_signs_keeps_its_trial(plan, on, clock, monkeypatch
 
 def test_signs_end_with_the_trial(plan, on, monkeypatch):
     monkeypatch.setattr(signs, "SECONDS_BETWEEN_SIGNS", 0.02)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     study = on("a")
     ended = [search.propose(plan, study) for _ in range(3)]
-    assert threading.active_count() == before + 3
+    new = set(threading.enumerate()) - before
+    assert len(new) == 3
     search.record(plan, study, ended[0], evaluated(ended[0].candidate.key))
     study._storage.set_trial_state_values(ended[1].trial._trial_id, TrialState.FAIL)
     ended.pop().hold.release()
     give_up = time.monotonic() + PATIENCE
-    while threading.active_count() > before:
+    while any(thread.is_alive() for thread in new):
         assert time.monotonic() < give_up
         time.sleep(0.02)
 
