@@ -1,4 +1,4 @@
-"""The command line, `nas`: search, show, pick, audit, siblings, export, predict, estimate, measure, calibrate, list."""
+"""The command line, `nas`: a function for each command, and one line for a mistake of the user's."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from nas.commands.predict import predict
 from nas.commands.search import search
 from nas.commands.show import show
 from nas.commands.siblings import siblings
+from nas.commands.worker import worker
 
 app = typer.Typer(
     name="nas",
@@ -48,7 +49,7 @@ def _every_command(
     pass
 
 
-for command in (search, show, pick, audit, siblings, export, predict, estimate, measure, calibrate):
+for command in (search, worker, show, pick, audit, siblings, export, predict, estimate, measure, calibrate):
     app.command(epilog=epilog(command.__name__))(command)
 app.command(name="list", epilog=epilog("list"))(list_)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 
 from optuna.exceptions import StorageInternalError
@@ -9,8 +11,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nas.base.text import printable
 
+
+class _NeverRaised(Exception):  # noqa: N818 - a stand-in
+    """Stands for the errors of a driver that is not installed."""
+
+
+GRPC: type[Exception] = importlib.import_module("grpc").RpcError if importlib.util.find_spec("grpc") else _NeverRaised
+"""What Optuna's gRPC proxy raises."""
 # What a database that went away raises, from SQLAlchemy itself or through Optuna.
-STORAGE_LOST = (SQLAlchemyError, StorageInternalError)
+STORAGE_LOST = (SQLAlchemyError, StorageInternalError, GRPC)
 LONGEST = 300
 """Characters of a message on the command line."""
 

@@ -15,7 +15,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import as_completed
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from types import FrameType
 from typing import Any
+from typing import NoReturn
 from typing import TypeVar
 
 import torch
@@ -87,6 +89,20 @@ def begin() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _die_with_parent()
     torch.set_num_threads(1)
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end a block as Ctrl-C does: it is how Docker, Kubernetes and Slurm ask a process to leave."""
+
+    def leave(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

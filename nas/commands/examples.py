@@ -8,6 +8,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nas search --dataset csv --data-path table.csv --budget latency_ms=5",
         "nas search runs/example/config.toml --trials 60",
     ),
+    "worker": (
+        "nas worker postgresql://nas@db/studies camera",
+        "nas worker /mnt/shared/camera.log camera --data-path /scratch/data --workers 4",
+    ),
     "show": ("nas show example", "nas show example --json"),
     "pick": (
         "nas pick example",

@@ -27,6 +27,7 @@ from nas.commands.options import shape
 from nas.commands.options import span
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Mapping
     from collections.abc import Sequence
 
@@ -256,15 +257,40 @@ def _trust(settings: SearchConfig, config: Path | None, named: Sequence[str], nn
 
 
 def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
-    """Run a search in worker processes and display its progress."""
-    from nas.base import environment
+    """Run a search, and write down its front."""
     from nas.base import files
     from nas.deploy import exportable
-    from nas.runs import by_class
     from nas.runs import report
     from nas.runs.front_and_knee import front
-    from nas.runs.progress import Display
     from nas.runs.run import Run
+
+    folder, study = work_on(config, runs, screen, _how_to_continue)
+    judged = exportable.judge_int8(Run(folder, study), front(study))
+    rows = [{**report.row(study, trial), "int8": exportable.of(judged, trial)} for trial in front(study)]
+    files.write_json(folder / "front.json", {"front": rows})
+    return study
+
+
+def work_on(
+    config: SearchConfig, runs: Path, screen: Console, how_to_continue: Callable[[SearchConfig, Path], str]
+) -> tuple[Path, optuna.Study]:
+    """Work on a search in worker processes until its study has its trials, and display the progress.
+
+    Args:
+        config: The settings.
+        runs: Folder of all runs.
+        screen: Where to display it.
+        how_to_continue: Says, of settings as they were resolved, how to continue after Ctrl-C.
+
+    Returns:
+        The run's folder and its study.
+    """
+    from nas.base import environment
+    from nas.base import files
+    from nas.base import processes
+    from nas.runs import by_class
+    from nas.runs import report
+    from nas.runs.progress import Display
     from nas.search import workers
     from nas.search.config import to_toml
     from nas.search.plan import resolve
@@ -281,17 +307,14 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
         screen.print(f"warning: {caution}", highlight=False, soft_wrap=True)
     display = Display(plan, study, screen)
     try:
-        with display:
+        with display, processes.sigterm_as_ctrl_c():
             workers.run(config, runs, display.look)
     except KeyboardInterrupt:
         kept = f"{display.counts().trained} trained candidates are kept"
-        screen.print(f"stopped; {kept}. {_how_to_continue(config, runs)}", highlight=False, soft_wrap=True)
+        screen.print(f"stopped; {kept}. {how_to_continue(config, runs)}", highlight=False, soft_wrap=True)
         sys.exit(INTERRUPTED)
     display.finish()
-    judged = exportable.judge_int8(Run(plan.folder, study), front(study))
-    rows = [{**report.row(study, trial), "int8": exportable.of(judged, trial)} for trial in front(study)]
-    files.write_json(plan.folder / "front.json", {"front": rows})
-    return study
+    return plan.folder, study
 
 
 def _how_to_continue(config: SearchConfig, runs: Path) -> str:

@@ -102,7 +102,7 @@ class Exchange:
             self._lost_in_a_row += 1
         if self._trials_running <= 0:
             for proposal in self._under_way.values():
-                proposal.lock.release()
+                proposal.hold.release()
             self._under_way.clear()
 
     def end_if_idle(self) -> None:

@@ -30,7 +30,7 @@ from nas.nni.measure import seconds_in
 from nas.search.plan import Plan
 from nas.search.study import OutOfMemory
 from nas.search.study import failing
-from nas.search.study import propose
+from nas.search.study import proposals
 from nas.search.study import record
 from nas.search.study import reject
 from nas.training.assess import Bench
@@ -81,7 +81,7 @@ class StudyStrategy(Strategy):  # type: ignore[misc] # NNI has no types
         yield from models[:limit]
 
     def _run(self) -> None:
-        while proposal := propose(self._plan, self._study):
+        for proposal in proposals(self._plan, self._study):
             self._clock.lap("sampling and screening")
             model = self.model_space.freeze(proposal.trial.params)
             model.metrics.strict = False  # keep every number of the result, not only `default`

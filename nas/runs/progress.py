@@ -37,7 +37,7 @@ class Counts:
         duplicates: Not trained, because they equal an earlier candidate.
         diverged: Their training diverged.
         out_of_memory: Their training did not get its memory, twice.
-        died: Their training's process died of a signal, twice.
+        died: Their training's process died of a signal, or its machine fell silent, twice.
         running: In progress.
     """
 
@@ -66,7 +66,7 @@ def count(trials: list[FrozenTrial]) -> Counts:
         duplicates=sum(refusal.startswith("duplicate") for refusal in refusals),
         diverged=sum(refusal.startswith("diverged") for refusal in refusals),
         out_of_memory=sum(refusal.startswith("out of memory") for refusal in refusals),
-        died=sum(refusal.startswith("died") for refusal in refusals),
+        died=sum(refusal.startswith(("died", "lost")) for refusal in refusals),
         running=sum(trial.state == TrialState.RUNNING for trial in trials),
     )
 

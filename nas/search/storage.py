@@ -52,6 +52,7 @@ JOURNAL = "journal.log"
 # Processes that open a new database at once all try to make its tables, and one of them succeeds. The others wait for
 # it, and on a busy server that takes a while.
 SECONDS_TO_MAKE_TABLES = 60
+SECONDS_FOR_A_PROXY = 10.0
 # What PostgreSQL (a unique violation in its catalogue, too), MySQL and SQLite say to those others, beside SQLAlchemy's
 # kinds of errors: MySQL and SQLite call an existing table an operational error, like a server that is not there.
 MADE_AT_ONCE = re.compile(r"already exists|concurrently|deadlock|database is locked|Duplicate entry", re.IGNORECASE)
@@ -194,6 +195,8 @@ def _journal(url: str | None, folder: Path) -> Path:
 
 
 def _connect(url: str) -> BaseStorage:
+    if place := storage_url.proxy_of(url):
+        return _proxy(*place)
     give_up = time.monotonic() + SECONDS_TO_MAKE_TABLES
     while True:
         try:
@@ -202,6 +205,23 @@ def _connect(url: str) -> BaseStorage:
             if not _is_made_at_once(error) or time.monotonic() > give_up:
                 raise
         time.sleep(random.uniform(0.05, 0.3))  # noqa: S311 - processes that met once should not meet again
+
+
+def _proxy(host: str, port: int) -> BaseStorage:
+    """Open Optuna's gRPC proxy.
+
+    Raises:
+        ImportError: If grpcio is not installed.
+        ValueError: If it does not answer.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        proxy = optuna.storages.GrpcStorageProxy(host=host, port=port)
+    try:
+        proxy.wait_server_ready(SECONDS_FOR_A_PROXY)
+    except ConnectionError:
+        raise ValueError(f"no answer within {SECONDS_FOR_A_PROXY:.0f} s") from None
+    return proxy
 
 
 def _is_made_at_once(error: Exception) -> bool:
@@ -312,7 +332,10 @@ def _readable(url: str | None, folder: Path) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        hint = "pip install 'gecko-nas[postgresql]' or 'gecko-nas[mysql]'"
+        is_proxy = storage_url.proxy_of(url) if url and is_database(url) else None
+        hint = (
+            "pip install grpcio protobuf" if is_proxy else "pip install 'gecko-nas[postgresql]' or 'gecko-nas[mysql]'"
+        )
         raise ValueError(f"no driver for the storage {where}: {_brief(error, url)}; {hint}") from None
     except UNREADABLE as error:
         raise ValueError(f"expected an Optuna study in {where}; it cannot be read: {_brief(error, url)}") from None

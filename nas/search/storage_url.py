@@ -11,15 +11,18 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+from sqlalchemy.engine import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 VARIABLE = "GECKO_NAS_STORAGE"
 """Environment variable with a storage's URL: other than an argument, other users do not see it."""
 HIDDEN = "***"
+PROXY = "grpc"
+"""Scheme of the URL of Optuna's gRPC proxy, which stands between many workers and one database."""
 EXPECTED = (
     "expected the path of a journal file, or a storage URL: postgresql://USER:PASSWORD@HOST/DATABASE, with %40 for an "
-    "@ in the password, mysql+pymysql://..., sqlite:///FILE"
+    "@ in the password, mysql+pymysql://..., sqlite:///FILE, grpc://HOST:PORT"
 )
 SECRET = re.compile(r"pass|pwd|secret|token|key|credential", re.IGNORECASE)
 # A scheme and a colon; a database's name and slashes; what stands before a host; the form of libpq; a lost scheme.
@@ -27,6 +30,16 @@ LOOKS_LIKE_A_URL = re.compile(
     r"[a-z][\w+.-]+:|(sqlite|postgres|mysql|mariadb|oracle|mssql|redis|mongodb)[\w+]*\W*//|.*:.*@|.*\b(password|pwd)\s*=|//",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+def proxy_of(storage: str) -> tuple[str, int] | None:
+    """Return host and port of Optuna's gRPC proxy; None for any other storage.
+
+    >>> proxy_of("grpc://db.local:13000"), proxy_of("sqlite:///studies.db")
+    (('db.local', 13000), None)
+    """
+    url = make_url(storage)
+    return (str(url.host), int(url.port or 0)) if url.get_backend_name() == PROXY else None
 
 
 def is_database(storage: str | None) -> bool:
@@ -86,12 +99,13 @@ def _problem_of_url(storage: str) -> str | None:
         url = make_url(storage)
     except (ArgumentError, ValueError):
         return "a URL that cannot be taken apart"
-    is_file = url.get_backend_name() == "sqlite"
+    is_file, is_proxy = url.get_backend_name() == "sqlite", url.get_backend_name() == PROXY
     problems = {
         "a URL with spaces around it or characters that cannot be printed": (
             not storage.isprintable() or storage != storage.strip()
         ),
         "a URL of SQLite with a host; it has three slashes, four before an absolute path": is_file and bool(url.host),
+        "a URL of a gRPC proxy that is more or less than grpc://HOST:PORT": is_proxy and not _is_place(url),
         "a URL with spaces in it": not is_file and " " in storage,
         "a URL with an @ where none can be": not is_file and (place.count("@") > 1 or "@" in (url.database or "")),
         "a URL with a % that two hexadecimal digits do not follow": (
@@ -99,6 +113,11 @@ def _problem_of_url(storage: str) -> str | None:
         ),
     }
     return next((problem for problem, is_there in problems.items() if is_there), None)
+
+
+def _is_place(url: URL) -> bool:
+    """Tell whether a URL has a host, a port and nothing else."""
+    return bool(url.host and url.port) and not (url.username or url.password or url.database or url.query)
 
 
 def _problem_of_path(storage: str) -> str | None:

@@ -22,6 +22,7 @@ that is started again goes on with other candidates.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -46,15 +47,18 @@ from nas.base import files
 from nas.base import memory
 from nas.base.clock import Clock
 from nas.base.clock import since_start
-from nas.base.locks import Lock
+from nas.base.errors import STORAGE_LOST
 from nas.pricing.limits import over
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
 from nas.search.bench import looked_up
 from nas.search.bench import make_bench
+from nas.search.claims import Hold
 from nas.search.claims import claim
 from nas.search.claims import first_with_key
-from nas.search.claims import release
+from nas.search.claims import wait_for_others
+from nas.search.ledger import DUPLICATE
+from nas.search.outages import patiently
 from nas.search.plan import Plan
 from nas.search.sampling import suggest
 from nas.search.schema import BETWEEN
@@ -76,6 +80,7 @@ TRIES = 2
 """Trainings of one candidate that may break off, for want of memory or with their process, before it is rejected."""
 DEATHS_IN_A_ROW = 10
 """Processes that may die one after the other, nothing trained in between, before a search is given up."""
+log = logging.getLogger("nas")
 
 
 class OutOfMemory(Exception):  # noqa: N818 - an outcome, as Diverged is
@@ -84,11 +89,11 @@ class OutOfMemory(Exception):  # noqa: N818 - an outcome, as Diverged is
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A candidate that survived screening, and the trial that stands for it; locked until it is recorded."""
+    """A candidate that survived screening, and the trial that stands for it; held until it is recorded."""
 
     trial: Trial
     candidate: Candidate
-    lock: Lock
+    hold: Hold
 
 
 def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
@@ -97,27 +102,59 @@ def propose(plan: Plan, study: optuna.Study) -> Proposal | None:
     Each refused candidate stays in the study as a pruned trial with its costs and the reason.
     """
     for _ in range(REFUSALS_IN_A_ROW):
-        claimed = claim(plan, study)
-        if claimed is None:
-            return None
-        trial, lock = claimed
-        plan.notice(trial.number)
-        if given_up := _given_up(trial.user_attrs.get(BROKEN_OFF, [])):
-            _prune(study, trial, lock, given_up)
-            continue
-        candidate = plan.candidate(suggest(plan, trial))
-        trial.set_user_attr("key", candidate.key)
-        if candidate.defence_parameters:
-            trial.set_user_attr(DEFENCE_PARAMETERS, dict(candidate.defence_parameters))
-        refusal = _refusal(plan, study, trial, candidate)
-        if refusal is None:
-            return Proposal(trial, candidate, lock)
-        reject(study, Proposal(trial, candidate, lock), refusal)
+        ended, proposal = patiently(partial(_propose_once, plan, study))
+        if ended or proposal is not None:
+            return proposal
     return None
 
 
+def _propose_once(plan: Plan, study: optuna.Study) -> tuple[bool, Proposal | None]:
+    """Claim one trial and screen its candidate; also tell whether there is no trial to claim."""
+    claimed = claim(plan, study)
+    if claimed is None:
+        return True, None
+    trial, hold = claimed
+    plan.notice(trial.number)
+    with _unless_given_away(trial, hold):
+        return False, _screened(plan, study, trial, hold)
+    return False, None
+
+
+def _screened(plan: Plan, study: optuna.Study, trial: Trial, hold: Hold) -> Proposal | None:
+    """Sample a claimed trial and screen its candidate; None if it was refused, which the study has been told."""
+    if given_up := _given_up(trial.user_attrs.get(BROKEN_OFF, [])):
+        _prune(study, trial, hold, given_up)
+        return None
+    candidate = plan.candidate(suggest(plan, trial))
+    trial.set_user_attr("key", candidate.key)
+    if candidate.defence_parameters:
+        trial.set_user_attr(DEFENCE_PARAMETERS, dict(candidate.defence_parameters))
+    refusal = _refusal(plan, study, trial, candidate)
+    if refusal is None:
+        return Proposal(trial, candidate, hold)
+    _prune(study, trial, hold, refusal)
+    return None
+
+
+def proposals(plan: Plan, study: optuna.Study) -> Iterator[Proposal]:
+    """Propose until the study has its trials and no other machine has one under way that may come to nothing."""
+    while True:
+        while proposal := propose(plan, study):
+            yield proposal
+        if not patiently(partial(wait_for_others, plan, study)):
+            return
+
+
 def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evaluated) -> None:
-    """Tell the study what a candidate's training and attack gave, and which weights were measured."""
+    """Tell the study what a candidate's training and attack gave, and which weights were measured.
+
+    If its trial was given to another machine in the meantime, that is dropped: the other one tells.
+    """
+    with _unless_given_away(proposal.trial, proposal.hold):
+        patiently(partial(_record, plan, study, proposal, evaluated))
+
+
+def _record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evaluated) -> None:
     measures = dict(evaluated.measures)
     if by_exit := plan.by_exit(proposal.candidate, evaluated.exits):
         measures |= by_exit.means
@@ -129,20 +166,22 @@ def record(plan: Plan, study: optuna.Study, proposal: Proposal, evaluated: Evalu
     if evaluated.never_predicted:
         proposal.trial.set_user_attr(NEVER_PREDICTED, list(evaluated.never_predicted))
     numbers = proposal.trial.user_attrs  # its costs among them, since it was screened
-    study.tell(proposal.trial, [number_in(numbers, name) for name in plan.config.objectives])
-    release(proposal.lock)
+    _tell(study, proposal.trial, [number_in(numbers, name) for name in plan.config.objectives])
+    proposal.hold.end()
 
 
 def reject(study: optuna.Study, proposal: Proposal, reason: str) -> None:
     """Tell the study that a candidate was not trained to the end, and why: pruned, without invented values."""
-    _prune(study, proposal.trial, proposal.lock, reason)
+    with _unless_given_away(proposal.trial, proposal.hold):
+        patiently(partial(_prune, study, proposal.trial, proposal.hold, reason))
 
 
 def fail(study: optuna.Study, proposal: Proposal, reason: str) -> None:
     """Tell the study that a candidate's training raised an error: a bug, not an outcome."""
-    proposal.trial.set_user_attr("failed", reason)
-    study.tell(proposal.trial, state=TrialState.FAIL)
-    release(proposal.lock)
+    with _unless_given_away(proposal.trial, proposal.hold):
+        proposal.trial.set_user_attr("failed", reason)
+        _tell(study, proposal.trial, state=TrialState.FAIL)
+        proposal.hold.end()
 
 
 def break_off(study: optuna.Study, proposal: Proposal, reason: str) -> None:
@@ -156,11 +195,12 @@ def break_off(study: optuna.Study, proposal: Proposal, reason: str) -> None:
         reason: What kind of end it was, and which: `out of memory: ...` or `died: SIGSEGV`.
     """
     broken_off = [*proposal.trial.user_attrs.get(BROKEN_OFF, []), reason]
-    proposal.trial.set_user_attr(BROKEN_OFF, broken_off)
-    if given_up := _given_up(broken_off):
-        reject(study, proposal, given_up)
-    else:
-        proposal.lock.release()
+    with _unless_given_away(proposal.trial, proposal.hold):
+        proposal.trial.set_user_attr(BROKEN_OFF, broken_off)
+        if given_up := _given_up(broken_off):
+            _prune(study, proposal.trial, proposal.hold, given_up)
+        else:
+            proposal.hold.release()
 
 
 def note_death(study: optuna.Study, number: int, name: str) -> bool:
@@ -191,7 +231,7 @@ def work(plan: Plan, study: optuna.Study) -> None:
     clock = Clock({"start-up": since_start()})
     evaluator = _evaluator(plan, study)
     clock.lap("bank")
-    while proposal := propose(plan, study):
+    for proposal in proposals(plan, study):
         clock.lap("sampling and screening")
         try:
             with failing(study, proposal):
@@ -252,7 +292,7 @@ def failing(study: optuna.Study, proposal: Proposal) -> Iterator[None]:
             break_off(study, proposal, f"out of memory: {memory.reason(error)}")
             raise OutOfMemory(memory.reason(error)) from None
         if isinstance(error, OSError | KeyboardInterrupt | SystemExit):
-            proposal.lock.release()
+            proposal.hold.release()
             raise
         fail(study, proposal, f"{type(error).__name__}: {error}")
         raise RuntimeError(f"the training of trial {proposal.trial.number} failed: {error}") from error
@@ -275,10 +315,45 @@ def _given_up(broken_off: Sequence[str]) -> str | None:
     return f"{broken_off[-1]}, after {broken_off[-2]}"
 
 
-def _prune(study: optuna.Study, trial: Trial, lock: Lock, reason: str) -> None:
+def _prune(study: optuna.Study, trial: Trial, hold: Hold, reason: str) -> None:
     trial.set_user_attr("rejected", reason)
-    study.tell(trial, state=TrialState.PRUNED)
-    release(lock)
+    _tell(study, trial, state=TrialState.PRUNED)
+    hold.end()
+
+
+def _tell(
+    study: optuna.Study, trial: Trial, values: Sequence[float] | None = None, state: TrialState | None = None
+) -> None:
+    """Tell a trial's end.
+
+    Raises:
+        UpdateFinishedTrialError: If it has one.
+    """
+    try:
+        study.tell(trial, values, state)
+    except ValueError:  # Optuna's, if it finds out before it writes
+        if study._storage.get_trial(trial._trial_id).state.is_finished():  # noqa: SLF001 - study.trials reads all of them
+            raise UpdateFinishedTrialError(f"trial {trial.number} has ended") from None
+        raise
+
+
+@contextmanager
+def _unless_given_away(trial: Trial, hold: Hold) -> Iterator[None]:
+    """Drop what the block tells of a trial that has ended: it was given to another machine, and its end is no news."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, *STORAGE_LOST):
+        hold.release()
+        raise
+    except UpdateFinishedTrialError:
+        # After an outage it may have been told already, and the answer was lost.
+        if trial.storage.get_trial(trial._trial_id).state == TrialState.FAIL:  # noqa: SLF001 - the study reads all of them
+            log.warning(
+                "nas: candidate %d was given to another machine, because this one gave no sign of life; its result "
+                "here is dropped",
+                trial.number,
+            )
+        hold.end()
 
 
 def _refusal(plan: Plan, study: optuna.Study, trial: Trial, candidate: Candidate) -> str | None:
@@ -293,7 +368,7 @@ def _refusal(plan: Plan, study: optuna.Study, trial: Trial, candidate: Candidate
     if told := [limit.told(number) for limit, number in over(flat(costs), limits_of(study.user_attrs))]:
         return f"over a limit: {', '.join(told)}"
     first = first_with_key(study, trial.number, candidate.key)
-    return None if first is None else f"duplicate of trial {first}"
+    return None if first is None else f"{DUPLICATE} {first}"
 
 
 def _note(study: optuna.Study, trial: Trial, estimates: Mapping[str, Estimate]) -> None:

@@ -7,6 +7,7 @@ import importlib
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 from typing import TypeAlias
 
 import optuna
@@ -26,6 +29,8 @@ from nas.base.errors import STORAGE_LOST
 from nas.base.errors import one_line
 from nas.search import storage_url
 from nas.search.config import SearchConfig
+from nas.search.outages import is_outage
+from nas.search.outages import patiently
 from nas.search.plan import Plan
 from nas.search.plan import resolve
 from nas.search.storage import load_study
@@ -78,11 +83,11 @@ def run(config: SearchConfig, runs: Path, look: Callable[[], None]) -> None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
             crew.hear()
             crew.replace_the_dead()
-            look()
+            _unless_away(look)
         crew.hear()
     finally:
         crew.stop()
-    look()
+    patiently(look)
 
 
 class _Crew:
@@ -170,6 +175,15 @@ class _Crew:
                 process.kill()
 
 
+def _unless_away(look: Callable[[], None]) -> None:
+    """Look, and think nothing of it if the storage cannot be reached: the workers wait for it."""
+    try:
+        look()
+    except STORAGE_LOST as error:
+        if not is_outage(error):
+            raise
+
+
 def engine(name: str) -> Work:
     """Return the function that runs a worker's part of a search; NNI is imported only when asked for."""
     modules = {"optuna": "nas.search.study", "nni": "nas.nni.engine", "nni-service": "nas.nni.service"}
@@ -177,14 +191,22 @@ def engine(name: str) -> Work:
     return work
 
 
+class _Asked(SystemExit):
+    """Somebody asked this worker to end, and it has given its trial back."""
+
+
 def _work(config: SearchConfig, runs: Path, sender: Connection) -> None:
     """Run in a worker process; a mistake of the user's is sent home as one line, and so is what it has to say."""
     processes.begin()
+    if storage_url.is_database(config.storage):  # other machines would wait for a sign of life
+        signal.signal(signal.SIGTERM, _leave)
     _send_log(sender)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         plan = replace(resolve(config, runs), notice=lambda trial: sender.send(Took(os.getpid(), trial)))
         engine(config.engine)(plan, open_study(plan))
+    except _Asked:
+        os.kill(os.getpid(), signal.SIGTERM)
     except (ValueError, OSError) as error:
         sender.send(error)
         sys.exit(2)
@@ -196,6 +218,11 @@ def _work(config: SearchConfig, runs: Path, sender: Connection) -> None:
             raise
         sender.send(OSError(errno.ENOMEM, f"not enough memory: {memory.reason(error)}"))
         sys.exit(2)
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise _Asked
 
 
 def _send_log(sender: Connection) -> None:

@@ -128,7 +128,7 @@ def test_a_run_that_is_worked_on_is_running_and_one_that_waits_is_stopped(nas, o
     assert state() == "stopped"
     proposal = propose(plan, study)
     assert state() == "running"
-    proposal.lock.release()  # its process dies
+    proposal.hold.release()  # its process dies
     assert state() == "stopped"
 
 

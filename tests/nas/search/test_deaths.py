@@ -154,7 +154,7 @@ def test_a_crew_is_looked_at_until_every_worker_has_ended_well_or_said_why(plan,
 
 def test_what_a_worker_took_just_before_it_died_is_heard(plan, monkeypatch):
     study = open_study(plan)
-    search.propose(plan, study).lock.release()
+    search.propose(plan, study).hold.release()
     crew, started = crew_of(plan, held=0), []
     monkeypatch.setattr(crew, "start", started.append)
     crew.replace_the_dead()
@@ -172,7 +172,7 @@ def test_too_many_deaths_in_a_row_end_the_search(plan, monkeypatch):
 
     def die():
         proposal = search.propose(plan, study)
-        proposal.lock.release()
+        proposal.hold.release()
         crew._processes = [SimpleNamespace(pid=7, exitcode=-signal.SIGBUS)]
         crew._sender.send(workers.Took(7, proposal.trial.number))
         crew.replace_the_dead()
@@ -192,7 +192,7 @@ def test_a_search_that_was_killed_whole_notes_nothing(plan, monkeypatch):
     without_training(monkeypatch)
     study = open_study(plan)
     for _ in range(3):  # three power failures
-        search.propose(plan, study).lock.release()
+        search.propose(plan, study).hold.release()
     search.work(plan, study)
     assert {trial.state for trial in study.get_trials()} == {TrialState.COMPLETE}
     assert not [trial for trial in study.get_trials() if "broken_off" in trial.user_attrs]

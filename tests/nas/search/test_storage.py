@@ -288,3 +288,42 @@ def test_a_server_that_is_not_there_is_not_waited_for(monkeypatch, tmp_path):
 
 def test_many_open_one_new_database_at_once(tmp_path):
     assert opened_at_once(f"sqlite:///{tmp_path}/new.db", tmp_path) == [[]] * 8
+
+
+# Optuna's gRPC proxy; its driver is no dependency.
+
+
+class Proxy(optuna.storages.InMemoryStorage):
+    """Stands in for Optuna's, which needs grpcio."""
+
+    def __init__(self, *, host, port):
+        super().__init__()
+        self.place = (host, port)
+
+    def wait_server_ready(self, timeout):
+        if self.place[0] == "gone":
+            raise ConnectionError("GRPC connection timeout")
+
+
+def test_a_grpc_url_is_optunas_proxy(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr("optuna.storages.GrpcStorageProxy", Proxy)
+    assert open_storage("grpc://db.local:13000", tmp_path).place == ("db.local", 13000)
+    study = open_study(with_settings(plan, storage="grpc://db.local:13000"))
+    assert study.user_attrs[CONFIG]["space"] == "mlp"
+    with pytest.raises(ValueError, match=r"expected an Optuna study in grpc://\.\.\.; .*: no answer within 10 s"):
+        open_storage("grpc://gone:13000", tmp_path)
+
+
+def test_a_proxy_without_its_driver_says_what_to_install(tmp_path, monkeypatch):
+    def missing(**_):
+        raise ImportError("no module named 'grpc'")
+
+    monkeypatch.setattr("optuna.storages.GrpcStorageProxy", missing)
+    with pytest.raises(ValueError, match=r"no driver for the storage grpc://.*pip install grpcio protobuf"):
+        open_storage("grpc://db.local:13000", tmp_path)
+
+
+@pytest.mark.parametrize("url", ["grpc://db.local", "grpc://:13000", "grpc://me:secret@db:1", "grpc://db:1/studies"])
+def test_a_url_of_a_proxy_is_a_host_and_a_port(url, tmp_path):
+    with pytest.raises(ValueError, match=r"got a URL of a gRPC proxy that is more or less than grpc://HOST:PORT"):
+        open_storage(url, tmp_path)

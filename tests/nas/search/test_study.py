@@ -29,6 +29,7 @@ from nas.search import study as search
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
 from nas.search.bench import weights_path
+from nas.search.ledger import Ledger
 from nas.search.schema import BETWEEN
 from nas.search.schema import baselines_of
 from nas.search.schema import limits_of
@@ -639,7 +640,7 @@ def test_a_trial_held_by_a_live_process_is_left_to_it(plan, monkeypatch):
     held = search.propose(plan, study)
     other = search.propose(plan, study)
     assert (held.trial.number, other.trial.number) == (0, 1)
-    other.lock.release()  # its process dies
+    other.hold.release()  # its process dies
     again = search.propose(plan, study)
     assert again.trial.number == 1
     assert again.candidate == other.candidate
@@ -662,7 +663,7 @@ def test_a_trial_of_another_machine_is_not_taken_up_from_a_database(plan, tmp_pa
     study = open_study(plan)
     proposal = search.propose(plan, study)
     proposal.trial.set_user_attr("host", "nobody@elsewhere")
-    proposal.lock.release()
+    proposal.hold.release()
     assert search.propose(plan, study).trial.number == 1
 
 
@@ -671,7 +672,7 @@ def test_a_trial_in_a_journal_is_taken_up_wherever_it_was_started(plan):
     study = open_study(plan)
     proposal = search.propose(plan, study)
     proposal.trial.set_user_attr("host", "root@1f2e3d4c5b6a")
-    proposal.lock.release()
+    proposal.hold.release()
     assert search.propose(plan, study).trial.number == 0
 
 
@@ -680,17 +681,17 @@ def test_one_trial_too_many_by_another_machine_is_given_up(plan, tmp_path, monke
     study = open_study(plan)
     theirs = open_study(plan)
     ours = search.propose(plan, study)
-    count, calls = claims.spoken_for, []
+    count, calls = Ledger.spoken_for, []
 
-    def slow(trials):
-        calls.append(len(trials))
+    def slow(ledger, before=None):
+        calls.append(before)
         if len(calls) == 1:  # between our look and our trial another machine starts one
-            counted = count(trials)
+            counted = count(ledger, before)
             theirs.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"host": "x@elsewhere"}))
             return counted
-        return count(trials)
+        return count(ledger, before)
 
-    monkeypatch.setattr(claims, "spoken_for", slow)
+    monkeypatch.setattr(Ledger, "spoken_for", slow)
     assert search.propose(plan, study) is None
     trials = study.get_trials()
     assert ours.trial.number == 0

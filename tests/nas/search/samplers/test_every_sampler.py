@@ -7,7 +7,6 @@ from optuna.trial import TrialState
 
 from nas.base import plugins
 from nas.search.claims import claim
-from nas.search.claims import release
 from nas.search.storage import open_study
 from search_spaces.space import check_point
 from tests.small_search import elsewhere
@@ -34,8 +33,8 @@ def searched(request, mlp_plan, tmp_path, monkeypatch):
 
 def asked(plan):
     """Return the number of the trial under way and what is sampled together for it, as whoever takes it up is told."""
-    trial, lock = claim(with_settings(plan, trials=15), open_study(plan))
-    release(lock)
+    trial, hold = claim(with_settings(plan, trials=15), open_study(plan))
+    hold.release()
     return trial.number, trial.relative_params
 
 

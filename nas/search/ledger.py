@@ -1,0 +1,81 @@
+"""What a study's trials came to, read once each: a finished trial never changes, and a study may have ten thousand."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+DUPLICATE = "duplicate of trial"
+"""How the reason starts for which a candidate is refused that an earlier trial has."""
+
+
+class Ledger:
+    """The trials of one study as of the last reading.
+
+    Attributes:
+        open: Those that have not finished, by their numbers.
+    """
+
+    def __init__(self) -> None:
+        self.open: list[FrozenTrial] = []
+        self._seen = 0
+        self._complete: list[int] = []
+        self._first: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def read(self, trials: Sequence[FrozenTrial]) -> None:
+        """Go through what was open at the last reading and what is new since.
+
+        Args:
+            trials: All trials of the study, each at its number.
+        """
+        with self._lock:
+            news = [
+                trials[number] for number in [*(trial.number for trial in self.open), *range(self._seen, len(trials))]
+            ]
+            self._seen = len(trials)
+            self.open = [trial for trial in news if not trial.state.is_finished()]
+            for trial in news:
+                if trial.state.is_finished():
+                    self._close(trial)
+
+    def spoken_for(self, before: int | None = None) -> int:
+        """Count the trials that are trained or under way, up to a number if there is one."""
+        end = self._seen if before is None else before
+        running = sum(trial.state == TrialState.RUNNING and trial.number < end for trial in self.open)
+        return bisect.bisect_left(self._complete, end) + running
+
+    def first_with_key(self, number: int, key: str) -> int | None:
+        """Return the first trial before a number that stands for a candidate.
+
+        A failed trial stands for nothing, and nor does a duplicate: what it repeats is earlier, or has failed.
+        """
+        found = [trial.number for trial in self.open if trial.user_attrs.get("key") == key]
+        first = min([*found, self._first.get(key, number)])
+        return first if first < number else None
+
+    def _close(self, trial: FrozenTrial) -> None:
+        if trial.state == TrialState.COMPLETE:
+            bisect.insort(self._complete, trial.number)
+        is_duplicate = str(trial.user_attrs.get("rejected")).startswith(DUPLICATE)
+        key = trial.user_attrs.get("key")
+        if key is not None and trial.state != TrialState.FAIL and not is_duplicate:
+            self._first[key] = min(trial.number, self._first.get(key, trial.number))
+
+
+def ledger_of(study: optuna.Study) -> Ledger:
+    """Return the ledger of a study, as of now."""
+    storage, number = study._storage, study._study_id  # noqa: SLF001 - copies of a study share them
+    ledger = _ledgers.setdefault(storage, {}).setdefault(number, Ledger())
+    ledger.read(study.get_trials(deepcopy=False))
+    return ledger
+
+
+_ledgers: WeakKeyDictionary[BaseStorage, dict[int, Ledger]] = WeakKeyDictionary()

@@ -1,0 +1,57 @@
+"""Outages of a database: a server that is started again, a network that is cut. What was asked is asked again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import InterfaceError
+from sqlalchemy.exc import OperationalError
+
+from nas.base.errors import GRPC
+from nas.base.errors import STORAGE_LOST
+from nas.base.errors import one_line
+from nas.search import signs
+
+SECONDS_OF_PATIENCE = 600.0
+"""How long an outage may last before a search ends; the same command goes on then."""
+SECONDS_BETWEEN_TRIES = 2.0
+Answer = TypeVar("Answer")
+log = logging.getLogger("nas")
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """Ask a storage, and ask again while it cannot be reached.
+
+    Args:
+        ask: May be called several times; each call says or finds the same.
+
+    Returns:
+        What it returned.
+
+    Raises:
+        STORAGE_LOST: If the storage stays away, or failed otherwise.
+    """
+    give_up = time.monotonic() + SECONDS_OF_PATIENCE
+    told = False
+    while True:
+        try:
+            return ask()
+        except STORAGE_LOST as error:
+            if not is_outage(error) or time.monotonic() > give_up:
+                raise
+            signs.note_outage()
+            if not told:
+                log.warning("nas: waiting for the storage: %s", one_line(error))
+                told = True
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether a server cannot be reached; a file that SQLite cannot read or write is another matter."""
+    cause = error.__cause__ or error
+    if isinstance(cause, OperationalError | InterfaceError):
+        return not type(cause.orig).__module__.startswith("sqlite3")
+    return isinstance(error, GRPC)

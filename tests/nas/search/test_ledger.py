@@ -1,0 +1,88 @@
+"""The ledger against a plain scan of all trials, as a study grows and its trials end in any order."""
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from nas.search.ledger import DUPLICATE
+from nas.search.ledger import Ledger
+from nas.search.ledger import ledger_of
+
+KEYS = ("a", "b", "c")
+
+
+def spoken_for(trials):
+    return sum(trial.state in (TrialState.COMPLETE, TrialState.RUNNING) for trial in trials)
+
+
+def first_with_key(trials, key):
+    for trial in trials:
+        is_duplicate = trial.user_attrs.get("rejected", "").startswith(DUPLICATE)
+        if trial.user_attrs.get("key") == key and trial.state != TrialState.FAIL and not is_duplicate:
+            return trial.number
+    return None
+
+
+def change(study, rng):
+    """Start a trial, name its candidate or end one."""
+    running = [trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+    if not running or rng.random() < 0.4:
+        study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))
+        return
+    number = int(rng.choice(running))
+    trial = study._storage
+    if "key" not in study.get_trials(deepcopy=False)[number].user_attrs:
+        trial.set_trial_user_attr(number, "key", str(rng.choice(KEYS)))
+        return
+    state = TrialState(int(rng.choice([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])))
+    if state == TrialState.PRUNED and rng.random() < 0.7:
+        trial.set_trial_user_attr(number, "rejected", f"{DUPLICATE} 0")
+    trial.set_trial_state_values(number, state, [0.5] if state == TrialState.COMPLETE else None)
+
+
+def test_a_ledger_says_what_a_scan_of_all_trials_says():
+    rng, study, ledger = np.random.default_rng(0), optuna.create_study(), Ledger()
+    for step in range(400):
+        change(study, rng)
+        if step % int(rng.integers(1, 4)):
+            continue  # not every change is read by itself
+        trials = study.get_trials(deepcopy=False)
+        ledger.read(trials)
+        assert [trial.number for trial in ledger.open] == [
+            trial.number for trial in trials if not trial.state.is_finished()
+        ]
+        assert ledger.spoken_for() == spoken_for(trials)
+        for number in rng.integers(0, len(trials) + 1, size=3).tolist():
+            assert ledger.spoken_for(before=number) == spoken_for(trials[:number])
+            for key in KEYS:
+                assert ledger.first_with_key(number, key) == first_with_key(trials[:number], key)
+    assert len(trials) > 100
+
+
+def test_a_finished_trial_is_read_once():
+    ledger, study = Ledger(), optuna.create_study()
+    for value in range(5):
+        study.add_trial(optuna.trial.create_trial(value=value))
+    read = []
+
+    class Trials(list):
+        def __getitem__(self, number):
+            read.append(number)
+            return super().__getitem__(number)
+
+    ledger.read(Trials(study.get_trials()))
+    study.ask()
+    ledger.read(Trials(study.get_trials()))
+    ledger.read(Trials(study.get_trials()))
+    assert read == [0, 1, 2, 3, 4, 5, 5]
+
+
+def test_copies_of_a_study_share_its_ledger_and_other_studies_do_not():
+    storage = optuna.storages.InMemoryStorage()
+    one, other = (optuna.create_study(study_name=name, storage=storage) for name in ("one", "other"))
+    again = optuna.load_study(study_name="one", storage=storage)
+    one.ask()
+    assert ledger_of(one) is ledger_of(again)
+    assert ledger_of(other) is not ledger_of(one)
+    assert (ledger_of(one).spoken_for(), ledger_of(other).spoken_for()) == (1, 0)
+    assert ledger_of(optuna.create_study()).spoken_for() == 0
