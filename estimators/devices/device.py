@@ -46,7 +46,7 @@ from search_spaces.graph.merging import merge
 from search_spaces.graph.operators import ELEMENT_KINDS
 from search_spaces.graph.operators import STANDS_IN
 from search_spaces.graph.operators import VIEW_KINDS
-from search_spaces.graph.pruning import is_constant
+from search_spaces.graph.pruning import is_only_zeros
 from search_spaces.graph.pruning import prune
 
 PLAIN = (None, True, False)
@@ -493,9 +493,9 @@ def _deployed(architecture: Architecture, device: Device) -> Architecture:
     if device.float_becomes_bits is not None:
         architecture = architecture.without_float(device.float_becomes_bits)
     if device.prune_dead_ops:
-        if is_constant(architecture):
-            raise CannotRun("its output does not depend on its input, so nothing of it would run")
         architecture = prune(architecture)
+        if is_only_zeros(architecture):
+            raise CannotRun("its output does not depend on its input, so nothing of it would run")
     return merge(architecture) if device.merge_repeated_ops else architecture
 
 

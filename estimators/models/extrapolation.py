@@ -66,15 +66,15 @@ def unlike(architecture: Architecture, found: Calibration) -> list[str]:
     said = []
     if found.widest_bits is not None and any(widest_bits(kernel) > found.widest_bits for kernel in layers):
         said.append(f"layers of more than {found.widest_bits} bits")
-    windows = {named(kernel.window): None for kernel in layers if kernel.window != (1, 1)}
-    if found.windows and (others := [window for window in windows if window not in found.windows]):
+    windows = dict.fromkeys([kernel.window for kernel in layers if kernel.window != (1, 1)])
+    if found.windows and (others := [name for name in map(named, windows) if name not in found.windows]):
         said.append(f"windows of {' and '.join(others)}")
     return said
 
 
 def stand_ins(architecture: Architecture, device: Device) -> dict[str, str]:
     """Return the types of a network's kernels that have no figures, each with the type whose figures price it."""
-    kinds = {kernel.kind for kernel in architecture.kernels} & STANDS_IN.keys()
+    kinds = STANDS_IN.keys() & {kernel.kind for kernel in architecture.kernels}
     return {kind: other for kind in sorted(kinds) if (other := device.latency.priced_as(kind)) != kind}
 
 

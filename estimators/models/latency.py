@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 from estimators.devices.corrections import Residual
 from estimators.devices.device import USUAL_WINDOWS
@@ -45,16 +46,17 @@ def cycle_parts(kernel: Kernel, device: Device) -> tuple[float, float, float]:
         ValueError: If the device has no rule for this type of kernel or for its bits.
     """
     latency = device.latency
-    if (kind := latency.priced_as(kernel.kind)) != kernel.kind:
-        kernel = kernel._replace(kind=kind)
-    coefficients = latency.coefficients.get(kind)
+    coefficients = latency.coefficients.get(kernel.kind)
     if coefficients is None:
-        raise no_rule(kernel.kind, f"the latency table of {device.name!r}")
+        kernel = kernel._replace(kind=latency.priced_as(kernel.kind))
+        coefficients = latency.coefficients.get(kernel.kind)
+        if coefficients is None:
+            raise no_rule(kernel.kind, f"the latency table of {device.name!r}")
     _, per_element, per_kernel = coefficients
     compute = memory = 0.0
     if kernel.macs:
         macs: float = kernel.macs if latency.array is None else occupied_macs(kernel, latency.array)
-        if (sparse := device.sparse_form(kernel)) is not None:
+        if kernel.sparsity and (sparse := device.sparse_form(kernel)) is not None:
             macs = macs * (1 - sparse.time_saved * kernel.sparsity)
         compute = macs * mac_cycles(kernel, device) + window_cycles(kernel, device)
     per_byte = latency.cycles_per_byte.get(kernel.kind)
@@ -171,12 +173,20 @@ def _no_bits(kernel: Kernel, device: Device) -> CannotRun:
 def inference_ms(architecture: Architecture, device: Device) -> Estimate:
     """Predict the time of one inference in milliseconds, with the device's 90 % interval.
 
-    Where no network like it was measured the interval is wider, and the estimate says that it is extrapolated.
+    Where no network like it was measured the interval is wider, and the estimate says that it is extrapolated. Time and
+    energy both ask for it, so a network keeps that of the last device.
 
     Raises:
         ValueError: If the device has no rule for an operator or its bits.
     """
     running = deployed(architecture, device)
+    kept = running.shared.get("inference_ms")
+    if kept is None or kept[0] is not device:
+        kept = running.shared["inference_ms"] = (device, _inference_ms(running, device))
+    return cast(Estimate, kept[1])
+
+
+def _inference_ms(running: Architecture, device: Device) -> Estimate:
     cycles = sum(cycles_of_kernels(running, device))
     cycles += streamed_cycles(running, device)
     # A megahertz is a thousand cycles per millisecond.

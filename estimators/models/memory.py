@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -49,9 +48,11 @@ def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, .
 
     The graph is cut wherever one tensor alone is live, beside logits of early exits. Within a piece the order is a
     shortest path, in the bottleneck sense, over the sets of kernels that may have run (the sets that Liberis and Lane,
-    2019, search backwards); a piece that stays below the largest single kernel, as it was written, is not searched. The
-    worst case, many branches side by side, is exponential in their number. Where the device computes a type in place,
-    an output takes the place of the largest input that this kernel is the last to need: of the two, the larger counts.
+    2019, search backwards). A piece that stays below the largest single kernel, as it was written, is not searched. The
+    search of a piece ends with the first order that stays below the pieces before, and a piece that repeats an earlier
+    one, such as the cells of a network, takes its order. The worst case, many branches side by side, is exponential in
+    their number. Where the device computes a type in place, an output takes the place of the largest input that this
+    kernel is the last to need: of the two, the larger counts.
 
     A result that no kernel reads, such as the logits of an early exit, may be computed later than where it branches
     off, to be held for less long. That is searched over the whole graph, up to `MOST_SETS` sets: beyond, the peak may
@@ -79,11 +80,16 @@ def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, .
 def _by_pieces(memory: _Memory, pieces: Iterable[_Piece]) -> tuple[tuple[int, ...], int]:
     peak = memory.least
     order: list[int] = []
+    searched: dict[_Search, tuple[tuple[int, ...], int]] = {}  # a network may repeat its cells
     for piece in pieces:
         found, best = tuple(range(piece.start, piece.stop)), piece.peak
         if piece.peak > peak:
             if not _is_forced(piece, memory):
-                found, best = _Search.over(piece, memory).run() or (found, best)
+                search = _Search.over(piece, memory)
+                if search not in searched:
+                    searched[search] = search.run(enough=peak) or (tuple(range(len(found))), best)
+                steps, best = searched[search]
+                found = tuple([piece.start + step for step in steps])
             peak = max(peak, best)
         order += found
     return tuple(order), peak
@@ -276,8 +282,9 @@ def _is_forced(piece: _Piece, memory: _Memory) -> bool:
 class _Search:
     """The orders of a piece's steps; a set of steps is the bits of an integer, the piece's first step the lowest.
 
+    Steps and tensors are counted from the piece's first, so that equal pieces of a network are equal here.
+
     Attributes:
-        start: The piece's first step.
         live: Bytes in use before it.
         after: For each step, the set of those whose results it reads.
         takes: For each step, the bytes it newly takes.
@@ -288,15 +295,14 @@ class _Search:
         sizes: Bytes of each tensor.
     """
 
-    start: int
     live: int
     after: tuple[int, ...]
     takes: tuple[int, ...]
     writes: tuple[int, ...]
     in_place: tuple[bool, ...]
     touched: tuple[frozenset[int], ...]
-    readers: Mapping[int, int]
-    sizes: Mapping[int, int]
+    readers: tuple[int, ...]
+    sizes: tuple[int, ...]
 
     @classmethod
     def over(cls, piece: _Piece, memory: _Memory) -> _Search:
@@ -310,22 +316,35 @@ class _Search:
                 readers[tensor] |= 1 << len(steps)
         # What ran before the piece is done already.
         after = tuple(sum(1 << made - piece.start for made in {*s.follows} if made >= piece.start) for s in steps)
-        _, writes, takes, _, in_place = zip(*steps, strict=True)
-        touched = tuple(frozenset((*step.reads, step.writes)) for step in steps)
-        return cls(piece.start, piece.live, after, takes, writes, in_place, touched, readers, memory.sizes)
+        place = {tensor: position for position, tensor in enumerate(readers)}
+        return cls(
+            live=piece.live,
+            after=after,
+            takes=tuple(step.takes for step in steps),
+            writes=tuple(place[step.writes] for step in steps),
+            in_place=tuple(step.in_place for step in steps),
+            touched=tuple(frozenset(place[tensor] for tensor in (*step.reads, step.writes)) for step in steps),
+            readers=tuple(readers.values()),
+            sizes=tuple(memory.sizes[tensor] for tensor in readers),
+        )
 
-    def run(self, most: int | None = None) -> tuple[tuple[int, ...], int] | None:
-        """Return the best order of the steps and its peak in bytes; None if it is not among the first `most` sets."""
+    def run(self, most: int | None = None, enough: int = 0) -> tuple[tuple[int, ...], int] | None:
+        """Return the best order of the steps, counted from the piece's first, and its peak in bytes.
+
+        Args:
+            most: Sets of steps to look at; None is returned if the order is not among them. Left out, all of them.
+            enough: A peak that the network has anyway: the first order within it is taken.
+        """
         complete = (1 << len(self.after)) - 1
         ties = count()
         expanded: set[int] = set()
         # Lowest peak first; among equals the set that is nearest to complete. The tie keeps states from being compared.
-        queue: list[tuple[int, int, int, _State]] = [(self.live, 0, next(ties), (0, self.live, ()))]
+        queue: list[tuple[int, int, int, _State]] = [(max(self.live, enough), 0, next(ties), (0, self.live, ()))]
         while queue:
             peak, _, _, state = heapq.heappop(queue)
             done, live, order = self._run_free(state, peak)
             if done == complete:
-                return tuple(self.start + step for step in order), peak
+                return order, peak
             if done in expanded:
                 continue
             if len(expanded) == most:

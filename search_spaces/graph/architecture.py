@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import fields
 from dataclasses import replace
 from functools import cached_property
 from math import prod
@@ -23,6 +24,7 @@ from typing import TypeAlias
 from search_spaces.graph.operators import CONSTANT
 from search_spaces.graph.operators import FOLDED
 from search_spaces.graph.operators import KINDS
+from search_spaces.graph.operators import OPERATORS
 from search_spaces.graph.operators import SCALED
 from search_spaces.graph.operators import VIEW_KINDS
 from search_spaces.graph.operators import WEIGHTED
@@ -93,6 +95,7 @@ class Op:
 # Keys were written before operators had these: they are added where they are not the default, and other keys stay.
 ADDED = ("sparsity", "weight_format", "format", "pattern", "pruned_from", "shared_bits")
 _first_fields_of = attrgetter(*(name for name in Op.__slots__ if name not in ADDED))
+_after_inputs_of = attrgetter(*Op.__slots__[2:])
 
 
 def fields_of(op: Op) -> tuple[object, ...]:
@@ -107,6 +110,17 @@ def fields_of(op: Op) -> tuple[object, ...]:
     if op.pattern or op.pruned_from or op.shared_bits:
         fields = (*fields, {"pattern": op.pattern, "pruned_from": op.pruned_from, "shared_bits": op.shared_bits})
     return fields
+
+
+def reading(op: Op, inputs: tuple[int, ...]) -> Op:
+    """Return an operator that reads other ones; the operator itself where it reads these already.
+
+    `dataclasses.replace` takes three times as long, and what simplifies a graph asks for each operator of a candidate.
+
+    >>> reading(Op("activation", (1,), (8,), function="relu"), (0,)) == Op("activation", (0,), (8,), function="relu")
+    True
+    """
+    return op if op.inputs == inputs else Op(op.kind, inputs, *_after_inputs_of(op))
 
 
 class Kernel(NamedTuple):
@@ -210,7 +224,7 @@ class Architecture:
         if not self.ops or self.ops[0].kind != "input":
             raise ValueError("expected the first operator to be 'input'")
         for index, op in enumerate(self.ops):
-            if op.kind not in KINDS:
+            if op.kind not in OPERATORS:
                 raise ValueError(f"no operator {op.kind!r}; there are {list(KINDS)}")
             if index and (not op.inputs or max(op.inputs) >= index):
                 raise ValueError(f"expected operator {index} ({op.kind}) to read earlier ones; got {op.inputs}")
@@ -218,7 +232,8 @@ class Architecture:
                 raise ValueError(
                     f"expected a tensor in one of {list(TENSORS)}; operator {index} ({op.kind}) writes {op.format!r}"
                 )
-            if not _is_format(op.weight_bits, op.weight_format) or not _is_format(op.bits, op.format):
+            formats = op.weight_format or op.format
+            if formats and not (_is_format(op.weight_bits, op.weight_format) and _is_format(op.bits, op.format)):
                 raise ValueError(
                     f"expected formats of {op.weight_bits} and {op.bits} bits in operator {index} ({op.kind}); "
                     f"got {op.weight_format!r} and {op.format!r}; there are {dict(FORMATS)}"
@@ -279,6 +294,15 @@ class Architecture:
         return {}
 
     @cached_property
+    def shared(self) -> dict[str, tuple[object, object]]:
+        """What several metrics ask for, by its name: the device that it was last found for, and what was found."""
+        return {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the fields alone for copies and other processes: what was found from them can be found again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
     def has_dead_ops(self) -> bool:
         """Whether an engine that simplifies graphs would leave operators out (`search_spaces.graph.pruning.prune`)."""
         return 0 in self.consumers or any(op.kind in CONSTANT for op in self.ops)
@@ -286,11 +310,11 @@ class Architecture:
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
         """The operators as an engine runs them, norms and activations folded into what they follow."""
-        consumers = self.consumers
+        consumers, ops = self.consumers, self.ops
         chains: list[list[int]] = []
         chain_ending_at: dict[int, list[int]] = {}
-        for index, op in enumerate(self.ops[1:], start=1):
-            chain = None
+        for index in range(1, len(ops)):
+            op, chain = ops[index], None
             if op.kind in FOLDED and consumers[op.inputs[0]] == 1:
                 chain = chain_ending_at.pop(op.inputs[0], None)
             if chain is None:
@@ -316,26 +340,26 @@ class Architecture:
             weights = weights_of(anchor, source.shape[0])
             channels = shape[0]
             macs = weights * prod(shape[1:])
-            bias = bias or not SCALED.isdisjoint([ops[index].kind for index in chain])
+            bias = bias or (len(chain) > 1 and not SCALED.isdisjoint([ops[index].kind for index in chain]))
             if kind == "conv" and anchor.kernel == (1, 1):
                 kind = "pointwise"
         return Kernel(
-            kind=kind,
-            ops=tuple(chain),
-            inputs=anchor.inputs,
-            macs=macs,
-            weights=weights,
-            channels=channels,
-            bias=bias,
-            weight_bits=anchor.weight_bits,
-            input_bits=input_bits,
-            output_bits=last.bits,
-            input_size=input_size,
-            output_size=prod(last.shape),
-            sparsity=anchor.sparsity,
-            window=anchor.kernel,
-            pattern=anchor.pattern,
-            shared_bits=anchor.shared_bits,
+            kind,
+            tuple(chain),
+            anchor.inputs,
+            macs,
+            weights,
+            channels,
+            bias,
+            anchor.weight_bits,
+            input_bits,
+            last.bits,
+            input_size,
+            prod(last.shape),
+            anchor.sparsity,
+            anchor.kernel,
+            anchor.pattern,
+            anchor.shared_bits,
         )
 
     def with_ops(self, ops: tuple[Op, ...], outputs: tuple[int, ...] | None = None) -> Architecture:

@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
+from search_spaces.graph.architecture import reading
 from search_spaces.graph.operators import CONSTANT
 from search_spaces.graph.operators import FOLDED
 from search_spaces.graph.operators import WEIGHTED
@@ -47,9 +48,12 @@ def prune(architecture: Architecture) -> Architecture:
 
 def is_constant(architecture: Architecture) -> bool:
     """Tell whether no output depends on a network's input: an engine that simplifies graphs leaves nothing of it."""
-    if not architecture.has_dead_ops:
-        return False
-    return _Simplified(architecture.ops).constant.issuperset(architecture.outputs)
+    return is_only_zeros(prune(architecture))
+
+
+def is_only_zeros(pruned: Architecture) -> bool:
+    """Tell whether a network that `prune` returned depends on no input: it has left a zero in place of each output."""
+    return all(pruned.ops[index].kind in CONSTANT for index in pruned.outputs)
 
 
 @dataclass
@@ -77,10 +81,9 @@ class _Simplified:
                 self._zero(index, op.inputs[0])
             elif op.kind == "add":
                 self._add(index, op.inputs)
-            else:
-                zeros = [source for source in op.inputs if source in self.zero]
-                self._touch(index, *(self.zero[source] for source in zeros))
-            if op.inputs and all(source in self.constant for source in op.inputs):
+            elif not self.zero.keys().isdisjoint(op.inputs):
+                self._touch(index, *(self.zero[source] for source in op.inputs if source in self.zero))
+            if op.inputs and self.constant.issuperset(op.inputs):
                 self.constant.add(index)
 
     def _zero(self, index: int, source: int) -> None:
@@ -96,11 +99,13 @@ class _Simplified:
         return self.ops[index].kind in WEIGHTED
 
     def _add(self, index: int, sources: tuple[int, ...]) -> None:
+        if self.zero.keys().isdisjoint(sources):
+            return
         runs = frozenset().union(*(self.zero[source] for source in sources if source in self.zero))
         rest = [source for source in sources if source not in self.zero]
         if not rest:
             self.zero[index] = runs
-        elif len(rest) < len(sources):
+        else:
             self.root[index] = self.root[rest[0]]
             self._touch(self.root[index], runs)
 
@@ -142,4 +147,4 @@ class _Simplified:
                 pattern="",
                 shared_bits=0,
             )
-        return replace(op, inputs=tuple(place[self.root[source]] for source in op.inputs))
+        return reading(op, tuple([place[self.root[source]] for source in op.inputs]))

@@ -276,6 +276,15 @@ def test_a_price_depends_on_the_graph_alone_and_changes_nothing(metric, device):
     assert network == before
 
 
+def test_a_network_is_priced_anew_on_each_device():
+    slow, network = load_device("stm32l4r5"), kinds_for(load_device("stm32l4r5"))
+    fast = replace(slow, clock_mhz=2 * slow.clock_mhz)
+    prices = [price(metric, network, chip) for chip in (slow, fast, slow) for metric in ("latency_ms", "energy_mj")]
+    assert prices[2:4] == [price(metric, replace(network), fast) for metric in ("latency_ms", "energy_mj")]
+    assert prices[2].value < prices[0].value
+    assert prices[4:] == prices[:2]
+
+
 @pytest.mark.parametrize(("metric", "device"), PAIRS)
 def test_no_device_that_ships_makes_anything_of_zeros_among_weights(metric, device):
     chip = load_device(device)

@@ -311,6 +311,21 @@ def test_many_blocks_with_two_branches_are_searched_piece_by_piece():
     assert simulate(network, order) == peak == 256 + 1024 + 256
 
 
+def test_cells_that_repeat_run_in_the_same_order():
+    graph = GraphBuilder((1, 10, 10), bits=8)  # 100 bytes
+    x = 0
+    for slim, wide in ((3, 8), (3, 8), (2, 8), (3, 8)):
+        left = graph.activation(graph.conv(x, slim, weight_bits=8), bits=8)
+        right = graph.activation(graph.conv(x, wide, weight_bits=8), bits=8)
+        right = graph.activation(graph.conv(right, 1, weight_bits=8), bits=8)
+        x = graph.activation(graph.conv(graph.concat(left, right), 1, weight_bits=8), bits=8)
+    network = graph.architecture("cells", {})
+    order, peak = best_order(network, HAND)
+    # The wide branch first: its 800 bytes beside the input's 100 and the 100 that it leaves.
+    assert simulate(network, order) == peak == 1000
+    assert order == tuple(5 * cell + step for cell in range(4) for step in (1, 2, 0, 3, 4))
+
+
 @pytest.mark.usefixtures("shared_data")
 def test_st_networks_are_the_ones_measured_and_their_memory_is_predicted(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))

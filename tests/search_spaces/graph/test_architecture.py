@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import pytest
 
@@ -278,3 +279,12 @@ def test_a_broken_graph_is_refused(ops, message):
 def test_operators_that_do_not_fit_are_refused(write, message):
     with pytest.raises(ValueError, match=message):
         write(GraphBuilder((2, 4, 4)))
+
+
+def test_a_copy_holds_what_describes_a_network_and_nothing_that_was_found_from_it():
+    network = GraphBuilder((4,)).architecture("example", {"width": 4})
+    assert network.kernels == ()
+    network.shared["metric"] = ("device", 1.0)
+    copy = pickle.loads(pickle.dumps(network))
+    assert copy == network
+    assert set(vars(copy)) == {"space", "params", "ops", "outputs", "exit_threshold"}
