@@ -554,4 +554,3 @@ def test_searches_over_defences_are_compared_seed_by_seed_and_their_teachers_cou
         assert rows[name]["all_is_larger_in_seeds"] == int(rows["all"]["hypervolume"] > rows[name]["hypervolume"])
     again = run("defence_search", "--short")
     assert again["rows"] == found["rows"]
-    assert not {"memguard", "confidence_rounding"} & set(compared.counted())

@@ -278,7 +278,7 @@ def _grown(count: int) -> int:
     """Return the size of the study when scales were last fitted.
 
     >>> [_grown(count) for count in (10, 13, 14, 19)]
-    [10, 13, 13, 18]
+    [10, 13, 13, 17]
     """
     size = FIRST
     while (grown := max(size + 1, int(size * GROWTH))) <= count:

@@ -246,7 +246,6 @@ WRONG = {
     "[budgets]\nmacs = '5'": "budgets.macs: Input should be a valid number; got '5'",
     "[budgets]\nmacs = nan": "budgets.macs: Input should be a finite number; got nan",
     "[budgets]\nmacs = -inf": "budgets.macs: Input should be a finite number; got -inf",
-    "sampler = 'cma'": "no sampler 'cma'; there are ['tpe', 'nsga2', 'random']",
     "engine = 'ray'": "no engine 'ray'; there are ['optuna', 'nni', 'nni-service']",
     "storage = ''": "storage: String should have at least 1 character; got ''",
     "name = 'a/b'": (

@@ -92,6 +92,7 @@ def new_kinds(monkeypatch):
     rows = {**OPERATORS, "gate": Kind("elements"), "lookup": Kind("macs", weighted=True)}
     monkeypatch.setattr(operators, "OPERATORS", rows)
     monkeypatch.setattr(architecture, "KINDS", tuple(rows))
+    monkeypatch.setattr(architecture, "OPERATORS", rows)
     for module in (architecture, network):
         monkeypatch.setattr(module, "WEIGHTED", WEIGHTED | {"lookup"})
 
