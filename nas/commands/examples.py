@@ -9,7 +9,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nas search runs/example/config.toml --trials 60",
     ),
     "worker": (
-        "nas worker postgresql://nas@db/studies camera --data-path /scratch/data --workers 4",
+        "nas worker postgresql://nas@db/studies camera --data-path /scratch/data",
         "nas worker runs/camera/journal.log camera --workers 1",
     ),
     "show": ("nas show example", "nas show example --json"),
