@@ -93,8 +93,7 @@ def _frame(known: Sequence[Known]) -> _Frame:
     rows = _rows(columns, known)
     varied = np.flatnonzero(rows.std(axis=0) > 1e-9)
     columns, rows = [columns[index] for index in varied], rows[:, varied]
-    names, groups, sizes = np.unique([group for group, _ in columns], return_inverse=True, return_counts=True)
-    assert len(names) == len(sizes)
+    _, groups, sizes = np.unique([group for group, _ in columns], return_inverse=True, return_counts=True)
     return _Frame(columns, groups, rows.mean(axis=0), rows.std(axis=0) * np.sqrt(sizes[groups]))
 
 

@@ -62,17 +62,6 @@ def boxes(front: Numbers, reference: Numbers) -> tuple[Numbers, Numbers]:
     return np.concatenate(lower), np.concatenate(upper)
 
 
-def hypervolume(front: Numbers, reference: Numbers, best: Numbers) -> float:
-    """Return the volume between a front and a reference point, within a best point.
-
-    >>> hypervolume(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([3.0, 3.0]), np.zeros(2))
-    3.0
-    """
-    lower, upper = boxes(front, reference)
-    left = np.maximum(upper - np.maximum(lower, best), 0.0).prod(axis=1).sum()
-    return float((reference - best).prod() - left)
-
-
 def expected_improvement(means: Numbers, deviations: Numbers, front: Numbers, reference: Numbers) -> Numbers:
     """Return the hypervolume that each candidate is expected to add to a front.
 
