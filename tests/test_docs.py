@@ -25,6 +25,7 @@ from nas.search.config import parse_config
 from nas.search.plan import resolve
 from nas.search.storage import open_study
 from tests.conftest import command_line
+from tests.conftest import time_at_any_load
 from tests.conftest import work_here
 
 ROOT = Path(__file__).parents[1]
@@ -184,6 +185,7 @@ def started(tmp_path_factory) -> Started:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("nas.search.workers.run", work_here)
+        patch.setattr("nas.deploy.deployed.time_models", time_at_any_load)
         _, *script = shlex.split(blocks.pop("data"))
         subprocess.run([sys.executable, *script], check=True)
         for name, block in blocks.items():

@@ -23,6 +23,7 @@ from nas.commands.options import show_table
 from nas.pricing.by_exit import MEANS
 from nas.spaces import all_networks
 from nas.training.assess import MEASURED
+from tests.conftest import time_at_any_load
 
 
 def names(package, attribute):
@@ -189,6 +190,7 @@ def test_a_table_that_can_break_its_text_stays_within_the_columns(capsys, monkey
 
 def test_every_table_of_a_run_fits_80_columns_and_is_whole(nas, own_run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("nas.deploy.deployed.time_models", time_at_any_load)
     runs = ("--runs", own_run.runs)
     commands = [
         ("show", "small"),
