@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
+from search_spaces.graph.architecture import reading
 from search_spaces.graph.precision import FLOAT
 
 
@@ -23,6 +24,6 @@ def standardised(architecture: Architecture) -> Architecture:
     """
     records, *others = architecture.ops
     norm = Op("norm", (0,), records.shape, bits=records.bits, range=records.range, format=records.format)
-    moved = (replace(op, inputs=tuple(source + 1 for source in op.inputs)) for op in others)
+    moved = (reading(op, tuple([source + 1 for source in op.inputs])) for op in others)
     ops = (replace(records, bits=FLOAT, format=""), norm, *moved)
     return architecture.with_ops(ops, tuple(index + 1 for index in architecture.outputs))

@@ -57,6 +57,8 @@ FITTED_TO = 200
 OUTLIER = 3.0
 """What lies so many interquartile ranges above the upper quartile is brought there: a failed network tells no more."""
 DEVIATIONS_IN_AN_INTERVAL = 2 * 1.96
+LOOKED_AT = 4000
+"""Points beside the pool and the trials whose look is kept: mutations of a front often come again."""
 STEP = 0.15
 """Standard deviation of a small change of a number, as a share of its range."""
 
@@ -129,6 +131,7 @@ class CostAwareSampler(BaseSampler):
         self._pool_rng = np.random.default_rng(seed)
         self._frames: dict[int, _Frame] = {}
         self._looks: dict[tuple[Any, ...], Known | None] = {}
+        self._passing: dict[tuple[Any, ...], Known | None] = {}
         self._scales: dict[object, Scales] = {}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -169,16 +172,23 @@ class CostAwareSampler(BaseSampler):
         return sampler
 
     def _known(self, trial: FrozenTrial) -> Known | None:
-        if trial.params.keys() != self._distributions.keys():
-            return None
-        point = tuple(trial.params[name] for name in self._distributions)
-        if point not in self._looks:
-            self._looks[point] = self._look(trial.params)
-        return self._looks[point]
+        return self._looked(trial.params) if trial.params.keys() == self._distributions.keys() else None
 
     def _known_of(self, trial: FrozenTrial) -> Known:
         known = self._known(trial)
         assert known is not None
+        return known
+
+    def _looked(self, point: Point, *, kept: bool = True) -> Known | None:
+        """Look at a point, once: trials and the pool are kept, of all others those that came last."""
+        key = tuple([point[name] for name in self._distributions])
+        if key in self._looks:
+            return self._looks[key]
+        known = self._passing.pop(key) if key in self._passing else self._look(point)
+        looks = self._looks if kept else self._passing
+        looks[key] = known
+        if len(self._passing) > LOOKED_AT:
+            del self._passing[next(iter(self._passing))]
         return known
 
     def _drawn(self, number: int) -> list[tuple[Point, Known | None]]:
@@ -186,7 +196,7 @@ class CostAwareSampler(BaseSampler):
         count = min(POOL, POOL_GROWTH * (number + 1))
         while len(self._pool) < count:
             point = sample(self._distributions, self._pool_rng)
-            self._pool.append((point, self._look(point)))
+            self._pool.append((point, self._looked(point)))
         return self._pool[:count]
 
     def _framed(self, number: int) -> _Frame:
@@ -206,7 +216,7 @@ class CostAwareSampler(BaseSampler):
         found: dict[Any, tuple[Point, Known]] = {}
         for _ in range(MUTATED):
             point = mutated(parents[rng.integers(len(parents))], self._distributions, rng)
-            known = self._look(point)
+            known = self._looked(point, kept=False)
             if known and known.key not in tried:
                 found.setdefault(known.key, (point, known))
         return list(found.values())

@@ -134,3 +134,29 @@ def test_a_mutation_is_a_point_and_differs_little():
         check_point(DISTRIBUTIONS, one, "the study")
     counts = [sum(one[name] != point[name] for name in point) for one in changed]
     assert 0.8 < np.mean(counts) < 2
+
+
+def test_it_looks_at_no_point_twice_while_it_remembers_it(monkeypatch):
+    coarse = {**DISTRIBUTIONS, "rate": CategoricalDistribution([1e-2]), "unused": CategoricalDistribution([0])}
+    looked_at = []
+
+    def noted(params):
+        looked_at.append(tuple(params[name] for name in coarse))
+        return Known((None, cost(params)), by_choice(coarse)(params), looked_at[-1])
+
+    def asked(sampler):
+        study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
+        for _ in range(15):
+            trial = study.ask(coarse)
+            study.tell(trial, [error(trial.params), cost(trial.params)])
+        return [trial.params for trial in study.get_trials()]
+
+    monkeypatch.setattr(cost_aware, "POOL", 40)
+    with_memory = asked(CostAwareSampler(coarse, noted, seed=0))
+    assert len(looked_at) == len(set(looked_at))
+    # What is forgotten is looked at again, and nothing else changes.
+    monkeypatch.setattr(cost_aware, "LOOKED_AT", 1)
+    once = len(looked_at)
+    looked_at.clear()
+    assert asked(CostAwareSampler(coarse, noted, seed=0)) == with_memory
+    assert len(looked_at) > once
