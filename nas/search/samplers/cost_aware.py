@@ -11,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from functools import lru_cache
 from typing import Any
 
@@ -59,6 +60,8 @@ OUTLIER = 3.0
 DEVIATIONS_IN_AN_INTERVAL = 2 * 1.96
 LOOKED_AT = 4000
 """Points beside the pool and the trials whose look is kept: mutations of a front often come again."""
+ROWS_KEPT = 12_000
+"""Candidates whose features are kept as a row of numbers, some 700 bytes each; then all are made anew."""
 STEP = 0.15
 """Standard deviation of a small change of a number, as a share of its range."""
 
@@ -72,16 +75,24 @@ class _Frame:
         groups: `(columns,)`: the number of the group of each.
         centre: `(columns,)`: means over the pool.
         spread: `(columns,)`: standard deviations over the pool, times the root of the group's size.
+        made: Rows that were made before, by the identity of what they are of, which is kept with them.
     """
 
     columns: list[tuple[str, str]]
     groups: NDArray[np.intp]
     centre: Numbers
     spread: Numbers
+    made: dict[int, tuple[Known, Numbers]] = field(default_factory=dict)
 
     def rows(self, known: Sequence[Known]) -> Numbers:
         """Return `(candidates, columns)`."""
-        return (_rows(self.columns, known) - self.centre) / self.spread
+        if missing := [one for one in known if id(one) not in self.made]:
+            if len(self.made) > ROWS_KEPT:
+                self.made.clear()
+                missing = list(known)
+            rows = (_rows(self.columns, missing) - self.centre) / self.spread
+            self.made.update((id(one), (one, row)) for one, row in zip(missing, rows, strict=True))
+        return np.array([self.made[id(one)][1] for one in known]).reshape(len(known), len(self.columns))
 
 
 def _rows(columns: Sequence[tuple[str, str]], known: Sequence[Known]) -> Numbers:
@@ -145,8 +156,9 @@ class CostAwareSampler(BaseSampler):
         """Return the point that is expected to add most; nothing where no candidate is worth a trial."""
         del search_space
         rng = np.random.default_rng((self._seed, trial.number))
-        others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number and self._known(one)]
-        tried = {self._known_of(one).key for one in others}
+        looked = [(one, self._known(one)) for one in study.get_trials(deepcopy=False) if one.number != trial.number]
+        others = [one for one, known in looked if known]
+        tried = {known.key for _, known in looked if known}
         pool = [(point, known) for point, known in self._drawn(trial.number) if known and known.key not in tried]
         complete = [one for one in others if one.state == TrialState.COMPLETE]
         if not pool:
@@ -321,7 +333,9 @@ def _standardised(values: Numbers) -> tuple[Numbers, float, float]:
 def _predicted(
     scales: Scales, frame: _Frame, rows: Numbers, measured: Numbers, noise: Numbers, *, pending: int
 ) -> tuple[Numbers, Numbers]:
-    """Return means and deviations for all rows, of which the first were measured and so many more are under way.
+    """Return means for all rows, of which the first were measured and so many more are under way, and deviations.
+
+    Deviations are those of the other rows, 0 for these.
 
     Those under way are taken to turn out as predicted: their neighbours are better known then, and others are asked.
     """
@@ -333,7 +347,10 @@ def _predicted(
         expected, _ = process.predict(rows[count : count + pending])
         targets, variances = np.concatenate([targets, expected]), np.concatenate([variances, np.zeros(pending)])
         process = condition(scales, rows[: count + pending], frame.groups, targets, variances)
-    means, deviations = process.predict(rows)
+    # The deviations of those that were measured are asked for by nobody, and take as long as others.
+    means = np.concatenate([process.mean(rows[: count + pending]), np.empty(len(rows) - count - pending)])
+    deviations = np.zeros(len(rows))
+    means[count + pending :], deviations[count + pending :] = process.predict(rows[count + pending :])
     return centre + spread * means, spread * deviations
 
 

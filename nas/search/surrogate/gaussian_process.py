@@ -71,10 +71,18 @@ class GaussianProcess:
         Returns:
             Two `(networks,)`.
         """
-        covariance = _matern(_distances(features / self.scales.lengths[self.groups], self.seen)) * self.scales.amplitude
+        covariance = self._covariance(features)
         explained = solve_triangular(self.factor, covariance.T, lower=True)
         variance = self.scales.amplitude - np.einsum("ij,ij->j", explained, explained)
         return covariance @ self.weights, np.sqrt(np.maximum(variance, 1e-12))
+
+    def mean(self, features: Numbers) -> Numbers:
+        """Return the means alone, which are found in a fraction of the time."""
+        mean: Numbers = self._covariance(features) @ self.weights
+        return mean
+
+    def _covariance(self, features: Numbers) -> Numbers:
+        return _matern(_distances(features / self.scales.lengths[self.groups], self.seen)) * self.scales.amplitude
 
 
 def fit(features: Numbers, groups: NDArray[np.intp], targets: Numbers, noise: Numbers) -> Scales:

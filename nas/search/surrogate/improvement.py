@@ -25,11 +25,13 @@ def is_front(points: Numbers) -> NDArray[np.bool_]:
     >>> is_front(np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0], [1.0, 2.0]]))
     array([ True,  True, False, False])
     """
-    no_worse = (points[:, None] <= points[None]).all(axis=2)
-    better = (points[:, None] < points[None]).any(axis=2)
-    earlier = np.arange(len(points))[:, None] < np.arange(len(points))[None]
-    dominated: NDArray[np.bool_] = np.any(no_worse & (better | earlier), axis=0)
-    return ~dominated
+    found = np.zeros(len(points), dtype=bool)
+    # The first of what is left in lexicographic order is dominated by nothing.
+    left = np.lexsort(points.T[::-1])
+    while len(left):
+        found[left[0]] = True
+        left = left[(points[left] < points[left[0]]).any(axis=1)]
+    return found
 
 
 def boxes(front: Numbers, reference: Numbers) -> tuple[Numbers, Numbers]:
