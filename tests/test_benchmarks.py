@@ -364,6 +364,83 @@ def test_searches_in_a_table_come_nearer_to_its_front_with_more_networks(run, mo
     assert found["networks_in_table"] == 15625
 
 
+@pytest.mark.usefixtures("shared_data")
+def test_searches_in_a_table_come_nearer_to_its_front_with_more_evaluations(efficiency, run, monkeypatch):
+    found = run("search_efficiency", "--short")
+    rows = {(row["sampler"], row["evaluations"]): row for row in found["rows"] if row["part"] == "share"}
+    assert {sampler for sampler, _ in rows} == {"random", "nsga2", "cost_aware"}
+    for sampler in ("random", "nsga2", "cost_aware"):
+        assert 0 < rows[sampler, 25]["share"] <= rows[sampler, 50]["share"] < 1
+        assert rows["cost_aware", 50]["share"] >= rows[sampler, 50]["share"]
+    asks = [row for row in found["rows"] if row["part"] == "ask"]
+    assert all(row["trials"] >= 50 and row["ask_ms"] > 0 for row in asks)
+    # What was found is read, not searched again.
+    monkeypatch.setattr(efficiency, "search", None)
+    assert run("search_efficiency", "--short")["rows"] == found["rows"]
+
+
+@pytest.fixture
+def efficiency(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("search_efficiency")
+    monkeypatch.setattr(module, "CACHE", tmp_path / "kept")
+    module.task_of.cache_clear()
+    return module
+
+
+@pytest.mark.usefixtures("shared_data")
+@pytest.mark.parametrize("sampler", ["TPE, univariate", "NSGA-II, 50", "pymoo's NSGA-II", "NNI's evolution"])
+def test_peers_search_the_same_table_by_the_same_rule(efficiency, sampler):
+    if sampler == "pymoo's NSGA-II":
+        pytest.importorskip("pymoo", reason="pymoo is not installed; `search_efficiency.py --help` says how")
+    if sampler == "NNI's evolution":
+        pytest.importorskip("nni", reason="NNI is not installed")
+    task = efficiency.task_of(efficiency.SHORT_TABLE)
+    found = efficiency.search(task, sampler, 0, 60, None)
+    assert found.values.shape == (60, 2)
+    assert len(found.ask_ms) >= 60  # repeats are asks, and no evaluations
+    every = {tuple(row) for row in efficiency.of_table(task.plan)}
+    assert len(every) > 500
+    assert {tuple(row) for row in found.values} <= every
+    assert 0.5 < task.share(found.values) < 1
+    again = efficiency.search(task, sampler, 0, 60, None)
+    np.testing.assert_array_equal(again.values, found.values)
+    assert len(efficiency.search(task, sampler, 0, None, 70).ask_ms) == 70
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_a_share_is_one_for_the_whole_table_and_less_for_a_part(efficiency):
+    task = efficiency.task_of(efficiency.SHORT_TABLE)
+    values = efficiency.of_table(task.plan)
+    assert len(values) <= 625
+    assert task.share(values) == pytest.approx(1)
+    assert task.share(values[values[:, 0] > np.median(values[:, 0])]) < 0.9
+
+
+def test_goals_are_met_or_not_by_the_figures(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    efficiency = importlib.import_module("search_efficiency")
+    line = lambda sampler, share, se: {
+        "part": "share",
+        "table": "raspi4",
+        "sampler": sampler,
+        "evaluations": 25,
+        "share": share,
+        "se": se,
+    }
+    ask = {"part": "ask", "table": "raspi4", "sampler": "cost_aware", "trials": 1000, "ask_ms": 60.0}
+    told = efficiency.verdicts(
+        [line("cost_aware", 0.981, 0.003), line("tpe", 0.977, 0.004), line("random", 0.9, 0.0), ask]
+    )
+    assert list(told.values()) == [
+        "met: 0.9810",
+        "not met: +0.0040 against tpe, standard error 0.0050",
+        "not met: 60.0 ms",
+    ]
+    told = efficiency.verdicts([line("cost_aware", 0.979, 0.0), line("tpe", 0.977, 0.001), {**ask, "ask_ms": 40.0}])
+    assert [verdict.partition(":")[0] for verdict in told.values()] == ["not met", "met", "met"]
+
+
 @pytest.fixture
 def pruned(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
