@@ -89,6 +89,11 @@ def test_any_distribution_comes_back_as_it_was(found):
         assert [type(value) for value in choices] == [type(value) for value in getattr(again[name], "choices", ())]
 
 
+def test_choices_that_are_equal_for_python_stay_different_ones():
+    (distribution,) = through_json({"x": CategoricalDistribution([1, True, 1.0, "1", None])}).values()
+    assert [type(choice) for choice in distribution.choices] == [int, bool, float, str, type(None)]
+
+
 @needs_nni
 @settings(max_examples=100, derandomize=True, deadline=None)
 @given(st.dictionaries(st.text(min_size=1), distributions(), min_size=1, max_size=3), st.integers(0, 9))

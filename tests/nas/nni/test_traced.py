@@ -139,6 +139,15 @@ REFUSED = {
         "equal sha",
     ),
     "mean of channels": (Net(lambda m, x: x.mean(1), fc=nn.Linear(3, 5)), "expected a mean over height and width"),
+    "mean of rows": (
+        Net(lambda m, x: x.mean(2), fc=nn.Linear(3, 5)),
+        "expected a mean over height and width; got the a",
+    ),
+    "ceil mode of a function": (
+        Net(lambda m, x: head(m, functional.max_pool2d(x, 3, 2, 0, 1, True)), fc=nn.Linear(3, 5)),
+        "expected a pooling without dilation, ceil_mode and indices; got MaxPool2d(kernel_size=3, stride=2, padding=0, "
+        "dilation=1, ceil_mode=True)",
+    ),
     "concatenated rows": (Net(lambda m, x: head(m, torch.cat([x, x], 2)), fc=nn.Linear(3, 5)), "over channels, dim=1"),
     "used twice": (Net(twice, first=conv(3, padding=1), fc=nn.Linear(3, 5)), "operators of a graph share no weights"),
     "branch on data": (
