@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import subprocess
 from dataclasses import replace
@@ -14,6 +15,9 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
 
 from estimators.devices.files import load_device
 from estimators.leakage.attacks import lira_online
@@ -33,6 +37,7 @@ from nas.training.bank import halves
 from nas.training.recipe import Recipe
 from search_spaces.graph.precision import WEIGHTS
 from search_spaces.network import build
+from search_spaces.space import check_point
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -631,3 +636,82 @@ def test_searches_over_defences_are_compared_seed_by_seed_and_their_teachers_cou
         assert rows[name]["all_is_larger_in_seeds"] == int(rows["all"]["hypervolume"] > rows[name]["hypervolume"])
     again = run("defence_search", "--short")
     assert again["rows"] == found["rows"]
+
+
+@pytest.fixture
+def nni_strategies(monkeypatch):
+    if importlib.util.find_spec("nni") is None:
+        pytest.skip("the extra [nni] is not installed")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("nni_strategies")
+
+
+SLOPE = {"x": IntDistribution(0, 19), "y": CategoricalDistribution(["a", "b", "c"]), "z": FloatDistribution(0.0, 1.0)}
+
+
+def slope(params):
+    return params["x"] + {"a": 0, "b": 5, "c": 10}[params["y"]] + params["z"]
+
+
+@pytest.mark.parametrize(
+    ("name", "owner", "method"),
+    [
+        ("regularised evolution", "nni.nas.strategy.RegularizedEvolution", "new_individual"),
+        ("random", "nni.nas.strategy.Random", "random"),
+        ("tpe", "nni.algorithms.hpo.tpe_tuner.TpeTuner", "generate_parameters"),
+    ],
+)
+def test_points_of_a_strategy_come_from_nnis_own_code(nni_strategies, monkeypatch, name, owner, method):
+    module, _, cls = owner.rpartition(".")
+    made = getattr(nni_strategies.imported(module), cls)
+    asked = []
+    real = getattr(made, method)
+    monkeypatch.setattr(made, method, lambda *args, **kwargs: (asked.append(1), real(*args, **kwargs))[1])
+    small = {"population": 10, "tournament": 5} if name == "regularised evolution" else {}
+    strategy = {**nni_strategies.STRATEGIES, "regularised evolution": nni_strategies.regularised_evolution}[name]
+    seen = []
+    tried = strategy(SLOPE, lambda params: (seen.append(dict(params)), slope(params))[1], 40, 3, **small)
+    assert [one.params for one in tried] == seen
+    assert [one.value for one in tried] == [slope(params) for params in seen]
+    assert len(tried) == 40
+    assert len(asked) >= (30 if small else 40)
+    for params in seen:
+        check_point(SLOPE, params, "the slope")
+    again = strategy(SLOPE, slope, 40, 3, **small)
+    assert again == tried
+    assert strategy(SLOPE, slope, 40, 4, **small) != tried
+
+
+@pytest.mark.parametrize("name", ["regularised evolution, population 20", "tpe"])
+def test_strategies_that_learn_go_down(nni_strategies, name):
+    found = [nni_strategies.STRATEGIES[name](SLOPE, slope, 120, seed) for seed in range(5)]
+    at_first = np.mean([one.value for tried in found for one in tried[:20]])
+    at_last = np.mean([one.value for tried in found for one in tried[-20:]])
+    assert at_last < at_first - 4  # told the wrong sign, they climb
+
+
+@pytest.mark.parametrize("name", ["regularised evolution, population 20", "tpe", "random"])
+def test_a_point_without_a_number_is_looked_at_and_not_learnt_from(nni_strategies, name):
+    tried = nni_strategies.STRATEGIES[name](SLOPE, lambda p: None if p["y"] == "a" else slope(p), 60, 0)
+    assert len(tried) == 60
+    assert {one.value is None for one in tried if one.params["y"] == "a"} == {True}
+    assert any(one.value is not None for one in tried)
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_nnis_strategies_come_nearer_to_the_front_with_more_networks(nni_strategies, run, monkeypatch):
+    monkeypatch.setattr(nni_strategies, "BUDGETS", (5, 25))
+    found = run("nni_strategies", short=True)
+    shares = {(row["strategy"], row["networks"]): row["share"] for row in found["rows"]}
+    assert len(shares) == 8
+    for strategy in nni_strategies.STRATEGIES:
+        assert 0 < shares[strategy, 5] <= shares[strategy, 25] < 1
+
+
+def test_without_nni_its_strategies_are_refused_in_one_line(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    strategies = importlib.import_module("nni_strategies")
+    monkeypatch.setattr("nas.nni.check._version", lambda _: None)
+    for strategy in strategies.STRATEGIES.values():
+        with pytest.raises(ValueError, match="expected NNI for NNI's strategies; it is not installed"):
+            strategy(SLOPE, slope, 1, 0)

@@ -161,6 +161,44 @@ def test_the_page_on_a_space_of_ones_own_runs(tmp_path: Path, monkeypatch: pytes
     assert "2 trained" in printed["show"]
 
 
+# NNI
+
+
+needs_nni = pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="the extra [nni] is not installed")
+NNI_PAGE = (DOCS / "nni.md").read_text(encoding="utf-8")
+NNI_BLOCKS = dict(re.findall(r'```\w+ title="([\w ]+)"\n(.*?)```', NNI_PAGE, flags=re.DOTALL))
+
+
+@needs_nni
+def test_the_commands_on_a_model_space_of_nnis_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (ROOT / "examples" / "nni_space" / "nni_convs.py").read_text(encoding="utf-8")
+    lines = re.findall(r"^```python\nfrom functools.*?```", NNI_PAGE, flags=re.DOTALL | re.MULTILINE)[0].splitlines()[
+        1:-1
+    ]
+    assert [line for line in lines if line != "[...]" and line not in source] == []
+    (tmp_path / "nni_convs.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(plugins.TRUSTED, "")
+    monkeypatch.setattr("nas.search.workers.run", work_here)
+    check, estimate, search = re.split(r"^(?=nas )", NNI_BLOCKS["model space"], flags=re.MULTILINE)
+    _, *script = shlex.split(check)
+    subprocess.run([sys.executable, *script], check=True)
+    for line in (estimate, search):
+        result = command_line(*shlex.split(line)[1:])
+        assert result.code == 0, f"{line}{result.err}"
+    assert "2 trained" in command_line("show", "model", "--plugin", "./nni_convs.py").out
+
+
+@needs_nni
+def test_the_documented_strategy_of_nnis_searches_a_space_of_ours() -> None:
+    names: dict[str, object] = {}
+    exec(compile(NNI_BLOCKS["strategy"], "strategy", "exec"), names)
+    models = list(names["strategy"].list_models(sort=False))
+    assert len(models) == 40
+    assert names["best"] in [model.sample for model in models]
+    assert max(model.metric for model in models) == next(names["strategy"].list_models()).metric
+
+
 # The start page
 
 

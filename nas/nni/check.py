@@ -16,14 +16,17 @@ SERVICE_WARNING = (
 )
 
 
-def check() -> None:
-    """Refuse an NNI engine that would fail or hang.
+def check(what: str = "this engine") -> None:
+    """Refuse what would fail or hang with the NNI that is here.
+
+    Args:
+        what: What needs NNI, for the message.
 
     Raises:
         ValueError: If NNI is not installed, or would wait for its own lock for ever.
     """
     if _version("nni") is None:
-        raise ValueError(f"expected NNI for this engine; it is not installed: {INSTALL}")
+        raise ValueError(f"expected NNI for {what}; it is not installed: {INSTALL}")
     filelock = _version("filelock")
     if filelock is not None and tuple(int(part) for part in filelock.split(".")[:2]) >= FILELOCK_TOO_NEW:
         raise ValueError(f"expected filelock < 3.12, with a later one NNI never starts; got {filelock}: {INSTALL}")

@@ -5,18 +5,16 @@ NNI opens no port and starts no process here.
 
 from __future__ import annotations
 
-import importlib
-import warnings
 from pathlib import Path
 from types import ModuleType
 
 import optuna
 
 from nas.base import files
-from nas.base import locks
 from nas.base.clock import Clock
 from nas.base.clock import since_start
 from nas.nni.check import check
+from nas.nni.importing import imported
 from nas.search.plan import Plan
 from nas.search.study import open_bench
 
@@ -43,14 +41,8 @@ def work(plan: Plan, study: optuna.Study) -> None:
 def import_strategy(folder: Path) -> ModuleType:
     """Import `nas.nni.strategy` and with it NNI, one process at a time.
 
-    NNI writes into its own package when it is first imported, and warns of a PyTorch newer than itself. Without a
-    framework of its own it does not ask for PyTorch Lightning.
-
     Args:
         folder: Where to lock out other processes.
     """
     files.private_folder(folder)
-    with locks.held(folder / "nni.lock"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importlib.import_module("nni").set_default_framework("none")
-        return importlib.import_module("nas.nni.strategy")
+    return imported("nas.nni.strategy", folder / "nni.lock")

@@ -8,18 +8,11 @@ from typing import Any
 
 import nni
 import optuna
-from nni.mutable import Categorical
-from nni.mutable import Mutable
 from nni.mutable import MutableDict
-from nni.mutable import Numerical
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import RawFormatModelSpace
 from nni.nas.strategy import Strategy
-from optuna.distributions import BaseDistribution
-from optuna.distributions import CategoricalDistribution
-from optuna.distributions import FloatDistribution
-from optuna.distributions import IntDistribution
 
 from nas.base import files
 from nas.base import memory
@@ -27,6 +20,7 @@ from nas.base.clock import Clock
 from nas.nni.measure import evaluated_in
 from nas.nni.measure import result_of
 from nas.nni.measure import seconds_in
+from nas.nni.mutables import mutables
 from nas.search.plan import Plan
 from nas.search.study import OutOfMemory
 from nas.search.study import failing
@@ -38,25 +32,11 @@ from nas.training.assess import Candidate
 from nas.training.loop import Diverged
 
 
-def mutable(name: str, distribution: BaseDistribution) -> Mutable:
-    """Return the NNI mutable that takes exactly the values of a distribution.
-
-    Whole numbers become a choice of all of them: NNI's quantised number is a float, and its steps start at zero.
-    """
-    if isinstance(distribution, CategoricalDistribution):
-        return Categorical(list(distribution.choices), label=name)
-    if isinstance(distribution, IntDistribution):
-        return Categorical(list(range(distribution.low, distribution.high + 1, distribution.step)), label=name)
-    if isinstance(distribution, FloatDistribution):
-        return Numerical(distribution.low, distribution.high, log_distributed=distribution.log, label=name)
-    raise TypeError(f"no rule for {type(distribution).__name__}; there are categorical, int and float")
-
-
 class CandidateSpace(MutableDict):  # type: ignore[misc] # NNI has no types
     """The plan's space as an NNI model space: freezing it at a sample gives the candidate."""
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__({name: mutable(name, distribution) for name, distribution in plan.distributions.items()})
+        super().__init__(mutables(plan.distributions))
         self._plan = plan
 
     def freeze(self, sample: Mapping[str, Any]) -> Candidate:

@@ -31,6 +31,7 @@ from nas.base import locks
 from nas.base.clock import Clock
 from nas.nni import check
 from nas.nni import engine
+from nas.nni import importing
 from nas.nni import job
 from nas.nni import service
 from nas.nni.exchange import LOST_IN_A_ROW
@@ -108,6 +109,11 @@ def exchange(runs, tmp_path):
 @pytest.fixture
 def nni_manager():
     return importlib.import_module("nas.nni.manager")
+
+
+def nni_mutables(folder):
+    """Import NNI as the engine does."""
+    return importing.imported("nas.nni.mutables", folder / "nni.lock")
 
 
 def trials_of(exchange):
@@ -257,7 +263,7 @@ def test_nni_samples_the_narrowed_space(tmp_path):
     ],
 )
 def test_an_nni_mutable_takes_the_values_of_its_distribution(tmp_path, distribution, inside, outside):
-    mutable = engine.import_strategy(tmp_path).mutable("x", distribution)
+    mutable = nni_mutables(tmp_path).mutable("x", distribution)
     assert [mutable.freeze({"x": value}) for value in inside] == inside
     assert not any(mutable.contains({"x": value}) for value in outside)
 
@@ -265,7 +271,7 @@ def test_an_nni_mutable_takes_the_values_of_its_distribution(tmp_path, distribut
 @needs_nni
 @pytest.mark.parametrize(("log", "middle"), [(False, 0.5005), (True, 0.0316228)])
 def test_an_nni_mutable_keeps_the_scale_of_its_distribution(tmp_path, log, middle):
-    mutable = engine.import_strategy(tmp_path).mutable("x", FloatDistribution(0.001, 1.0, log=log))
+    mutable = nni_mutables(tmp_path).mutable("x", FloatDistribution(0.001, 1.0, log=log))
     assert mutable.default() == pytest.approx(middle, rel=1e-5)
 
 
