@@ -134,6 +134,12 @@ def search(
         int | None, typer.Option(help="Number of reference networks that the attack compares with.")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Number of candidates to train.")] = None,
+    fidelity: Annotated[
+        str | None,
+        typer.Option(
+            help="off, or rungs: stop trainings that are not among the best third after 1/9 and 1/3 of their epochs."
+        ),
+    ] = None,
     epochs: Annotated[str | None, typer.Option(help="Epochs: a number, or LOW:HIGH to search a range.")] = None,
     class_weights: Annotated[
         str | None,
@@ -197,6 +203,7 @@ def search(
         "defences": names(defences),
         "references": references,
         "trials": trials,
+        "fidelity": fidelity,
         "recipe": _recipe(
             epochs,
             {

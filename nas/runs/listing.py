@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from nas.base import errors
 from nas.base import locks
+from nas.runs.progress import count
 from nas.runs.run import Run
 from nas.runs.run import open_run
 from nas.search.config import load_config
@@ -53,13 +54,13 @@ def _listed(name: str, runs: Path) -> Listed:
     try:
         run = open_run(str(runs / name), runs)
         config, now = run.config, load_config(runs / name / "config.toml", {})
-        trials = run.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        counts = count(run.study.get_trials(deepcopy=False))
         state = "running" if _is_running(run, now.storage) else "stopped"
     except (ValueError, OSError, *errors.STORAGE_LOST) as error:
         return Listed(name, "damaged", problem=errors.one_line(error))
-    state = "finished" if state == "stopped" and len(trials) >= now.trials else state
+    state = "finished" if state == "stopped" and counts.spent + 1 > now.trials else state
     return Listed(
-        name, state, len(trials), now.trials, config.dataset, config.space, config.device, tuple(config.objectives)
+        name, state, counts.trained, now.trials, config.dataset, config.space, config.device, tuple(config.objectives)
     )
 
 

@@ -19,8 +19,10 @@ from rich.text import Text
 from nas.base.text import fitting
 from nas.runs import report
 from nas.runs.front_and_knee import front
+from nas.search.ledger import spent_on
 from nas.search.plan import NNI_PAGE
 from nas.search.plan import Plan
+from nas.search.rungs import STOPPED
 
 ROWS_OF_FRONT = 8
 SECONDS_BETWEEN_LINES = 10.0
@@ -39,6 +41,9 @@ class Counts:
         out_of_memory: Their training did not get its memory, twice.
         died: Their training's process died of a signal, or its machine fell silent, twice.
         running: In progress.
+        stopped: Their training was stopped at a rung, because others were better there.
+        spent: Trainings that the trained and the stopped ones cost together: a stopped one counts as the share of its
+            epochs that it had.
     """
 
     screened: int
@@ -49,11 +54,27 @@ class Counts:
     out_of_memory: int
     died: int
     running: int
+    stopped: int = 0
+    spent: float = 0.0
 
     def __str__(self) -> str:
         line = f"{self.screened} screened, {self.rejected} rejected, {self.duplicates} duplicate"
         more = {"diverged": self.diverged, "out of memory": self.out_of_memory, "died": self.died}
-        return line + "".join(f", {count} {name}" for name, count in more.items() if count)
+        line += "".join(f", {count} {name}" for name, count in more.items() if count)
+        return f"{line}, {self.stopped} stopped: {short(self.spent)} trainings in all" if self.stopped else line
+
+    def has_room(self, trials: int) -> bool:
+        """Tell whether one more training in full would keep within so many, as the search counts them."""
+        return self.spent + self.running + 1 <= trials
+
+
+def short(spent: float) -> str:
+    """Write a number of trainings with at most one decimal.
+
+    >>> short(12000.0), short(9.04), short(9.66)
+    ('12000', '9', '9.7')
+    """
+    return f"{spent:.1f}".removesuffix(".0")
 
 
 def count(trials: list[FrozenTrial]) -> Counts:
@@ -68,6 +89,8 @@ def count(trials: list[FrozenTrial]) -> Counts:
         out_of_memory=sum(refusal.startswith("out of memory") for refusal in refusals),
         died=sum(refusal.startswith(("died", "lost")) for refusal in refusals),
         running=sum(trial.state == TrialState.RUNNING for trial in trials),
+        stopped=sum(refusal.startswith(STOPPED) for refusal in refusals),
+        spent=float(sum(map(spent_on, trials))),
     )
 
 
@@ -79,7 +102,7 @@ class Display:
         self._study = study
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._trained_before = count(study.get_trials(deepcopy=False)).trained
+        self._spent_before = count(study.get_trials(deepcopy=False)).spent
         self._training_since: float | None = None
         self._last_line = ""
         self._page_told = False
@@ -129,8 +152,8 @@ class Display:
         counts, wanted = self.counts(), self._plan.config.trials
         if not counts.trained:
             raise ValueError(f"no candidate finished training: {counts}")
-        if counts.trained + counts.running < wanted:
-            self._console.print(f"no new candidates were found after {counts.trained} of {wanted}")
+        if counts.has_room(wanted):
+            self._console.print(f"no new candidates were found after {short(counts.spent)} of {wanted}")
         if counts.running:
             self._console.print(f"{counts.running} candidates are still in progress in other processes")
 
@@ -143,10 +166,10 @@ class Display:
         if self._training_since is None:
             self._training_since = time.monotonic()
         how = "looked up" if self._plan.table else "trained"
-        return f"{how} {counts.trained} of {wanted}{self._left(counts.trained)}  |  {counts}"
+        return f"{how} {short(counts.spent)} of {wanted}{self._left(counts.spent)}  |  {counts}"
 
-    def _left(self, trained: int) -> str:
-        done, to_do = trained - self._trained_before, self._plan.config.trials - trained
+    def _left(self, spent: float) -> str:
+        done, to_do = spent - self._spent_before, self._plan.config.trials - spent
         if done < 1 or to_do < 1 or self._training_since is None:
             return ""
         left = (time.monotonic() - self._training_since) / done * to_do

@@ -37,6 +37,7 @@ from nas.runs.front_and_knee import exceeded_by
 from nas.runs.front_and_knee import is_metric
 from nas.runs.front_and_knee import told
 from nas.search import steps
+from nas.search.config import BY_RUNGS
 from nas.search.config import TABLE
 from nas.search.config import stored_config
 from nas.search.narrowing import described as described_set
@@ -155,6 +156,11 @@ def settings_lines(study: optuna.Study) -> list[str]:
     trained = [] if members is None else [steps.described(config, members)]
     if config.evaluator == TABLE:
         trained.append(f"figures are looked up in {config.data_path}; nothing is trained")
+    if config.fidelity == BY_RUNGS:
+        trained.append(
+            "rungs: after 1/9 and 1/3 of its epochs a training goes on if it is among the best third there; networks "
+            "that are trained in several stages are trained to the end"
+        )
     data = overview_in(study.user_attrs[DATA]).sentences if DATA in study.user_attrs else ()
     if config.set:
         trained.append(f"the space is narrowed: set {', '.join(described_set(*item) for item in config.set.items())}")

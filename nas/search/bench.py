@@ -26,6 +26,7 @@ from nas.search.plan import Plan
 from nas.search.tabulated import Tabulated
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
+from nas.training.assess import Looks
 from nas.training.assess import assess
 from nas.training.assess import train_first_stage
 from nas.training.assess import train_teacher
@@ -60,13 +61,19 @@ class Evaluated:
     exits: tuple[int, ...] = (1,)
 
 
-def evaluate(plan: Plan, bench: Bench, candidate: Candidate) -> Evaluated:
+def evaluate(plan: Plan, bench: Bench, candidate: Candidate, looks: Looks | None = None) -> Evaluated:
     """Assess a candidate and keep its weights in the run's folder.
+
+    Args:
+        plan: The search.
+        bench: What all candidates are measured with.
+        candidate: What to train.
+        looks: Looks at its network before its training ends, and may end it.
 
     Raises:
         nas.training.loop.Diverged: If its training diverged.
     """
-    assessment = assess(candidate, bench)
+    assessment = assess(candidate, bench, looks)
     digest = files.write_weights(weights_path(plan.folder, candidate.key), assessment.network)
     found = assessment
     return Evaluated(found.measures, found.seconds, digest, found.never_predicted, found.exits)

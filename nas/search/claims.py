@@ -31,6 +31,7 @@ from nas.search.plan import Plan
 from nas.search.sampling import make_sampler
 from nas.search.sampling import nothing_ran
 from nas.search.schema import BROKEN_OFF
+from nas.search.schema import RUNGS
 from nas.search.storage import here
 from nas.search.storage import lock_folder
 from nas.search.storage_url import is_database
@@ -72,7 +73,7 @@ def claim(plan: Plan, study: optuna.Study) -> tuple[Trial, Hold] | None:
         if _take_over_the_lost(plan, study, now.open):
             now = ledger_of(study)
         claimed = _take_up(plan, study, now.open)
-        if claimed is not None or now.spoken_for() >= plan.config.trials:
+        if claimed is not None or not now.has_room(plan.config.trials):
             return claimed
         if any(trial.state == TrialState.WAITING for trial in now.open):  # enqueued by the user
             study.ask().set_user_attr("host", here())
@@ -80,7 +81,7 @@ def claim(plan: Plan, study: optuna.Study) -> tuple[Trial, Hold] | None:
             study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"host": here()}))
         now = ledger_of(study)
         claimed = _take_up(plan, study, now.open)
-    if claimed is not None and now.spoken_for(before=claimed[0].number) >= plan.config.trials:
+    if claimed is not None and not now.has_room(plan.config.trials, before=claimed[0].number):
         trial, hold = claimed  # another machine was faster
         trial.set_user_attr("rejected", "enough candidates are under way")
         study.tell(trial, state=TrialState.PRUNED)
@@ -94,12 +95,12 @@ def wait_for_others(plan: Plan, study: optuna.Study) -> bool:
 
     Without it nobody would be left to take up what a machine does not bring to its end.
     """
-    if ledger_of(study).spoken_for() < plan.config.trials:
+    if ledger_of(study).has_room(plan.config.trials):
         return False  # the space has no more
     while True:
         now = ledger_of(study)
         theirs = [trial for trial in now.open if trial.state == TrialState.RUNNING and _is_elsewhere(plan, trial)]
-        if now.spoken_for() < plan.config.trials or any(map(_is_lost, theirs)):
+        if now.has_room(plan.config.trials) or any(map(_is_lost, theirs)):
             return True
         if not theirs:
             return False
@@ -131,7 +132,8 @@ def _take_over_the_lost(plan: Plan, study: optuna.Study, trials: Sequence[Frozen
         broken_off = now.user_attrs.get(BROKEN_OFF, [])
         if not signs.has_left(now):
             broken_off = [*broken_off, f"lost: {now.user_attrs['host']}"]
-        attrs = {"host": here(), **({BROKEN_OFF: broken_off} if broken_off else {})}
+        decided = {name: now.user_attrs[name] for name in RUNGS if name in now.user_attrs}
+        attrs = {"host": here(), **({BROKEN_OFF: broken_off} if broken_off else {}), **decided}
         again = create_trial(
             state=TrialState.RUNNING, params=now.params, distributions=now.distributions, user_attrs=attrs
         )

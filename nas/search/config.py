@@ -51,12 +51,15 @@ EVALUATORS = (TRAINING, TABLE)
 FOR_TRAINING = (
     "dataset", "test_path", "label_column", "group_column", "drop_columns", "layout", "record_shape", "image_size",
     "transform", "members", "attack", "defences", "defence_parameters", "teacher", "references", "recipe",
-    "compressions", "error_ceiling", "engine",
+    "compressions", "error_ceiling", "engine", "fidelity",
 )  # fmt: skip
 """Settings that are about records, trainings and attacks, which an evaluation by a table has not."""
 PLUGINS = ("space", "dataset", "attack", "sampler")
 """Settings that name one plug-in each; `defence_parameters` sets those of defences by name."""
 LISTS_OF_PLUGINS = ("defences", "compressions")
+OFF, BY_RUNGS = "off", "rungs"
+FIDELITIES = (OFF, BY_RUNGS)
+"""Whether every candidate is trained to its end, or stopped where it is not among the best (`nas.search.rungs`)."""
 EXITS = "exits"
 """The compression whose networks leave early."""
 REFERENCE, TWIN = "reference", "twin"
@@ -73,6 +76,7 @@ BEFORE: Mapping[str, Any] = {
     "set": {},
     "evaluator": TRAINING,
     "teacher": TWIN,
+    "fidelity": OFF,
 }
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
@@ -263,7 +267,9 @@ class SearchConfig(BaseModel):
             place; or `twin`, each candidate's own network, trained by its own recipe: another training for each.
         references: Networks in the reference bank, an even number.
         recipe: How candidates are trained, searched with the architecture.
-        trials: Networks to train.
+        trials: Networks to train; with rungs, as many epochs as so many networks have.
+        fidelity: `off`, or `rungs`: trainings are stopped after a ninth and after a third of their epochs unless the
+            candidate is among the best third there (`nas.search.rungs`).
         seed: Fixes data split, sampling and every training.
         sampler: A file of `nas/search/samplers`.
         engine: One of `ENGINES`.
@@ -304,6 +310,7 @@ class SearchConfig(BaseModel):
     references: Whole = Field(default=8, ge=2, le=MOST_REFERENCES, multiple_of=2)
     recipe: RecipeSettings = Field(default_factory=RecipeSettings)
     trials: Whole = Field(default=24, ge=1, le=MOST_WHOLE)
+    fidelity: str = OFF
     seed: Whole = Field(default=0, ge=0)
     sampler: str = "tpe"
     engine: str = "optuna"
@@ -340,6 +347,7 @@ class SearchConfig(BaseModel):
         for what, value, known in (
             ("engine", self.engine, ENGINES),
             ("evaluator", self.evaluator, EVALUATORS),
+            ("fidelity", self.fidelity, FIDELITIES),
             ("layout", self.layout or LAYOUTS[0], LAYOUTS),
             ("transform", self.transform, TRANSFORMS),
         ):
@@ -364,6 +372,11 @@ class SearchConfig(BaseModel):
         if self.evaluator == TABLE and without_use:
             raise ValueError(
                 f"expected settings that an evaluation by a table has a use for: it trains nothing; got {without_use}"
+            )
+        if self.fidelity == BY_RUNGS and self.engine != ENGINES[0]:
+            raise ValueError(
+                f"expected the engine {ENGINES[0]!r} for fidelity {BY_RUNGS!r}: NNI trains every candidate to its end; "
+                f"got {self.engine!r}"
             )
         return self
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import bisect
 import threading
 from collections.abc import Sequence
+from fractions import Fraction
 from weakref import WeakKeyDictionary
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
+
+from nas.search.rungs import share_in
 
 DUPLICATE = "duplicate of trial"
 """How the reason starts for which a candidate is refused that an earlier trial has."""
@@ -27,6 +30,8 @@ class Ledger:
         self.open: list[FrozenTrial] = []
         self._seen = 0
         self._complete: list[int] = []
+        self._stopped: list[tuple[int, Fraction]] = []  # numbers, with the share of its epochs that each had
+        self._spent_on_stopped = Fraction(0)
         self._first: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -46,11 +51,21 @@ class Ledger:
                 if trial.state.is_finished():
                     self._close(trial)
 
-    def spoken_for(self, before: int | None = None) -> int:
-        """Count the trials that are trained or under way, up to a number if there is one."""
+    def spoken_for(self, before: int | None = None) -> Fraction:
+        """Count the trainings that are spent or under way, up to a trial's number if there is one.
+
+        One that is under way counts in full, for it may go on to its end, and one that was stopped at a rung as the
+        share of its epochs.
+        """
         end = self._seen if before is None else before
         running = sum(trial.state == TrialState.RUNNING and trial.number < end for trial in self.open)
-        return bisect.bisect_left(self._complete, end) + running
+        later = self._stopped[bisect.bisect_left(self._stopped, end, key=lambda stopped: stopped[0]) :]
+        stopped = self._spent_on_stopped - sum((share for _, share in later), Fraction(0))
+        return bisect.bisect_left(self._complete, end) + running + stopped
+
+    def has_room(self, trials: int, before: int | None = None) -> bool:
+        """Tell whether one more training in full keeps within so many; see `spoken_for`."""
+        return self.spoken_for(before) + 1 <= trials
 
     def first_with_key(self, number: int, key: str) -> int | None:
         """Return the first trial before a number that stands for a candidate.
@@ -64,10 +79,23 @@ class Ledger:
     def _close(self, trial: FrozenTrial) -> None:
         if trial.state == TrialState.COMPLETE:
             bisect.insort(self._complete, trial.number)
+        elif share := spent_on(trial):
+            bisect.insort(self._stopped, (trial.number, share))
+            self._spent_on_stopped += share
         is_duplicate = str(trial.user_attrs.get("rejected")).startswith(DUPLICATE)
         key = trial.user_attrs.get("key")
         if key is not None and trial.state != TrialState.FAIL and not is_duplicate:
             self._first[key] = min(trial.number, self._first.get(key, trial.number))
+
+
+def spent_on(trial: FrozenTrial) -> Fraction:
+    """Return how much of a training a finished trial has cost: all of it, a share, or none.
+
+    One that was refused, diverged or failed counts as none.
+    """
+    if trial.state == TrialState.COMPLETE:
+        return Fraction(1)
+    return share_in(trial.user_attrs) if trial.state == TrialState.PRUNED else Fraction(0)
 
 
 def ledger_of(study: optuna.Study) -> Ledger:

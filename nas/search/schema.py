@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Annotated
 from typing import Any
+from typing import Self
 from typing import TypeAlias
 
 from annotated_types import Ge
@@ -27,6 +28,7 @@ from pydantic import ConfigDict
 from pydantic import FiniteFloat
 from pydantic import TypeAdapter
 from pydantic import ValidationError
+from pydantic import model_validator
 
 from estimators.estimate import ENDS
 from estimators.estimate import EXTRAPOLATED
@@ -79,6 +81,8 @@ EXITS = "exits"
 """Attribute of a trained trial with early exits: a row for each exit (`nas.pricing.by_exit.ByExit.rows`)."""
 NEVER_PREDICTED = "never_predicted"
 """Attribute of a trained trial: the classes of validation records that its network names for none; absent if none."""
+RUNGS = ("rung_1", "rung_2")
+"""Attributes of a trial: what its training gave at each rung that it reached (`Rung`; `nas.search.rungs`)."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
 """Settings that are read of a study as they stand, without the defaults of the program that reads them."""
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
@@ -186,6 +190,36 @@ class Exit(BaseModel):
     share: Annotated[FiniteFloat, Ge(0), Le(1)]
     latency_ms: Annotated[FiniteFloat, Ge(0)]
     macs: Annotated[FiniteFloat, Ge(0)]
+
+
+class Rung(BaseModel):
+    """What an unfinished training gave at a rung (`nas.search.rungs`); it has its objectives by name beside these.
+
+    Attributes:
+        epochs: Epochs that were done.
+        of: Epochs of the whole training.
+        place: Its place among those that had reached the rung, from 1, the best.
+        among: How many had, it included.
+        goes_on: Whether the training went on.
+        error: As of then, on validation records.
+        leakage: The same, of the attack that guides the search.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    __pydantic_extra__: dict[str, FiniteFloat]
+    epochs: Annotated[int, Ge(1), Le(MOST_WHOLE)]
+    of: Annotated[int, Ge(1), Le(MOST_WHOLE)]
+    place: Annotated[int, Ge(1), Le(MOST_WHOLE)]
+    among: Annotated[int, Ge(1), Le(MOST_WHOLE)]
+    goes_on: bool
+    error: FiniteFloat
+    leakage: FiniteFloat
+
+    @model_validator(mode="after")
+    def _before_the_end(self) -> Self:
+        if not (self.epochs < self.of and self.place <= self.among):
+            raise ValueError(f"expected epochs < of and place <= among; got {self}")
+        return self
 
 
 class Between(BaseModel):
@@ -365,6 +399,7 @@ def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, needed: 
     if "key" in attrs and not (isinstance(attrs["key"], str) and KEY.fullmatch(attrs["key"])):  # it names a file
         raise ValueError(f"expected sixteen hex digits as 'key' of {where}; got {attrs['key']!r}")
     _check_defence(trial, config, where)
+    _check_rungs(trial, config, where)
     if trial.state == TrialState.COMPLETE:
         _check_complete(trial, config, needed, where)
 
@@ -376,6 +411,16 @@ def _check_defence(trial: FrozenTrial, config: SearchConfig, where: str) -> None
         )
     if "defence" in trial.params and trial.params["defence"] not in config.defences:
         raise ValueError(f"no defence {trial.params['defence']!r}, of {where}; there are {list(config.defences)}")
+
+
+def _check_rungs(trial: FrozenTrial, config: SearchConfig, where: str) -> None:
+    for name in RUNGS:
+        if name not in trial.user_attrs:
+            continue
+        row = trial.user_attrs[name]
+        _check_part(Rung, row, f"a wrong {name}", where)
+        if missing := [objective for objective in config.objectives if objective not in row]:
+            raise ValueError(f"expected all objectives in {name!r} of {where}; missing: {missing}")
 
 
 def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[str], where: str) -> None:

@@ -57,9 +57,15 @@ from nas.search.claims import Hold
 from nas.search.claims import claim
 from nas.search.claims import first_with_key
 from nas.search.claims import wait_for_others
+from nas.search.config import BY_RUNGS
 from nas.search.ledger import DUPLICATE
 from nas.search.outages import patiently
 from nas.search.plan import Plan
+from nas.search.rungs import Rung
+from nas.search.rungs import Stopped
+from nas.search.rungs import reason_in
+from nas.search.rungs import row_of
+from nas.search.rungs import rungs_of
 from nas.search.sampling import suggest
 from nas.search.schema import BETWEEN
 from nas.search.schema import BROKEN_OFF
@@ -68,8 +74,10 @@ from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import EXITS
 from nas.search.schema import NEVER_PREDICTED
 from nas.search.schema import limits_of
+from nas.training.assess import Assessment
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
+from nas.training.assess import Looks
 from nas.training.loop import Diverged
 
 # Candidates refused in a row (over budget or seen before) after which a space counts as exhausted.
@@ -122,7 +130,7 @@ def _propose_once(plan: Plan, study: optuna.Study) -> tuple[bool, Proposal | Non
 
 def _screened(plan: Plan, study: optuna.Study, trial: Trial, hold: Hold) -> Proposal | None:
     """Sample a claimed trial and screen its candidate; None if it was refused, which the study has been told."""
-    if given_up := _given_up(trial.user_attrs.get(BROKEN_OFF, [])):
+    if given_up := reason_in(trial.user_attrs) or _given_up(trial.user_attrs.get(BROKEN_OFF, [])):
         _prune(study, trial, hold, given_up)
         return None
     candidate = plan.candidate(suggest(plan, trial))
@@ -235,10 +243,13 @@ def work(plan: Plan, study: optuna.Study) -> None:
         clock.lap("sampling and screening")
         try:
             with failing(study, proposal):
-                evaluated = evaluator(proposal.candidate)
+                evaluated = evaluator(proposal)
         except Diverged as error:
             clock.lap("training")
             reject(study, proposal, f"diverged: {error}")
+        except Stopped as error:
+            clock.lap("training")
+            reject(study, proposal, str(error))
         except OutOfMemory:
             clock.lap("training")
             memory.free()
@@ -251,11 +262,64 @@ def work(plan: Plan, study: optuna.Study) -> None:
     files.append_json(plan.timings, clock.line(None))
 
 
-def _evaluator(plan: Plan, study: optuna.Study) -> Callable[[Candidate], Evaluated]:
+def _evaluator(plan: Plan, study: optuna.Study) -> Callable[[Proposal], Evaluated]:
     """Return what gives a candidate's figures: its training and attack, or the plan's table."""
-    if plan.table is not None:
-        return partial(looked_up, plan.table)
-    return partial(evaluate, plan, open_bench(plan, study))
+    table = plan.table
+    if table is not None:
+        return lambda proposal: looked_up(table, proposal.candidate)
+    bench = open_bench(plan, study)
+    if plan.config.fidelity == BY_RUNGS:
+        return lambda proposal: evaluate(plan, bench, proposal.candidate, looks_at(plan, study, proposal))
+    return lambda proposal: evaluate(plan, bench, proposal.candidate)
+
+
+def looks_at(plan: Plan, study: optuna.Study, proposal: Proposal) -> Looks:
+    """Return the looks at a candidate's training, which end it at the first rung where it is not among the best.
+
+    What was decided before its training was broken off stays decided.
+    """
+    decided = proposal.trial.user_attrs
+    rungs = {rung.epochs: rung for rung in rungs_of(proposal.candidate) if rung.name not in decided}
+
+    def judge(epochs: int, found: Assessment) -> None:
+        patiently(partial(_judge, plan, study, proposal, rungs[epochs], found))
+
+    return Looks(tuple(rungs), judge)
+
+
+def _judge(plan: Plan, study: optuna.Study, proposal: Proposal, rung: Rung, found: Assessment) -> None:
+    """Write down what a training gave at a rung and whether it goes on.
+
+    Raises:
+        Stopped: If it does not, or its trial was given to another machine, which tells.
+    """
+    trial, objectives = proposal.trial, plan.config.objectives
+    numbers = {**trial.user_attrs, **flat(_with_means(plan, proposal.candidate, found.measures, found.exits))}
+    kept = {name: number_in(numbers, name) for name in dict.fromkeys([*objectives, "error", "leakage"])}
+    # The failed trial of a machine that fell silent stands in the study once more.
+    rows = {
+        one.number: one.user_attrs[rung.name]
+        for one in study.get_trials(deepcopy=False)
+        if rung.name in one.user_attrs and one.state != TrialState.FAIL
+    }
+    row = rows.pop(trial.number, None)  # written before an outage that this is tried again after
+    if row is None:
+        others = [[one[name] for name in objectives] for one in rows.values()]
+        row = row_of(rung, proposal.candidate, kept, [kept[name] for name in objectives], others)
+        try:
+            trial.set_user_attr(rung.name, row)
+        except UpdateFinishedTrialError:
+            raise Stopped("its trial has ended") from None
+    if reason := reason_in({rung.name: row}):
+        raise Stopped(reason)
+
+
+def _with_means(
+    plan: Plan, candidate: Candidate, measures: Mapping[str, Estimate], exits: Sequence[int]
+) -> Mapping[str, Estimate]:
+    """Add the mean costs over records to what was measured, where they are known."""
+    by_exit = plan.by_exit(candidate, exits)
+    return {**measures, **by_exit.means} if by_exit else measures
 
 
 def open_bench(plan: Plan, study: optuna.Study) -> Bench:
@@ -285,13 +349,13 @@ def failing(study: optuna.Study, proposal: Proposal) -> Iterator[None]:
     """
     try:
         yield
-    except Diverged:
+    except (Diverged, Stopped):
         raise
     except BaseException as error:
         if memory.is_shortage(error):
             break_off(study, proposal, f"out of memory: {memory.reason(error)}")
             raise OutOfMemory(memory.reason(error)) from None
-        if isinstance(error, OSError | KeyboardInterrupt | SystemExit):
+        if isinstance(error, (OSError, KeyboardInterrupt, SystemExit, *STORAGE_LOST)):
             proposal.hold.release()
             raise
         fail(study, proposal, f"{type(error).__name__}: {error}")

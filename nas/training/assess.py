@@ -168,7 +168,30 @@ class Assessment:
     seconds: Mapping[str, float]
 
 
-def assess(candidate: Candidate, bench: Bench) -> Assessment:
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """When a training is looked at before its end, and by whom.
+
+    Attributes:
+        epochs: After how many epochs, each fewer than the recipe has.
+        judge: Is given that number, and what the network of that moment gave, measured and attacked as one that is
+            trained to its end. It ends the training by an exception.
+    """
+
+    epochs: Collection[int]
+    judge: Callable[[int, Assessment], None]
+
+
+def is_looked_at(candidate: Candidate) -> bool:
+    """Tell whether a candidate's training can be looked at before its end.
+
+    That of a network which is trained in several stages cannot: the first one trains another network, which others
+    share, and what is taken away comes last. Nor can one whose pruning tries several ways at once.
+    """
+    return candidate.first_stage is candidate and candidate.recipe.pruning != "safecompress"
+
+
+def assess(candidate: Candidate, bench: Bench, looks: Looks | None = None) -> Assessment:
     """Train a candidate on the members, measure its error, and attack it.
 
     The error is measured on the validation records; the attack sees the logits of members and non-members without
@@ -179,12 +202,14 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
     Args:
         candidate: What to train.
         bench: Data, attack and the rest that stays fixed.
+        looks: Looks at the network before its training ends, where that can be (`is_looked_at`). Whatever they see, the
+            numbers of a candidate that is trained to its end are the same.
 
     Returns:
         The measures, the trained network and the time each phase took.
 
     Raises:
-        nas.training.loop.Diverged: If the training's loss, or a logit afterwards, is not finite.
+        nas.training.loop.Diverged: If the training's loss, or a logit afterwards or at a look, is not finite.
         ValueError: If the candidate names a defence that the bench does not have, or its guarantee has the name of a
             measure.
     """
@@ -207,14 +232,31 @@ def assess(candidate: Candidate, bench: Bench) -> Assessment:
     if taken := [name for name in setup.guarantee if name in MEASURED or name.startswith(CLASS_ERROR)]:
         raise ValueError(f"expected other names for the guarantee of {candidate.defence!r}; got {sorted(taken)}")
     clock.lap("teacher")
-    network = train_in_stages(setup, None if first is candidate else partial(bench.train_first, first))
-    clock.lap("training")
-    stated = {"trainings": trainings, **setup.guarantee}
+
+    def assessed(network: nn.Module) -> Assessment:
+        clock.lap("training")
+        return _assessed(candidate, network, bench, {"trainings": trainings, **setup.guarantee}, clock)
+
+    def look(looks: Looks, epochs: int, now: Callable[[], nn.Module]) -> None:
+        if epochs in looks.epochs:
+            looks.judge(epochs, assessed(now()))
+
+    first_stage = None if first is candidate else partial(bench.train_first, first)
+    if looks is not None and is_looked_at(candidate):
+        first_stage = partial(train_first, pruning=candidate.recipe.pruning, look=partial(look, looks))
+    return assessed(train_in_stages(setup, first_stage))
+
+
+def _assessed(
+    candidate: Candidate, network: nn.Module, bench: Bench, stated: Mapping[str, float], clock: Clock
+) -> Assessment:
+    """Measure and attack a candidate's network, and add what its defence states and how long all of it took so far."""
     measures, predicted, exits = _measured(network, bench)
     measures |= {name: Estimate.exact(value) for name, value in stated.items()}
     clock.lap("attack")
     counts = tuple(np.bincount(exits, minlength=len(candidate.architecture.outputs)).tolist())
-    return Assessment(measures, never_predicted(predicted, bench.data.validation), counts, network, clock.seconds)
+    never = never_predicted(predicted, bench.data.validation)
+    return Assessment(measures, never, counts, network, dict(clock.seconds))
 
 
 def for_training(candidate: Candidate, defence: Defence, reserve: Records) -> tuple[Records | None, Records]:

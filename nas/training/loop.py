@@ -113,6 +113,10 @@ Watch: TypeAlias = Callable[[int], None]
 Change: TypeAlias = Callable[[], None]
 """Called after each step: it holds weights where they have to be, at zero for instance."""
 MakeChange: TypeAlias = Callable[[Training], Change]
+Look: TypeAlias = Callable[[int, Callable[[], nn.Module]], None]
+"""Called after each epoch, after the watch, with the number of epochs that are done, and with what makes a copy of the
+network as it is then, in eval mode and answering as deployed. It changes nothing of the training; it may end it by an
+exception."""
 Batches: TypeAlias = Callable[[int, int, torch.Generator], Iterable[Tensor]]
 """Takes the number of records, the number of steps and a generator; gives the rows of each step of one epoch."""
 
@@ -256,7 +260,11 @@ def steps_per_epoch(records: int, batch_size: int) -> int:
 
 
 def train(
-    setup: TrainSetup, *, start: Mapping[str, Tensor] | None = None, make_change: MakeChange | None = None
+    setup: TrainSetup,
+    *,
+    start: Mapping[str, Tensor] | None = None,
+    make_change: MakeChange | None = None,
+    look: Look | None = None,
 ) -> nn.Module:
     """Train a network in one stage and return it in eval mode, on the device of the features, answering as deployed.
 
@@ -267,6 +275,8 @@ def train(
         setup: What is trained, and how.
         start: Weights and buffers to begin with, by name; None: the initial ones of the set-up's seed.
         make_change: Makes what changes the weights after each step; None: nothing does.
+        look: Looks at the network between epochs, not after the last one; the weights that come out are the same to the
+            bit with and without it.
 
     Raises:
         Diverged: If the loss is not finite at the end of an epoch.
@@ -304,9 +314,17 @@ def train(
                 raise Diverged(f"the loss became {loss.item()} in epoch {epoch + 1} of {recipe.epochs}")
             if watch is not None:
                 watch(epoch)
+            if look is not None and epoch + 1 < recipe.epochs:
+                with torch.random.fork_rng():
+                    look(epoch + 1, lambda: _as_deployed(setup, network, copy.deepcopy(answers)))
+    return _as_deployed(setup, network, answers)
+
+
+def _as_deployed(setup: TrainSetup, network: Network, answers: nn.Module | None) -> nn.Module:
+    """Build the network anew with the weights of one in training, in eval mode and with the answers of its defence."""
     trained = _built(setup)
     trained.load_state_dict(network.state_dict())
-    return answering(trained, answers, setup.delay).eval().to(features.device)
+    return answering(trained, answers, setup.delay).eval().to(setup.features.device)
 
 
 def _built(setup: TrainSetup) -> Network:

@@ -28,6 +28,7 @@ from torch import nn
 
 from nas.training import sparse
 from nas.training.answers import answering_as
+from nas.training.loop import Look
 from nas.training.loop import TrainSetup
 from nas.training.loop import seed_from
 from nas.training.loop import train
@@ -74,19 +75,20 @@ def train_in_stages(setup: TrainSetup, first_stage: FirstStage | None = None) ->
     return network
 
 
-def train_first(setup: TrainSetup, *, pruning: str) -> nn.Module:
+def train_first(setup: TrainSetup, *, pruning: str, look: Look | None = None) -> nn.Module:
     """Train the first stage of a set-up.
 
     Args:
         setup: Describes its training.
         pruning: Of the candidate's recipe: where zeros are there from the start, it says how they move.
+        look: Looks at the network between epochs; not where there are branches, of which it would see any one.
 
     Raises:
         ValueError: If that pruning cannot train this set-up.
     """
     if pruning == "safecompress" and any(op.sparsity for op in setup.architecture.ops):
         return train(branching(setup))
-    return train(setup, make_change=sparse.moving if pruning == "dynamic" else None)
+    return train(setup, make_change=sparse.moving if pruning == "dynamic" else None, look=look)
 
 
 def first_of(architecture: Architecture, recipe: Recipe) -> Architecture:

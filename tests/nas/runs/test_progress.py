@@ -44,6 +44,13 @@ TRIALS = [
     pruned("duplicate of trial 0"),
     pruned("diverged: the loss became nan in epoch 3 of 9"),
     pruned("died twice: SIGSEGV"),
+    trial(
+        TrialState.PRUNED,
+        key="k",
+        rejected="stopped at rung 2 of 2: place 3 of 4 after 3 of 9 epochs, 1 goes on",
+        rung_1={"epochs": 1, "of": 9, "goes_on": True},
+        rung_2={"epochs": 3, "of": 9, "goes_on": False},
+    ),
     trial(TrialState.FAIL),
 ]
 
@@ -51,8 +58,9 @@ TRIALS = [
 def test_every_fate_is_counted_once():
     counts = count(TRIALS)
     fates = {"trained": 2, "rejected": 3, "duplicates": 1, "diverged": 1, "out_of_memory": 0, "died": 1, "running": 2}
-    assert counts == Counts(screened=9, **fates)
-    assert str(counts) == "9 screened, 3 rejected, 1 duplicate, 1 diverged, 1 died"
+    assert counts == Counts(screened=10, stopped=1, spent=2 + 1 / 3, **fates)
+    assert str(counts) == ("10 screened, 3 rejected, 1 duplicate, 1 diverged, 1 died, 1 stopped: 2.3 trainings in all")
+    assert str(count(TRIALS[:4])) == "3 screened, 0 rejected, 0 duplicate"
     assert str(count([])) == "0 screened, 0 rejected, 0 duplicate"
 
 
@@ -60,7 +68,7 @@ def test_every_fate_is_counted_once():
 @given(st.lists(st.sampled_from(TRIALS), max_size=12))
 def test_priced_candidates_are_trained_refused_or_under_way(trials):
     counts = count(trials)
-    settled = counts.trained + counts.rejected + counts.duplicates + counts.diverged + counts.died
+    settled = counts.trained + counts.rejected + counts.duplicates + counts.diverged + counts.died + counts.stopped
     assert settled <= counts.screened <= settled + counts.running
 
 

@@ -1,5 +1,7 @@
 """The ledger against a plain scan of all trials, as a study grows and its trials end in any order."""
 
+from fractions import Fraction
+
 import numpy as np
 import optuna
 from optuna.trial import TrialState
@@ -12,7 +14,11 @@ KEYS = ("a", "b", "c")
 
 
 def spoken_for(trials):
-    return sum(trial.state in (TrialState.COMPLETE, TrialState.RUNNING) for trial in trials)
+    whole = sum(trial.state in (TrialState.COMPLETE, TrialState.RUNNING) for trial in trials)
+    stopped = [trial.user_attrs.get("rung_1") for trial in trials if trial.state == TrialState.PRUNED]
+    return whole + sum(
+        (Fraction(row["epochs"], row["of"]) for row in stopped if row and not row["goes_on"]), Fraction(0)
+    )
 
 
 def first_with_key(trials, key):
@@ -35,6 +41,9 @@ def change(study, rng):
         trial.set_trial_user_attr(number, "key", str(rng.choice(KEYS)))
         return
     state = TrialState(int(rng.choice([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])))
+    if rng.random() < 0.5:
+        row = {"epochs": 1, "of": int(rng.integers(7, 12)), "goes_on": state == TrialState.COMPLETE}
+        trial.set_trial_user_attr(number, "rung_1", row)
     if state == TrialState.PRUNED and rng.random() < 0.7:
         trial.set_trial_user_attr(number, "rejected", f"{DUPLICATE} 0")
     trial.set_trial_state_values(number, state, [0.5] if state == TrialState.COMPLETE else None)
@@ -52,6 +61,8 @@ def test_a_ledger_says_what_a_scan_of_all_trials_says():
             trial.number for trial in trials if not trial.state.is_finished()
         ]
         assert ledger.spoken_for() == spoken_for(trials)
+        assert ledger.has_room(int(spoken_for(trials)) + 1) == (spoken_for(trials).denominator == 1)
+        assert ledger.has_room(int(spoken_for(trials)) + 2)
         for number in rng.integers(0, len(trials) + 1, size=3).tolist():
             assert ledger.spoken_for(before=number) == spoken_for(trials[:number])
             for key in KEYS:

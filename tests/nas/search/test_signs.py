@@ -69,6 +69,21 @@ def told(study):
     return [(trial.state.name, trial.user_attrs.get("broken_off")) for trial in study.get_trials()]
 
 
+def test_what_was_decided_at_a_rung_goes_to_the_other_machine(plan, on, clock):
+    row = {"epochs": 1, "of": 9, "place": 1, "among": 1, "goes_on": True, "error": 0.5, "leakage": 0.5}
+    row |= {"latency_ms": 1.0}
+    lost = search.propose(plan, on("a"))
+    lost.trial.set_user_attr("rung_1", row)
+    fall_silent(lost)
+    study = on("b")
+    take_over_the_lost(plan, study)  # the first look at the sign
+    clock.time += signs.SECONDS_OF_SILENCE + 1
+    take_over_the_lost(plan, study)
+    first, again = study.get_trials()
+    assert (first.state, again.state) == (TrialState.FAIL, TrialState.RUNNING)
+    assert again.user_attrs["rung_1"] == row
+
+
 def test_the_trial_of_a_silent_machine_is_taken_up_elsewhere_with_its_parameters(plan, on, clock):
     lost = search.propose(plan, on("a"))
     fall_silent(lost)

@@ -18,7 +18,10 @@ from nas.base import files
 from nas.base import locks
 from nas.base import plugins
 from nas.base import processes
+from nas.runs.progress import count
 from nas.search import workers
+from nas.search.ledger import spent_on
+from nas.search.schema import RUNGS
 from nas.search.storage import JOURNAL
 from nas.search.storage_url import VARIABLE
 from tests.small_search import planned
@@ -155,6 +158,37 @@ def test_two_workers_killed_lose_and_repeat_nothing(tmp_path):
     assert len(set(keys)) == 5
     for key in keys:
         assert (runs / "small" / "models" / f"{key}.safetensors").exists()
+
+
+def test_two_workers_with_rungs_killed_keep_the_budget_and_what_was_decided(tmp_path):
+    runs = tmp_path / "runs"
+    more = {"workers": 2, "trials": 4, "fidelity": "rungs"}
+
+    def decided():
+        return {
+            (trial.number, name): trial.user_attrs[name]
+            for trial in trials_in(runs)
+            for name in RUNGS
+            if name in trial.user_attrs
+        }
+
+    search = start(runs, **more)
+    try:
+        wait_until(lambda: len(decided()) >= 4 and states_in(runs)["RUNNING"] == 2, search)
+    finally:
+        kill(search)
+    before = decided()
+    out = finish(start(runs, **more))
+    after, trials = decided(), trials_in(runs)
+    assert before.items() <= after.items()
+    assert states_in(runs).keys() <= {"COMPLETE", "PRUNED"}
+    assert 3 < sum(map(spent_on, trials)) <= 4
+    assert f"{count(trials).stopped} stopped" in out
+    keys = [trial.user_attrs["key"] for trial in trials if spent_on(trial)]
+    assert len(set(keys)) == len(keys)
+    for name in RUNGS:  # each was compared with those before it, and at most one at the same moment
+        among = sorted(row["among"] for (_, rung), row in after.items() if rung == name)
+        assert all(place - 1 <= one <= place for place, one in enumerate(among, start=1))
 
 
 def test_a_search_that_waits_says_for_whom_and_shows_the_storage_to_nobody(tmp_path, monkeypatch):

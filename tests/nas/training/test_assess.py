@@ -15,6 +15,7 @@ from nas.training import assess as evaluate
 from nas.training.assess import MEASURED
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
+from nas.training.assess import Looks
 from nas.training.assess import assess
 from nas.training.assess import measure
 from nas.training.bank import BankSpec
@@ -370,3 +371,85 @@ def test_an_attack_may_raise_the_upper_end_of_the_leakage_and_of_nothing_else():
     assert len(evidence.labels) == SIZES["members"] + SIZES["non_members"]
     assert plain["leakage"].high < 1
     assert raised == {**plain, "leakage": replace(plain["leakage"], high=1.0)}
+
+
+# Looks at a training before its end
+
+
+NINE = replace(RECIPE, epochs=9, dropout=0.3)
+
+
+def looked_at(one, epochs, bench, judge=lambda *_: None):
+    """Assess a candidate; returns the assessment and what each look found, by the number of epochs."""
+    found = {}
+
+    def keep(at, assessment):
+        found[at] = assessment
+        judge(at, assessment)
+
+    return assess(one, bench, Looks(epochs, keep)), found
+
+
+def told(assessment):
+    weights = [tensor.clone() for tensor in assessment.network.state_dict().values()]
+    return assessment.measures, assessment.never_predicted, assessment.exits, weights
+
+
+def same(one, other):
+    *numbers, weights = told(one)
+    *others, other_weights = told(other)
+    return numbers == others and all(map(torch.equal, weights, other_weights))
+
+
+def test_looks_see_what_would_be_measured_then_and_change_nothing():
+    bench, one = bench_of(), candidate(NINE)
+    ended, found = looked_at(one, (1, 3, 5), bench)
+    assert same(ended, assess(one, bench))
+    assert list(found) == [1, 3, 5]
+    for assessment in found.values():
+        assert measure(assessment.network, bench).items() <= assessment.measures.items()
+        assert not assessment.network.training
+        assert assessment.measures["trainings"] == Estimate.exact(1)
+    assert len({told(assessment)[-1][0].sum().item() for assessment in (*found.values(), ended)}) == 4
+
+
+def test_a_look_ends_a_training():
+    class Enough(Exception):  # noqa: N818 - an outcome
+        pass
+
+    def enough(at, _):
+        if at == 3:
+            raise Enough
+
+    seen = []
+    with pytest.raises(Enough):
+        looked_at(candidate(NINE), (1, 3, 5), bench_of(), lambda at, one: (seen.append(at), enough(at, one)))
+    assert seen == [1, 3]
+
+
+def test_a_look_at_a_network_that_is_not_finite_is_a_divergence():
+    hopeless = replace(NINE, learning_rate=3e38, optimizer="sgd")
+    with pytest.raises(Diverged):
+        looked_at(candidate(hopeless), range(1, 9), bench_of())
+
+
+def test_teachers_are_not_looked_at():
+    def teaching(setup, teach):
+        teach(setup)
+        return setup
+
+    defence = replace(NO_DEFENCE["none"], defend=teaching)
+    _, found = looked_at(candidate(NINE), range(1, 9), bench_of(defences={"none": defence}))
+    assert list(found) == list(range(1, 9))
+    assert {assessment.measures["trainings"].value for assessment in found.values()} == {2}
+
+
+@pytest.mark.parametrize("pruning", ["retrained", "one_shot", "dynamic", "safecompress"])
+def test_what_is_trained_in_several_stages_or_ways_is_not_looked_at(pruning):
+    plain = candidate(replace(NINE, pruning=pruning))
+    ops = tuple(replace(op, sparsity=0.5) if op.kind == "linear" else op for op in plain.architecture.ops)
+    sparse = replace(plain, architecture=plain.architecture.with_ops(ops))
+    assert evaluate.is_looked_at(sparse) == (pruning == "dynamic")
+    data = sets(reserve=sets().members)
+    _, found = looked_at(sparse, (1, 3), bench_of(data))
+    assert list(found) == ([1, 3] if pruning == "dynamic" else [])

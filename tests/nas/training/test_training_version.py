@@ -90,7 +90,7 @@ CANDIDATES = {
 }
 
 
-def trained(candidate):
+def trained(candidate, look=None):
     """Train a candidate on fixed records; returns its weights' digest and its logits on the first four."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(RECORDS, 2, 8, 8)).astype(np.float32)
@@ -99,7 +99,7 @@ def trained(candidate):
     torch.set_num_threads(1)
     try:
         setup = set_up(candidate, features, labels, seed=7)
-        network = train(defended(candidate.defence, setup, train_teacher, candidate.defence_parameters))
+        network = train(defended(candidate.defence, setup, train_teacher, candidate.defence_parameters), look=look)
         logits = logits_of(network, torch.from_numpy(features[:4]))
     finally:
         torch.set_num_threads(threads)
@@ -145,6 +145,24 @@ def test_a_training_gives_what_this_version_gave(stored, name):
     )
     if stored["machine"] == machine():
         assert found["digest"] == expected["digest"], "other weights: raise TRAINING_VERSION if that is meant"
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_training_that_is_looked_at_gives_the_same_to_the_bit(name):
+    """Whatever is done with the network of that moment, which is a copy, and with random numbers meanwhile."""
+    seen = []
+
+    def look(epochs, now):
+        network = now()
+        seen.append((epochs, network.training))
+        torch.rand(7)
+        network.train()(torch.randn(8, 2, 8, 8))
+        with torch.no_grad():
+            for tensor in network.state_dict().values():
+                tensor.zero_()
+
+    assert trained(CANDIDATES[name], look) == trained(CANDIDATES[name])
+    assert seen == [(1, False)]
 
 
 if __name__ == "__main__":

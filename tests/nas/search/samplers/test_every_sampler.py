@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 from optuna.trial import TrialState
 
 from nas.base import plugins
+from nas.runs.progress import count
 from nas.search.claims import claim
+from nas.search.rungs import Stopped
+from nas.search.rungs import reason_in
 from nas.search.storage import open_study
 from search_spaces.space import check_point
 from tests.small_search import elsewhere
@@ -29,6 +34,35 @@ def searched(request, mlp_plan, tmp_path, monkeypatch):
     without_training(monkeypatch)
     plan = with_settings(elsewhere(mlp_plan, tmp_path / "run"), sampler=request.param, trials=14)
     return plan, run_here(plan)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_it_goes_on_beside_trials_that_were_stopped_at_a_rung(name, mlp_plan, tmp_path, monkeypatch):
+    """Two thirds of the study have no values; they are no duplicates, feasible, and not asked for again."""
+    without_training(monkeypatch)
+    row = {"epochs": 1, "of": 9, "place": 3, "among": 4, "goes_on": False, "error": 0.5, "leakage": 0.5}
+
+    @contextmanager
+    def stopping(_study, proposal):
+        if proposal.trial.number % 3:
+            proposal.trial.set_user_attr("rung_1", {**row, "latency_ms": 1.0})
+            raise Stopped(reason_in(proposal.trial.user_attrs))
+        yield
+
+    monkeypatch.setattr("nas.search.study.failing", stopping)
+    plan = with_settings(elsewhere(mlp_plan, tmp_path / "run"), sampler=name, trials=14)
+    study = run_here(plan)
+    trials = study.get_trials()
+    keys = [trial.user_attrs["key"] for trial in trials if "duplicate" not in trial.user_attrs.get("rejected", "")]
+    counts = count(trials)
+    assert counts.rejected == 0
+    assert len(set(keys)) == len(keys)
+    assert counts.stopped > counts.trained >= 10
+    assert 13 < counts.spent <= 14
+    for trial in trials:
+        check_point(plan.distributions, trial.params, "the plan")
+        assert all(value <= 0 for value in trial.constraints.values())
+    assert asked(plan) == asked(plan)
 
 
 def asked(plan):
