@@ -56,7 +56,7 @@ CACHE = Path(tempfile.gettempdir()) / "gecko-nas-benchmarks" / "scale"
 SAMPLERS = ("random", "tpe")
 STORAGES = ("journal", "postgresql")
 WORKERS, SECONDS, TRIALS_EACH = (1, 4, 16, 64), 60.0, 6
-SIZES, MEASURED_TRIALS = (100, 1000, 10_000), 15
+SIZES, MEASURED_TRIALS, SHORT_TRIALS = (100, 1000, 10_000), 15, 2
 Row = dict[str, object]
 
 
@@ -78,7 +78,7 @@ def main(*, short: bool) -> None:
         rows += [row | {"share": (seconds + alone) / (seconds + float(str(row["between_s"])))} for (row,) in counts]
     for storage in STORAGES:
         found = (
-            grown(storage, sizes, samplers)
+            grown(storage, sizes, samplers, short=True)
             if short
             else kept(f"growth {storage} {sizes} {samplers}", lambda s=storage: grown(s, sizes, samplers))
         )
@@ -137,9 +137,9 @@ def _between(log: Path) -> Iterator[float]:
             yield event["time"] - ends[event["machine"]]
 
 
-def grown(storage: str, sizes: tuple[int, ...], samplers: tuple[str, ...]) -> list[Row]:
+def grown(storage: str, sizes: tuple[int, ...], samplers: tuple[str, ...], *, short: bool = False) -> list[Row]:
     """Return how long a trial takes at each size of a study."""
-    with tempfile.TemporaryDirectory(prefix="nas-scale-") as folder, postgresql.server(durable=True) as server:
+    with tempfile.TemporaryDirectory(prefix="nas-scale-") as folder, postgresql.server(durable=not short) as server:
         os.environ["XDG_CACHE_HOME"] = folder
         server.ask("postgres", f"CREATE DATABASE {NAME}")
         url = None if storage == "journal" else server.url(NAME)
@@ -155,7 +155,7 @@ def grown(storage: str, sizes: tuple[int, ...], samplers: tuple[str, ...]) -> li
             opening = {"open_s": time.perf_counter() - begin, "open_cpu_s": time.process_time() - cpu}
             for sampler in samplers:
                 with_it = replace(plan, config=plan.config.model_copy(update={"sampler": sampler}))
-                clock, cpus = search(with_it, opened, MEASURED_TRIALS)
+                clock, cpus = search(with_it, opened, SHORT_TRIALS if short else MEASURED_TRIALS)
                 row = {"what": "growth", "storage": storage, "sampler": sampler, "trials": size}
                 rows.append(row | {"between_s": clock, "cpu_s": cpus, **opening})
     return rows
