@@ -715,3 +715,30 @@ def test_without_nni_its_strategies_are_refused_in_one_line(monkeypatch):
     for strategy in strategies.STRATEGIES.values():
         with pytest.raises(ValueError, match="expected NNI for NNI's strategies; it is not installed"):
             strategy(SLOPE, slope, 1, 0)
+
+
+@pytest.fixture
+def postgresql_server(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    if not importlib.import_module("postgresql").is_installed():
+        pytest.skip("PostgreSQL or its driver is not installed")
+
+
+@pytest.mark.usefixtures("postgresql_server")
+def test_faults_cost_a_search_on_a_database_no_result(run):
+    found = run("faults", short=True, only=("processes killed", "server restarted", "machine stopped"))
+    for row in found["rows"]:
+        told = [row[name] for name in ("asked", "finished", "rejected", "lost", "told_twice", "ended")]
+        assert told == [12, 12, 0, 0, 0, True], row
+    assert found["rows"][-1]["begun_again"] >= 1  # the stopped machine lost its trial
+
+
+@pytest.mark.usefixtures("postgresql_server")
+def test_workers_share_a_database_and_time_per_trial_is_measured_as_a_study_grows(run):
+    rows = run("scale", short=True)["rows"]
+    fed = [row for row in rows if row["what"] == "workers"]
+    assert [(row["workers"], row["trials"]) for row in fed] == [(1, 2), (2, 4)]
+    assert fed[0]["share"] == 1
+    grown = [(row["storage"], row["sampler"], row["trials"]) for row in rows if row["what"] == "growth"]
+    assert grown == [(s, m, n) for s in ("journal", "postgresql") for n in (12, 60) for m in ("random", "tpe")]
+    assert all(row["open_s"] > 0 for row in rows if row["what"] == "growth")

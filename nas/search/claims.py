@@ -76,9 +76,9 @@ def claim(plan: Plan, study: optuna.Study) -> tuple[Trial, Hold] | None:
         if claimed is not None or not now.has_room(plan.config.trials):
             return claimed
         if any(trial.state == TrialState.WAITING for trial in now.open):  # enqueued by the user
-            study.ask().set_user_attr("host", here())
+            study.ask().set_user_attr("host", here(plan.config.storage))
         else:
-            study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"host": here()}))
+            study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"host": here(plan.config.storage)}))
         now = ledger_of(study)
         claimed = _take_up(plan, study, now.open)
     if claimed is not None and not now.has_room(plan.config.trials, before=claimed[0].number):
@@ -133,7 +133,7 @@ def _take_over_the_lost(plan: Plan, study: optuna.Study, trials: Sequence[Frozen
         if not signs.has_left(now):
             broken_off = [*broken_off, f"lost: {now.user_attrs['host']}"]
         decided = {name: now.user_attrs[name] for name in RUNGS if name in now.user_attrs}
-        attrs = {"host": here(), **({BROKEN_OFF: broken_off} if broken_off else {}), **decided}
+        attrs = {"host": here(plan.config.storage), **({BROKEN_OFF: broken_off} if broken_off else {}), **decided}
         again = create_trial(
             state=TrialState.RUNNING, params=now.params, distributions=now.distributions, user_attrs=attrs
         )
@@ -144,7 +144,8 @@ def _take_over_the_lost(plan: Plan, study: optuna.Study, trials: Sequence[Frozen
 
 def _is_elsewhere(plan: Plan, frozen: FrozenTrial) -> bool:
     """Tell whether a running trial belongs to a machine whose locks this one does not see."""
-    return is_database(plan.config.storage) and frozen.user_attrs.get("host", here()) != here()
+    host, mine = frozen.user_attrs.get("host"), here(plan.config.storage)
+    return is_database(plan.config.storage) and host is not None and host != mine
 
 
 def _is_lost(frozen: FrozenTrial) -> bool:

@@ -32,6 +32,8 @@ class Ledger:
         self._complete: list[int] = []
         self._stopped: list[tuple[int, Fraction]] = []  # numbers, with the share of its epochs that each had
         self._spent_on_stopped = Fraction(0)
+        self._finished: list[FrozenTrial] = []
+        self._front: list[FrozenTrial] = []
         self._first: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -76,9 +78,29 @@ class Ledger:
         first = min([*found, self._first.get(key, number)])
         return first if first < number else None
 
+    def worth_learning(self, count: int) -> list[FrozenTrial]:
+        """Return the open trials, the feasible front, and the latest of the finished ones.
+
+        What it is follows from the study alone, in whatever order this process has seen its trials end.
+
+        Args:
+            count: How many finished ones, if the front is no larger.
+
+        Returns:
+            By their numbers; failed ones are left out.
+        """
+        with self._lock:
+            front = {trial.number for trial in self._front}
+            rest = [trial for trial in self._finished if trial.number not in front]
+            latest = rest[max(len(rest) + len(front) - count, 0) :]
+            return sorted([*self._front, *latest, *self.open], key=_number)
+
     def _close(self, trial: FrozenTrial) -> None:
+        if trial.state != TrialState.FAIL:
+            bisect.insort(self._finished, trial, key=_number)
         if trial.state == TrialState.COMPLETE:
             bisect.insort(self._complete, trial.number)
+            self._add_to_the_front(trial)
         elif share := spent_on(trial):
             bisect.insort(self._stopped, (trial.number, share))
             self._spent_on_stopped += share
@@ -86,6 +108,22 @@ class Ledger:
         key = trial.user_attrs.get("key")
         if key is not None and trial.state != TrialState.FAIL and not is_duplicate:
             self._first[key] = min(trial.number, self._first.get(key, trial.number))
+
+    def _add_to_the_front(self, trial: FrozenTrial) -> None:
+        """Keep a trial unless it breaks a limit or another one is better; all objectives are minimised."""
+        is_infeasible = any(excess > 0 for excess in trial.constraints.values())
+        if is_infeasible or any(_is_better(other, trial) for other in self._front):
+            return
+        self._front = [other for other in self._front if not _is_better(trial, other)] + [trial]
+
+
+def _number(trial: FrozenTrial) -> int:
+    return trial.number
+
+
+def _is_better(one: FrozenTrial, other: FrozenTrial) -> bool:
+    """Tell whether a complete trial is nowhere worse than another and somewhere better."""
+    return one.values != other.values and all(a <= b for a, b in zip(one.values, other.values, strict=True))
 
 
 def spent_on(trial: FrozenTrial) -> Fraction:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import InterfaceError
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import PendingRollbackError
 
 from nas.base.errors import GRPC
 from nas.base.errors import STORAGE_LOST
@@ -22,6 +23,10 @@ Answer = TypeVar("Answer")
 log = logging.getLogger("nas")
 
 
+class Away(ValueError):  # noqa: N818 - an outcome, as an outage is
+    """A server that did not answer when a storage was opened; the message is one line for people."""
+
+
 def patiently(ask: Callable[[], Answer]) -> Answer:
     """Ask a storage, and ask again while it cannot be reached.
 
@@ -33,13 +38,14 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
 
     Raises:
         STORAGE_LOST: If the storage stays away, or failed otherwise.
+        Away: If it stays away and was to be opened.
     """
     give_up = time.monotonic() + SECONDS_OF_PATIENCE
     told = False
     while True:
         try:
             return ask()
-        except STORAGE_LOST as error:
+        except (*STORAGE_LOST, Away) as error:
             if not is_outage(error) or time.monotonic() > give_up:
                 raise
             signs.note_outage()
@@ -51,7 +57,11 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether a server cannot be reached; a file that SQLite cannot read or write is another matter."""
+    if isinstance(error, Away):
+        return True
     cause = error.__cause__ or error
+    if isinstance(cause, PendingRollbackError):  # of a transaction that the outage broke: the next one begins anew
+        return True
     if isinstance(cause, OperationalError | InterfaceError):
         return not type(cause.orig).__module__.startswith("sqlite3")
     return isinstance(error, GRPC)

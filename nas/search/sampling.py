@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from weakref import WeakKeyDictionary
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -10,6 +11,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from optuna.trial import Trial
 
 from nas.base import plugins
@@ -38,9 +40,15 @@ def make_sampler(plan: Plan, *where: int | str, nothing_ran: bool = False) -> Ba
 
 def nothing_ran(plan: Plan, study: optuna.Study, number: int) -> bool:
     """Tell whether candidates before a trial were refused because they cannot run, and none was priced."""
+    known = _priced.setdefault(study._storage, {})  # noqa: SLF001 - copies of a study share it
+    if known.get(study._study_id, number) < number:  # noqa: SLF001
+        return False
     earlier = study.get_trials(deepcopy=False)[:number]
-    priced = any(not plan.metrics.keys().isdisjoint(trial.user_attrs) for trial in earlier)
-    return not priced and any(trial.constraints.get(CAN_RUN, 0.0) > 0 for trial in earlier)
+    for trial in earlier:
+        if not plan.metrics.keys().isdisjoint(trial.user_attrs):
+            known[study._study_id] = trial.number  # noqa: SLF001
+            return False
+    return any(trial.constraints.get(CAN_RUN, 0.0) > 0 for trial in earlier)
 
 
 def suggest(plan: Plan, trial: Trial) -> dict[str, ParamValue]:
@@ -69,3 +77,7 @@ def _suggest_one(trial: Trial, name: str, distribution: BaseDistribution) -> Par
     if isinstance(distribution, FloatDistribution):
         return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
     raise TypeError(f"no rule for {type(distribution).__name__}; there are categorical, int and float")
+
+
+_priced: WeakKeyDictionary[BaseStorage, dict[int, int]] = WeakKeyDictionary()
+"""The first trial of each study that was priced: it stays so, and a list of all trials grows with the study."""

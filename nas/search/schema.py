@@ -21,6 +21,7 @@ from annotated_types import Ge
 from annotated_types import Le
 from annotated_types import MaxLen
 from annotated_types import MinLen
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 from pydantic import BaseModel
@@ -270,8 +271,11 @@ def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence
     if len(config.objectives) != objectives:
         raise ValueError(f"expected {len(config.objectives)} objectives of {where}; got {objectives}")
     needed = tuple(dict.fromkeys([*config.objectives, *(limit.metric for limit in limits_of(attrs))]))
+    searched = config.beside_the_space()
     for number, trial in enumerate(trials):
         _check_trial(trial, number, config, needed, where)
+        if trial.state == TrialState.COMPLETE:
+            _check_params(trial, searched, f"trial {number} of {where}")
 
 
 def limits_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...]:
@@ -435,13 +439,13 @@ def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[s
     for name in numbers | attrs.keys() & {*MEASURED, *MEAN_OF} | by_class:
         if not _is_number(attrs[name]):
             raise ValueError(f"expected a number as {name!r} of {where}; got {attrs[name]!r}")
-    for name in attrs.keys() - by_class:  # which have no ends: two classes may be called X and X_low
+    for name in _without(ENDS, attrs) - by_class:  # which have no ends: two classes may be called X and X_low
         low, high = (attrs.get(f"{name}{end}") for end in ENDS)
         if (low, high) == (None, None):
             continue
         if not (all(map(_is_number, (low, attrs[name], high))) and low <= attrs[name] <= high):
             raise ValueError(f"expected {name!r} of {where} within its interval; got {low!r} to {high!r}")
-    for name in attrs.keys() - by_class:
+    for name in _without((EXTRAPOLATED,), attrs) - by_class:
         if type(attrs.get(f"{name}{EXTRAPOLATED}", True)) is not bool:
             flag = attrs[f"{name}{EXTRAPOLATED}"]
             raise ValueError(f"expected true or false as '{name}{EXTRAPOLATED}' of {where}; got {flag!r}")
@@ -450,7 +454,11 @@ def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[s
     values = trial.values or ()
     if len(values) != len(config.objectives) or not all(_is_number(value) and _is_finite(value) for value in values):
         raise ValueError(f"expected {len(config.objectives)} finite values of {where}; got {values}")
-    _check_params(trial, config, where)
+
+
+def _without(ends: Sequence[str], attrs: Mapping[str, Any]) -> set[str]:
+    """Return the attributes that others are named after, with one of some ends beside: a study has a million of all."""
+    return {base for name in attrs for end in ends if name.endswith(end) and (base := name[: -len(end)]) in attrs}
 
 
 def _check_by_class(attrs: Mapping[str, Any], by_class: Iterable[str], where: str) -> None:
@@ -471,9 +479,8 @@ def _check_exits(found: object, where: str) -> None:
         raise ValueError(f"expected {EXITS!r} of {where} numbered from 0; got {[row['exit'] for row in found]}")
 
 
-def _check_params(trial: FrozenTrial, config: SearchConfig, where: str) -> None:
+def _check_params(trial: FrozenTrial, searched: Mapping[str, BaseDistribution], where: str) -> None:
     """Check what was sampled of the recipe and the defence; the space's own parameters are checked when it decodes."""
-    searched = config.beside_the_space()
     if missing := [name for name in searched if name not in trial.params]:
         raise ValueError(f"expected all parameters of {where}; missing: {missing}")
     for name, distribution in searched.items():

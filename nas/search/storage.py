@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.exc import SQLAlchemyError
 
+from nas.base import files
 from nas.base import locks
 from nas.pricing.limits import BUDGET
 from nas.pricing.limits import device_limits
@@ -39,6 +41,8 @@ from nas.search.config import differences
 from nas.search.config import widened
 from nas.search.origin import changes
 from nas.search.origin import origin_of
+from nas.search.outages import Away
+from nas.search.outages import is_outage
 from nas.search.plan import Plan
 from nas.search.storage_url import is_database
 from nas.training.baselines import error_ceiling
@@ -73,6 +77,7 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
     Raises:
         ValueError: If the storage's URL is not well-formed or lacks its password, the storage cannot be read, or its
             driver is not installed.
+        Away: If its server does not answer.
     """
     url = _usable(url)
     with _readable(url, folder):
@@ -156,9 +161,15 @@ def run_names(runs: Path) -> list[str]:
     return sorted(path.parent.name for path in runs.glob("*/config.toml"))
 
 
-def here() -> str:
-    """Name this machine and user: processes that share the locks of `lock_folder` on a database."""
-    return f"{psutil.Process().username()}@{socket.gethostname()}"
+def here(url: str | None) -> str:
+    """Name the processes that share the locks of `lock_folder` with this one: those of this machine and user.
+
+    Containers may have one host name, and users of one name: each folder of locks of databases has a random number.
+
+    Args:
+        url: The storage. The locks of a journal lie beside it, so there the name is told to people alone.
+    """
+    return f"{_user_and_host()}/{_number_of(_locks_of_databases())}" if is_database(url) else _user_and_host()
 
 
 def lock_folder(study: optuna.Study, url: str | None, folder: Path) -> Path:
@@ -177,7 +188,23 @@ def lock_folder(study: optuna.Study, url: str | None, folder: Path) -> Path:
 
 
 def _locks_of_databases(*names: str) -> Path:
-    return locks.own_folder(re.sub(r"\W+", "-", here()), *names)
+    return locks.own_folder(re.sub(r"\W+", "-", _user_and_host()), *names)
+
+
+def _user_and_host() -> str:
+    return f"{psutil.Process().username()}@{socket.gethostname()}"
+
+
+@cache
+def _number_of(folder: Path) -> str:
+    """Return the random number of a folder of locks, in hex; whoever asks first writes it down."""
+    path = folder / "number"
+    with locks.held(folder / "number.lock"):
+        known = path.read_text(encoding="utf-8") if path.exists() else ""
+        if not known:  # a disk that lost power leaves an empty file
+            known = uuid.uuid4().hex[:8]
+            files.write_text(path, known)
+    return known
 
 
 def _usable(url: str | None) -> str | None:
@@ -337,11 +364,13 @@ def _readable(url: str | None, folder: Path) -> Iterator[None]:
             "pip install grpcio protobuf" if is_proxy else "pip install 'gecko-nas[postgresql]' or 'gecko-nas[mysql]'"
         )
         raise ValueError(f"no driver for the storage {where}: {_brief(error, url)}; {hint}") from None
-    except UNREADABLE as error:
-        raise ValueError(f"expected an Optuna study in {where}; it cannot be read: {_brief(error, url)}") from None
+    except (*UNREADABLE, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+        what = f"expected an Optuna study in {where}; it cannot be read: {_brief(cause, url)}"
+        raise (Away if is_outage(error) else ValueError)(what) from None
 
 
-def _brief(error: Exception, url: str | None) -> str:
+def _brief(error: BaseException, url: str | None) -> str:
     """Return an error's first line, less the URL's secrets."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return storage_url.without_secrets(line, url)

@@ -187,9 +187,13 @@ def reject(study: optuna.Study, proposal: Proposal, reason: str) -> None:
 def fail(study: optuna.Study, proposal: Proposal, reason: str) -> None:
     """Tell the study that a candidate's training raised an error: a bug, not an outcome."""
     with _unless_given_away(proposal.trial, proposal.hold):
-        proposal.trial.set_user_attr("failed", reason)
-        _tell(study, proposal.trial, state=TrialState.FAIL)
-        proposal.hold.end()
+        patiently(partial(_fail, study, proposal, reason))
+
+
+def _fail(study: optuna.Study, proposal: Proposal, reason: str) -> None:
+    proposal.trial.set_user_attr("failed", reason)
+    _tell(study, proposal.trial, state=TrialState.FAIL)
+    proposal.hold.end()
 
 
 def break_off(study: optuna.Study, proposal: Proposal, reason: str) -> None:
@@ -204,11 +208,15 @@ def break_off(study: optuna.Study, proposal: Proposal, reason: str) -> None:
     """
     broken_off = [*proposal.trial.user_attrs.get(BROKEN_OFF, []), reason]
     with _unless_given_away(proposal.trial, proposal.hold):
-        proposal.trial.set_user_attr(BROKEN_OFF, broken_off)
-        if given_up := _given_up(broken_off):
-            _prune(study, proposal.trial, proposal.hold, given_up)
-        else:
-            proposal.hold.release()
+        patiently(partial(_break_off, study, proposal, broken_off))
+
+
+def _break_off(study: optuna.Study, proposal: Proposal, broken_off: Sequence[str]) -> None:
+    proposal.trial.set_user_attr(BROKEN_OFF, broken_off)
+    if given_up := _given_up(broken_off):
+        _prune(study, proposal.trial, proposal.hold, given_up)
+    else:
+        proposal.hold.release()
 
 
 def note_death(study: optuna.Study, number: int, name: str) -> bool:
@@ -234,10 +242,16 @@ def note_death(study: optuna.Study, number: int, name: str) -> bool:
     return True
 
 
-def work(plan: Plan, study: optuna.Study) -> None:
-    """Search until the study has its trials: one worker, one thread of work; others may share the study."""
+def work(plan: Plan, study: optuna.Study, evaluator: Callable[[Candidate], Evaluated] | None = None) -> None:
+    """Search until the study has its trials: one worker, one thread of work; others may share the study.
+
+    Args:
+        plan: The search.
+        study: Its study.
+        evaluator: Gives a candidate's figures; None: its training and attack, or the plan's table.
+    """
     clock = Clock({"start-up": since_start()})
-    evaluator = _evaluator(plan, study)
+    evaluator = evaluator or patiently(partial(_evaluator, plan, study))
     clock.lap("bank")
     for proposal in proposals(plan, study):
         clock.lap("sampling and screening")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -151,10 +152,12 @@ class _Crew:
         if name not in processes.DEADLY:
             how = f"of {name}" if name else f"with exit code {process.exitcode}"
             raise RuntimeError(f"a worker ended {how}")
-        study = load_study(self._config.name, self._runs / self._config.name, self._config.storage)
-        if number is None or not note_death(study, number, name):
+        # The server may be away as well: it was there when the search began.
+        folder = self._runs / self._config.name
+        study = patiently(partial(load_study, self._config.name, folder, self._config.storage))
+        if number is None or not patiently(partial(note_death, study, number, name)):
             raise RuntimeError(f"a worker died of {name} while it had no candidate in training")
-        trained = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+        trained = len(patiently(partial(study.get_trials, deepcopy=False, states=(TrialState.COMPLETE,))))
         self._deaths_in_a_row = 1 if trained > self._trained else self._deaths_in_a_row + 1
         self._trained = trained
         if self._deaths_in_a_row >= DEATHS_IN_A_ROW:
@@ -204,7 +207,7 @@ def _work(config: SearchConfig, runs: Path, sender: Connection) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         plan = replace(resolve(config, runs), notice=lambda trial: sender.send(Took(os.getpid(), trial)))
-        engine(config.engine)(plan, open_study(plan))
+        engine(config.engine)(plan, patiently(partial(open_study, plan)))  # the search itself has opened it before
     except _Asked:
         os.kill(os.getpid(), signal.SIGTERM)
     except (ValueError, OSError) as error:

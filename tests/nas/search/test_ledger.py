@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import optuna
+from optuna.samplers._base import _CONSTRAINTS_KEY
 from optuna.trial import TrialState
 
 from nas.search.ledger import DUPLICATE
@@ -97,3 +98,37 @@ def test_copies_of_a_study_share_its_ledger_and_other_studies_do_not():
     assert ledger_of(other) is not ledger_of(one)
     assert (ledger_of(one).spoken_for(), ledger_of(other).spoken_for()) == (1, 0)
     assert ledger_of(optuna.create_study()).spoken_for() == 0
+
+
+def test_what_is_worth_learning_is_the_front_and_the_latest_whatever_the_order_trials_end_in():
+    rng, study = np.random.default_rng(0), optuna.create_study(directions=["minimize", "minimize"])
+    ledgers = Ledger(), Ledger()
+    for _ in range(60):
+        study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))
+    for number in rng.permutation(55):
+        state = TrialState(
+            int(rng.choice([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL], p=[0.7, 0.2, 0.1]))
+        )
+        if rng.random() < 0.3:
+            study._storage.set_trial_system_attr(number, f"{_CONSTRAINTS_KEY}:flash_kib", 0.5)
+        values = rng.integers(0, 8, 2).astype(float).tolist() if state == TrialState.COMPLETE else None
+        study._storage.set_trial_state_values(number, state, values)
+        ledgers[0].read(study.get_trials(deepcopy=False))
+    trials = study.get_trials(deepcopy=False)
+    ledgers[1].read(trials)
+    feasible = [trial for trial in trials if trial.state == TrialState.COMPLETE and not trial.constraints]
+    front = {
+        one.number
+        for one in feasible
+        if not any(
+            np.all(np.subtract(other.values, one.values) <= 0) and other.values != one.values for other in feasible
+        )
+    }
+    finished = [trial.number for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    latest = [number for number in finished if number not in front][-(20 - len(front)) :]
+    expected = sorted([*front, *latest, *range(55, 60)])
+    assert 0 < len(front) < 20
+    for ledger in ledgers:
+        assert [trial.number for trial in ledger.worth_learning(20)] == expected
+        assert [trial.number for trial in ledger.worth_learning(1000)] == sorted([*finished, *range(55, 60)])
+        assert {trial.number for trial in ledger.worth_learning(1)} == {*front, *range(55, 60)}

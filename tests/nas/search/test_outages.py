@@ -9,9 +9,11 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import PendingRollbackError
 
 from nas.search import outages
 from nas.search import signs
+from nas.search import storage
 from nas.search import study as search
 from nas.search import workers
 from nas.search.storage import open_study
@@ -60,6 +62,65 @@ def test_a_server_that_comes_back_is_waited_for_and_it_is_said_once(clock, caplo
     assert "nas: waiting for the storage: the storage failed:" in caplog.text
     assert len(caplog.records) == 1
     assert signs._outage != [float("-inf")]
+
+
+def test_a_transaction_that_an_outage_broke_is_begun_anew():
+    error = StorageInternalError("An exception is raised during the commit.")
+    error.__cause__ = PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")
+    assert outages.is_outage(error)
+
+
+@pytest.mark.parametrize("error", [away(), away().__cause__], ids=["by Optuna", "by SQLAlchemy"])
+def test_a_server_that_is_away_when_a_storage_is_opened_is_told_in_a_line_and_can_be_waited_for(
+    plan, clock, monkeypatch, error
+):
+    answers, connect = iter([error, error]), storage._connect
+
+    def slow(url):
+        for one in answers:
+            raise one
+        return connect(url)
+
+    monkeypatch.setattr(storage, "_connect", slow)
+    with pytest.raises(ValueError, match=r"expected an Optuna study in .*the database system is starting up"):
+        open_study(plan)
+    assert outages.patiently(lambda: open_study(plan)).study_name == "small"
+    assert len(clock) == 1
+
+
+@pytest.mark.parametrize("error", [away(kind=IntegrityError), ValueError("x")], ids=repr)
+def test_what_is_wrong_with_a_storage_that_answers_is_not_waited_for(plan, clock, monkeypatch, error):
+    def wrong(url):
+        raise error
+
+    monkeypatch.setattr(storage, "_connect", wrong)
+    with pytest.raises(ValueError, match="expected an Optuna study"):
+        outages.patiently(lambda: open_study(plan))
+    assert clock == []
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda study, proposal: search.break_off(study, proposal, "out of memory: 20 GiB"),
+        lambda study, proposal: search.fail(study, proposal, "a bug"),
+    ],
+    ids=["break_off", "fail"],
+)
+def test_how_a_training_ended_is_told_after_an_outage(plan, clock, monkeypatch, end):
+    study = open_study(plan)
+    proposal = search.propose(plan, study)
+    errors, write = iter([away()]), type(study._storage).set_trial_user_attr
+
+    def slow(*arguments):
+        for error in errors:
+            raise error
+        write(*arguments)
+
+    monkeypatch.setattr(type(study._storage), "set_trial_user_attr", slow)
+    end(study, proposal)
+    assert len(clock) == 1
+    assert study.get_trials()[0].user_attrs.keys() & {"failed", "broken_off"}
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,12 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def on(plan, clock, monkeypatch):
-    """Go to a machine: another name, and with it other locks. Returns the study as it sees it."""
+def on(plan, clock, tmp_path, monkeypatch):
+    """Go to a machine: another name, and other locks. Returns the study as it sees it."""
 
     def go(name):
-        monkeypatch.setattr("nas.search.storage.here", lambda: f"me@{name}")
-        monkeypatch.setattr("nas.search.claims.here", lambda: f"me@{name}")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        monkeypatch.setattr("nas.search.claims.here", lambda url: f"me@{name}")
         return open_study(plan)
 
     return go

@@ -1,3 +1,5 @@
+import re
+
 import optuna
 import pytest
 from optuna.storages import JournalStorage
@@ -12,6 +14,7 @@ from nas.search.storage import CONFIG
 from nas.search.storage import JOURNAL
 from nas.search.storage import ORIGIN
 from nas.search.storage import TASK
+from nas.search.storage import _number_of
 from nas.search.storage import here
 from nas.search.storage import load_study
 from nas.search.storage import lock_folder
@@ -242,12 +245,40 @@ def test_processes_of_one_machine_share_the_locks_of_a_database(plan, database, 
 
 def test_two_users_do_not_share_locks(plan, database, monkeypatch):
     study = open_study(with_settings(plan, storage=database))
-    mine, my_name = lock_folder(study, database, plan.folder), here()
+    mine, my_name = lock_folder(study, database, plan.folder), here(database)
     monkeypatch.setattr("psutil.Process.username", lambda self: "DOMAIN\\somebody")
-    assert here() != my_name
+    assert here(database) != my_name
     theirs = lock_folder(study, database, plan.folder)
     assert theirs != mine
     assert theirs.parent.parent == mine.parent.parent
+
+
+def test_machines_of_one_name_are_told_apart_by_their_locks(database, tmp_path, monkeypatch):
+    """As containers with one host name: what one holds, the other one cannot see."""
+    names = []
+    for folder in ("one", "two", "one"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / folder))
+        _number_of.cache_clear()  # as in another process
+        names.append(here(database))
+    assert names[0] == names[2] != names[1]
+    assert len({name.partition("/")[0] for name in names}) == 1
+
+
+def test_a_machine_gets_its_number_anew_if_its_file_was_left_empty(database, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _number_of.cache_clear()
+    name = here(database)
+    (path,) = tmp_path.rglob("number")
+    path.write_text("")
+    _number_of.cache_clear()
+    assert re.fullmatch(r".+@.+/[0-9a-f]{8}", here(database))
+    assert here(database) != name
+
+
+def test_who_works_on_a_journal_needs_no_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    assert "/" not in here(None)
+    assert not (tmp_path / "none").exists()
 
 
 # Several processes that make the tables of one new database.

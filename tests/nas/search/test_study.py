@@ -110,7 +110,7 @@ def test_a_search_trains_as_many_as_asked_and_records_every_number(plan):
     for trial in trained:
         candidate = plan.candidate(trial.params)
         assert trial.user_attrs["key"] == candidate.key
-        assert trial.user_attrs["host"] == here()
+        assert trial.user_attrs["host"] == here(None)
         names = {name for name in trial.user_attrs if not name.endswith(("_low", "_high"))}
         by_class = {f"class_error_{name}" for name in plan.data.members.classes}
         marks = {"never_predicted", "latency_ms_extrapolated", "energy_mj_extrapolated"}
