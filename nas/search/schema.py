@@ -38,12 +38,12 @@ from nas.pricing.limits import budget_limits
 from nas.search.config import MOST_WHOLE
 from nas.search.config import SearchConfig
 from nas.search.config import stored_config
-from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
 from nas.training.baselines import baseline_of
 from nas.training.between import SPREAD_OF
 from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import metric_named
+from nas.training.measures import MEASURED
 from search_spaces.space import contains
 from search_spaces.space import describe_distribution
 
@@ -81,9 +81,11 @@ NEVER_PREDICTED = "never_predicted"
 """Attribute of a trained trial: the classes of validation records that its network names for none; absent if none."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
 """Settings that are read of a study as they stand, without the defaults of the program that reads them."""
+WEIGHTS = "weights_sha256"
+"""Attribute of a trained trial: the SHA-256 of the file with the weights that were measured."""
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
 KEY = re.compile(r"[0-9a-f]{16}")
-TEXTS = ("rejected", "host", "failed", "weights_sha256")
+TEXTS = ("rejected", "host", "failed", WEIGHTS)
 Count: TypeAlias = Annotated[int, Ge(0)]
 Length: TypeAlias = Annotated[int, Ge(1), Le(sizes.MOST_INPUTS)]
 

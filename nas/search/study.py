@@ -47,7 +47,7 @@ from nas.base import files
 from nas.base import memory
 from nas.base.clock import Clock
 from nas.base.clock import since_start
-from nas.base.errors import STORAGE_LOST
+from nas.base.errors import storage_lost
 from nas.pricing.limits import over
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
@@ -67,6 +67,7 @@ from nas.search.schema import CAN_RUN
 from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import EXITS
 from nas.search.schema import NEVER_PREDICTED
+from nas.search.schema import WEIGHTS
 from nas.search.schema import limits_of
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
@@ -74,8 +75,6 @@ from nas.training.loop import Diverged
 
 # Candidates refused in a row (over budget or seen before) after which a space counts as exhausted.
 REFUSALS_IN_A_ROW = 500
-WEIGHTS = "weights_sha256"
-"""Attribute of a trained trial: the SHA-256 of the file with the weights that were measured."""
 TRIES = 2
 """Trainings of one candidate that may break off, for want of memory or with their process, before it is rejected."""
 DEATHS_IN_A_ROW = 10
@@ -342,7 +341,7 @@ def _unless_given_away(trial: Trial, hold: Hold) -> Iterator[None]:
     """Drop what the block tells of a trial that has ended: it was given to another machine, and its end is no news."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit, *STORAGE_LOST):
+    except storage_lost(KeyboardInterrupt, SystemExit):
         hold.release()
         raise
     except UpdateFinishedTrialError:

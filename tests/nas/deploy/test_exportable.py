@@ -12,7 +12,7 @@ from nas.deploy.exportable import Exportability
 from nas.deploy.judging import judge
 from nas.runs.front_and_knee import front
 from nas.runs.run import open_run
-from nas.search.study import WEIGHTS
+from nas.search.schema import WEIGHTS
 
 
 @pytest.fixture
