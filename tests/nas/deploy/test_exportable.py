@@ -74,7 +74,7 @@ def test_one_that_cannot_be_written_is_refused_with_the_reason(run, monkeypatch)
     def fail(*_):
         raise ValueError("the answers\ncannot be written")
 
-    monkeypatch.setattr(exportable, "judged", fail)
+    monkeypatch.setattr("nas.deploy.deployed.judged", fail)
     best = front(run.study)
     known = exportable.judge_int8(run, best)
     assert all(
