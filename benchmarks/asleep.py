@@ -35,9 +35,9 @@ from nas.search.config import parse_config
 from nas.search.outages import patiently
 from nas.search.plan import resolve
 from nas.search.storage import open_study
+from nas.search.study import Proposal
 from nas.search.study import work
 from nas.training.assess import MEASURED
-from nas.training.assess import Candidate
 
 NAME = "asleep"
 # A search over a small data set: nothing of it is trained but the quick models that tell what its records are worth.
@@ -122,13 +122,14 @@ def worker(task: Task, machine: str) -> None:
     work(plan, patiently(partial(open_study, plan)), partial(sleep, task, machine))
 
 
-def sleep(task: Task, machine: str, candidate: Candidate) -> Evaluated:
+def sleep(task: Task, machine: str, proposal: Proposal) -> Evaluated:
     """Sleep in place of a training, and note when that began and ended."""
-    digest = hashlib.sha256(candidate.key.encode()).digest()
-    _note(task.log, "begin", machine, candidate.key)
+    key = proposal.candidate.key
+    digest = hashlib.sha256(key.encode()).digest()
+    _note(task.log, "begin", machine, key)
     time.sleep(task.seconds * (0.5 + digest[0] / 255))
-    _note(task.log, "end", machine, candidate.key)
-    return Evaluated(figures_of(candidate.key), {"training": task.seconds}, digest.hex())
+    _note(task.log, "end", machine, key)
+    return Evaluated(figures_of(key), {"training": task.seconds}, digest.hex())
 
 
 def figures_of(key: str) -> dict[str, Estimate]:

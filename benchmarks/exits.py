@@ -59,8 +59,8 @@ from nas.spaces import compressible
 from nas.spaces import space_named
 from nas.training.assess import Candidate
 from nas.training.assess import outputs
-from nas.training.loop import seed_from
 from nas.training.recipe import Recipe
+from nas.training.schedule import seed_from
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 

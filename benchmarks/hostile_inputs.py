@@ -61,16 +61,17 @@ from estimators.estimate import Estimate
 from nas import cli
 from nas.base import files
 from nas.base.plugins import TRUSTED
+from nas.base.weights import write_weights
 from nas.search import study as search
 from nas.search.bench import Evaluated
-from nas.search.bench import weights_path
 from nas.search.config import parse_config
 from nas.search.config import to_toml
 from nas.search.plan import resolve
 from nas.search.storage import open_study
+from nas.search.storage import weights_path
 from nas.spaces import space_named
-from nas.training.assess import MEASURED
 from nas.training.assess import Bench
+from nas.training.measures import MEASURED
 from search_spaces.network import build
 
 ONE_LINE = re.compile(r"nas: [^\n]{1,300}\n")
@@ -309,7 +310,7 @@ def _images(generator: np.random.Generator) -> dict[str, bytes]:
 
 def _made_up(plan: Any, _bench: Any, candidate: Any) -> Evaluated:
     random = Random(candidate.key)
-    digest = files.write_weights(weights_path(plan.folder, candidate.key), build(candidate.architecture))
+    digest = write_weights(weights_path(plan.folder, candidate.key), build(candidate.architecture))
     measures = {name: Estimate(random.random(), 0.0, 1.0) for name in MEASURED}
     return Evaluated(measures, {"training": 0.0}, digest)
 

@@ -40,9 +40,9 @@ from nas.records import load_records
 from nas.training.assess import Candidate
 from nas.training.assess import set_up
 from nas.training.bank import halves
-from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.recipe import Recipe
+from nas.training.schedule import seed_from
 from search_spaces import mlp
 
 POOL, SHADOWS, SEED = 3000, 16, 21

@@ -35,9 +35,9 @@ from nas.records import load_records
 from nas.training.assess import Candidate
 from nas.training.assess import set_up
 from nas.training.bank import halves
-from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.recipe import Recipe
+from nas.training.schedule import seed_from
 from search_spaces import mlp
 
 PEOPLE, EACH, FLIPPED, SHADOWS, EPOCHS, NETWORKS, SEED = 1000, 4, 0.1, 16, 2, 4, 31

@@ -37,7 +37,7 @@ from shared_data import SHARED
 
 from nas.search.samplers import random
 from nas.search.samplers import tpe
-from nas.training.loop import seed_from
+from nas.training.schedule import seed_from
 from search_spaces import nb201
 
 TABLES = SHARED / "nb201"

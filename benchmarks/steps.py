@@ -25,9 +25,9 @@ from nas.spaces import sample
 from nas.training.assess import outputs
 from nas.training.assess import set_up
 from nas.training.loop import Diverged
-from nas.training.loop import seed_from
-from nas.training.loop import steps_per_epoch
 from nas.training.loop import train
+from nas.training.schedule import seed_from
+from nas.training.schedule import steps_per_epoch
 
 MEMBERS = (180, 539)
 STEPS = (30, 60, 120, 240, 480, 960)

@@ -35,7 +35,7 @@ from nas.training.assess import Candidate
 from nas.training.assess import for_training
 from nas.training.assess import outputs
 from nas.training.defence import load_defence
-from nas.training.loop import seed_from
+from nas.training.schedule import seed_from
 from search_spaces import conv
 from search_spaces import mlp
 from search_spaces.graph.architecture import Params

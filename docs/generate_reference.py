@@ -56,10 +56,10 @@ from nas.search.steps import LEAST_STEPS
 from nas.search.steps import MOST_EPOCHS
 from nas.search.steps import MOST_STEPS
 from nas.split_overview import Overview
-from nas.training.assess import MEASURES
 from nas.training.baselines import Baseline
 from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import OF_A_CLASS
+from nas.training.measures import MEASURES
 from nas.training.recipe import AUGMENTATIONS
 from nas.training.recipe import CLASS_WEIGHTS
 from nas.training.recipe import OPTIMIZERS

@@ -11,9 +11,8 @@ from typing import Any
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -44,8 +43,8 @@ def clusters_of(features: NDArray[Any], *ties: NDArray[Any] | None) -> Ints:
             edges.append(start[group])
     count = len(features)
     ends = (np.tile(np.arange(count), len(edges)), np.concatenate(edges))
-    graph = coo_array((np.ones(ends[0].size, dtype=np.int8), ends), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+    graph = scipy.sparse.coo_array((np.ones(ends[0].size, dtype=np.int8), ends), shape=(count, count))
+    return np.asarray(scipy.sparse.csgraph.connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def assign(

@@ -7,7 +7,6 @@ import sys
 from importlib.metadata import version
 from typing import Annotated
 
-import optuna
 import typer
 
 from nas.base import errors
@@ -46,7 +45,9 @@ def _every_command(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version)
     ] = False,
 ) -> None:
-    pass
+    import optuna  # noqa: PLC0415 - help and completion do without
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 for command in (search, worker, show, pick, audit, siblings, export, predict, estimate, measure, calibrate):
@@ -62,17 +63,16 @@ def main() -> None:
     logging.captureWarnings(capture=True)
     if logging.lastResort is not None:  # one line each on whatever standard error is at that moment
         logging.getLogger("nas").addHandler(logging.lastResort)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except (ValueError, OSError, USAGE_ERROR, *errors.STORAGE_LOST) as error:
+    except errors.storage_lost(ValueError, OSError, USAGE_ERROR) as error:
         typer.echo(f"nas: {_one_line(error)}", err=True)
         sys.exit(2)
     except typer.Abort:
         sys.exit(INTERRUPTED)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     if isinstance(error, USAGE_ERROR):
         return errors.clipped(errors.without_logins(error.format_message()))  # type: ignore[attr-defined]
     return errors.one_line(error)

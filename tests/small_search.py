@@ -19,7 +19,7 @@ from nas.search.plan import Plan
 from nas.search.plan import resolve
 from nas.search.storage import open_storage
 from nas.search.storage import open_study
-from nas.training.assess import MEASURED
+from nas.training.measures import MEASURED
 
 # The command line's own small search.
 SMALL = (

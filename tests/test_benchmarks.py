@@ -136,6 +136,15 @@ def test_screening_times_every_network_beside_both_peers(run):
     assert found["machine"]["processor"]
 
 
+def test_startup_is_timed_beside_the_import_of_pytorch(run, monkeypatch):
+    startup = importlib.import_module("startup")
+    monkeypatch.setattr(startup, "COMMANDS", {"nas --help": ("--help",)})
+    found = run("startup", "--rounds", "1")
+    (row,) = found["rows"]
+    assert row["of importing PyTorch"] == pytest.approx(row["seconds"] / found["import_torch_seconds"])
+    assert row["of importing PyTorch"] > 0
+
+
 @pytest.mark.usefixtures("shared_data")
 def test_measured_cells_are_predicted_better_than_by_flops(run):
     found = run("latency_nb201", "--short")

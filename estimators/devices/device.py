@@ -38,6 +38,7 @@ from estimators.devices.fields import Text
 from estimators.devices.fields import Width
 from estimators.devices.fields import Widths
 from estimators.devices.fields import cheapest_holding
+from estimators.devices.met import Met
 from estimators.estimate import Estimate
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
@@ -461,6 +462,16 @@ class Device:
     enclave: Enclave | None = None
     sparsity: Mapping[ZeroPattern, SparseKernels] = field(default_factory=dict)
     shared_values: bool = False
+
+    @cached_property
+    def cycles(self) -> Met:
+        """Cycles of kernels that were priced on this device (`estimators.models.latency.kernel_cycles`)."""
+        return Met()
+
+    @cached_property
+    def constants(self) -> Met:
+        """Bytes of the constants of kernels with weights (`estimators.models.flash.kernel_bytes`)."""
+        return Met()
 
     def sparse_form(self, kernel: Kernel) -> SparseKernels | None:
         """Return the sparse form in which the engine runs a kernel, None where it runs it like a dense one."""

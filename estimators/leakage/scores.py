@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
@@ -105,7 +105,7 @@ def entropy(logits: Floats) -> NDArray[np.float64]:
     [0.693, 0.0]
     """
     odds = log_odds(logits)
-    return np.asarray((expit(odds) * np.logaddexp(0.0, -odds)).sum(axis=1))
+    return np.asarray((scipy.special.expit(odds) * np.logaddexp(0.0, -odds)).sum(axis=1))
 
 
 def modified_entropy(logits: Floats, labels: Labels) -> NDArray[np.float64]:
@@ -123,7 +123,7 @@ def modified_entropy(logits: Floats, labels: Labels) -> NDArray[np.float64]:
     # Odds against what is right: with q = 1 - p_y for the true label and q = p_c for others, each term is q log(1 - q).
     against = log_odds(logits)
     against[np.arange(len(labels)), labels] *= -1
-    return np.asarray((expit(against) * np.logaddexp(0.0, against)).sum(axis=1))
+    return np.asarray((scipy.special.expit(against) * np.logaddexp(0.0, against)).sum(axis=1))
 
 
 def bank_of(evidence: Evidence, attack: str) -> Bank:

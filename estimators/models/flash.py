@@ -30,6 +30,12 @@ def _weight_bits(kernel: Kernel, width: int, device: Device) -> float:
     return values + kept * (width + sparse.index_bits)
 
 
+def _bytes_of_weights(kernel: Kernel, device: Device) -> int:
+    width = stored_width(kernel.weight_bits, device.weight_bits)
+    per_channel = (device.memory.bytes_per_scale if width < 32 else 0) + (BYTES_PER_BIAS if kernel.bias else 0)
+    return ceil(_weight_bits(kernel, width, device) / 8) + kernel.channels * per_channel
+
+
 def kernel_bytes(kernel: Kernel, architecture: Architecture, device: Device) -> int:
     """Count the bytes of one kernel's constants, the weights rounded up to whole bytes.
 
@@ -37,9 +43,7 @@ def kernel_bytes(kernel: Kernel, architecture: Architecture, device: Device) -> 
         ValueError: If the kernel's type has no rule, or the device stores no width wide enough.
     """
     if kernel.kind in MAC_KINDS:
-        width = stored_width(kernel.weight_bits, device.weight_bits)
-        per_channel = (device.memory.bytes_per_scale if width < 32 else 0) + (BYTES_PER_BIAS if kernel.bias else 0)
-        return ceil(_weight_bits(kernel, width, device) / 8) + kernel.channels * per_channel
+        return int(device.constants.price(kernel, _bytes_of_weights, device))
     if kernel.kind not in ALL_KERNELS:
         raise no_rule(kernel.kind, "flash_kib")
     # A norm that follows no weights cannot be folded: it keeps a scale and a shift per channel, four bytes each.

@@ -33,6 +33,10 @@ def kernel_cycles(kernel: Kernel, device: Device) -> float:
     Raises:
         ValueError: If the device has no rule for this type of kernel or for its bits.
     """
+    return device.cycles.price(kernel, _all_cycles, device)
+
+
+def _all_cycles(kernel: Kernel, device: Device) -> float:
     compute, memory, overhead = cycle_parts(kernel, device)
     return compute + memory + overhead
 

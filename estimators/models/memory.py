@@ -222,30 +222,42 @@ def _memory_of(architecture: Architecture, device: Device) -> _Memory:
     roots, last_read = {0: 0}, {0: 0}
     makers: dict[int, int] = {}
     steps = []
-    least, kinds = sizes[0], device.memory.in_place
+    least, kinds, prunes = sizes[0], device.memory.in_place, device.prune_dead_ops
+    widths: dict[int, int] = {}
     for index, kernel in enumerate(architecture.kernels):
-        output = kernel.ops[-1]
-        reads: tuple[int, ...] = (roots[kernel.inputs[0]],)
-        if len(kernel.inputs) > 1:
-            reads = tuple({roots[source] for source in kernel.inputs})
+        # Written for speed: most kernels read one tensor, and pricing spends a quarter of its time here.
+        kind, inputs, output = kernel.kind, kernel.inputs, kernel.ops[-1]
+        reads: tuple[int, ...]
+        follows: tuple[int, ...]
+        if len(inputs) == 1:
+            reads = (roots[inputs[0]],)
+            follows = (makers[inputs[0]],) if inputs[0] in makers else ()
+        else:
+            reads = tuple({roots[source] for source in inputs})
+            follows = tuple([makers[op] for op in inputs if op in makers])
         writes, takes = reads[0], 0
-        if kernel.kind in CONSTANT and device.prune_dead_ops:
+        if kind in CONSTANT and prunes:
             # What pruning leaves of a zero is a constant: it waits in flash and reads nothing.
-            reads, writes, sizes[output] = (), output, 0
-        elif kernel.kind in KERNEL_KINDS:
+            reads, follows, writes, sizes[output] = (), (), output, 0
+        elif kind in KERNEL_KINDS:
             writes = output
-            takes = sizes[output] = tensor_bytes(kernel.output_size, kernel.output_bits, device)
-        elif kernel.kind not in VIEW_KINDS:
-            raise no_rule(kernel.kind, "peak_ram_kib")
+            bits = kernel.output_bits
+            width = widths.get(bits) or widths.setdefault(bits, stored_width(bits, device.activation_bits))
+            takes = sizes[output] = (kernel.output_size * width + 7) // 8
+        elif kind not in VIEW_KINDS:
+            raise no_rule(kind, "peak_ram_kib")
         roots[output] = writes
-        follows = tuple([makers[op] for op in kernel.inputs if op in makers and reads])
-        in_place = kernel.kind in kinds
+        in_place = kind in kinds
         steps.append(_Step(reads, writes, takes, follows, in_place))
-        read = [sizes[tensor] for tensor in reads]
-        least = max(least, sum(read) + takes - (min(takes, max(read)) if in_place and read else 0))
-        makers[output] = index
-        for tensor in (*reads, writes):
+        held, largest = takes, 0
+        for tensor in reads:
+            size = sizes[tensor]
+            held += size
+            largest = max(largest, size)
             last_read[tensor] = index
+        least = max(least, held - min(takes, largest) if in_place else held)
+        makers[output] = index
+        last_read[writes] = index
     last_use = last_read | {roots[output]: len(steps) for output in architecture.outputs}
     return _Memory(steps, sizes, last_use, last_read, roots[architecture.outputs[-1]], least)
 

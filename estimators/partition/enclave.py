@@ -19,10 +19,8 @@ from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import Bounds
-from scipy.optimize import LinearConstraint
-from scipy.optimize import milp
 
 from estimators.devices.device import Device
 from estimators.devices.device import Enclave
@@ -129,7 +127,7 @@ def best_set(architecture: Architecture, device: Device, values: Sequence[float]
     rules = _rules(visits, world)
     most = worth[_solve(-worth, rules)].sum()
     # Of the sets that are worth as much, to the solver's tolerance, the fastest.
-    rules.append(LinearConstraint(worth, most - TOLERANCE, np.inf))
+    rules.append(scipy.optimize.LinearConstraint(worth, most - TOLERANCE, np.inf))
     chosen = _solve(np.array([visit.added_ms for visit in visits]), rules)
     return world.hide({index for place in chosen for index in visits[place].kernels})
 
@@ -268,7 +266,7 @@ class _World:
         return max(live.values()), copied
 
 
-def _rules(visits: list[_Visit], world: _World) -> list[LinearConstraint]:
+def _rules(visits: list[_Visit], world: _World) -> list[scipy.optimize.LinearConstraint]:
     """Say which visits go together; a variable of 0 or 1 for each."""
     places = np.arange(len(world.steps))[:, None]
     first = np.array([visit.first for visit in visits])
@@ -280,20 +278,22 @@ def _rules(visits: list[_Visit], world: _World) -> list[LinearConstraint]:
     # One visit at a time, and a kernel outside between two, or they were one.
     apart = (first <= places) & (places <= last + 1)
     return [
-        LinearConstraint(apart.astype(np.float64), -np.inf, 1),
-        LinearConstraint(memory / BYTES_PER_KIB, -np.inf, world.enclave.secure_ram_kib - world.enclave.engine_ram_kib),
+        scipy.optimize.LinearConstraint(apart.astype(np.float64), -np.inf, 1),
+        scipy.optimize.LinearConstraint(
+            memory / BYTES_PER_KIB, -np.inf, world.enclave.secure_ram_kib - world.enclave.engine_ram_kib
+        ),
     ]
 
 
-def _solve(costs: NDArray[np.float64], rules: list[LinearConstraint]) -> list[int]:
+def _solve(costs: NDArray[np.float64], rules: list[scipy.optimize.LinearConstraint]) -> list[int]:
     """Return which visits a cheapest choice has."""
     # Small enough without presolve, which is slower here and prints to stdout (HiGHS in SciPy 1.17).
     binary = np.ones(len(costs), dtype=np.int64)
-    solved = milp(
+    solved = scipy.optimize.milp(
         costs,
         constraints=rules,
         integrality=binary,
-        bounds=Bounds(0, 1),
+        bounds=scipy.optimize.Bounds(0, 1),
         options={"mip_rel_gap": 0.0, "presolve": False},
     )
     if solved.x is None:

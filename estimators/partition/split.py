@@ -16,10 +16,8 @@ from typing import NamedTuple
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order
-from scipy.sparse.csgraph import maximum_flow
 
 from estimators.devices.device import Device
 from estimators.devices.device import Link
@@ -282,16 +280,18 @@ def _source_side(edges: list[_Edge], nodes: int) -> NDArray[np.bool_]:
     while True:
         scale = SCALE / bound if bound > 0 else 1.0
         whole = np.minimum(np.rint(capacities * scale), UNBREAKABLE)
-        side = _cut(csr_array((whole.astype(np.int32), (tails, heads)), shape=(nodes, nodes)))
+        side = _cut(scipy.sparse.csr_array((whole.astype(np.int32), (tails, heads)), shape=(nodes, nodes)))
         value = capacities[side[tails] & ~side[heads]].sum()
         if value >= bound / 2:
             return side
         bound = value
 
 
-def _cut(network: csr_array[np.int32]) -> NDArray[np.bool_]:
+def _cut(network: scipy.sparse.csr_array[np.int32]) -> NDArray[np.bool_]:
     """Return `(nodes,)`: all but the nodes that reach the sink over what a maximum flow leaves."""
-    left = csr_array(network - maximum_flow(network, SOURCE, SINK).flow)
+    left = scipy.sparse.csr_array(network - scipy.sparse.csgraph.maximum_flow(network, SOURCE, SINK).flow)
     side = np.ones(network.shape[0], dtype=np.bool_)
-    side[breadth_first_order(csr_array(left.T), SINK, return_predecessors=False)] = False
+    side[scipy.sparse.csgraph.breadth_first_order(scipy.sparse.csr_array(left.T), SINK, return_predecessors=False)] = (
+        False
+    )
     return side

@@ -37,11 +37,11 @@ from nas.audit.oracles import of_network
 from nas.audit.shadows import trained_on
 from nas.base.text import Row
 from nas.base.text import plain_table
+from nas.base.text import with_parameters
 from nas.records import Records
 from nas.search.plan import Plan
 from nas.training import certificate
-from nas.training.defence import described
-from nas.training.loop import seed_from
+from nas.training.schedule import seed_from
 
 LEAST = 10
 """Fewer canaries show next to nothing: ten right guesses of ten rule out an epsilon of 0.6."""
@@ -176,7 +176,7 @@ def about(subject: Subject, plan: Plan, found: Found) -> dict[str, str]:
     return {
         "network": f"candidate {subject.number} of {plan.config.name}, key {candidate.key}",
         "recipe": ", ".join(f"{name} {value}" for name, value in asdict(candidate.recipe).items()),
-        "defence": described(candidate.defence, candidate.defence_parameters),
+        "defence": with_parameters(candidate.defence, candidate.defence_parameters),
         **certificate.beside(subject.guarantee, found.any_training.epsilon, found.any_training.delta),
         "data": f"{plan.config.dataset}, fingerprint {plan.data.fingerprint[:16]}",
         "training records": f"{count}, and the canaries that the coins chose",

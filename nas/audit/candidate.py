@@ -50,6 +50,7 @@ from nas.audit.shadows import seconds_each
 from nas.base import files
 from nas.base import processes
 from nas.base.text import inline
+from nas.base.text import with_parameters
 from nas.pricing.report import bits_of
 from nas.records import Records
 from nas.records import groups_of
@@ -61,11 +62,10 @@ from nas.training.assess import Candidate
 from nas.training.assess import for_training
 from nas.training.assess import outputs
 from nas.training.assess import set_up
-from nas.training.defence import described
 from nas.training.defence import load_defence
 from nas.training.loop import compute_device
-from nas.training.loop import seed_from
 from nas.training.post_training import compressed
+from nas.training.schedule import seed_from
 from nas.training.stages import train_in_stages
 from search_spaces.network import Network
 
@@ -342,7 +342,7 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "bits": bits_of(candidate.architecture),
         **_exits(subject),
         "recipe": ", ".join(f"{name} {value}" for name, value in asdict(candidate.recipe).items()),
-        "defence": described(candidate.defence, candidate.defence_parameters),
+        "defence": with_parameters(candidate.defence, candidate.defence_parameters),
         **certificate.beside(subject.guarantee, bound.epsilon, bound.delta),
         "data": f"{config.dataset}, fingerprint {plan.data.fingerprint[:16]}",
         "training records": f"{count}, {found.members} of them attacked",

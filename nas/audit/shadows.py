@@ -36,6 +36,8 @@ from nas.audit.oracles import of_network
 from nas.base import files
 from nas.base import locks
 from nas.base import processes
+from nas.base.weights import read_weights
+from nas.base.weights import write_weights
 from nas.records import Records
 from nas.training.assess import Candidate
 from nas.training.assess import set_up
@@ -45,10 +47,10 @@ from nas.training.defence import deployed_network
 from nas.training.defence import load_defence
 from nas.training.loop import TrainSetup
 from nas.training.loop import compute_device
-from nas.training.loop import seed_from
 from nas.training.loop import training_version
 from nas.training.safecompress import SHORTEST
 from nas.training.safecompress import updates_in
+from nas.training.schedule import seed_from
 from nas.training.stages import FirstStage
 from nas.training.stages import train_in_stages
 from search_spaces.network import Network
@@ -171,7 +173,7 @@ def train_shadow(spec: ShadowSpec, shadow: int) -> None:
     files.private_folder(path.parent)
     with locks.held(path.with_suffix(".lock")):
         if not path.exists():
-            files.write_weights(path, _trained(spec, shadow), files.OWNER)
+            write_weights(path, _trained(spec, shadow), files.OWNER)
 
 
 def train_missing(specs: Sequence[ShadowSpec], count: int, *, workers: int | None = None) -> Iterator[ShadowSpec]:
@@ -220,7 +222,7 @@ def _fetched(spec: ShadowSpec, shadow: int) -> Network:
     network = deployed_network(candidate.architecture, candidate.defence, candidate.defence_parameters)
     for _ in range(2):
         with suppress(ValueError, RuntimeError):
-            network.load_state_dict(files.read_weights(spec.path(shadow)))
+            network.load_state_dict(read_weights(spec.path(shadow)))
             break
         spec.path(shadow).unlink(missing_ok=True)  # a power cut can leave a damaged file
         train_shadow(spec, shadow)

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import re
-
-from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import SQLAlchemyError
+import sys
 
 from nas.base.text import printable
 
-
-class _NeverRaised(Exception):  # noqa: N818 - a stand-in
-    """Stands for the errors of a driver that is not installed."""
-
-
-GRPC: type[Exception] = importlib.import_module("grpc").RpcError if importlib.util.find_spec("grpc") else _NeverRaised
-"""What Optuna's gRPC proxy raises."""
+GRPC = ("grpc", "RpcError")
+"""Module and name of what Optuna's gRPC proxy raises."""
 # What a database that went away raises, from SQLAlchemy itself or through Optuna.
-STORAGE_LOST = (SQLAlchemyError, StorageInternalError, GRPC)
+STORAGE_LOST = (("sqlalchemy.exc", "SQLAlchemyError"), ("optuna.exceptions", "StorageInternalError"), GRPC)
 LONGEST = 300
 """Characters of a message on the command line."""
 
 
-def one_line(error: Exception) -> str:
+def known(*errors: tuple[str, str]) -> tuple[type[Exception], ...]:
+    """Return those kinds of errors whose library is imported: no other one can be raised, and none need be imported.
+
+    Args:
+        errors: Module and name of each kind.
+
+    >>> known(("json", "JSONDecodeError"), ("no.such.library", "Error"))
+    (<class 'json.decoder.JSONDecodeError'>,)
+    """
+    return tuple(getattr(sys.modules[module], name) for module, name in errors if module in sys.modules)
+
+
+def storage_lost(*others: type[BaseException]) -> tuple[type[BaseException], ...]:
+    """Return other kinds of errors and what a database that went away raises, as known when something was raised."""
+    return (*others, *known(*STORAGE_LOST))
+
+
+def one_line(error: BaseException) -> str:
     """Put an error into one line of at most `LONGEST` characters, whatever the names in it hold.
 
     >>> one_line(OSError(28, "No space left on device", "runs/a/config.toml"))
@@ -43,10 +51,10 @@ def clipped(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    if isinstance(error, STORAGE_LOST):
+    if isinstance(error, storage_lost()):
         cause = error.__cause__ or error
         return f"the storage failed: {str(cause).strip().splitlines()[0]}; the same command goes on"
     return str(error)

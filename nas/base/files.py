@@ -13,11 +13,7 @@ from typing import Any
 from typing import BinaryIO
 
 import numpy as np
-import safetensors
-import safetensors.torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch import nn
 
 from nas.base.reading import BROKEN
 from nas.base.reading import parse_json
@@ -77,18 +73,6 @@ def append_json(path: Path, value: object, mode: int = EVERYBODY) -> None:
         stream.write(line.encode())
 
 
-def write_weights(path: Path, network: nn.Module, mode: int = EVERYBODY) -> str:
-    """Write a network's weights and buffers as safetensors.
-
-    Returns:
-        The file's SHA-256 in hex, as `digest_of` gives it.
-    """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    data = safetensors.torch.save(state)
-    write(path, lambda stream: stream.write(data), mode)
-    return hashlib.sha256(data).hexdigest()
-
-
 def digest_of(path: Path) -> str:
     """Return a file's SHA-256 in hex."""
     with path.open("rb") as stream:
@@ -107,18 +91,6 @@ def private_folder(path: Path) -> Path:
     if hasattr(os, "getuid") and found.st_uid == os.getuid() and found.st_mode & 0o077:
         path.chmod(0o700)
     return path
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read weights and buffers by name.
-
-    Raises:
-        ValueError: If the file is no safetensors file.
-    """
-    try:
-        return dict(safetensors.torch.load_file(path))
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"expected safetensors in {path}: {error}") from None
 
 
 def read_json(path: Path) -> Any:

@@ -24,6 +24,7 @@ trusted already.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import importlib.util
@@ -266,12 +267,39 @@ def check_allowed(where: str, *names: str) -> None:
 
 
 def available(package: str, attribute: str) -> list[str]:
-    """List the plug-ins in a package: its modules that define `attribute`.
+    """List the plug-ins in a package: its files that define `attribute`. None is imported.
 
     >>> "conv" in available("search_spaces", "make_space")
     True
     """
-    return sorted(name for name in _files(package) if hasattr(importlib.import_module(f"{package}.{name}"), attribute))
+    return list(described(package, attribute))
+
+
+def described(package: str, attribute: str) -> dict[str, str]:
+    """Return the first line of each plug-in in a package by its name, as it stands in its file: none is imported.
+
+    >>> described("nas.defences", "defend")["none"]
+    'Plain training on the true labels: no defence.'
+    """
+    folder = Path(next(iter(importlib.import_module(package).__path__)))
+    texts = {name: (folder / f"{name}.py").read_text(encoding="utf-8") for name in sorted(_files(package))}
+    trees = {name: ast.parse(text) for name, text in texts.items() if attribute in text}
+    lines = {name: ast.get_docstring(tree) or "" for name, tree in trees.items() if attribute in _bound_in(tree)}
+    return {name: line.partition("\n")[0] for name, line in lines.items()}
+
+
+def _bound_in(module: ast.Module) -> set[str]:
+    """Return the names that a module's own lines bind: by a definition, an assignment or an import."""
+    found: set[str] = set()
+    for line in module.body:
+        if isinstance(line, ast.FunctionDef | ast.ClassDef):
+            found.add(line.name)
+        elif isinstance(line, ast.Import | ast.ImportFrom):
+            found |= {one.asname or one.name for one in line.names}
+        elif isinstance(line, ast.Assign | ast.AnnAssign):
+            targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
 
 
 def load(package: str, name: str, attribute: str) -> Any:

@@ -20,8 +20,6 @@ from typing import Any
 from typing import NoReturn
 from typing import TypeVar
 
-import torch
-
 DEADLY = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL")
 """Signals that end a process at its work: crashes of native code, and SIGKILL, by which Linux gets memory back.
 
@@ -88,6 +86,8 @@ def begin() -> None:
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _die_with_parent()
+    import torch  # noqa: PLC0415 - what only counts cores or shows a run needs no PyTorch
+
     torch.set_num_threads(1)
 
 
@@ -108,6 +108,8 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute with one thread for a block, as every worker does: sums over more threads end in other last digits."""
+    import torch  # noqa: PLC0415 - as in `begin`
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

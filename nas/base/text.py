@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -144,6 +145,17 @@ def runs_of_widths(widths: Sequence[int]) -> str:
     spans = [[width for _, width in group] for _, group in groupby(numbered, key=lambda pair: pair[1] - pair[0])]
     texts = [f"{span[0]}-{span[-1]}" if len(span) > 2 else " ".join(map(str, span)) for span in spans]
     return " ".join(texts)
+
+
+def with_parameters(name: str, parameters: Mapping[str, object]) -> str:
+    """Name a defence with its parameters.
+
+    >>> with_parameters("none", {}), with_parameters("relaxloss", {"alpha": 0.123456})
+    ('none', 'relaxloss (alpha 0.1235)')
+    """
+    written = {key: f"{value:.4g}" if isinstance(value, float) else f"{value}" for key, value in parameters.items()}
+    values = [f"{key} {value}" for key, value in written.items()]
+    return f"{name} ({', '.join(values)})" if values else name
 
 
 def heading(name: str) -> str:

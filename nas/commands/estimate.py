@@ -71,15 +71,15 @@ def estimate(
 ) -> None:
     """Estimate latency, energy, memory and size of an architecture on a device, without training."""
     from estimators.devices.files import load_device
-    from nas.pricing import crosscheck
-    from nas.runs import networks
-    from nas.runs import tables
+    from nas.runs import architectures
     from nas.search.config import SearchConfig
 
     trust(plugin, space)
-    device = device or networks.device_of(architecture, runs) or SearchConfig.model_fields["device"].default
+    device = device or architectures.device_of(architecture, runs) or SearchConfig.model_fields["device"].default
     _check_flags(device, engine, one={"--by-layer": by_layer, "--plot": plot, "--from": table})
     if table or output:
+        from nas.runs import tables
+
         others = {
             "ARCHITECTURE": architecture,
             "--by-layer": by_layer,
@@ -93,11 +93,11 @@ def estimate(
         tables.write_table(target, tables.price_table(rows, chip, source))
         _say_priced(chip, rows, target, as_json=as_json)
         return
-    network = networks.read_architecture(
+    network = architectures.read_architecture(
         architecture, space, shape(input_shape), classes, runs, changes=changes(changed)
     )
-    checked = crosscheck.check(network) if check else {}
-    shipped = networks.is_of_a_run(architecture)
+    checked = _counted(network) if check else {}
+    shipped = architectures.is_of_a_run(architecture)
     if plot:
         _plot(plot, network, device, shipped=shipped)
     body = (_layers if by_layer else _costs)(network, device, as_json=as_json, shipped=shipped)
@@ -110,6 +110,13 @@ def estimate(
         say("all counts agree with these")
     if plot:
         say(f"written to {plot}")
+
+
+def _counted(network: Architecture) -> dict[str, dict[str, int]]:
+    """Count with other tools, which build the network."""
+    from nas.pricing import crosscheck
+
+    return crosscheck.check(network)
 
 
 def _check_flags(device: str, engine: str | None, one: Mapping[str, object]) -> None:

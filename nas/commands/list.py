@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -150,12 +149,12 @@ def _plugins(title: str) -> dict[str, str]:
     from nas.base import plugins
 
     package, attribute = PACKAGES[title]
-    found = {name: _first_sentence(f"{package}.{name}") for name in plugins.available(package, attribute)}
+    found = plugins.described(package, attribute)
     if title == "metrics":
         from nas.pricing.by_exit import MEANS
-        from nas.training.assess import MEASURES
         from nas.training.by_class import CLASS_ERROR
         from nas.training.by_class import OF_A_CLASS
+        from nas.training.measures import MEASURES
 
         found |= {**MEANS, **MEASURES, f"{CLASS_ERROR}NAME": OF_A_CLASS}
     return found
@@ -168,7 +167,3 @@ def _plugin_table(title: str) -> Table:
     for name, description in _plugins(title).items():
         table.add_row(name, description)
     return table
-
-
-def _first_sentence(module: str) -> str:
-    return (importlib.import_module(module).__doc__ or "").strip().splitlines()[0]

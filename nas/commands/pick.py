@@ -23,10 +23,12 @@ from nas.commands.options import trust
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
     from nas.deploy.exportable import Judged
     from nas.runs.front_and_knee import Choice
     from nas.runs.retrained import Retrained
+    from nas.runs.run import Run as OpenedRun
 
 
 def pick(
@@ -71,7 +73,6 @@ def pick(
     """Choose one candidate, print the reason, and write its architecture, weights and card."""
     from nas.deploy import exportable
     from nas.runs import picks
-    from nas.runs import retrained
     from nas.runs.front_and_knee import choose
     from nas.runs.front_and_knee import chosen
     from nas.runs.front_and_knee import limits_to_pick_by
@@ -94,12 +95,18 @@ def pick(
     if choice.failed and number is None:
         _refuse(study, choice, as_json=as_json)
     written = picks.write(opened, choice)
-    anew = retrained.write(opened, choice.trial, written) if retrain_on_all else None
+    anew = _trained_anew(opened, choice.trial, written) if retrain_on_all else None
     judged = exportable.judge_int8(opened, [choice.trial])
     if as_json:
         _print_json(study, choice, written, anew, judged)
     else:
         _print(study, choice, written, anew, judged)
+
+
+def _trained_anew(opened: OpenedRun, trial: FrozenTrial, pick: Path) -> Retrained:
+    from nas.runs import retrained
+
+    return retrained.write(opened, trial, pick)
 
 
 def _share(percent: float | None) -> float | None:

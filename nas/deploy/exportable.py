@@ -19,13 +19,9 @@ from pydantic import ValidationError
 from estimators.devices.files import load_device
 from nas.base import files
 from nas.base.errors import one_line
-from nas.deploy import judging
-from nas.deploy.deployed import judged
-from nas.deploy.judging import Tolerances
-from nas.runs.networks import network_of_run
 from nas.runs.run import Run
-from nas.search.bench import weights_path
-from nas.search.study import WEIGHTS
+from nas.search.schema import WEIGHTS
+from nas.search.storage import weights_path
 
 EXPORTS = "exports.json"
 """In a run's folder: what was found, by the SHA-256 of the weights."""
@@ -128,12 +124,17 @@ def _sentence(found: Exportability) -> str:
 
 
 def _judge(run: Run, trial: FrozenTrial) -> Exportability:
+    # Imported where a network is judged: what was judged before is read without PyTorch and ONNX.
+    from nas.deploy import judging  # noqa: PLC0415
+    from nas.deploy.deployed import judged  # noqa: PLC0415
+    from nas.runs.networks import network_of_run  # noqa: PLC0415
+
     measured: dict[str, Any] = {}
     try:
         found = network_of_run(run, run.architecture(trial), run.network(trial), run.data.preprocessing)
         _, judgement = judged(found, INT8)
         measured = {name: estimate.value for name, estimate in judgement.estimates.items()}
-        judging.check(judgement, INT8, len(found.check), Tolerances())
+        judging.check(judgement, INT8, len(found.check), judging.Tolerances())
     except ValueError as error:  # of the front of a search that took hours, the rest is still to be judged
         return Exportability(written=False, reason=one_line(error)[:2000], **measured)
     return Exportability(written=True, **measured)

@@ -15,9 +15,9 @@ from nas.base import plugins
 from nas.search import storage_url
 from nas.search.config import modules_in
 from nas.search.config import parse_config
-from nas.search.plan import NNI_PAGE
 from nas.search.plan import Plan
 from nas.search.plan import resolve
+from nas.search.storage import NNI_PAGE
 
 # The folder NNI copies to where a trial runs, and the file in it.
 CODE = "code"

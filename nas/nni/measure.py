@@ -14,10 +14,10 @@ from nas.search.bench import evaluate
 from nas.search.plan import Plan
 from nas.search.schema import EXITS
 from nas.search.schema import NEVER_PREDICTED
-from nas.search.study import WEIGHTS
-from nas.training.assess import MEASURED
+from nas.search.schema import WEIGHTS
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
+from nas.training.measures import MEASURED
 
 # Starts the names of numbers that are wall time by phase.
 SECONDS = "seconds_"

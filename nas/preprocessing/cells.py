@@ -1,13 +1,19 @@
-"""Cells of a table, as any file gives them: texts, numbers, truths and dates."""
+"""Cells of a table, as any file gives them: texts, numbers, truths and dates.
+
+Pandas is imported where cells are read: settings and reports name columns without reading any.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_VALUE = frozenset({
     "", "?", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NaT", "NULL", "Null",
@@ -30,6 +36,8 @@ def texts(cells: Any) -> tuple[NDArray[np.intp], list[str | None]]:
 
     None is the text of a missing cell. A whole number is written without a point, whatever its type.
     """
+    import pandas as pd  # noqa: PLC0415 - see above
+
     codes, values = pd.factorize(pd.Series(cells), use_na_sentinel=False)
     found: dict[str | None, int] = {}
     place = np.array([found.setdefault(as_text(value), len(found)) for value in values], dtype=np.intp)
@@ -38,6 +46,8 @@ def texts(cells: Any) -> tuple[NDArray[np.intp], list[str | None]]:
 
 def numbers(cells: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return cells as numbers, NaN where a cell is missing, and which cells are no numbers: both `(records,)`."""
+    import pandas as pd  # noqa: PLC0415 - see above
+
     series = pd.Series(cells)
     if pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_complex_dtype(series.dtype):
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -50,6 +60,8 @@ def numbers(cells: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 def dates(cells: Any, date_format: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return cells as days since 1970, NaN where a cell is missing, and which are no dates so written."""
+    import pandas as pd  # noqa: PLC0415 - see above
+
     series = pd.Series(cells)
     if pd.api.types.is_datetime64_any_dtype(series.dtype):
         return _days(pd.to_datetime(series, utc=True)), np.zeros(len(series), dtype=bool)
@@ -71,6 +83,8 @@ def truths(cells: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 def as_text(value: Any) -> str | None:
     """Return one cell as a text without spaces around; None if it is missing."""
+    import pandas as pd  # noqa: PLC0415 - see above
+
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if not isinstance(value, str):
@@ -91,6 +105,8 @@ def as_number(text: str) -> float | None:
 
 
 def _days(moments: pd.Series[Any]) -> NDArray[np.float64]:
+    import pandas as pd  # noqa: PLC0415 - see above
+
     # In microseconds: nanoseconds reach from 1677 to 2262 alone.
     since = moments.astype("datetime64[us, UTC]") - pd.Timestamp(0, tz="UTC").as_unit("us")
     return np.asarray((since / pd.Timedelta(days=1)).to_numpy(dtype=np.float64, na_value=np.nan))

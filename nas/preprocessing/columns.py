@@ -13,7 +13,6 @@ from typing import Any
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic import TypeAdapter
@@ -285,6 +284,8 @@ def _refuse(column: Column, cells: Any, row: int, place: Callable[[int], str]) -
     expected = {"number": "a finite number", "boolean": "yes or no, true or false"}.get(
         column.kind, f"a date as {column.date_format}"
     )
+    import pandas as pd  # noqa: PLC0415 - as in `nas.preprocessing.cells`
+
     value = as_text(pd.Series(cells).iloc[row])
     got = "a missing value" if value is None else repr(value[:40])
     raise ValueError(f"expected {expected} in column {column.name!r} in {place(row)}; got {got}")

@@ -7,9 +7,9 @@ from typing import Any
 from typing import ClassVar
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from pydantic import ConfigDict
-from scipy.special import ndtri
 
 TRANSFORMS = ("none", "log", "quantile")
 KNOTS = 64
@@ -76,7 +76,7 @@ def fit_transform(values: NDArray[Any], name: str) -> Transform | None:
     knots, which = np.unique(np.quantile(known, shares), return_inverse=True)
     # Equal values have the middle of their shares. The ends would be at infinity.
     middle = np.bincount(which, weights=shares) / np.bincount(which)
-    heights = ndtri(np.clip(middle, 0.5 / KNOTS, 1 - 0.5 / KNOTS))
+    heights = scipy.special.ndtri(np.clip(middle, 0.5 / KNOTS, 1 - 0.5 / KNOTS))
     return Transform("quantile", knots=tuple(knots.tolist()), heights=tuple(heights.tolist()))
 
 

@@ -56,7 +56,7 @@ def _listed(name: str, runs: Path) -> Listed:
         config, now = run.config, load_config(runs / name / "config.toml", {})
         counts = count(run.study.get_trials(deepcopy=False))
         state = "running" if _is_running(run, now.storage) else "stopped"
-    except (ValueError, OSError, *errors.STORAGE_LOST) as error:
+    except errors.storage_lost(ValueError, OSError) as error:
         return Listed(name, "damaged", problem=errors.one_line(error))
     state = "finished" if state == "stopped" and counts.spent + 1 > now.trials else state
     return Listed(

@@ -14,10 +14,10 @@ from nas.runs.run import Run
 from nas.search.schema import COMPRESSIONS
 from nas.search.schema import FLOAT_BECOMES_BITS
 from nas.search.schema import TRAINED_BY
+from nas.search.schema import WEIGHTS
 from nas.search.schema import bits_of_float
 from nas.search.schema import training_version_of
 from nas.search.storage import TASK
-from nas.search.study import WEIGHTS
 
 
 def write(run: Run, choice: Choice) -> Path:

@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 from typing import Self
 
 import optuna
@@ -20,9 +21,11 @@ from nas.base.text import fitting
 from nas.runs import report
 from nas.runs.front_and_knee import front
 from nas.search.ledger import spent_on
-from nas.search.plan import NNI_PAGE
-from nas.search.plan import Plan
 from nas.search.rungs import STOPPED
+from nas.search.storage import NNI_PAGE
+
+if TYPE_CHECKING:
+    from nas.search.plan import Plan
 
 ROWS_OF_FRONT = 8
 SECONDS_BETWEEN_LINES = 10.0

@@ -24,6 +24,7 @@ from nas.base.text import in_markdown
 from nas.base.text import inline
 from nas.base.text import plain_table
 from nas.base.text import stacked
+from nas.base.text import with_parameters
 from nas.preprocessing.columns import Column
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.pricing.by_exit import DELAYED
@@ -58,12 +59,11 @@ from nas.spaces import space_named
 from nas.spaces import with_ternary
 from nas.split_overview import overview_in
 from nas.training import certificate
-from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
 from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import OF_CLASSES
 from nas.training.by_class import metric_named
-from nas.training.defence import described
+from nas.training.measures import MEASURED
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import ParamValue
 from search_spaces.space import SearchSpace
@@ -280,7 +280,7 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
         bits = "\n".join([bits_of(architecture).replace(" A ", "\nA "), *compressions_of(architecture)])
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
         name = "+".join(map(plugins.short_name, plugins.parts_of(defence_of(study, trial))))
-        defence = described(name, parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
+        defence = with_parameters(name, parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
         table.add_row(str(trial.number), *cells, bits, defence)
     return table
 
@@ -290,7 +290,7 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
     trial = choice.trial
     config = study.user_attrs[CONFIG]
     facts = row(study, trial)
-    defence = described(facts["defence"], facts["defence_parameters"])
+    defence = with_parameters(facts["defence"], facts["defence_parameters"])
     guarantee = certificate.stated(trial.user_attrs)
     # A card goes out with the network, and whoever knows the seed of a private training can take its noise off.
     seed = "its seed kept in the study" if guarantee else f"seed {config['seed']}"

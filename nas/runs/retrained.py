@@ -17,15 +17,16 @@ from optuna.trial import FrozenTrial
 
 from nas.base import files
 from nas.base import processes
+from nas.base.weights import write_weights
 from nas.preprocessing.stored import PREPROCESSING
 from nas.records import groups_of
 from nas.runs.run import Run
 from nas.search.bench import cached_teacher
-from nas.search.study import WEIGHTS
+from nas.search.schema import WEIGHTS
 from nas.training import certificate
 from nas.training.assess import for_training
 from nas.training.assess import set_up
-from nas.training.loop import seed_from
+from nas.training.schedule import seed_from
 from nas.training.stages import train_in_stages
 
 RETRAINED_ON = "retrained_on"
@@ -81,7 +82,7 @@ def write(run: Run, trial: FrozenTrial, pick: Path) -> Retrained:
         setup = defence.set_up(setup, partial(cached_teacher, plan), candidate.defence_parameters)
         network = train_in_stages(setup)
     target = pick.with_name(f"{pick.name}-all")
-    digest = files.write_weights(target / "weights.safetensors", network)
+    digest = write_weights(target / "weights.safetensors", network)
     told = files.read_json(pick / "architecture.json")
     trained_on = {"sets": list(TRAINED_ON), "records": len(labels)}
     files.write_json(target / "architecture.json", {**told, WEIGHTS: digest, RETRAINED_ON: trained_on})

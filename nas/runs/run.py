@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -26,25 +27,23 @@ from nas.runs.report import architecture_of
 from nas.runs.report import defence_of
 from nas.runs.report import parameters_of
 from nas.runs.report import space_of
-from nas.search.bench import evaluate
-from nas.search.bench import make_bench
-from nas.search.bench import weights_path
 from nas.search.config import TABLE
 from nas.search.config import SearchConfig
 from nas.search.config import load_config
 from nas.search.config import modules_in
 from nas.search.config import nothing_trained
 from nas.search.config import stored_config
-from nas.search.plan import Plan
-from nas.search.plan import resolve
+from nas.search.schema import WEIGHTS
 from nas.search.storage import CONFIG
 from nas.search.storage import ORIGIN
 from nas.search.storage import check_origin
 from nas.search.storage import load_study
-from nas.search.study import WEIGHTS
-from nas.training.defence import deployed_network
+from nas.search.storage import weights_path
 from search_spaces.graph.architecture import Architecture
-from search_spaces.network import Network
+
+if TYPE_CHECKING:
+    from nas.search.plan import Plan
+    from search_spaces.network import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +52,7 @@ class Run:
 
     Reading its numbers needs no more than the study. Whatever trains, attacks or ships for it needs its `plan` or its
     `weights`, and these refuse a program, a device or data that are not those of the search, and weights that are not
-    those that were measured.
+    those that were measured. What trains is imported by these alone, so that a run is read without PyTorch.
 
     Attributes:
         folder: Where the run leaves its files.
@@ -80,6 +79,8 @@ class Run:
         Raises:
             ValueError: If what decides the study's numbers is no longer what it was; each difference is named.
         """
+        from nas.search.plan import resolve  # noqa: PLC0415 - as in the docstring of the class
+
         plugins.check_allowed(f"the study {self.name!r}", *modules_in(self.config.model_dump()))
         plan = replace(resolve(self.config, self.folder.parent), folder=self.folder)
         check_origin(plan, self.study.user_attrs)
@@ -169,6 +170,9 @@ class Run:
                     "put the file back, or delete it to have the candidate trained again"
                 )
             return path
+        from nas.search.bench import evaluate  # noqa: PLC0415 - as in `plan`
+        from nas.search.bench import make_bench  # noqa: PLC0415
+
         with processes.one_thread():
             trained = evaluate(self.plan, make_bench(self.plan), self.plan.candidate(trial.params))
         if trained.weights != measured:
@@ -185,11 +189,14 @@ class Run:
         Raises:
             ValueError: As `weights`.
         """
+        from nas.base.weights import read_weights  # noqa: PLC0415 - as in `plan`
+        from nas.training.defence import deployed_network  # noqa: PLC0415
+
         architecture = self.architecture(trial)
         network = deployed_network(architecture, defence_of(self.study, trial), parameters_of(trial))
         weights = self.weights(trial)
         try:
-            network.load_state_dict(files.read_weights(weights))
+            network.load_state_dict(read_weights(weights))
         except RuntimeError:
             raise ValueError(f"expected the weights of candidate {trial.number} in {weights}; got others") from None
         return network.eval()

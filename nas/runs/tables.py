@@ -25,7 +25,7 @@ from nas.base.reading import unreadable
 from nas.pricing import report
 from nas.pricing.limits import misfits
 from nas.pricing.price import screen
-from nas.runs.networks import parse_architecture
+from nas.runs.architectures import parse_architecture
 from nas.spaces import find_named
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Shape

@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial
 from estimators.estimate import Estimate
 from estimators.estimate import from_flat
 from nas.search.schema import CONFIG
-from nas.training.assess import MEASURED
 from nas.training.by_class import metric_named
+from nas.training.measures import MEASURED
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,10 @@ from estimators.estimate import Estimate
 from nas.base import files
 from nas.base import locks
 from nas.base import plugins
+from nas.base.weights import read_weights
+from nas.base.weights import write_weights
 from nas.search.plan import Plan
+from nas.search.storage import weights_path
 from nas.search.tabulated import Tabulated
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
@@ -36,8 +38,8 @@ from nas.training.between import spreads_of
 from nas.training.defence import deployed_network
 from nas.training.loop import TrainSetup
 from nas.training.loop import plain_setup
-from nas.training.loop import seed_from
 from nas.training.loop import training_version
+from nas.training.schedule import seed_from
 from nas.training.stages import settled
 
 
@@ -74,7 +76,7 @@ def evaluate(plan: Plan, bench: Bench, candidate: Candidate, looks: Looks | None
         nas.training.loop.Diverged: If its training diverged.
     """
     assessment = assess(candidate, bench, looks)
-    digest = files.write_weights(weights_path(plan.folder, candidate.key), assessment.network)
+    digest = write_weights(weights_path(plan.folder, candidate.key), assessment.network)
     found = assessment
     return Evaluated(found.measures, found.seconds, digest, found.never_predicted, found.exits)
 
@@ -83,11 +85,6 @@ def looked_up(table: Tabulated, candidate: Candidate) -> Evaluated:
     """Return a candidate's figures from a table; those of costs, too, as the study holds them."""
     figures = table.figures(candidate.architecture.params)
     return Evaluated({name: Estimate.exact(value) for name, value in figures.items()}, {}, None)
-
-
-def weights_path(folder: Path, key: str) -> Path:
-    """File of a trained candidate's weights."""
-    return folder / "models" / f"{key}.safetensors"
 
 
 def make_bench(plan: Plan) -> Bench:
@@ -128,10 +125,10 @@ def cached_first_stage(plan: Plan, first: Candidate, setup: TrainSetup) -> nn.Mo
         network = deployed_network(first.architecture, first.defence, first.defence_parameters)
         if path.exists():
             with suppress(ValueError, RuntimeError):  # a disk that lost power leaves a damaged file
-                network.load_state_dict(files.read_weights(path))
+                network.load_state_dict(read_weights(path))
                 return network.eval().to(setup.features.device)
         trained = train_first_stage(first, setup)
-        files.write_weights(path, trained, files.OWNER)
+        write_weights(path, trained, files.OWNER)
     return trained
 
 

@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import InterfaceError
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import PendingRollbackError
-
 from nas.base.errors import GRPC
-from nas.base.errors import STORAGE_LOST
+from nas.base.errors import known
 from nas.base.errors import one_line
+from nas.base.errors import storage_lost
 from nas.search import signs
 
 SECONDS_OF_PATIENCE = 600.0
 """How long an outage may last before a search ends; the same command goes on then."""
 SECONDS_BETWEEN_TRIES = 2.0
+UNREACHABLE = (("sqlalchemy.exc", "OperationalError"), ("sqlalchemy.exc", "InterfaceError"))
+"""Module and name of what SQLAlchemy raises when a server cannot be reached."""
+ROLLED_BACK = ("sqlalchemy.exc", "PendingRollbackError")
 Answer = TypeVar("Answer")
 log = logging.getLogger("nas")
 
@@ -37,15 +37,15 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
         What it returned.
 
     Raises:
-        STORAGE_LOST: If the storage stays away, or failed otherwise.
         Away: If it stays away and was to be opened.
+        Exception: One of `nas.base.errors.storage_lost`, if the storage stays away, or failed otherwise.
     """
     give_up = time.monotonic() + SECONDS_OF_PATIENCE
     told = False
     while True:
         try:
             return ask()
-        except (*STORAGE_LOST, Away) as error:
+        except storage_lost(Away) as error:
             if not is_outage(error) or time.monotonic() > give_up:
                 raise
             signs.note_outage()
@@ -60,8 +60,8 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, Away):
         return True
     cause = error.__cause__ or error
-    if isinstance(cause, PendingRollbackError):  # of a transaction that the outage broke: the next one begins anew
+    if isinstance(cause, known(ROLLED_BACK)):  # of a transaction that the outage broke: the next one begins anew
         return True
-    if isinstance(cause, OperationalError | InterfaceError):
-        return not type(cause.orig).__module__.startswith("sqlite3")
-    return isinstance(error, GRPC)
+    if isinstance(cause, known(*UNREACHABLE)):
+        return not type(getattr(cause, "orig", None)).__module__.startswith("sqlite3")
+    return isinstance(error, known(GRPC))

@@ -58,8 +58,6 @@ from nas.spaces import as_run
 from nas.spaces import compressible
 from nas.spaces import sample
 from nas.spaces import space_named
-from nas.training.assess import MAY_BE_NEGATIVE
-from nas.training.assess import MEASURED
 from nas.training.assess import Attack
 from nas.training.assess import Candidate
 from nas.training.assess import Widen
@@ -69,6 +67,8 @@ from nas.training.by_class import ends_like
 from nas.training.by_class import metric_named
 from nas.training.defence import Defence
 from nas.training.defence import load_defence
+from nas.training.measures import MAY_BE_NEGATIVE
+from nas.training.measures import MEASURED
 from nas.training.recipe import Recipe
 from nas.training.stages import settled
 from nas.training.stages import uncompressed
@@ -78,8 +78,6 @@ from search_spaces.graph.precision import INTEGER_WIDTHS
 from search_spaces.space import Distributions
 from search_spaces.space import SearchSpace
 
-NNI_PAGE = Path("nni") / "page.txt"
-"""In a run's folder: the address of NNI's web page while its service runs."""
 # Random points priced before a search with cost budgets: a limit that none of them meets is called unreachable.
 POINTS_PRICED = 1000
 

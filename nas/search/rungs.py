@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ from optuna._hypervolume import compute_hypervolume
 from optuna.study._multi_objective import _fast_non_domination_rank
 
 from nas.search.schema import RUNGS
-from nas.training.assess import Candidate
-from nas.training.assess import is_looked_at
+
+if TYPE_CHECKING:
+    from nas.training.assess import Candidate
 
 Numbers = NDArray[np.float64]
 SHARES = (Fraction(1, 9), Fraction(1, 3))
@@ -64,6 +66,8 @@ def rungs_of(candidate: Candidate) -> tuple[Rung, ...]:
 
     Where two are the same epoch, it is the later rung, whose share is nearer.
     """
+    from nas.training.assess import is_looked_at  # noqa: PLC0415 - it trains
+
     epochs = candidate.recipe.epochs
     if not is_looked_at(candidate):
         return ()

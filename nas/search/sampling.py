@@ -17,7 +17,7 @@ from optuna.trial import Trial
 from nas.base import plugins
 from nas.search.plan import Plan
 from nas.search.schema import CAN_RUN
-from nas.training.loop import seed_from
+from nas.training.schedule import seed_from
 from search_spaces.graph.architecture import ParamValue
 
 

@@ -41,12 +41,12 @@ from nas.pricing.limits import budget_limits
 from nas.search.config import MOST_WHOLE
 from nas.search.config import SearchConfig
 from nas.search.config import stored_config
-from nas.training.assess import MEASURED
 from nas.training.baselines import Baseline
 from nas.training.baselines import baseline_of
 from nas.training.between import SPREAD_OF
 from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import metric_named
+from nas.training.measures import MEASURED
 from search_spaces.space import contains
 from search_spaces.space import describe_distribution
 
@@ -86,9 +86,11 @@ RUNGS = ("rung_1", "rung_2")
 """Attributes of a trial: what its training gave at each rung that it reached (`Rung`; `nas.search.rungs`)."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
 """Settings that are read of a study as they stand, without the defaults of the program that reads them."""
+WEIGHTS = "weights_sha256"
+"""Attribute of a trained trial: the SHA-256 of the file with the weights that were measured."""
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
 KEY = re.compile(r"[0-9a-f]{16}")
-TEXTS = ("rejected", "host", "failed", "weights_sha256")
+TEXTS = ("rejected", "host", "failed", WEIGHTS)
 Count: TypeAlias = Annotated[int, Ge(0)]
 Length: TypeAlias = Annotated[int, Ge(1), Le(sizes.MOST_INPUTS)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from nas.search.config import Range
 from nas.search.config import SearchConfig
 from nas.search.config import extremes_of
-from nas.training.loop import steps_per_epoch
+from nas.training.schedule import steps_per_epoch
 
 LEAST_STEPS, MOST_STEPS = 120, 480
 LEAST_EPOCHS, MOST_EPOCHS = 10, 40

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
 
 import optuna
@@ -23,13 +24,10 @@ from optuna.storages import BaseStorage
 from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.exc import SQLAlchemyError
 
 from nas.base import files
 from nas.base import locks
+from nas.base.errors import known
 from nas.pricing.limits import BUDGET
 from nas.pricing.limits import device_limits
 from nas.pricing.limits import merged
@@ -39,11 +37,8 @@ from nas.search import storage_url
 from nas.search.config import SearchConfig
 from nas.search.config import differences
 from nas.search.config import widened
-from nas.search.origin import changes
-from nas.search.origin import origin_of
 from nas.search.outages import Away
 from nas.search.outages import is_outage
-from nas.search.plan import Plan
 from nas.search.storage_url import is_database
 from nas.training.baselines import error_ceiling
 from nas.training.baselines import train_baselines
@@ -51,8 +46,13 @@ from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import OF_CLASSES
 from nas.training.by_class import metric_named
 
+if TYPE_CHECKING:
+    from nas.search.plan import Plan
+
 CONFIG, TASK, ORIGIN, DATA, CLASSES = schema.CONFIG, schema.TASK, schema.ORIGIN, schema.DATA, schema.CLASSES
 JOURNAL = "journal.log"
+NNI_PAGE = Path("nni") / "page.txt"
+"""In a run's folder: the address of NNI's web page while its service runs."""
 # Processes that open a new database at once all try to make its tables, and one of them succeeds. The others wait for
 # it, and on a busy server that takes a while.
 SECONDS_TO_MAKE_TABLES = 60
@@ -61,9 +61,9 @@ SECONDS_FOR_A_PROXY = 10.0
 # kinds of errors: MySQL and SQLite call an existing table an operational error, like a server that is not there.
 MADE_AT_ONCE = re.compile(r"already exists|concurrently|deadlock|database is locked|Duplicate entry", re.IGNORECASE)
 # What SQLAlchemy and Optuna raise on a database or journal that is not theirs; Optuna asserts that it knows a record.
-UNREADABLE = (
-    SQLAlchemyError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError, OverflowError,
-)  # fmt: skip
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError, OverflowError)
+DATABASE_ERROR = ("sqlalchemy.exc", "SQLAlchemyError")
+"""Module and name of all that SQLAlchemy raises; a journal needs none of it."""
 
 
 def open_storage(url: str | None, folder: Path) -> BaseStorage:
@@ -161,6 +161,11 @@ def run_names(runs: Path) -> list[str]:
     return sorted(path.parent.name for path in runs.glob("*/config.toml"))
 
 
+def weights_path(folder: Path, key: str) -> Path:
+    """File of a trained candidate's weights."""
+    return folder / "models" / f"{key}.safetensors"
+
+
 def here(url: str | None) -> str:
     """Name the processes that share the locks of `lock_folder` with this one: those of this machine and user.
 
@@ -224,6 +229,8 @@ def _journal(url: str | None, folder: Path) -> Path:
 def _connect(url: str) -> BaseStorage:
     if place := storage_url.proxy_of(url):
         return _proxy(*place)
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - a journal does without
+
     give_up = time.monotonic() + SECONDS_TO_MAKE_TABLES
     while True:
         try:
@@ -253,6 +260,9 @@ def _proxy(host: str, port: int) -> BaseStorage:
 
 def _is_made_at_once(error: Exception) -> bool:
     """Tell whether a database failed to open because another process makes its tables at the same time."""
+    from sqlalchemy.exc import IntegrityError  # noqa: PLC0415 - as in `_connect`
+    from sqlalchemy.exc import ProgrammingError  # noqa: PLC0415
+
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     return isinstance(cause, IntegrityError | ProgrammingError) or MADE_AT_ONCE.search(str(cause)) is not None
 
@@ -285,6 +295,8 @@ def check_origin(plan: Plan, attrs: Mapping[str, Any]) -> None:
         ValueError: If something that decides a study's numbers is not what it was when the study started; each
             difference is named.
     """
+    from nas.search.origin import changes  # noqa: PLC0415 - it trains; to read a study is to train nothing
+
     if ORIGIN not in attrs:
         raise ValueError(
             f"the run {plan.config.name!r} was started by a gecko-nas before training versions and does not say what "
@@ -300,6 +312,8 @@ def check_origin(plan: Plan, attrs: Mapping[str, Any]) -> None:
 
 def _told(plan: Plan) -> dict[str, Any]:
     """Return what a study says of itself beside its settings: what decides its numbers, its limits, its baselines."""
+    from nas.search.origin import origin_of  # noqa: PLC0415 - as in `check_origin`
+
     limits = {schema.MEMORY: [limit.row for limit in device_limits(plan.device)]}
     if plan.table:
         return {ORIGIN: origin_of(plan), schema.LIMITS: [limit.row for limit in plan.limits], **limits}
@@ -364,10 +378,14 @@ def _readable(url: str | None, folder: Path) -> Iterator[None]:
             "pip install grpcio protobuf" if is_proxy else "pip install 'gecko-nas[postgresql]' or 'gecko-nas[mysql]'"
         )
         raise ValueError(f"no driver for the storage {where}: {_brief(error, url)}; {hint}") from None
-    except (*UNREADABLE, StorageInternalError) as error:
+    except _unreadable() as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
         what = f"expected an Optuna study in {where}; it cannot be read: {_brief(cause, url)}"
         raise (Away if is_outage(error) else ValueError)(what) from None
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    return (*UNREADABLE, StorageInternalError, *known(DATABASE_ERROR))
 
 
 def _brief(error: BaseException, url: str | None) -> str:

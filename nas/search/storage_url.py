@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from sqlalchemy.engine import URL
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 VARIABLE = "GECKO_NAS_STORAGE"
 """Environment variable with a storage's URL: other than an argument, other users do not see it."""
@@ -38,8 +38,23 @@ def proxy_of(storage: str) -> tuple[str, int] | None:
     >>> proxy_of("grpc://db.local:13000"), proxy_of("sqlite:///studies.db")
     (('db.local', 13000), None)
     """
-    url = make_url(storage)
+    url = _taken_apart(storage)
     return (str(url.host), int(url.port or 0)) if url.get_backend_name() == PROXY else None
+
+
+def _taken_apart(storage: str) -> URL:
+    """Take a URL apart.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - a journal does without, and most runs have one
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
+    try:
+        return make_url(storage)
+    except ArgumentError as error:
+        raise ValueError(str(error)) from None
 
 
 def is_database(storage: str | None) -> bool:
@@ -67,7 +82,7 @@ def redacted(storage: str) -> str:
     """
     if not is_database(storage):
         return storage
-    url = make_url(storage)
+    url = _taken_apart(storage)
     hidden = {name: HIDDEN if SECRET.search(name) else value for name, value in url.query.items()}
     if url.password is None and hidden == dict(url.query):
         return storage
@@ -78,7 +93,7 @@ def is_redacted(storage: str) -> bool:
     """Tell whether secrets were left out of a URL."""
     if not is_database(storage):
         return False
-    url = make_url(storage)
+    url = _taken_apart(storage)
     return HIDDEN in (url.password, *url.query.values())
 
 
@@ -96,8 +111,8 @@ def _problem_of_url(storage: str) -> str | None:
     """Say in general terms what is wrong with a URL."""
     place = storage.partition("://")[2].partition("?")[0]
     try:
-        url = make_url(storage)
-    except (ArgumentError, ValueError):
+        url = _taken_apart(storage)
+    except ValueError:
         return "a URL that cannot be taken apart"
     is_file, is_proxy = url.get_backend_name() == "sqlite", url.get_backend_name() == PROXY
     problems = {

@@ -47,7 +47,7 @@ from nas.base import files
 from nas.base import memory
 from nas.base.clock import Clock
 from nas.base.clock import since_start
-from nas.base.errors import STORAGE_LOST
+from nas.base.errors import storage_lost
 from nas.pricing.limits import over
 from nas.search.bench import Evaluated
 from nas.search.bench import evaluate
@@ -73,6 +73,7 @@ from nas.search.schema import CAN_RUN
 from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import EXITS
 from nas.search.schema import NEVER_PREDICTED
+from nas.search.schema import WEIGHTS
 from nas.search.schema import limits_of
 from nas.training.assess import Assessment
 from nas.training.assess import Bench
@@ -82,8 +83,6 @@ from nas.training.loop import Diverged
 
 # Candidates refused in a row (over budget or seen before) after which a space counts as exhausted.
 REFUSALS_IN_A_ROW = 500
-WEIGHTS = "weights_sha256"
-"""Attribute of a trained trial: the SHA-256 of the file with the weights that were measured."""
 TRIES = 2
 """Trainings of one candidate that may break off, for want of memory or with their process, before it is rejected."""
 DEATHS_IN_A_ROW = 10
@@ -242,7 +241,7 @@ def note_death(study: optuna.Study, number: int, name: str) -> bool:
     return True
 
 
-def work(plan: Plan, study: optuna.Study, evaluator: Callable[[Candidate], Evaluated] | None = None) -> None:
+def work(plan: Plan, study: optuna.Study, evaluator: Callable[[Proposal], Evaluated] | None = None) -> None:
     """Search until the study has its trials: one worker, one thread of work; others may share the study.
 
     Args:
@@ -251,13 +250,13 @@ def work(plan: Plan, study: optuna.Study, evaluator: Callable[[Candidate], Evalu
         evaluator: Gives a candidate's figures; None: its training and attack, or the plan's table.
     """
     clock = Clock({"start-up": since_start()})
-    evaluator = evaluator or patiently(partial(_evaluator, plan, study))
+    evaluated_by = evaluator or patiently(partial(_evaluator, plan, study))
     clock.lap("bank")
     for proposal in proposals(plan, study):
         clock.lap("sampling and screening")
         try:
             with failing(study, proposal):
-                evaluated = evaluator(proposal)
+                evaluated = evaluated_by(proposal)
         except Diverged as error:
             clock.lap("training")
             reject(study, proposal, f"diverged: {error}")
@@ -369,7 +368,7 @@ def failing(study: optuna.Study, proposal: Proposal) -> Iterator[None]:
         if memory.is_shortage(error):
             break_off(study, proposal, f"out of memory: {memory.reason(error)}")
             raise OutOfMemory(memory.reason(error)) from None
-        if isinstance(error, (OSError, KeyboardInterrupt, SystemExit, *STORAGE_LOST)):
+        if isinstance(error, storage_lost(OSError, KeyboardInterrupt, SystemExit)):
             proposal.hold.release()
             raise
         fail(study, proposal, f"{type(error).__name__}: {error}")
@@ -420,7 +419,7 @@ def _unless_given_away(trial: Trial, hold: Hold) -> Iterator[None]:
     """Drop what the block tells of a trial that has ended: it was given to another machine, and its end is no news."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit, *STORAGE_LOST):
+    except storage_lost(KeyboardInterrupt, SystemExit):
         hold.release()
         raise
     except UpdateFinishedTrialError:

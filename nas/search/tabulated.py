@@ -25,8 +25,8 @@ from estimators.estimate import Estimate
 from nas.base.reading import existing
 from nas.base.reading import read_bytes
 from nas.base.reading import unreadable
-from nas.training.assess import MAY_BE_NEGATIVE
-from nas.training.assess import MEASURED
+from nas.training.measures import MAY_BE_NEGATIVE
+from nas.training.measures import MEASURED
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import ParamValue

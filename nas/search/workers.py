@@ -26,8 +26,8 @@ from optuna.trial import TrialState
 
 from nas.base import memory
 from nas.base import processes
-from nas.base.errors import STORAGE_LOST
 from nas.base.errors import one_line
+from nas.base.errors import storage_lost
 from nas.search import storage_url
 from nas.search.config import SearchConfig
 from nas.search.outages import is_outage
@@ -182,7 +182,7 @@ def _unless_away(look: Callable[[], None]) -> None:
     """Look, and think nothing of it if the storage cannot be reached: the workers wait for it."""
     try:
         look()
-    except STORAGE_LOST as error:
+    except storage_lost() as error:
         if not is_outage(error):
             raise
 
@@ -213,7 +213,7 @@ def _work(config: SearchConfig, runs: Path, sender: Connection) -> None:
     except (ValueError, OSError) as error:
         sender.send(error)
         sys.exit(2)
-    except STORAGE_LOST as error:
+    except storage_lost() as error:
         sender.send(ConnectionError(storage_url.without_secrets(one_line(error), config.storage)))
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:

@@ -23,9 +23,9 @@ from nas.search.bench import cached_teacher
 from nas.training.assess import for_training
 from nas.training.assess import set_up
 from nas.training.loop import compute_device
-from nas.training.loop import seed_from
 from nas.training.post_training import BITS
 from nas.training.post_training import quantized_afterwards
+from nas.training.schedule import seed_from
 from nas.training.stages import train_in_stages
 from search_spaces.graph.integers import in_integers
 from search_spaces.network import Network

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.base import files
+from nas.base.weights import write_weights
 from nas.preprocessing.stored import PREPROCESSING
 from nas.preprocessing.stored import to_json
 from nas.runs import report as run_report
 from nas.search.schema import COMPRESSIONS
 from nas.search.schema import FLOAT_BECOMES_BITS
 from nas.search.schema import TRAINED_BY
+from nas.search.schema import WEIGHTS
 from nas.search.schema import bits_of_float
 from nas.search.schema import training_version_of
-from nas.search.study import WEIGHTS
 from nas.siblings.findings import Findings
 from nas.siblings.pair import UNPAIRED
 from nas.siblings.pair import Named
@@ -58,7 +59,7 @@ def write(shipped: Named, server: Named, found: Findings) -> tuple[Path, str]:
     if found.result is None:
         raise ValueError("expected an unpairing to write; there is none")
     target, network, study = folder_of(shipped), found.result.unpaired.network, shipped.run.study
-    digest = files.write_weights(target / "weights.safetensors", network)
+    digest = write_weights(target / "weights.safetensors", network)
     architecture = network.architecture
     described = {
         "space": shipped.run.config.space,

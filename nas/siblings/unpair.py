@@ -29,7 +29,7 @@ from nas.training.loop import Diverged
 from nas.training.loop import Labelled
 from nas.training.loop import logits_of
 from nas.training.loop import shuffled
-from nas.training.loop import steps_per_epoch
+from nas.training.schedule import steps_per_epoch
 from search_spaces.network import Network
 
 MOST_DROP = 0.01

@@ -28,10 +28,10 @@ from nas.records import Splits
 from nas.training.loop import compute_device
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
-from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.loop import training_version
 from nas.training.recipe import Recipe
+from nas.training.schedule import seed_from
 from search_spaces.graph.architecture import Architecture
 
 

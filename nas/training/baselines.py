@@ -28,7 +28,7 @@ from nas.pricing.limits import CEILING
 from nas.pricing.limits import Limit
 from nas.records import Records
 from nas.records import Splits
-from nas.training.loop import seed_from
+from nas.training.schedule import seed_from
 
 MAJORITY, LINEAR, FOREST = "majority class", "logistic regression", "random forest"
 MOST_RECORDS, MOST_FEATURES = 5_000, 1_024

@@ -302,18 +302,6 @@ def deployed_network(architecture: Architecture, defence: str, parameters: Param
     return answering(build(architecture), answers, delay)
 
 
-def described(defence: str, parameters: Params) -> str:
-    """Name a defence with its parameters.
-
-    >>> described("none", {}), described("relaxloss", {"alpha": 0.123456})
-    ('none', 'relaxloss (alpha 0.1235)')
-    """
-    values = [
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in parameters.items()
-    ]
-    return f"{defence} ({', '.join(values)})" if values else defence
-
-
 def parted(reserve: Records) -> tuple[Records, Records]:
     """Part the reserve: records that a defence may learn from, and records that stay unknown to every network.
 

@@ -6,7 +6,6 @@ The loop knows no defence. What a defence may change is in `TrainSetup`, whose d
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -31,6 +30,8 @@ from nas.training.exits import joined
 from nas.training.exits import joint_loss
 from nas.training.exits import loss_weights
 from nas.training.recipe import Recipe
+from nas.training.schedule import seed_from as seed_from  # noqa: PLC0414 - defences, a user's own too, find it here
+from nas.training.schedule import steps_per_epoch as steps_per_epoch  # noqa: PLC0414
 from search_spaces.graph.architecture import Architecture
 from search_spaces.network import Network
 from search_spaces.network import build
@@ -238,25 +239,6 @@ def class_weights(recipe: Recipe, labels: Tensor, classes: int) -> Tensor | None
 def training_version() -> str:
     """Name what decides a training beside its candidate, data and seed: the training version, and PyTorch's."""
     return f"training version {TRAINING_VERSION}, PyTorch {torch.__version__}"
-
-
-def seed_from(*parts: object) -> int:
-    """Derive a training seed from what identifies it, so that order and parallel workers change no number.
-
-    >>> seed_from(0, "abc") == seed_from(0, "abc"), seed_from(0, "abc") == seed_from(1, "abc")
-    (True, False)
-    """
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:4], "little")
-
-
-def steps_per_epoch(records: int, batch_size: int) -> int:
-    """Return into how many batches an epoch is cut: of equal size, at most `batch_size`, none of a single record.
-
-    >>> steps_per_epoch(180, 64), steps_per_epoch(3, 2), steps_per_epoch(1, 64)
-    (3, 1, 1)
-    """
-    return max(1, min(-(-records // batch_size), records // 2))
 
 
 def train(

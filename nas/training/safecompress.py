@@ -55,8 +55,8 @@ from nas.training.loop import Step
 from nas.training.loop import Training
 from nas.training.loop import TrainSetup
 from nas.training.loop import outputs_of
-from nas.training.loop import seed_from
-from nas.training.loop import steps_per_epoch
+from nas.training.schedule import seed_from
+from nas.training.schedule import steps_per_epoch
 from nas.training.sparse import exchanged
 from nas.training.sparse import holding
 from nas.training.sparse import random_masks

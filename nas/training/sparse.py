@@ -24,8 +24,8 @@ from torch import nn
 
 from nas.training.loop import Change
 from nas.training.loop import Training
-from nas.training.loop import seed_from
-from nas.training.loop import steps_per_epoch
+from nas.training.schedule import seed_from
+from nas.training.schedule import steps_per_epoch
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
 

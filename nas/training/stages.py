@@ -30,13 +30,13 @@ from nas.training import sparse
 from nas.training.answers import answering_as
 from nas.training.loop import Look
 from nas.training.loop import TrainSetup
-from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.narrow import narrow_weights
 from nas.training.post_training import quantized_afterwards
 from nas.training.recipe import ZEROS_MOVE
 from nas.training.recipe import Recipe
 from nas.training.safecompress import branching
+from nas.training.schedule import seed_from
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.exits import without_exits
 from search_spaces.graph.narrowing import widened

@@ -22,7 +22,7 @@ from nas.commands import examples
 from nas.commands.options import show_table
 from nas.pricing.by_exit import MEANS
 from nas.spaces import all_networks
-from nas.training.assess import MEASURED
+from nas.training.measures import MEASURED
 from tests.conftest import time_at_any_load
 
 

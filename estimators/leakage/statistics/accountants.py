@@ -24,7 +24,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from scipy.optimize import brentq
+import scipy
 
 from estimators.leakage.statistics.gaussian_epsilon import LARGEST_MU
 from estimators.leakage.statistics.gaussian_epsilon import gaussian_epsilon
@@ -216,7 +216,9 @@ def noise_for(epsilon: float, delta: float, sampling_rate: float, steps: int) ->
             raise ValueError(f"expected an epsilon that noise can reach; got {epsilon} in {steps} steps")
     while over(low) <= 0:
         low, high = low / 1.25, low
-    found = math.exp(brentq(lambda of_noise: over(math.exp(of_noise)), math.log(low), math.log(high), xtol=1e-3))
+    found = math.exp(
+        scipy.optimize.brentq(lambda of_noise: over(math.exp(of_noise)), math.log(low), math.log(high), xtol=1e-3)
+    )
     # The root is known to within a thousandth of the noise, which may leave epsilon a trifle above.
     return found if over(found) <= PRECISION / 2 else high
 
@@ -231,7 +233,7 @@ def _near(epsilon: float, delta: float, sampling_rate: float, steps: int) -> flo
     low, high = math.log(0.05), math.log(LARGEST_NOISE)
     if over(low) <= 0 or over(high) >= 0:
         return 1.0
-    return math.exp(brentq(over, low, high, xtol=1e-3))
+    return math.exp(scipy.optimize.brentq(over, low, high, xtol=1e-3))
 
 
 def _of_step(mechanism: Mechanism, delta: float) -> float:

@@ -12,11 +12,8 @@ from typing import Literal
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import expit
-from scipy.special import logit
-from scipy.stats import binomtest
-from scipy.stats import norm
 
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Mask
@@ -88,8 +85,12 @@ def auc_interval(scores: Scores, is_member: Mask, confidence: float = 0.95) -> E
         variance = of_members.var(ddof=1) / len(members) + of_others.var(ddof=1) / len(others)
         # Rounding leaves 1e-34 where all placements are equal; one pair the other way round gives far more.
         if variance > 1e-30 and 0 < value < 1:
-            half = norm.ppf((1 + confidence) / 2) * math.sqrt(variance) / (value * (1 - value))
-            return Estimate(value, float(expit(logit(value) - half)), float(expit(logit(value) + half)))
+            half = scipy.stats.norm.ppf((1 + confidence) / 2) * math.sqrt(variance) / (value * (1 - value))
+            return Estimate(
+                value,
+                float(scipy.special.expit(scipy.special.logit(value) - half)),
+                float(scipy.special.expit(scipy.special.logit(value) + half)),
+            )
     pairs = min(len(members), len(others))
     low = proportion_interval(math.floor(value * pairs), pairs, confidence).low
     return Estimate(value, low, proportion_interval(math.ceil(value * pairs), pairs, confidence).high)
@@ -126,7 +127,10 @@ def auc_difference(first: Scores, second: Scores, is_member: Mask, confidence: f
     variance = members.var(ddof=1) / len(members) + others.var(ddof=1) / len(others) if pairs > 1 else 0.0
     if variance > 1e-30:
         spread = math.sqrt(variance)
-        half, p_value = float(norm.ppf((1 + confidence) / 2)) * spread, 2 * norm.sf(abs(value) / spread)
+        half, p_value = (
+            float(scipy.stats.norm.ppf((1 + confidence) / 2)) * spread,
+            2 * scipy.stats.norm.sf(abs(value) / spread),
+        )
     else:
         half, p_value = math.sqrt(2 * math.log(2 / (1 - confidence)) / pairs), 2 * math.exp(-pairs * value**2 / 2)
     return Difference(Estimate(value, max(value - half, -1.0), min(value + half, 1.0)), min(float(p_value), 1.0))
@@ -369,7 +373,7 @@ def _proportion(successes: int, trials: int, confidence: float, method: Literal[
     if not 0 <= successes <= trials or trials < 1:
         raise ValueError(f"expected successes from 0 to trials and at least one trial; got {successes} of {trials}")
     value = successes / trials
-    interval = binomtest(successes, trials).proportion_ci(confidence, method)
+    interval = scipy.stats.binomtest(successes, trials).proportion_ci(confidence, method)
     # Wilson's end can miss a share of 0 or 1 by one rounding.
     return Estimate(value, min(float(interval.low), value), max(float(interval.high), value))
 

@@ -15,13 +15,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import betainccinv
-from scipy.special import betaincinv
-from scipy.special import expit
-from scipy.stats import binom
 
 from estimators.leakage.evidence import Mask
 from estimators.leakage.statistics.auc_and_rates import Scores
@@ -251,7 +247,7 @@ def one_run_bound(canaries: int, guesses: int, correct: int, *, delta: float, co
     while above(high) < 0:
         high *= 2
     # The root, less the solver's tolerance: a bound must not lie above it.
-    root = float(brentq(above, 0.0, high, xtol=1e-9))
+    root = float(scipy.optimize.brentq(above, 0.0, high, xtol=1e-9))
     return EpsilonBound(max(root - 2e-9, 0.0), delta, confidence)
 
 
@@ -281,12 +277,12 @@ def one_run_p_value(canaries: int, guesses: int, correct: int, *, epsilon: float
         raise ValueError(f"expected epsilon from 0; got {epsilon}")
     _check_delta(delta)
     # Counted by wrong guesses: at a large epsilon their rate is tiny and 1 minus it would round.
-    wrong, rate = guesses - correct, float(expit(-epsilon))
+    wrong, rate = guesses - correct, float(scipy.special.expit(-epsilon))
     pushed = 0.0
     if correct and delta:
         steps = np.arange(1, correct + 1)
-        pushed = float((np.cumsum(binom.pmf(wrong + steps, guesses, rate)) / steps).max())
-    return min(float(binom.cdf(wrong, guesses, rate)) + 2 * canaries * delta * pushed, 1.0)
+        pushed = float((np.cumsum(scipy.stats.binom.pmf(wrong + steps, guesses, rate)) / steps).max())
+    return min(float(scipy.stats.binom.cdf(wrong, guesses, rate)) + 2 * canaries * delta * pushed, 1.0)
 
 
 def _checked(scores: Scores, is_member: Mask, delta: float, confidence: float) -> tuple[Scores, Scores]:
@@ -327,8 +323,10 @@ def _epsilon(
 ) -> NDArray[np.float64]:
     """Bound epsilon from counts: two one-sided bounds, half of the error each, and both directions."""
     hits, false = np.asarray(hits), np.asarray(false)
-    low = np.where(hits > 0, betaincinv(np.maximum(hits, 1), positives - hits + 1, error / 2), 0.0)
-    high = np.where(false < negatives, betainccinv(false + 1, np.maximum(negatives - false, 1), error / 2), 1.0)
+    low = np.where(hits > 0, scipy.special.betaincinv(np.maximum(hits, 1), positives - hits + 1, error / 2), 0.0)
+    high = np.where(
+        false < negatives, scipy.special.betainccinv(false + 1, np.maximum(negatives - false, 1), error / 2), 1.0
+    )
     ratio = np.maximum((low - delta) / high, (1 - high - delta) / (1 - low))
     return np.asarray(np.log(np.maximum(ratio, 1.0)))
 

@@ -19,10 +19,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import log_ndtr
-from scipy.special import ndtr
-from scipy.special import ndtri
+import scipy
 
 from estimators.leakage.evidence import Mask
 from estimators.leakage.statistics.auc_and_rates import Scores
@@ -79,14 +76,17 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
     def above(epsilon: float) -> float:
         """The logarithm of the delta that this epsilon needs, less that of the delta."""
-        first, second = log_ndtr(mu / 2 - epsilon / mu), epsilon + log_ndtr(-mu / 2 - epsilon / mu)
+        first, second = (
+            scipy.special.log_ndtr(mu / 2 - epsilon / mu),
+            epsilon + scipy.special.log_ndtr(-mu / 2 - epsilon / mu),
+        )
         return float(first + math.log(-math.expm1(min(second - first, -1e-300)))) - math.log(delta)
 
-    if mu == 0 or 2 * ndtr(mu / 2) - 1 <= delta:
+    if mu == 0 or 2 * scipy.special.ndtr(mu / 2) - 1 <= delta:
         return 0.0
     # The first term alone is at most delta here: epsilon is no larger.
-    high = mu * (mu / 2 - float(ndtri(delta)))
-    return float(brentq(above, 0.0, high)) if above(0.0) > 0 else 0.0
+    high = mu * (mu / 2 - float(scipy.special.ndtri(delta)))
+    return float(scipy.optimize.brentq(above, 0.0, high)) if above(0.0) > 0 else 0.0
 
 
 def mu_over_thresholds(
@@ -146,7 +146,7 @@ def mu_from_auc(scores: Scores, is_member: Mask, *, delta: float, confidence: fl
     (1.9, 9.3)
     """
     members, others = _checked(scores, is_member, delta, confidence)
-    wrong, far = auc(-scores, is_member), -float(ndtri((1 - confidence) / 2))
+    wrong, far = auc(-scores, is_member), -float(scipy.special.ndtri((1 - confidence) / 2))
 
     def above(mu: float) -> float:
         expected, deviation = _wrong_order(mu, len(members), len(others))
@@ -208,7 +208,7 @@ def one_run_mu(canaries: int, guesses: int, correct: int, *, confidence: float =
         right = (1 - confidence) * correct / canaries
         wrong = (1 - confidence) * (guesses - correct) / canaries
         for i in range(correct - 1, -1, -1):
-            more = float(ndtr(ndtri(right) - mu))
+            more = float(scipy.special.ndtr(scipy.special.ndtri(right) - mu))
             if more <= wrong:  # then nothing changes any more
                 break
             right, wrong = min(right + i / (guesses - i) * (more - wrong), 1.0), more
@@ -229,15 +229,15 @@ def _check_delta(delta: float) -> None:
 
 
 def _highest(rates: Scores, mu: float) -> Scores:
-    return np.asarray(ndtr(ndtri(rates) + mu))
+    return np.asarray(scipy.special.ndtr(scipy.special.ndtri(rates) + mu))
 
 
 def _wrong_order(mu: float, members: int, others: int) -> tuple[float, float]:
     """Return mean and deviation of the share of pairs in the wrong order, for the scores of a Gaussian mechanism."""
     places = np.linspace(-10, 10, 401)
     density = np.exp(-(places**2) / 2)
-    mean = float(ndtr(-mu / math.sqrt(2)))
+    mean = float(scipy.special.ndtr(-mu / math.sqrt(2)))
     # Two members against one non-member; for two non-members against one member it is the same.
-    both = float((ndtr(places - mu) ** 2) @ density / density.sum())
+    both = float((scipy.special.ndtr(places - mu) ** 2) @ density / density.sum())
     variance = (mean * (1 - mean) + (members + others - 2) * (both - mean**2)) / (members * others)
     return mean, math.sqrt(variance)

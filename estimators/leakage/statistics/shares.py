@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import norm
+import scipy
 
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Mask
@@ -47,13 +46,13 @@ def paired_difference(first: Mask, second: Mask, confidence: float = 0.95) -> Es
     if first.ndim != 1 or first.shape != second.shape or not len(first):
         raise ValueError(f"expected the same records twice, at least one; got {first.shape} and {second.shape}")
     records, gained, lost = len(first), int((first & ~second).sum()), int((~first & second).sum())
-    value, limit = (gained - lost) / records, float(norm.ppf((1 + confidence) / 2))
+    value, limit = (gained - lost) / records, float(scipy.stats.norm.ppf((1 + confidence) / 2))
 
     def beyond(difference: float, sign: int) -> float:
         return sign * _score(gained, lost, records, difference) - limit
 
-    low = brentq(beyond, -1 + PRECISION, value, args=(1,), xtol=PRECISION) if value > -1 else -1.0
-    high = brentq(beyond, value, 1 - PRECISION, args=(-1,), xtol=PRECISION) if value < 1 else 1.0
+    low = scipy.optimize.brentq(beyond, -1 + PRECISION, value, args=(1,), xtol=PRECISION) if value > -1 else -1.0
+    high = scipy.optimize.brentq(beyond, value, 1 - PRECISION, args=(-1,), xtol=PRECISION) if value < 1 else 1.0
     return Estimate(value, min(float(low), value), max(float(high), value))
 
 

@@ -11,12 +11,8 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import betainc
-from scipy.special import betaincinv
-from scipy.special import ndtr
-from scipy.special import ndtri
 
 from estimators.leakage.statistics.auc_and_rates import Scores
 
@@ -57,7 +53,7 @@ def ruled_out(
     rates, hits = _false_positive_rates(len(others), thresholds)[hits > 0], hits[hits > 0, None]
 
     def rules_out(parameter: float) -> NDArray[np.bool_]:
-        chances = betainc(hits, len(members) - hits + 1, highest(rates, parameter))
+        chances = scipy.special.betainc(hits, len(members) - hits + 1, highest(rates, parameter))
         return np.asarray(chances @ shares <= error)
 
     low, high, doubling = 0.0, 0.0, True
@@ -89,15 +85,15 @@ def largest(above: Callable[[float], float], most: float) -> float:
         if high >= most:
             return most
         high = min(2 * high, most)
-    return max(float(brentq(above, 0.0, high, xtol=TOLERANCE)) - 2 * TOLERANCE, 0.0)
+    return max(float(scipy.optimize.brentq(above, 0.0, high, xtol=TOLERANCE)) - 2 * TOLERANCE, 0.0)
 
 
 def _ranks(records: int, count: int) -> NDArray[np.int64]:
     """Space ranks from 0 to the last, evenly in deviations of a normal distribution."""
     if count < 1:
         raise ValueError(f"expected at least one threshold; got {count}")
-    end = -float(ndtri(0.5 / records)) if records > 1 else 0.0
-    places = ndtr(np.linspace(-end, end, count)) * records
+    end = -float(scipy.special.ndtri(0.5 / records)) if records > 1 else 0.0
+    places = scipy.special.ndtr(np.linspace(-end, end, count)) * records
     return np.unique(np.minimum(places.astype(np.int64), records - 1))
 
 
@@ -105,12 +101,12 @@ def _ranks(records: int, count: int) -> NDArray[np.int64]:
 def _false_positive_rates(records: int, count: int) -> Scores:
     """Return `(ranks, steps)`: the false positive rate at each rank, at the upper end of each step."""
     places = _ranks(records, count)[:, None] + 1
-    return np.asarray(betaincinv(places, records - places + 1, ndtr(_ends())))
+    return np.asarray(scipy.special.betaincinv(places, records - places + 1, scipy.special.ndtr(_ends())))
 
 
 def _shares() -> Scores:
     """Return `(steps,)`: the probability of each step."""
-    return np.diff(ndtr(_ends()), prepend=0.0)
+    return np.diff(scipy.special.ndtr(_ends()), prepend=0.0)
 
 
 def _ends() -> Scores:

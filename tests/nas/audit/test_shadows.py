@@ -16,8 +16,8 @@ from nas.audit.shadows import load
 from nas.audit.shadows import seconds_each
 from nas.audit.shadows import train_missing
 from nas.audit.shadows import train_shadow
-from nas.base import files
 from nas.base.plugins import TRUSTED
+from nas.base.weights import read_weights
 from nas.defences import gecko
 from nas.records import Records
 from nas.training import assess as evaluate
@@ -27,9 +27,9 @@ from nas.training.bank import halves
 from nas.training.loop import Diverged
 from nas.training.loop import logits_of
 from nas.training.loop import plain_setup
-from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.recipe import Recipe
+from nas.training.schedule import seed_from
 from search_spaces import mlp
 from search_spaces.compressions import sparsity
 
@@ -136,7 +136,7 @@ def test_a_shadow_is_what_the_recipe_gives_on_its_records(spec):
     seed = seed_from(spec.seed, spec.pool.fingerprint, spec.candidate.key, 3)
     features, labels = torch.from_numpy(spec.pool.features[rows]), torch.from_numpy(spec.pool.labels[rows])
     expected = train(plain_setup(spec.candidate.architecture, features, labels, spec.candidate.recipe, seed))
-    found = files.read_weights(spec.path(3))
+    found = read_weights(spec.path(3))
     assert found.keys() == expected.state_dict().keys()
     assert all(torch.equal(found[name], values) for name, values in expected.state_dict().items())
 
@@ -275,7 +275,7 @@ def test_a_file_that_cannot_be_read_is_made_anew(spec, trainings, broken):
     loaded = load(spec, 2)
     assert len(trainings) == 3
     assert weights(spec, 2) == before
-    kept = files.read_weights(spec.path(1))
+    kept = read_weights(spec.path(1))
     assert all(torch.equal(values, kept[name]) for name, values in loaded[1].state_dict().items())
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from nas.base import files
+from nas.base.weights import read_weights
+from nas.base.weights import write_weights
 
 
 @pytest.fixture
@@ -94,8 +96,8 @@ def test_lines_are_appended(tmp_path):
 def test_weights_come_back_with_their_buffers(tmp_path):
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     network(torch.randn(8, 3))
-    files.write_weights(tmp_path / "w.safetensors", network)
-    found, expected = files.read_weights(tmp_path / "w.safetensors"), network.state_dict()
+    write_weights(tmp_path / "w.safetensors", network)
+    found, expected = read_weights(tmp_path / "w.safetensors"), network.state_dict()
     assert found.keys() == expected.keys()
     assert "1.running_mean" in found
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -105,7 +107,7 @@ def test_weights_come_back_with_their_buffers(tmp_path):
 def test_a_file_that_is_no_safetensors_is_named(tmp_path, content):
     (tmp_path / "w").write_bytes(content)
     with pytest.raises(ValueError, match=f"^expected safetensors in {tmp_path / 'w'}: "):
-        files.read_weights(tmp_path / "w")
+        read_weights(tmp_path / "w")
 
 
 def test_arrays_come_back_and_objects_are_refused(tmp_path):

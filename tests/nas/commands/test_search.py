@@ -298,7 +298,7 @@ def test_a_disk_that_fills_up_in_a_worker_ends_in_one_line(nas, own_run, monkeyp
     def write(path, _):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(files, "write_weights", write)
+    monkeypatch.setattr("nas.search.bench.write_weights", write)
     result = nas("search", *SMALL, "--trials", "6", "--name", "small", "--runs", own_run.runs)
     assert result.code == 2
     assert re.fullmatch(r"nas: No space left on device: \S+/models/[0-9a-f]{16}\.safetensors\n", result.err)

@@ -16,6 +16,7 @@ import torch
 from estimators.estimate import from_flat
 from nas.base import files
 from nas.base import plugins
+from nas.base.weights import read_weights
 from nas.pricing.limits import budget_limits
 from nas.runs.run import open_run
 from nas.search import bench
@@ -27,12 +28,12 @@ from nas.search.storage import DATA
 from nas.search.storage import ORIGIN
 from nas.search.storage import load_study
 from nas.split_overview import overview_in
-from nas.training.assess import MEASURED
 from nas.training.assess import assess
 from nas.training.assess import measure
 from nas.training.assess import set_up
-from nas.training.loop import seed_from
 from nas.training.loop import train
+from nas.training.measures import MEASURED
+from nas.training.schedule import seed_from
 from search_spaces.network import build
 from tests.small_search import SMALL
 
@@ -236,7 +237,7 @@ def measured(folder, plan):
     architecture = space.decode(described["params"])
     assert architecture.key == described["key"]
     network = build(architecture)
-    network.load_state_dict(files.read_weights(folder / "weights.safetensors"))
+    network.load_state_dict(read_weights(folder / "weights.safetensors"))
     return measure(network.eval(), bench.make_bench(plan))
 
 
@@ -303,7 +304,7 @@ def test_weights_that_are_not_those_that_were_measured_are_refused(refused, own_
         if damage == "cut":
             path.write_bytes(path.read_bytes()[:-1])
         elif damage == "zeroed":
-            path.write_bytes(safetensors.torch.save({name: 0 * t for name, t in files.read_weights(path).items()}))
+            path.write_bytes(safetensors.torch.save({name: 0 * t for name, t in read_weights(path).items()}))
         else:
             path.write_bytes(damage)
     for command in (("pick", "small"), ("audit", "small", "--pick", 1)):
@@ -479,7 +480,7 @@ def test_a_pick_is_trained_anew_on_all_records_beside_it(nas, own_run, picked):
     setup = plan.defences[candidate.defence].set_up(
         setup, partial(bench.cached_teacher, plan), candidate.defence_parameters
     )
-    ours, theirs = train(setup).state_dict(), files.read_weights(folder / "weights.safetensors")
+    ours, theirs = train(setup).state_dict(), read_weights(folder / "weights.safetensors")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     # What does not hold for it is said everywhere.
     void = anew["void"]

@@ -18,6 +18,7 @@ from nas.audit.onnx_oracle import OnnxNetwork
 from nas.audit.oracles import of_network
 from nas.base import files
 from nas.base import plugins
+from nas.base.weights import read_weights
 from nas.deploy.deployed import write
 from nas.deploy.onnx_file import to_onnx
 from nas.runs import picks
@@ -30,7 +31,6 @@ from nas.search.bench import make_bench
 from nas.search.config import to_toml
 from nas.training import assess as assessing
 from nas.training.answers import answers_of
-from nas.training.assess import MEASURED
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
@@ -39,6 +39,7 @@ from nas.training.defence import load_defence
 from nas.training.defence import parted
 from nas.training.loop import logits_of
 from nas.training.loop import train
+from nas.training.measures import MEASURED
 from nas.training.post_training import compressed
 from nas.training.recipe import Recipe
 from tests.defended import DEFENCES
@@ -341,7 +342,7 @@ def test_what_a_mask_learned_is_in_the_file_of_the_weights(masked_run):
     plan, study = masked_run
     for trial in study.get_trials():
         path = plan.folder / "models" / f"{trial.user_attrs['key']}.safetensors"
-        assert "answers.calm" in files.read_weights(path)
+        assert "answers.calm" in read_weights(path)
 
 
 @pytest.fixture(scope="module")

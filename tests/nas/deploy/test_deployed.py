@@ -15,7 +15,7 @@ from nas.deploy.deployed import Compared
 from nas.deploy.onnx_file import own_precision
 from nas.deploy.timing import Timing
 from nas.runs import networks
-from nas.runs.networks import read_architecture
+from nas.runs.architectures import read_architecture
 from nas.runs.networks import read_pick
 from nas.training.answers import answering
 from search_spaces.network import build

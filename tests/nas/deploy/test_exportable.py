@@ -12,7 +12,7 @@ from nas.deploy.exportable import Exportability
 from nas.deploy.judging import judge
 from nas.runs.front_and_knee import front
 from nas.runs.run import open_run
-from nas.search.study import WEIGHTS
+from nas.search.schema import WEIGHTS
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_one_that_cannot_be_written_is_refused_with_the_reason(run, monkeypatch)
     def fail(*_):
         raise ValueError("the answers\ncannot be written")
 
-    monkeypatch.setattr(exportable, "judged", fail)
+    monkeypatch.setattr("nas.deploy.deployed.judged", fail)
     best = front(run.study)
     known = exportable.judge_int8(run, best)
     assert all(

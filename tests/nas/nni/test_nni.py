@@ -50,11 +50,11 @@ from nas.search.bench import make_bench
 from nas.search.config import parse_config
 from nas.search.config import to_toml
 from nas.search.plan import resolve
+from nas.search.schema import WEIGHTS
 from nas.search.storage import open_study
-from nas.search.study import WEIGHTS
 from nas.spaces import sample
-from nas.training.assess import MEASURED
 from nas.training.loop import Diverged
+from nas.training.measures import MEASURED
 from tests.small_search import planned
 
 needs_nni = pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="the extra [nni] is not installed")

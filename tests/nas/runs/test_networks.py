@@ -13,8 +13,8 @@ from nas.base import plugins
 from nas.pricing.price import cost_metrics
 from nas.pricing.price import price_on
 from nas.pricing.price import screen
+from nas.runs.architectures import read_architecture
 from nas.runs.networks import find_network
-from nas.runs.networks import read_architecture
 from nas.runs.report import architecture_of
 from nas.search.storage import load_study
 

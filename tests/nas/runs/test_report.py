@@ -28,7 +28,7 @@ from nas.runs.front_and_knee import limits_to_pick_by
 from nas.search.storage import load_study
 from nas.spaces import sample
 from nas.training import certificate
-from nas.training.assess import MEASURED
+from nas.training.measures import MEASURED
 from nas.training.recipe import Recipe
 from search_spaces.graph.builder import GraphBuilder
 

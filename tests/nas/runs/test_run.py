@@ -9,8 +9,8 @@ import pytest
 
 from nas.base import files
 from nas.runs.run import open_run
-from nas.search.bench import weights_path
-from nas.search.study import WEIGHTS
+from nas.search.schema import WEIGHTS
+from nas.search.storage import weights_path
 from tests.small_search import SMALL
 
 AGAIN = [*SMALL, "--trials", "7", "--members", "100", "--seed", "3"]

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from nas.base import plugins
-from nas.runs.networks import read_architecture
+from nas.runs.architectures import read_architecture
 from nas.runs.tables import read_architectures
 from nas.runs.tables import tasks_of
 from nas.runs.tables import write_table

@@ -186,7 +186,7 @@ def test_tables_made_by_another_process_at_the_same_moment_are_waited_for(databa
     def racing(url):
         tried.append(url)
         if len(tried) < 3:
-            raise storage.IntegrityError("CREATE TABLE studies", {}, Exception("already exists"))
+            raise IntegrityError("CREATE TABLE studies", {}, Exception("already exists"))
         return optuna.storages.RDBStorage(url)
 
     monkeypatch.setattr("nas.search.storage.optuna.storages.get_storage", racing)
@@ -196,7 +196,7 @@ def test_tables_made_by_another_process_at_the_same_moment_are_waited_for(databa
 
 def test_what_goes_on_failing_is_given_up(database, tmp_path, monkeypatch):
     def broken(url):
-        raise storage.ProgrammingError("SELECT", {}, Exception("no permission"))
+        raise ProgrammingError("SELECT", {}, Exception("no permission"))
 
     monkeypatch.setattr("nas.search.storage.optuna.storages.get_storage", broken)
     monkeypatch.setattr("nas.search.storage.SECONDS_TO_MAKE_TABLES", 0.3)

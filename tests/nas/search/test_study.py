@@ -28,7 +28,6 @@ from nas.search import sampling
 from nas.search import study as search
 from nas.search.bench import evaluate
 from nas.search.bench import make_bench
-from nas.search.bench import weights_path
 from nas.search.ledger import Ledger
 from nas.search.schema import BETWEEN
 from nas.search.schema import baselines_of
@@ -39,14 +38,15 @@ from nas.search.storage import JOURNAL
 from nas.search.storage import here
 from nas.search.storage import lock_folder
 from nas.search.storage import open_study
+from nas.search.storage import weights_path
 from nas.spaces import sample
-from nas.training.assess import MEASURED
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import assess
 from nas.training.baselines import error_ceiling
 from nas.training.between import spreads_of
 from nas.training.loop import Diverged
+from nas.training.measures import MEASURED
 from tests.small_search import NO_BENCH
 from tests.small_search import elsewhere
 from tests.small_search import evaluated

@@ -12,7 +12,6 @@ from nas.pricing import price
 from nas.pricing.price import screen
 from nas.records import Records
 from nas.training import assess as evaluate
-from nas.training.assess import MEASURED
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import Looks
@@ -24,6 +23,7 @@ from nas.training.defence import load_defence
 from nas.training.loop import Diverged
 from nas.training.loop import plain_setup
 from nas.training.loop import train
+from nas.training.measures import MEASURED
 from nas.training.recipe import Recipe
 from search_spaces import mlp
 from search_spaces.layers import quantize

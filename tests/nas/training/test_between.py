@@ -20,13 +20,13 @@ from estimators.leakage.statistics.between_trainings import Spread
 from estimators.leakage.statistics.between_trainings import spread_of_pairs
 from estimators.leakage.statistics.between_trainings import widened
 from nas.records import Records
-from nas.training.assess import MEASURES
 from nas.training.assess import Bench
 from nas.training.assess import measure
 from nas.training.bank import halves
 from nas.training.between import SPREAD_OF
 from nas.training.between import spreads_of
 from nas.training.between import with_trainings
+from nas.training.measures import MEASURES
 
 CLASSES = 5
 

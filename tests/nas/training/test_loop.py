@@ -21,9 +21,9 @@ from nas.training.loop import logits_of
 from nas.training.loop import outputs_of
 from nas.training.loop import plain_setup
 from nas.training.loop import plain_step
-from nas.training.loop import seed_from
 from nas.training.loop import train
 from nas.training.recipe import Recipe
+from nas.training.schedule import seed_from
 from search_spaces import conv
 from search_spaces import mlp
 from search_spaces.graph.builder import GraphBuilder
