@@ -287,12 +287,18 @@ class CostAwareSampler(BaseSampler):
 
 
 def _spread_out(pool: Sequence[tuple[Point, Known]], number: int, rng: np.random.Generator) -> Point:
-    """Return a candidate of the part of the costs whose turn it is, from the lowest to the highest."""
+    """Return a candidate of the part of the costs whose turn it is, from the lowest to the highest.
+
+    By turns it is the one that promises most and a random one: what is believed beforehand may be wrong.
+    """
     of = next((index for index, cost in enumerate(pool[0][1].costs) if cost is not None), None)
     costs = np.zeros(len(pool)) if of is None else np.array([known.costs[of] for _, known in pool], dtype=float)
     order = np.argsort(costs, kind="stable")
     parts = [part for part in np.array_split(order, FIRST) if len(part)]
-    return pool[int(rng.choice(parts[number % len(parts)]))][0]
+    part = parts[number % len(parts)]
+    if number % 2 == 0:
+        return pool[int(max(part, key=lambda index: pool[index][1].promise))][0]
+    return pool[int(rng.choice(part))][0]
 
 
 def _grown(count: int) -> int:

@@ -3,7 +3,7 @@
 A network has dozens of features and a search some dozens of networks: a scale for each feature would fit the noise. The
 features of one group, such as the counts of operators, share a scale. The kernel is Matern's with nu = 5/2 of the
 distance over all groups together (Rasmussen and Williams, 2006). Its scales maximise the marginal likelihood, with
-log-normal priors that keep them near 1 where little is known.
+log-normal priors that hold them where little is known.
 """
 
 from __future__ import annotations
@@ -21,8 +21,14 @@ from scipy.optimize import minimize
 Numbers = NDArray[np.float64]
 JITTER = 1e-6
 """Added to the diagonal, in variances of the targets: keeps equal records from making the matrix singular."""
-LENGTH_SPREAD, AMPLITUDE_SPREAD = 1.0, 1.0
-"""Standard deviations of the priors of the logarithms of length scales and amplitude, whose means are 0."""
+LENGTH_MEAN, LENGTH_SPREAD = 0.5, 1.0
+"""Mean and standard deviation of the prior of the logarithm of a length scale, over the root of the number of groups.
+
+Distances between records grow with the root of the number of groups. With scales that do not, all records of a search
+over many settings are far from each other, and nothing is learnt from some dozens (Hvarfner, Hellsten and Nardi, 2024).
+"""
+AMPLITUDE_SPREAD = 1.0
+"""Standard deviation of the prior of the logarithm of the amplitude, whose mean is 0."""
 NOISE_MEAN, NOISE_SPREAD = -4.0, 1.5
 """The same of the logarithm of the noise's variance: a training that is repeated differs by an eighth of the spread."""
 LENGTH_BOUNDS, AMPLITUDE_BOUNDS, NOISE_BOUNDS = (-3.0, 6.0), (-3.0, 3.0), (-12.0, 1.0)
@@ -96,7 +102,7 @@ def fit(features: Numbers, groups: NDArray[np.intp], targets: Numbers, noise: Nu
     """
     count = int(groups.max()) + 1
     squares = [_distances(features[:, groups == group], features[:, groups == group]) for group in range(count)]
-    means = np.concatenate([np.zeros(count + 1), [NOISE_MEAN]])
+    means = np.array([LENGTH_MEAN + 0.5 * np.log(count)] * count + [0.0, NOISE_MEAN])
     spreads = np.concatenate([np.full(count, LENGTH_SPREAD), [AMPLITUDE_SPREAD, NOISE_SPREAD]])
 
     def loss(logs: Numbers) -> tuple[float, Numbers]:

@@ -38,11 +38,13 @@ class Known:
         costs: For each objective its value; None for one that a training finds out.
         groups: Features; see `Groups`.
         key: Equal for two candidates that need not both be trained.
+        promise: How well it is believed to do among candidates of its costs, before any is trained; higher is better.
     """
 
     costs: tuple[float | None, ...]
     groups: Groups
     key: Hashable
+    promise: float = 0.0
 
 
 Look: TypeAlias = Callable[[Mapping[str, Any]], Known | None]
@@ -78,7 +80,9 @@ def looking(plan: Plan) -> Look:
             **in_groups({"choices": chosen}, plan.space.distributions),
             **in_groups(beside, plan.distributions),
         }
-        return Known(tuple(number_of(numbers, name) for name in objectives), groups, str(same))
+        # At one cost, networks that compute more and are deeper err less.
+        promise = graph["sizes"]["macs"] + graph["mean path"]["layers"]
+        return Known(tuple(number_of(numbers, name) for name in objectives), groups, str(same), promise)
 
     return look
 

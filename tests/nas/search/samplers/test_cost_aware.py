@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import optuna
 import pytest
@@ -160,3 +162,17 @@ def test_it_looks_at_no_point_twice_while_it_remembers_it(monkeypatch):
     looked_at.clear()
     assert asked(CostAwareSampler(coarse, noted, seed=0)) == with_memory
     assert len(looked_at) > once
+
+
+def test_the_first_candidates_are_by_turns_the_most_promising_of_their_costs(monkeypatch):
+    def promising(params):
+        return replace(look(params), promise=-abs(np.log10(params["rate"]) + 2))
+
+    monkeypatch.setattr(cost_aware, "POOL_GROWTH", 800)
+    away = {}
+    for seed in range(5):
+        first = search(CostAwareSampler(DISTRIBUTIONS, promising, seed=seed), trials=10).trials
+        for trial in first:
+            away.setdefault(trial.number % 2, []).append(abs(np.log10(trial.params["rate"]) + 2))
+    assert max(away[0]) < 0.2
+    assert np.mean(away[1]) > 0.4
