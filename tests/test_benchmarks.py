@@ -751,3 +751,43 @@ def test_workers_share_a_database_and_time_per_trial_is_measured_as_a_study_grow
     grown = [(row["storage"], row["sampler"], row["trials"]) for row in rows if row["what"] == "growth"]
     assert grown == [(s, m, n) for s in ("journal", "postgresql") for n in (12, 60) for m in ("random", "tpe")]
     assert all(row["open_s"] > 0 for row in rows if row["what"] == "growth")
+
+
+def test_samplers_are_compared_on_real_trainings_at_equal_seconds(run, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    compared = importlib.import_module("search_training")
+    monkeypatch.setattr(compared, "CACHE", tmp_path / "kept")
+    quick = {
+        "space": "mlp",
+        "dataset": "digits",
+        "members": 240,
+        "references": 4,
+        "trials": 4,
+        "recipe": {"epochs": 18},
+    }
+    monkeypatch.setattr(compared, "TASKS", {"digits": quick})
+    monkeypatch.setattr(compared, "SHORT_SEARCHES", ("random", f"tpe{compared.RUNGS}"))
+    rows = run("search_training", "--short")["rows"]
+    by_name = {name: [row for row in rows if row["search"] == name] for name in compared.SHORT_SEARCHES}
+    for of_name in by_name.values():
+        volumes = [row["hypervolume"] for row in of_name]
+        assert [row["share"] for row in of_name] == list(compared.SHARES)
+        assert volumes == sorted(volumes)
+        assert of_name[-1]["cpu_seconds"] > 0
+    assert (by_name["random"][-1]["trained"], by_name["random"][-1]["stopped"]) == (4, 0)
+    assert by_name[f"tpe{compared.RUNGS}"][-1]["trained"] >= 1
+
+
+def test_a_quarter_of_the_seconds_is_compared_with_all_of_the_best_other(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    compared = importlib.import_module("search_training")
+    volumes = dict.fromkeys(compared.SEARCHES, (0.1, 0.2, 0.3, 0.4)) | {"tpe": (0.2, 0.4, 0.5, 0.6)}
+    volumes |= {compared.OURS: (0.3, 0.6, 0.7, 0.8), f"tpe{compared.RUNGS}": (0.9, 0.9, 0.9, 0.9)}
+    rows = [
+        {"search": name, "share": share, "hypervolume": volume}
+        for name, of_name in volumes.items()
+        for share, volume in zip(compared.SHARES, of_name, strict=True)
+    ]
+    told = compared.verdict(rows)
+    assert told[compared.OURS].startswith("met: what the best other reaches with all seconds (0.600)")
+    assert told[f"{compared.OURS}{compared.RUNGS}"].startswith("not met")

@@ -10,7 +10,10 @@ import getpass
 import importlib
 import sys
 import tempfile
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -26,9 +29,26 @@ def imported(module: str, lock: Path = LOCK) -> ModuleType:
         module: Its dotted name.
         lock: A file that keeps other processes waiting; its folder must be there.
     """
-    with locks.held(lock), warnings.catch_warnings():
+    with _alone(lock), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         nni = importlib.import_module("nni")
         if "nni.nas" not in sys.modules:  # whoever imported it before has chosen
             nni.set_default_framework("none")
         return importlib.import_module(module)
+
+
+_here = threading.local()
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold the lock, unless this thread does: what imports NNI may import something else that does."""
+    if getattr(_here, "holds", False):
+        yield
+        return
+    with locks.held(lock):
+        _here.holds = True
+        try:
+            yield
+        finally:
+            _here.holds = False

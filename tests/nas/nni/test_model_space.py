@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import nn
 
 from nas.base import plugins
 from nas.nni import check
+from nas.nni import importing
 from nas.nni.importing import imported
 from nas.spaces import sample
 from search_spaces.checking import check_space
@@ -185,3 +187,15 @@ def test_a_model_space_needs_no_lightning():
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert int(ended.stdout) > 5
+
+
+def test_what_imports_nni_may_import_more_that_does(tmp_path):
+    def twice():
+        with importing._alone(tmp_path / "lock"), importing._alone(tmp_path / "lock"):
+            done.append(True)
+
+    done = []
+    thread = threading.Thread(target=twice, daemon=True)
+    thread.start()
+    thread.join(timeout=30)
+    assert done == [True]
