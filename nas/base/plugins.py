@@ -29,7 +29,6 @@ import difflib
 import importlib
 import importlib.util
 import os
-import pkgutil
 import re
 import shlex
 import sys
@@ -281,8 +280,7 @@ def described(package: str, attribute: str) -> dict[str, str]:
     >>> described("nas.defences", "defend")["none"]
     'Plain training on the true labels: no defence.'
     """
-    folder = Path(next(iter(importlib.import_module(package).__path__)))
-    texts = {name: (folder / f"{name}.py").read_text(encoding="utf-8") for name in sorted(_files(package))}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in sorted(_files(package).items())}
     trees = {name: ast.parse(text) for name, text in texts.items() if attribute in text}
     lines = {name: ast.get_docstring(tree) or "" for name, tree in trees.items() if attribute in _bound_in(tree)}
     return {name: line.partition("\n")[0] for name, line in lines.items()}
@@ -398,10 +396,11 @@ def _module_at(path: Path) -> ModuleType | None:
     return module
 
 
-def _files(package: str) -> list[str]:
-    """List a package's modules without importing any of them."""
-    root = importlib.import_module(package)
-    return [info.name for info in pkgutil.iter_modules(root.__path__) if not info.ispkg]
+def _files(package: str) -> dict[str, Path]:
+    """Return the files of a package's modules by their names, without importing any of them."""
+    folders = [Path(folder) for folder in importlib.import_module(package).__path__]
+    paths = [path for folder in reversed(folders) for path in folder.glob("*.py") if path.stem != "__init__"]
+    return {path.stem: path for path in paths}
 
 
 def _is_dotted(name: str) -> bool:
