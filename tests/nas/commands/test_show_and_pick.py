@@ -79,7 +79,7 @@ def test_show_gives_json_with_every_number_and_its_interval(nas, trained_run):
     assert shown["name"] == "small"
     assert shown["counts"] == {
         "screened": 5, "trained": 5, "rejected": 0, "duplicates": 0, "diverged": 0, "out_of_memory": 0, "died": 0,
-        "running": 0,
+        "running": 0, "stopped": 0, "spent": 5.0,
     }  # fmt: skip
     best = {trial.number: trial for trial in load_study("small", trained_run.folder, None).best_trials}
     assert {row["number"] for row in shown["front"]} == best.keys()
