@@ -144,7 +144,7 @@ def run_here(plan: Plan):
 
 
 def record_of(study) -> list[dict]:
-    """All that must be equal between a search that was killed and one that was not: everything but the time."""
+    """All that must be equal between a search that was killed and one that was not: everything but time and place."""
     return [
         {
             "number": trial.number,
@@ -152,7 +152,7 @@ def record_of(study) -> list[dict]:
             "params": trial.params,
             "distributions": trial.distributions,
             "values": trial.values,
-            "user_attrs": trial.user_attrs,
+            "user_attrs": {name: value for name, value in trial.user_attrs.items() if name != "host"},
             "constraints": trial.constraints,
             "intermediate": trial.intermediate_values,
             "finished": (trial.datetime_complete or trial.datetime_start) - trial.datetime_start >= timedelta(0),
