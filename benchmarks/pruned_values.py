@@ -25,10 +25,12 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import Trial
 from optuna.trial import TrialState
 from report import write_results
@@ -124,10 +126,12 @@ def search(task: Task, way: str, seed: int, count: int) -> tuple[NDArray[np.floa
     """Search until so many cells are trained: their error and cost `(cells, 2)`, and how many were rejected."""
     sampler = random if way == RANDOM else tpe
     study = optuna.create_study(directions=["minimize", "minimize"])
+    # All that a sampler reads of a search's plan.
+    sampled = SimpleNamespace(distributions=dict.fromkeys(nb201.NAMES, CategoricalDistribution(nb201.OPERATORS)))
     trained: dict[str, tuple[float, float]] = {}
     rejected = 0
     while len(trained) < count:
-        study.sampler = sampler.make_sampler(None, seed_from(seed, len(trained) + rejected))
+        study.sampler = sampler.make_sampler(sampled, seed_from(seed, len(trained) + rejected))
         trial = study.ask()
         name = cell_of([trial.suggest_categorical(edge, nb201.OPERATORS) for edge in nb201.NAMES])
         cell = task.table[name]
