@@ -742,8 +742,8 @@ def _stand_ins() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for place in (
             "nas.search.workers.run",
-            "nas.runs.run.evaluate",
-            "nas.runs.run.make_bench",
+            "nas.search.bench.evaluate",
+            "nas.search.bench.make_bench",
             "nas.commands.audit._train",
             "nas.deploy.deployed.write",
             "nas.deploy.deployed.compare",
