@@ -159,7 +159,7 @@ def settings_lines(study: optuna.Study) -> list[str]:
     if config.fidelity == BY_RUNGS:
         trained.append(
             "rungs: after 1/9 and 1/3 of its epochs a training goes on if it is among the best third there; networks "
-            "that are trained in several stages are trained to the end"
+            "that are trained in several stages, or pruned by safecompress, are trained to the end"
         )
     data = overview_in(study.user_attrs[DATA]).sentences if DATA in study.user_attrs else ()
     if config.set:

@@ -10,7 +10,8 @@ decides from what the study holds at that moment. A candidate that goes on conti
 stopped is not taken up again. The decision stands in the trial, so a training that is repeated after a kill is not
 judged anew.
 
-Candidates that are trained in several stages have no rungs (`nas.training.assess.is_looked_at`).
+Candidates that are trained in several stages, or pruned by safecompress, have no rungs
+(`nas.training.assess.is_looked_at`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Optuna's sampler looks at all trials of a study. Two things are changed here:
 
-- What is sampled together is what the search samples. Optuna intersects the parameters of all trials at each ask; of
-  3,000 trials that takes four fifths of the ask, and one trial that ended before it was sampled leaves nothing of them.
+- What is sampled together is what the search samples. Optuna intersects the parameters of all trials at each ask, which
+  takes longer the longer the study is, and one trial that ended before it was sampled leaves nothing of them.
 - Beyond `LEARNT_FROM` trials it learns from the front and the latest others. Its densities have a kernel for each.
 """
 
