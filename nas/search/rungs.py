@@ -87,7 +87,7 @@ def places(values: Numbers) -> NDArray[np.intp]:
         `(candidates,)`: the place of each, from 1, the best.
 
     >>> places(np.array([[3.0, 3.0], [1.0, 2.0], [2.0, 1.0], [1.4, 1.9]])).tolist()
-    [4, 1, 2, 3]
+    [4, 2, 1, 3]
     """
     ranks = _fast_non_domination_rank(values)
     best, worst = values.min(axis=0), values.max(axis=0)
