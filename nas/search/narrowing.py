@@ -38,7 +38,8 @@ class Narrowing:
 
     Attributes:
         distributions: What is sampled of each parameter; a fixed one has a single choice.
-        lines: What the user should know: how many parameters are searched, and which ones a pattern left as they are.
+        lines: What the user should know: how many parameters are searched, which ones a pattern left as they are, and
+            which ranges reach beyond what the space offers.
     """
 
     distributions: Distributions
@@ -63,8 +64,10 @@ def narrow(space: SearchSpace, wanted: Mapping[str, Narrow]) -> Narrowing:
     >>> found = narrow(make_space((1, 8, 8), 10), {"bits": 8, "depth": Range(low=2, high=9), "block1_weight_bits": [4, 2]})
     >>> found.distributions["first_bits"], found.distributions["block1_weight_bits"], found.distributions["depth"]
     (CategoricalDistribution(choices=(8,)), CategoricalDistribution(choices=(4, 2)), IntDistribution(high=4, log=False, low=2, step=1))
-    >>> found.lines
-    ("27 of the 36 parameters of the space 'conv' are searched",)
+    >>> for line in found.lines:
+    ...     print(line)
+    27 of the 36 parameters of the space 'conv' are searched
+    set depth=2..9 is cut to what the space 'conv' offers: depth: 1 to 4
     """  # noqa: E501 - the output of a doctest is not broken
     if not wanted:
         return Narrowing(space.distributions, ())
@@ -80,7 +83,7 @@ def narrow(space: SearchSpace, wanted: Mapping[str, Narrow]) -> Narrowing:
                 left[name] = pattern
             else:
                 narrowed[name] = distribution
-    return Narrowing(narrowed, (_count(space, narrowed), *_left(space, wanted, left)))
+    return Narrowing(narrowed, (_count(space, narrowed), *_left(space, wanted, left), *_cut(space, wanted)))
 
 
 def changed(space: SearchSpace, point: Params, wanted: Mapping[str, Parameter]) -> Params:
@@ -243,3 +246,24 @@ def _left(space: SearchSpace, wanted: Mapping[str, Narrow], left: Mapping[str, s
         names = [name for name, by in left.items() if by == pattern]
         lines.append(f"set {described(pattern, wanted[pattern])} leaves as they are: {_offers(space, names)}")
     return lines
+
+
+def _cut(space: SearchSpace, wanted: Mapping[str, Narrow]) -> list[str]:
+    """Say which ranges reach beyond what all parameters that they match offer."""
+    lines = []
+    for pattern, value in wanted.items():
+        if not isinstance(value, Range):
+            continue
+        matched = _matched(space, pattern)
+        ends = [end for name in matched for end in _ends(space.distributions[name])]
+        if value.low < min(ends) or value.high > max(ends):
+            offers = _offers(space, matched)
+            lines.append(f"set {described(pattern, value)} is cut to what the space {space.name!r} offers: {offers}")
+    return lines
+
+
+def _ends(distribution: BaseDistribution) -> list[int | float]:
+    """List the lowest and the highest number that a distribution offers, or all that are choices."""
+    if isinstance(distribution, IntDistribution | FloatDistribution):
+        return [distribution.low, distribution.high]
+    return _numbers(distribution)

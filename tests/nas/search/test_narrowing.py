@@ -102,6 +102,23 @@ def could_be(distribution, wanted):
     return any(distribution.low <= one <= distribution.high for one in numbers)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "is_cut"), [(1, 4, False), (2, 3, False), (1, 9, True), (0, 2, True), (0, 9, True)]
+)
+def test_a_range_that_reaches_beyond_the_space_is_told(low, high, is_cut):
+    space = space_named("conv", (1, 8, 8), 10)
+    told = [line for line in narrow(space, {"depth": Range(low=low, high=high)}).lines if "is cut" in line]
+    expected = f"set depth={low}..{high} is cut to what the space 'conv' offers: depth: 1 to 4"
+    assert told == ([expected] if is_cut else [])
+
+
+def test_a_range_is_not_cut_if_one_of_its_parameters_offers_its_ends():
+    space = space_named("conv", (1, 8, 8), 10)
+    # Strides end at 2, and widths begin at 8.
+    ends = {"block1_*": Range(low=1, high=32)}
+    assert not any("is cut" in line for line in narrow(space, ends).lines)
+
+
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 @few
 @given(data=st.data())
