@@ -4,6 +4,7 @@ Settings are compared by `nas.search.config.differences`. This is about the rest
 program. Sources are not hashed, because a comment or a new file changes no number. What a part of the program gives is
 noted instead, on a small made-up case, so that a change is seen wherever it was made:
 
+- `space`: what the space offers, hashed;
 - `float_becomes_bits`: the width that the device's converter gives to what is in float; candidates are trained in it;
 - `prices`: what each cost metric says of the space's reference network on the device;
 - `measures`: what the attack and the statistics say of a made-up network;
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from optuna.distributions import distribution_to_json
 from pydantic import TypeAdapter
 from torch import nn
 
@@ -48,7 +50,9 @@ from nas.training.loop import training_version
 from nas.training.recipe import Recipe
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.space import SearchSpace
 
+SPACE = "space"
 FEATURES, CLASSES = 6, 3
 RECORDS: Mapping[str, int] = {"members": 60, "non_members": 60, "validation": 30, "reserve": 30, "test": 30}
 # Last digits depend on the processor; a change of the program moves the made-up cases further than that.
@@ -85,6 +89,7 @@ def _looked_up(plan: Plan) -> dict[str, Any]:
     return {
         "version": training_version(),
         "fingerprint": plan.fingerprint,
+        SPACE: _space_digest(plan.space),
         "device": _device_digest(plan.device),
         FLOAT_BECOMES_BITS: plan.float_becomes_bits,
         "prices": _prices(plan),
@@ -111,6 +116,8 @@ def _changes_looked_up(then: Mapping[str, Any], now: Mapping[str, Any], plan: Pl
         found.append(f"the program: was {then.get('version')}, now {now['version']}")
     if then.get("fingerprint") != now["fingerprint"]:
         found.append("the table: other rows" if plan.table else "the data: other records, or other sets of them")
+    if then.get(SPACE, now[SPACE]) != now[SPACE]:  # studies of earlier versions do not say it
+        found.append(f"the space {plan.space.name!r}: it offers other choices")
     bits = now[FLOAT_BECOMES_BITS]
     if then.get("device") == now["device"] and then.get(FLOAT_BECOMES_BITS) != bits:
         found.append(f"the networks: were trained in float, now in the {bits} bits that {plan.device.name} makes of it")
@@ -131,6 +138,12 @@ def _changes_tried_out(then: Mapping[str, Any], now: Mapping[str, Any], plan: Pl
         if not _agree(before.get(name, ()), logits):
             found.append(f"the defence {name!r}: it trains otherwise")
     return found
+
+
+def _space_digest(space: SearchSpace) -> str:
+    """Hash what a space offers; the order of its parameters changes nothing."""
+    offered = {name: distribution_to_json(one) for name, one in space.distributions.items()}
+    return hashlib.sha256(repr(_sorted(offered)).encode()).hexdigest()[:16]
 
 
 def _device_digest(device: Device) -> str:

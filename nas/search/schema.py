@@ -119,6 +119,7 @@ class Origin(BaseModel):
         version: Training version, and PyTorch's.
         fingerprint: Names the data.
         device: Names the figures of the device's file.
+        space: Names what the space offers; None in studies of earlier versions.
         float_becomes_bits: The width in which candidates were trained where the space has float; None: in float.
         prices: What each cost metric said of the space's reference network; a reason where it could not be priced.
         measures: What the attack and the statistics said of a made-up network.
@@ -132,6 +133,7 @@ class Origin(BaseModel):
     prices: dict[str, FiniteFloat | Text]
     measures: dict[str, FiniteFloat]
     defences: dict[str, list[FiniteFloat]]
+    space: Text | None = None
     float_becomes_bits: Annotated[int, Ge(1), Le(32)] | None = None
 
 

@@ -96,6 +96,9 @@ def open_study(plan: Plan) -> optuna.Study:
             by this program.
     """
     config = plan.config
+    file = _file_of(config.storage, plan.folder)
+    # Before a file or a study is made: a plug-in that fails when it is tried out leaves neither behind.
+    told = _told(plan) if file is not None and not file.exists() else None
     storage = open_storage(config.storage, plan.folder)
     if isinstance(storage, JournalStorage):
         locks.folder(journal.lock_folder(_journal(config.storage, plan.folder)))
@@ -104,8 +107,8 @@ def open_study(plan: Plan) -> optuna.Study:
     directions = [StudyDirection.MINIMIZE] * len(config.objectives)
     with _readable(config.storage, plan.folder):
         is_there = config.name in optuna.get_all_study_names(storage)
-    # Before a study is made: a plug-in that fails when it is tried out leaves none behind.
-    told = None if is_there else _told(plan)
+    if told is None and not is_there:
+        told = _told(plan)
     with _readable(config.storage, plan.folder):
         if is_there:  # to create it once more would leave a line in a journal
             study = optuna.load_study(study_name=config.name, storage=storage)

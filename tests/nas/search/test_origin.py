@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from optuna.distributions import IntDistribution
 from torch.nn import functional
 
 from estimators.devices.files import load_device
@@ -42,6 +43,19 @@ def test_the_made_up_cases_tell_members_from_others(then):
 def test_another_training_version_is_named(plan, then, monkeypatch):
     monkeypatch.setattr(origin, "training_version", lambda: "another")
     assert changes(then, plan) == [f"the program: was {then['version']}, now another"]
+
+
+def test_a_space_that_offers_other_choices_is_named(plan, then):
+    wider = {**plan.space.distributions, "depth": IntDistribution(1, 40)}
+    other = replace(plan, space=replace(plan.space, distributions=wider))
+    assert changes(then, other) == [f"the space {plan.space.name!r}: it offers other choices"]
+    same = dict(reversed(plan.space.distributions.items()))
+    assert changes(then, replace(plan, space=replace(plan.space, distributions=same))) == []
+
+
+def test_a_study_from_before_spaces_were_noted_goes_on(plan, then):
+    before = {name: value for name, value in then.items() if name != "space"}
+    assert changes(before, plan) == []
 
 
 def test_other_data_are_named(plan, then):
@@ -183,4 +197,5 @@ def test_a_defence_that_fails_when_it_is_tried_out_leaves_no_study(plan, tmp_pat
     here = replace(plan, folder=tmp_path / "small", defences={**plan.defences, "none": broken})
     with pytest.raises(ValueError, match=r"^expected a TrainSetup from the defence 'none'; got NoneType$"):
         open_study(here)
+    assert not here.folder.exists()
     assert open_study(replace(plan, folder=tmp_path / "small")).trials == []
