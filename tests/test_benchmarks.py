@@ -791,3 +791,43 @@ def test_a_quarter_of_the_seconds_is_compared_with_all_of_the_best_other(monkeyp
     told = compared.verdict(rows)
     assert told[compared.OURS].startswith("met: what the best other reaches with all seconds (0.600)")
     assert told[f"{compared.OURS}{compared.RUNGS}"].startswith("not met")
+
+
+def test_members_of_two_samplers_fronts_are_audited_side_by_side(run, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    audits, compared = importlib.import_module("front_audits"), importlib.import_module("search_training")
+    quick = {"space": "mlp", "dataset": "digits", "members": 240, "references": 4, "recipe": {"epochs": 18}}
+    for module in (audits, compared):
+        monkeypatch.setattr(module, "TASKS", {"digits": quick})
+        monkeypatch.setattr(module, "CACHE", tmp_path / "kept")
+    monkeypatch.setitem(audits.EFFORTS, "standard", 4)
+    monkeypatch.setattr("nas.base.processes.cores", lambda: 1)
+    monkeypatch.setattr(audits, "SAMPLERS", ("tpe", "random"))
+    rows = run("front_audits", "--short")["rows"]
+    assert [(row["sampler"], row["seed"]) for row in rows] == [("tpe", 0), ("random", 0)]
+    for row in rows:
+        assert 1 <= row["audited_members"] <= min(2, row["on_front"])
+        assert row["too_low"] == pytest.approx(row["audited_auc"] - row["search_auc"])
+        assert row["too_low"] <= row["largest_too_low"]
+
+
+def test_a_front_paid_for_by_the_estimate_is_called_so(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    audits = importlib.import_module("front_audits")
+
+    def told(ours):
+        found = {"tpe": (0.01, 0.02, 0.03), audits.OURS: ours}
+        rows = [{"sampler": name, "too_low": low} for name, lows in found.items() for low in lows]
+        return audits.verdict(rows)["difference"]
+
+    assert told((0.01, 0.02, 0.04)).startswith("not paid for: +0.003")
+    assert told((0.11, 0.12, 0.13)).startswith("paid for by the estimate: +0.100")
+
+
+def test_members_are_spread_over_a_front(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    audits = importlib.import_module("front_audits")
+    made = [optuna.create_trial(values=[0.0], user_attrs={"error": error}) for error in (0.5, 0.1, 0.4, 0.2, 0.3)]
+    errors = lambda count: [trial.user_attrs["error"] for trial in audits.spread(made, count)]
+    assert errors(3) == [0.1, 0.3, 0.5]
+    assert errors(9) == [0.1, 0.2, 0.3, 0.4, 0.5]
