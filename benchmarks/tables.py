@@ -781,6 +781,30 @@ TABLES: Sequence[Table] = (
         relations="What was published, and whether it holds here:",
     ),
     Table(
+        "siblings",
+        "How much does a shipped sibling give away of a server network, and what does unpairing change?",
+        "Three server networks on CIFAR-10 at 16 x 16, 3,000 members, and their versions of 8 and 4 bits. The transfer is "
+        "the share of the server network's right answers that adversarial examples made on the row's network turn. A "
+        "*drop* is the share of the shipped version's transfer that is gone. The control has another seed.",
+        {
+            "seed": ("seed", number),
+            "bits": ("bits", number),
+            "network": ("network", plain),
+            "error": ("error", rate),
+            "cosine": ("cosine", rate),
+            "PGD-10 transfer": ("transfer, PGD-10", rate),
+            "PGD-10 white box": ("white box", rate),
+            "PGD-10 drop": ("drop", rate),
+            "MI-PGD-50 transfer": ("transfer, MI-PGD-50", rate),
+            "MI-PGD-50 white box": ("white box", rate),
+            "MI-PGD-50 drop": ("drop", rate),
+        },
+        facts={
+            "unpaired": ("a drop of 30 % under both attacks for at most a point of error", plain),
+            "unpaired, then trained further": ("the same after an attacker trained it further", plain),
+        },
+    ),
+    Table(
         "defence_search_location30",
         "Does a search that chooses the defence find a better front than one with a fixed defence?",
         "Location-30 in `mlp`, error and leakage as objectives, 30 candidates a search, three seeds. The "
