@@ -805,6 +805,26 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "distillation",
+        "What do defences by distillation cost, and what do they leave to an attacker who repeats them?",
+        "Location-30 with a perceptron, CIFAR-10 at 16 x 16 with a small convolutional network, 1,000 members. Each "
+        "version is trained ten times on random halves and attacked by eight of its other trainings. *Taken* is the "
+        "share of what RMIA finds beyond chance without a defence that is gone.",
+        {
+            "data": ("data", plain),
+            "version": ("version", plain),
+            "trainings": ("trainings", number),
+            "error": ("error", rate),
+            "error_half_width": ("±", rate),
+            "auc": ("AUC of RMIA", rate),
+            "auc_half_width": ("±", rate),
+            "lira_auc": ("of LiRA", rate),
+            "tpr_at_1pct_fpr": ("TPR at 1 % FPR", rate),
+            "of_auc_beyond_chance_taken": ("taken", percent),
+        },
+        relations="What was published, and whether it holds here:",
+    ),
+    Table(
         "defence_search_location30",
         "Does a search that chooses the defence find a better front than one with a fixed defence?",
         "Location-30 in `mlp`, error and leakage as objectives, 30 candidates a search, three seeds. The "
