@@ -755,9 +755,9 @@ TABLES: Sequence[Table] = (
     Table(
         "gecko",
         "What do Gecko's phases win and give back, beside other defences and fewer epochs?",
-        "CIFAR-10 at 16 x 16, 2,500 members, 30 epochs. Phase I is the network of 1 bit that learns labels, in phase II "
-        "it learns a float teacher's answers. Each version is trained eight times on random halves and attacked by six "
-        "of its other trainings. Means with half-widths of 95 % intervals; the published figures are accuracies in "
+        "CIFAR-10 at 16 x 16, 2,500 members, 30 epochs. Phase I is the network of 1 bit that learns labels, in phase "
+        "II it learns a float teacher's answers. Each version is trained eight times on random halves and attacked by "
+        "six of its other trainings. Means with half-widths of 95 % intervals; the published figures are accuracies in "
         "percent on 50,000 members, of VGG in float on another network of that family.",
         {
             "network": ("network", plain),
@@ -783,9 +783,9 @@ TABLES: Sequence[Table] = (
     Table(
         "siblings",
         "How much does a shipped sibling give away of a server network, and what does unpairing change?",
-        "Three server networks on CIFAR-10 at 16 x 16, 3,000 members, and their versions of 8 and 4 bits. The transfer is "
-        "the share of the server network's right answers that adversarial examples made on the row's network turn. A "
-        "*drop* is the share of the shipped version's transfer that is gone. The control has another seed.",
+        "Three server networks on CIFAR-10 at 16 x 16, 3,000 members, and their versions of 8 and 4 bits. The transfer "
+        "is the share of the server network's right answers that adversarial examples made on the row's network turn. "
+        "A *drop* is the share of the shipped version's transfer that is gone. The control has another seed.",
         {
             "seed": ("seed", number),
             "bits": ("bits", number),

@@ -402,6 +402,15 @@ def efficiency(monkeypatch, tmp_path):
     return module
 
 
+@pytest.mark.usefixtures("shared_data", "efficiency")
+def test_a_model_that_has_learnt_from_other_networks_finds_most_of_a_front(run):
+    found = run("search_ceiling", "--short")
+    shares = [row["share"] for row in found["rows"]]
+    assert shares == sorted(shares)
+    assert 0.9 < shares[0] <= shares[-1] <= 1
+    assert found["rank_correlation"] > 0.8
+
+
 @pytest.mark.usefixtures("shared_data")
 @pytest.mark.parametrize("sampler", ["TPE, univariate", "NSGA-II, 50", "pymoo's NSGA-II", "NNI's evolution"])
 def test_peers_search_the_same_table_by_the_same_rule(efficiency, sampler):

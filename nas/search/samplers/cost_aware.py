@@ -10,8 +10,6 @@ import copy
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +28,8 @@ from scipy.special import ndtr
 
 from estimators.estimate import ENDS
 from nas.search.plan import Plan
+from nas.search.surrogate.frame import Frame
+from nas.search.surrogate.frame import frame_of
 from nas.search.surrogate.gaussian_process import Scales
 from nas.search.surrogate.gaussian_process import condition
 from nas.search.surrogate.gaussian_process import fit
@@ -37,7 +37,6 @@ from nas.search.surrogate.improvement import expected_improvement
 from nas.search.surrogate.improvement import is_front
 from nas.search.surrogate.known import Known
 from nas.search.surrogate.known import Look
-from nas.search.surrogate.known import columns_of
 from nas.search.surrogate.known import looking
 from nas.spaces import sample
 
@@ -60,54 +59,8 @@ OUTLIER = 3.0
 DEVIATIONS_IN_AN_INTERVAL = 2 * 1.96
 LOOKED_AT = 4000
 """Points beside the pool and the trials whose look is kept: mutations of a front often come again."""
-ROWS_KEPT = 12_000
-"""Candidates whose features are kept as a row of numbers, some 700 bytes each; then all are made anew."""
 STEP = 0.15
 """Standard deviation of a small change of a number, as a share of its range."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Frame:
-    """How features become columns of numbers of one spread.
-
-    Attributes:
-        columns: Group and name of each.
-        groups: `(columns,)`: the number of the group of each.
-        centre: `(columns,)`: means over the pool.
-        spread: `(columns,)`: standard deviations over the pool, times the root of the group's size.
-        made: Rows that were made before, by the identity of what they are of, which is kept with them.
-    """
-
-    columns: list[tuple[str, str]]
-    groups: NDArray[np.intp]
-    centre: Numbers
-    spread: Numbers
-    made: dict[int, tuple[Known, Numbers]] = field(default_factory=dict)
-
-    def rows(self, known: Sequence[Known]) -> Numbers:
-        """Return `(candidates, columns)`."""
-        if missing := [one for one in known if id(one) not in self.made]:
-            if len(self.made) > ROWS_KEPT:
-                self.made.clear()
-                missing = list(known)
-            rows = (_rows(self.columns, missing) - self.centre) / self.spread
-            self.made.update((id(one), (one, row)) for one, row in zip(missing, rows, strict=True))
-        return np.array([self.made[id(one)][1] for one in known]).reshape(len(known), len(self.columns))
-
-
-def _rows(columns: Sequence[tuple[str, str]], known: Sequence[Known]) -> Numbers:
-    none: Mapping[str, float] = {}
-    values = [[one.groups.get(group, none).get(name, 0.0) for group, name in columns] for one in known]
-    return np.array(values, dtype=float).reshape(len(known), len(columns))
-
-
-def _frame(known: Sequence[Known]) -> _Frame:
-    columns = columns_of(known)
-    rows = _rows(columns, known)
-    varied = np.flatnonzero(rows.std(axis=0) > 1e-9)
-    columns, rows = [columns[index] for index in varied], rows[:, varied]
-    _, groups, sizes = np.unique([group for group, _ in columns], return_inverse=True, return_counts=True)
-    return _Frame(columns, groups, rows.mean(axis=0), rows.std(axis=0) * np.sqrt(sizes[groups]))
 
 
 class CostAwareSampler(BaseSampler):
@@ -140,7 +93,7 @@ class CostAwareSampler(BaseSampler):
         # Caches: what is in them follows from seed and study, whoever filled them.
         self._pool: list[tuple[Point, Known | None]] = []
         self._pool_rng = np.random.default_rng(seed)
-        self._frames: dict[int, _Frame] = {}
+        self._frames: dict[int, Frame] = {}
         self._looks: dict[tuple[Any, ...], Known | None] = {}
         self._passing: dict[tuple[Any, ...], Known | None] = {}
         self._scales: dict[object, Scales] = {}
@@ -211,10 +164,10 @@ class CostAwareSampler(BaseSampler):
             self._pool.append((point, self._looked(point)))
         return self._pool[:count]
 
-    def _framed(self, number: int) -> _Frame:
+    def _framed(self, number: int) -> Frame:
         drawn = self._drawn(number)
         if len(drawn) not in self._frames:
-            self._frames[len(drawn)] = _frame([known for _, known in drawn if known])
+            self._frames[len(drawn)] = frame_of([known for _, known in drawn if known])
         return self._frames[len(drawn)]
 
     def _mutated(
@@ -337,7 +290,7 @@ def _standardised(values: Numbers) -> tuple[Numbers, float, float]:
 
 
 def _predicted(
-    scales: Scales, frame: _Frame, rows: Numbers, measured: Numbers, noise: Numbers, *, pending: int
+    scales: Scales, frame: Frame, rows: Numbers, measured: Numbers, noise: Numbers, *, pending: int
 ) -> tuple[Numbers, Numbers]:
     """Return means for all rows, of which the first were measured and so many more are under way, and deviations.
 
