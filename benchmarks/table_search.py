@@ -47,7 +47,10 @@ def main(*, short: bool) -> None:
         best, worst = values.min(axis=0), values.max(axis=0)
         whole = hypervolume((values - best) / (worst - best), 1.0)
         rows = []
-        for sampler in plugins.available("nas.search.samplers", "make_sampler"):
+        package = "nas.search.samplers"
+        for sampler in plugins.available(package, "make_sampler"):
+            if plugins.find(package, sampler, "pick"):  # it is one of the others
+                continue
             searches = [search(path, sampler, seed, budgets[-1], Path(folder)) for seed in range(seeds)]
             for budget in budgets:
                 points = [(found[:budget] - best) / (worst - best) for found, _ in searches]
