@@ -13,8 +13,8 @@ from nas.search.plan import Plan
 
 AT_RANDOM = 10
 """Trainings before `tpe` and `cost_aware` predict anything."""
-COMPARED = 100
-"""Trainings up to which `cost_aware` found more of known fronts than all others (`benchmarks/search_efficiency.py`)."""
+FEW = 100
+"""Trainings up to which `cost_aware` is taken: where they are few, what is known before them counts most."""
 
 
 def pick(plan: Plan) -> tuple[str, str]:
@@ -25,11 +25,11 @@ def pick(plan: Plan) -> tuple[str, str]:
     costs = [name for name in (*config.objectives, *config.budgets) if metric_of(name, plan.metrics)]
     if not costs:
         return "tpe", "no objective and no budget is a cost that is known before a training"
-    if config.trials > COMPARED:
-        return "tpe", f"{config.trials} trainings are more than the {COMPARED} up to which cost_aware was compared"
+    if config.trials > FEW:
+        return "tpe", f"{config.trials} trainings are more than {FEW}"
     if plugins.is_own(config.space):
         return "tpe", "cost_aware describes thousands of networks, and how long your own space takes is not known"
-    return "cost_aware", f"{costs[0]} is known before a training, and {config.trials} trainings are at most {COMPARED}"
+    return "cost_aware", f"{costs[0]} is known before a training, and {config.trials} trainings are few"
 
 
 def make_sampler(plan: Plan, seed: int) -> BaseSampler:

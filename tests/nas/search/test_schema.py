@@ -36,6 +36,12 @@ def of_trial(lines, name, number=0):
     return [line for line in trials if line][number]
 
 
+def also(lines, name, attribute):
+    """Add an attribute where the first of a name is, of a study or a trial."""
+    place = next(place for place, line in enumerate(lines) if name in line.get("user_attr", {}))
+    return [*lines[:place], {**lines[place], "user_attr": attribute}, *lines[place:]]
+
+
 def tell(nas, run, *command):
     told = nas(*command[:1], run.name, *command[1:], "--runs", run.runs)
     assert (told.code, told.out) == (2, "")
@@ -124,6 +130,35 @@ def test_a_study_without_limits_has_its_budgets_alone(nas, rewritten):
     assert shown.code == 0
     assert "limit " not in shown.out
     assert "baseline" not in shown.out
+
+
+BEGINNINGS = {
+    "sampler": [
+        None,
+        5,
+        {},
+        {"sampler": "tpe"},
+        {"sampler": 5, "reason": "x"},
+        {"sampler": "tpe", "reason": "x" * 501},
+    ],
+    "like": [None, "one", {}, [5], ["one"] * 1001],
+    "given_0": [None, 5, {}, {"of": "first:3"}, {"of": "", "params": {}}, {"of": "first:3", "params": {"depth": [1]}}],
+    "given_12": [{"of": "first:3", "params": {"depth": math.nan}}, {"of": "first:3", "params": {}, "more": 1}],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BEGINNINGS.items() for value in values])
+def test_what_was_looked_up_when_a_study_began_is_checked(rewritten, name, value):
+    run = rewritten(lambda lines: also(lines, "config", {name: value}))
+    with pytest.raises(ValueError, match=rf"^the study 'small' has a wrong {name}: "):
+        load_study("small", run.folder, None)
+
+
+@pytest.mark.parametrize("value", [None, "0", -1, True, 1.5])
+def test_the_trial_that_one_stands_for_is_checked(rewritten, value):
+    run = rewritten(lambda lines: also(lines, "key", {"in_place_of": value}))
+    with pytest.raises(ValueError, match=r"^expected the number of a trial as 'in_place_of' of trial 0 of the study "):
+        load_study("small", run.folder, None)
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TASKS.items() for value in values])
@@ -256,11 +291,8 @@ EXIT = {"exit": 0, "records": 3, "share": 1.0, "latency_ms": 2.0, "macs": 5}
     ],
 )
 def test_exits_of_another_kind_are_refused(nas, rewritten, value, said):
-    def add(lines):
-        place = next(place for place, line in enumerate(lines) if "weights_sha256" in line.get("user_attr", {}))
-        return [*lines[:place], {**lines[place], "user_attr": {"exits": value}}, *lines[place:]]
-
-    assert said in tell(nas, rewritten(add), "show")
+    run = rewritten(lambda lines: also(lines, "weights_sha256", {"exits": value}))
+    assert said in tell(nas, run, "show")
 
 
 def test_a_class_that_there_is_not_is_not_shown(nas, rewritten):

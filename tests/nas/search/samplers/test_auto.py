@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from optuna.samplers import RandomSampler
 
@@ -12,6 +10,7 @@ from nas.runs.report import settings_lines
 from nas.search.samplers import auto
 from nas.search.samplers.cost_aware import CostAwareSampler
 from nas.search.samplers.tpe import _Bounded
+from nas.search.sampling import sampler_of
 from nas.search.schema import SAMPLER
 from nas.search.storage import open_study
 from tests.small_search import elsewhere
@@ -36,18 +35,18 @@ def plan(mlp_plan, tmp_path, monkeypatch):
 
 RULE = [
     ({"trials": 10}, "random", "10 trainings are too few to learn from: others begin after 10"),
-    ({"trials": 11}, "cost_aware", "latency_ms is known before a training, and 11 trainings are at most 100"),
-    ({"trials": 100}, "cost_aware", "latency_ms is known before a training, and 100 trainings are at most 100"),
-    ({"trials": 101}, "tpe", "101 trainings are more than the 100 up to which cost_aware was compared"),
+    ({"trials": 11}, "cost_aware", "latency_ms is known before a training, and 11 trainings are few"),
+    ({"trials": 100}, "cost_aware", "latency_ms is known before a training, and 100 trainings are few"),
+    ({"trials": 101}, "tpe", "101 trainings are more than 100"),
     (
         {"objectives": ("error", "flash_kib_high")},
         "cost_aware",
-        "flash_kib_high is known before a training, and 24 trainings are at most 100",
+        "flash_kib_high is known before a training, and 24 trainings are few",
     ),
     (
         {"objectives": ("error", "leakage"), "budgets": {"error": 0.3, "macs": 1e5}},
         "cost_aware",
-        "macs is known before a training, and 24 trainings are at most 100",
+        "macs is known before a training, and 24 trainings are few",
     ),
     (
         {"objectives": ("error", "mean_latency_ms"), "budgets": {"leakage": 0.6}},
@@ -78,7 +77,7 @@ def test_without_a_study_it_is_what_it_picks(plan):
 def test_a_search_says_what_was_picked_and_is_that_of_its_explicit_choice(plan, tmp_path):
     plan = with_settings(plan, trials=13)
     study = run_here(plan)
-    line = "sampler cost_aware, picked by auto: latency_ms is known before a training, and 13 trainings are at most 100"
+    line = "sampler cost_aware, picked by auto: latency_ms is known before a training, and 13 trainings are few"
     assert line in settings_lines(study)
     explicit = run_here(with_settings(elsewhere(plan, tmp_path / "explicit"), sampler="cost_aware"))
     assert record_of(study) == record_of(explicit)
@@ -93,5 +92,12 @@ def test_what_was_picked_stays_when_a_search_goes_on_with_more_trials(plan, tmp_
     run_here(first)
     gone_on = run_here(with_settings(plan, trials=14))
     assert auto.pick(with_settings(plan, trials=14))[0] == "cost_aware"
-    assert open_study(replace(plan)).user_attrs[SAMPLER]["sampler"] == "random"
+    assert gone_on.user_attrs[SAMPLER]["sampler"] == "random"
     assert record_of(gone_on) == record_of(whole)
+
+
+def test_a_study_of_somebody_elses_cannot_have_a_module_run(plan):
+    study = open_study(plan)
+    study.set_user_attr(SAMPLER, {"sampler": "somebodys.module", "reason": "none"})
+    with pytest.raises(ValueError, match=r"names the module 'somebodys.module', whose code would run here"):
+        sampler_of(plan, study, study.ask())()
