@@ -44,10 +44,10 @@ from nas.search.config import stored_config
 from nas.search.narrowing import described as described_set
 from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import EXITS
-from nas.search.schema import LIKE
 from nas.search.schema import baselines_of
 from nas.search.schema import bits_of_float
 from nas.search.schema import given_to
+from nas.search.schema import like_in
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
 from nas.search.schema import picked_in
@@ -169,8 +169,9 @@ def settings_lines(study: optuna.Study) -> list[str]:
     if config.set:
         trained.append(f"the space is narrowed: set {', '.join(described_set(*item) for item in config.set.items())}")
     if picked := picked_in(study.user_attrs):
-        trained.append(f"sampler {picked.sampler}, picked by {config.sampler}: {picked.reason}")
-    trained += study.user_attrs.get(LIKE, [])
+        trained.append(f"sampler {picked.sampler}, picked by {picked.by}: {picked.reason}")
+    if like := like_in(study.user_attrs):
+        trained += like.lines
     bits, device = bits_of_float(study.user_attrs), study.user_attrs[CONFIG].get("device")
     if bits is not None:
         trained.append(f"what is in float is trained and measured in {bits} bits, as {device} runs it")

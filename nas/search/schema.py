@@ -86,7 +86,7 @@ NEVER_PREDICTED = "never_predicted"
 SAMPLER = "sampler"
 """Attribute of a study whose sampler was picked when it began (`Picked`); absent where the settings name it."""
 LIKE = "like"
-"""Attribute of a study: what it was given of earlier runs and of published networks, in sentences for people."""
+"""Attribute of a study: what it was given of earlier runs and of published networks (`Like`); absent without any."""
 GIVEN = "given_"
 """Starts the names of attributes of a study that end with the number of a trial: the point of that trial (`Given`)."""
 IN_PLACE_OF = "in_place_of"
@@ -253,13 +253,28 @@ class Picked(BaseModel):
     """The sampler of a study that was to have one picked.
 
     Attributes:
+        by: The sampler of the settings, which picked it.
         sampler: Its name.
         reason: Why this one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    by: Text
     sampler: Text
     reason: Annotated[str, MaxLen(500)]
+
+
+class Like(BaseModel):
+    """What a study was given when it began.
+
+    Attributes:
+        given: How many trials, from the first, are given their points.
+        lines: Sentences for people.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    given: Count
+    lines: Annotated[list[Annotated[str, MaxLen(5000)]], MaxLen(MOST_LISTED)]
 
 
 class Given(BaseModel):
@@ -301,8 +316,8 @@ def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence
     if CLASSES in attrs:  # not in studies from before errors were measured by class
         _check_classes(attrs[CLASSES], attrs[TASK]["num_classes"], where)
     _check_between(attrs.get(BETWEEN, {}), where)  # not in studies whose intervals are of the records alone
-    _check_beginning(attrs, where)
     config = _config(attrs[CONFIG], where)
+    _check_beginning(attrs, config, where)
     _check_lists(attrs, where)
     if config.name != name:  # it names the run's folder
         raise ValueError(f"expected {where} to have the settings of a run of this name; they are of {config.name!r}")
@@ -353,13 +368,20 @@ def spreads_in(attrs: Mapping[str, Any]) -> dict[str, Spread]:
 
 def picked_in(attrs: Mapping[str, Any]) -> Picked | None:
     """Return the sampler that was picked for a study; None where its settings name it."""
-    return Picked.model_validate(attrs[SAMPLER]) if SAMPLER in attrs else None
+    picked = Picked.model_validate(attrs[SAMPLER]) if SAMPLER in attrs else None
+    # A process that died while it wrote down a study may have picked by other settings.
+    return picked if picked and picked.by == attrs.get(CONFIG, {}).get("sampler") else None
+
+
+def like_in(attrs: Mapping[str, Any]) -> Like | None:
+    """Return what a study was given when it began; None without anything."""
+    return Like.model_validate(attrs[LIKE]) if attrs.get(CONFIG, {}).get("like") else None
 
 
 def given_to(attrs: Mapping[str, Any], trial: FrozenTrial | Trial) -> Given | None:
     """Return the point that a trial of a study is given; None for one that is sampled."""
-    name = f"{GIVEN}{trial.user_attrs.get(IN_PLACE_OF, trial.number)}"
-    return Given.model_validate(attrs[name]) if name in attrs else None
+    like, number = like_in(attrs), trial.user_attrs.get(IN_PLACE_OF, trial.number)
+    return Given.model_validate(attrs[f"{GIVEN}{number}"]) if like and number < like.given else None
 
 
 def _limits(rows: Sequence[Mapping[str, Any]]) -> tuple[Limit, ...]:
@@ -425,17 +447,16 @@ def _check_between(found: object, where: str) -> None:
         _check_part(Between, row, f"a wrong {BETWEEN} of {str(name)[:80]!r}", where)
 
 
-def _check_beginning(attrs: Mapping[str, Any], where: str) -> None:
+def _check_beginning(attrs: Mapping[str, Any], config: SearchConfig, where: str) -> None:
     """Check what was looked up when the study began: its sampler and the points that it was given."""
     if SAMPLER in attrs:
         _check_part(Picked, attrs[SAMPLER], f"a wrong {SAMPLER}", where)
-    notes = attrs.get(LIKE, [])
-    are_texts = isinstance(notes, list) and all(isinstance(note, str) for note in notes)
-    if not are_texts or len(notes) > MOST_LISTED:
-        raise ValueError(f"{where} has a wrong {LIKE}: expected a list of texts; got {str(notes)[:80]!r}")
-    for name in attrs:
-        if name.startswith(GIVEN) and name.removeprefix(GIVEN).isdecimal():
-            _check_part(Given, attrs[name], f"a wrong {name[:80]}", where)
+    if not config.like:
+        return
+    _check_part(Like, attrs.get(LIKE), f"a wrong {LIKE}", where)
+    for number in range(attrs[LIKE]["given"]):
+        name = f"{GIVEN}{number}"
+        _check_part(Given, attrs.get(name), f"a wrong {name}", where)
 
 
 def _config(config: Mapping[str, Any], where: str) -> SearchConfig:

@@ -380,10 +380,10 @@ def _beginning(plan: Plan) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if pick := plugins.find("nas.search.samplers", plan.config.sampler, "pick"):
         sampler, reason = pick(plan)
-        told[schema.SAMPLER] = {"sampler": sampler, "reason": reason}
+        told[schema.SAMPLER] = {"by": plan.config.sampler, "sampler": sampler, "reason": reason}
     if plan.config.like:
         found = liked(plan)
-        told[schema.LIKE] = list(found.lines)
+        told[schema.LIKE] = {"given": len(found.given), "lines": list(found.lines)}
         told |= {f"{schema.GIVEN}{number}": one.model_dump() for number, one in enumerate(found.given)}
     return told
 

@@ -132,24 +132,32 @@ def test_a_study_without_limits_has_its_budgets_alone(nas, rewritten):
     assert "baseline" not in shown.out
 
 
+PICKED = {"by": "auto", "sampler": "tpe", "reason": ""}
+GIVEN_POINT = {"of": "first:3", "params": {"depth": 1}}
 BEGINNINGS = {
-    "sampler": [
-        None,
-        5,
-        {},
-        {"sampler": "tpe"},
-        {"sampler": 5, "reason": "x"},
-        {"sampler": "tpe", "reason": "x" * 501},
+    "sampler": [None, 5, {}, {"sampler": "tpe"}, {**PICKED, "by": 5}, {**PICKED, "reason": "x" * 501}],
+    "like": [
+        None, "one", [], {"given": -1, "lines": []}, {"given": 1.5, "lines": []}, {"given": 0, "lines": [5]},
+        {"given": 0, "lines": ["one"] * 1001},
     ],
-    "like": [None, "one", {}, [5], ["one"] * 1001],
-    "given_0": [None, 5, {}, {"of": "first:3"}, {"of": "", "params": {}}, {"of": "first:3", "params": {"depth": [1]}}],
-    "given_12": [{"of": "first:3", "params": {"depth": math.nan}}, {"of": "first:3", "params": {}, "more": 1}],
-}
+    "given_1": [
+        None, 5, {}, {"of": "first:3"}, {**GIVEN_POINT, "of": ""}, {**GIVEN_POINT, "more": 1},
+        *({"of": "first:3", "params": {"depth": value}} for value in ([1], math.nan)),
+    ],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BEGINNINGS.items() for value in values])
 def test_what_was_looked_up_when_a_study_began_is_checked(rewritten, name, value):
-    run = rewritten(lambda lines: also(lines, "config", {name: value}))
+    good = {"like": {"given": 2, "lines": []}, "given_0": GIVEN_POINT, "given_1": GIVEN_POINT, name: value}
+
+    def change(lines):
+        of_study(lines, "config")["config"]["like"] = ["first"]
+        for one in good.items():
+            lines = also(lines, "config", dict([one]))
+        return lines
+
+    run = rewritten(change)
     with pytest.raises(ValueError, match=rf"^the study 'small' has a wrong {name}: "):
         load_study("small", run.folder, None)
 

@@ -96,8 +96,15 @@ def test_what_was_picked_stays_when_a_search_goes_on_with_more_trials(plan, tmp_
     assert record_of(gone_on) == record_of(whole)
 
 
+def test_what_other_settings_picked_does_not_count(plan):
+    """As when a process died while it wrote down the study, and the search was begun again by a sampler's name."""
+    study = open_study(with_settings(plan, sampler="tpe"))
+    study.set_user_attr(SAMPLER, {"by": "auto", "sampler": "random", "reason": ""})
+    assert type(sampler_of(with_settings(plan, sampler="tpe"), study, study.ask())()) is _Bounded
+
+
 def test_a_study_of_somebody_elses_cannot_have_a_module_run(plan):
     study = open_study(plan)
-    study.set_user_attr(SAMPLER, {"sampler": "somebodys.module", "reason": "none"})
+    study.set_user_attr(SAMPLER, {"by": "auto", "sampler": "somebodys.module", "reason": ""})
     with pytest.raises(ValueError, match=r"names the module 'somebodys.module', whose code would run here"):
         sampler_of(plan, study, study.ask())()
