@@ -201,7 +201,8 @@ def there(*, short: bool) -> tuple[list[str], dict[str, str]]:
     """List the samplers that run here, and why others do not."""
     if short:
         return ["random", "nsga2", OURS], {}
-    ours = plugins.available("nas.search.samplers", "make_sampler")
+    package = "nas.search.samplers"
+    ours = [name for name in plugins.available(package, "make_sampler") if not plugins.find(package, name, "pick")]
     absent = {
         name: f"{package} is not installed; see `search_efficiency.py --help`"
         for name, package in (("pymoo's NSGA-II", "pymoo"), ("NNI's evolution", "nni"))
@@ -333,7 +334,7 @@ def by_nas(task: Task, name: str, seed: int, *, shared: bool) -> Asking:
             trial = study.ask(plan.distributions)
             point = trial.params
         else:
-            study.sampler = make_sampler(plan, number)
+            study.sampler = make_sampler(plan, name, number)
             trial = study.ask()
             point = suggest(plan, trial)
         tell(study, trial, (yield point))

@@ -47,7 +47,10 @@ def main(*, short: bool) -> None:
         best, worst = values.min(axis=0), values.max(axis=0)
         whole = hypervolume((values - best) / (worst - best), 1.0)
         rows = []
-        for sampler in plugins.available("nas.search.samplers", "make_sampler"):
+        package = "nas.search.samplers"
+        for sampler in plugins.available(package, "make_sampler"):
+            if plugins.find(package, sampler, "pick"):  # it is one of the others
+                continue
             searches = [search(path, sampler, seed, budgets[-1], Path(folder)) for seed in range(seeds)]
             for budget in budgets:
                 points = [(found[:budget] - best) / (worst - best) for found, _ in searches]
@@ -58,21 +61,27 @@ def main(*, short: bool) -> None:
     write_results("table_search_short" if short else "table_search", rows, seeds=seeds, networks_in_table=len(values))
 
 
-def write_table(path: Path) -> NDArray[np.float64]:
+def write_table(path: Path, accuracies: str = "cifar100_test") -> NDArray[np.float64]:
     """Write error and latency of all cells as a search reads them, and return them `(cells, 2)`."""
     accuracy = pd.read_csv(NB201 / "accuracy_12ep.csv.gz")
     latency = pd.read_csv(NB201 / "latency_ms.csv.gz")
-    table = accuracy[["arch", "cell", "cifar100_test"]].merge(latency[["arch", "raspi4"]], on="arch")
-    table["error"] = (1 - table["cifar100_test"] / 100).round(6)
+    table = accuracy[["arch", "cell", accuracies]].merge(latency[["arch", "raspi4"]], on="arch")
+    table["error"] = (1 - table[accuracies] / 100).round(6)
     table = table.rename(columns={"cell": "network", "raspi4": "latency_ms"})
     table[["network", *OBJECTIVES]].to_csv(path, index=False)
     return table[list(OBJECTIVES)].to_numpy()
 
 
-def search(path: Path, sampler: str, seed: int, trials: int, folder: Path) -> tuple[NDArray[np.float64], float]:
-    """Run one search; return error and latency of its networks `(trials, 2)` in order, and the seconds it took."""
+def search(
+    path: Path, sampler: str, seed: int, trials: int, folder: Path, **more: object
+) -> tuple[NDArray[np.float64], float]:
+    """Run one search, of further settings where some are given.
+
+    Returns:
+        Error and latency of its networks `(trials, 2)` in order, and the seconds it took.
+    """
     settings = {"space": "nb201", "evaluator": "table", "data_path": path, "device": "raspi4", "objectives": OBJECTIVES}
-    settings |= {"name": f"{sampler}-{seed}", "sampler": sampler, "seed": seed, "trials": trials}
+    settings |= {"name": f"{sampler}-{seed}", "sampler": sampler, "seed": seed, "trials": trials, **more}
     begin = time.perf_counter()
     plan = resolve(parse_config(settings), folder)
     study = open_study(plan)

@@ -857,6 +857,23 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "like",
+        "How much does a search gain that begins with the front of an earlier one?",
+        "Searches in tables of NAS-Bench-201 by `tpe`, with the latency on a Raspberry Pi 4. *Like CIFAR-10* begins "
+        "with the front of a search of 50 networks on CIFAR-10 (`--like`), *alone* with random networks. The share is "
+        "that of the hypervolume of the true front, the median over ten seeds; *given* is the median number of "
+        "networks that the front has.",
+        {
+            "table": ("table", plain),
+            "search": ("search", plain),
+            "given": ("given", number),
+            "networks": ("networks", number),
+            "share": ("share", rate),
+            "lowest": ("lowest", rate),
+            "highest": ("highest", rate),
+        },
+    ),
+    Table(
         "nni_strategies",
         "How much of that front do NNI's own strategies find?",
         "The same table, by the code of NNI 3.0, which minimises one number: the mean of error and latency, both "

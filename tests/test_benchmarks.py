@@ -379,6 +379,20 @@ def test_searches_in_a_table_come_nearer_to_its_front_with_more_networks(run, mo
 
 
 @pytest.mark.usefixtures("shared_data")
+def test_a_search_that_begins_with_an_earlier_front_begins_better(run, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("like")
+    monkeypatch.setattr(module, "LATER", {"CIFAR-100": "cifar100_test"})
+    monkeypatch.setattr(module, "TRIALS", 12)
+    monkeypatch.setattr(module, "BUDGETS", (2, 12))
+    found = run("like", short=True)
+    rows = {(row["search"], row["networks"]): row for row in found["rows"]}
+    assert {row["given"] > 0 for (search, _), row in rows.items() if search != "alone"} == {True}
+    assert {row["given"] for (search, _), row in rows.items() if search == "alone"} == {0}
+    assert rows["alone", 2]["share"] < rows["like CIFAR-10", 2]["share"] <= rows["like CIFAR-10", 12]["share"] < 1
+
+
+@pytest.mark.usefixtures("shared_data")
 def test_searches_in_a_table_come_nearer_to_its_front_with_more_evaluations(efficiency, run, monkeypatch):
     found = run("search_efficiency", "--short")
     rows = {(row["sampler"], row["evaluations"]): row for row in found["rows"] if row["part"] == "share"}

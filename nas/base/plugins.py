@@ -9,7 +9,7 @@ A folder is its own registry: a file added is a plug-in added, and its name is t
 | `estimators/cost` | `estimate(architecture, device)` | `applies(device)`: whether the device has what the metric needs; left out: all have |
 | `estimators/leakage/attacks` | `attack(evidence)` | `NEEDS` (required): what it reads beside logits and labels, of `estimators.leakage.evidence.NEEDS`; `MIN_REFERENCES`: networks its bank must have, 0 if left out; `EFFORT`: the least effort of an audit that runs it, `quick` (if left out), `standard` or `full`; `LABEL_ONLY`: whether it reads predicted classes alone; `READS_LABELS`: whether it reads the true class; `TRANSDUCTIVE`: whether a record's score depends on the other records it is asked about; `widen(interval, evidence)`: raises the upper end of the AUC's interval in a search to what a stronger attack would find |
 | `nas/defences` | `defend(setup, teach, **parameters)` | `PARAMETERS`: what a search samples for each; `NEEDS`: `("reserve",)` for records beside the members; `EXITS`: whether its own step or watch knows early exits; `KEEPS_LOSS`: whether its own step follows the set-up's loss; `check(**parameters)`: refuses values; `answers(**parameters)`: what the deployed answers pass through; `delay(**parameters)`: by how much answers of early exits are held back; see `nas/defences/__init__.py` |
-| `nas/search/samplers` | `make_sampler(plan, seed)` | none |
+| `nas/search/samplers` | `make_sampler(plan, seed)` | `pick(plan)`: returns the name of another sampler and why it is taken; a search notes it when it begins, and uses that one |
 | `nas/data` | `load(source)` | `NEEDS_PATH` (required): whether the user must say where the data lie; `new_records(source, preprocessing)`: reads records without classes for a trained network; left out, `load` reads them |
 
 `KINDS` holds this table. A plug-in that breaks it is refused when it is loaded, and so is an attribute whose name is
@@ -162,7 +162,7 @@ KINDS: Mapping[str, Kind] = {
             "delay": Attribute("a function of the parameters that returns a number", callable),
         },
     ),
-    "nas.search.samplers": Kind("make_sampler"),
+    "nas.search.samplers": Kind("make_sampler", {"pick": Attribute("a function of a plan", callable)}),
     "nas.data": Kind(
         "load",
         {

@@ -71,6 +71,11 @@ def runs(context: typer.Context, incomplete: str) -> list[str]:
     return _beginning(incomplete, sorted(path.parent.name for path in folder.glob("*/config.toml")))
 
 
+def likes(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the last of several things that a search may be like: runs, and the published networks."""
+    return _last_of_several(incomplete, ["networks", *runs(context, "")])
+
+
 def lists(incomplete: str) -> list[str]:
     """Complete what `nas list` lists."""
     from nas.commands.list import KNOWN

@@ -7,6 +7,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nas search --dataset digits --space mlp --trials 30 --name example",
         "nas search --dataset csv --data-path table.csv --budget latency_ms=5",
         "nas search runs/example/config.toml --trials 60",
+        "nas search --space mlp --like example --sampler auto --name second",
     ),
     "worker": (
         "nas worker postgresql://nas@db/studies camera --data-path /scratch/data",

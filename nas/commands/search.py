@@ -163,6 +163,14 @@ def search(
         str | None,
         typer.Option(help="What is trained next (see nas list samplers).", autocompletion=completion.samplers),
     ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Runs of the same space whose front is asked for first, comma-separated; networks: those of nas list "
+            "networks; may be repeated.",
+            autocompletion=completion.likes,
+        ),
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="optuna, nni or nni-service.")] = None,
     nni_config: Annotated[Path | None, typer.Option(help="YAML file with NNI's own settings, for nni-service.")] = None,
     storage: Storage = None,
@@ -215,6 +223,7 @@ def search(
         "workers": workers,
         "seed": seed,
         "sampler": sampler,
+        "like": names(",".join(like)) if like else None,
         "engine": engine,
         "nni_config": nni_config,
         "storage": storage,

@@ -46,8 +46,11 @@ from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import EXITS
 from nas.search.schema import baselines_of
 from nas.search.schema import bits_of_float
+from nas.search.schema import given_to
+from nas.search.schema import like_in
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
+from nas.search.schema import picked_in
 from nas.search.schema import spreads_in
 from nas.search.schema import training_version_of
 from nas.search.storage import CONFIG
@@ -129,6 +132,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "defence": defence_of(study, trial),
         "defence_parameters": parameters_of(trial),
         "fits": fits(study, trial),
+        "like": given.of if (given := given_to(study.user_attrs, trial)) else None,
         **{
             name: plain(value)
             for name, value in trial.user_attrs.items()
@@ -164,6 +168,10 @@ def settings_lines(study: optuna.Study) -> list[str]:
     data = overview_in(study.user_attrs[DATA]).sentences if DATA in study.user_attrs else ()
     if config.set:
         trained.append(f"the space is narrowed: set {', '.join(described_set(*item) for item in config.set.items())}")
+    if picked := picked_in(study.user_attrs):
+        trained.append(f"sampler {picked.sampler}, picked by {picked.by}: {picked.reason}")
+    if like := like_in(study.user_attrs):
+        trained += like.lines
     bits, device = bits_of_float(study.user_attrs), study.user_attrs[CONFIG].get("device")
     if bits is not None:
         trained.append(f"what is in float is trained and measured in {bits} bits, as {device} runs it")

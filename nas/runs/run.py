@@ -29,7 +29,6 @@ from nas.runs.report import parameters_of
 from nas.runs.report import space_of
 from nas.search.config import TABLE
 from nas.search.config import SearchConfig
-from nas.search.config import load_config
 from nas.search.config import modules_in
 from nas.search.config import nothing_trained
 from nas.search.config import stored_config
@@ -37,7 +36,8 @@ from nas.search.schema import WEIGHTS
 from nas.search.storage import CONFIG
 from nas.search.storage import ORIGIN
 from nas.search.storage import check_origin
-from nas.search.storage import load_study
+from nas.search.storage import find_study
+from nas.search.storage import folder_of
 from nas.search.storage import weights_path
 from search_spaces.graph.architecture import Architecture
 
@@ -225,8 +225,4 @@ def open_run(run: str, runs: Path, storage: str | None = None) -> Run:
     Raises:
         ValueError: If there is no such run, or its study cannot be read.
     """
-    folder = Path(run) if (Path(run) / "config.toml").exists() else runs / run
-    settings = folder / "config.toml"
-    config = load_config(settings, {}) if settings.exists() else None
-    name = config.name if config else run
-    return Run(folder, load_study(name, folder, storage or (config.storage if config else None)))
+    return Run(folder_of(run, runs), find_study(run, runs, storage))

@@ -28,10 +28,12 @@ from nas.base import locks
 from nas.search import signs
 from nas.search.ledger import ledger_of
 from nas.search.plan import Plan
-from nas.search.sampling import make_sampler
-from nas.search.sampling import nothing_ran
+from nas.search.sampling import sampler_of
+from nas.search.sampling import usual_sampler
 from nas.search.schema import BROKEN_OFF
+from nas.search.schema import IN_PLACE_OF
 from nas.search.schema import RUNGS
+from nas.search.schema import given_to
 from nas.search.storage import here
 from nas.search.storage import lock_folder
 from nas.search.storage_url import is_database
@@ -133,7 +135,9 @@ def _take_over_the_lost(plan: Plan, study: optuna.Study, trials: Sequence[Frozen
         if not signs.has_left(now):
             broken_off = [*broken_off, f"lost: {now.user_attrs['host']}"]
         decided = {name: now.user_attrs[name] for name in RUNGS if name in now.user_attrs}
-        attrs = {"host": here(plan.config.storage), **({BROKEN_OFF: broken_off} if broken_off else {}), **decided}
+        given = {IN_PLACE_OF: now.user_attrs.get(IN_PLACE_OF, now.number)} if given_to(study.user_attrs, now) else {}
+        known = {**({BROKEN_OFF: broken_off} if broken_off else {}), **decided, **given}
+        attrs = {"host": here(plan.config.storage), **known}
         again = create_trial(
             state=TrialState.RUNNING, params=now.params, distributions=now.distributions, user_attrs=attrs
         )
@@ -174,12 +178,11 @@ def _take_up(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial]) -> 
 def _trial(plan: Plan, study: optuna.Study, frozen: FrozenTrial) -> Trial:
     # A copy has no memory of which trials there were before: samplers would go on learning from those alone.
     fresh = copy.copy(study)
-    blind = nothing_ran(plan, study, frozen.number)
-    sampler = make_sampler(plan, frozen.number, nothing_ran=blind)
-    if isinstance(sampler, BaseGASampler):
+    sampler = usual_sampler(plan, study, frozen)()
+    if isinstance(sampler, BaseGASampler):  # a trial that is given its point belongs to a generation, too
         # Whoever asks first for the parents of a generation is given them in another order than all who ask later.
         sampler.get_parent_population(fresh, sampler.get_trial_generation(fresh, frozen))
-    fresh.sampler = sampler
+    fresh.sampler = sampler_of(plan, study, frozen)()
     return Trial(fresh, frozen._trial_id)  # noqa: SLF001 - nothing else gives what the constructor takes
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from typing import Any
@@ -62,6 +64,8 @@ FIDELITIES = (OFF, BY_RUNGS)
 """Whether every candidate is trained to its end, or stopped where it is not among the best (`nas.search.rungs`)."""
 EXITS = "exits"
 """The compression whose networks leave early."""
+PUBLISHED = "networks"
+"""In `like`: the networks of the space with published counts, which `nas list networks` has, in place of a run's."""
 REFERENCE, TWIN = "reference", "twin"
 """Teachers that need no point of the space: the space's reference network, or each candidate's own."""
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
@@ -77,6 +81,7 @@ BEFORE: Mapping[str, Any] = {
     "evaluator": TRAINING,
     "teacher": TWIN,
     "fidelity": OFF,
+    "like": [],
 }
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
@@ -271,7 +276,9 @@ class SearchConfig(BaseModel):
         fidelity: `off`, or `rungs`: trainings are stopped after a ninth and after a third of their epochs unless the
             candidate is among the best third there (`nas.search.rungs`).
         seed: Fixes data split, sampling and every training.
-        sampler: A file of `nas/search/samplers`.
+        sampler: A file of `nas/search/samplers`; `auto` picks one when the search begins.
+        like: Earlier runs of the same space, by name or folder, whose fronts are asked for first; `networks` stands for
+            the published networks of the space.
         engine: One of `ENGINES`.
         nni_config: A YAML of NNI's experiment settings for `nni-service`, above all its training service; None: trials
             run on this machine.
@@ -313,6 +320,7 @@ class SearchConfig(BaseModel):
     fidelity: str = OFF
     seed: Whole = Field(default=0, ge=0)
     sampler: str = "tpe"
+    like: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = ()
     engine: str = "optuna"
     nni_config: Path | None = None
     workers: Whole | None = Field(default=None, ge=1, le=MOST_WORKERS)
@@ -360,8 +368,11 @@ class SearchConfig(BaseModel):
         for what, names in (("objectives", self.objectives), ("defences", self.defences)):
             if not names or len(set(names)) != len(names):
                 raise ValueError(f"expected at least one name in {what}, each once; got {list(names)}")
-        if len(set(self.compressions)) != len(self.compressions):
-            raise ValueError(f"expected each name once in compressions; got {list(self.compressions)}")
+        for what, names in (("compressions", self.compressions), ("like", self.like)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"expected each name once in {what}; got {list(names)}")
+        if self.name in self.like:
+            raise ValueError(f"expected other runs for like; got {self.name!r}, which is this one")
         return self
 
     @model_validator(mode="after")
@@ -559,9 +570,11 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for name in PLUGINS:
         if name in values:
             values[name] = full(values[name])
-    for names in LISTS_OF_PLUGINS:
+    in_lists: dict[str, Callable[[Any], Any]] = dict.fromkeys(LISTS_OF_PLUGINS, full)
+    in_lists["like"] = partial(_place_of, folder)
+    for names, in_full in in_lists.items():
         if isinstance(found := values.get(names), list | tuple):
-            values[names] = [full(value) for value in found]
+            values[names] = [in_full(value) for value in found]
     if isinstance(parameters := values.get("defence_parameters"), Mapping):
         values["defence_parameters"] = {full(name): value for name, value in parameters.items()}
     return {
@@ -569,6 +582,12 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         name: str((folder / os.path.expanduser(value)).resolve()) if is_path(name, value) else value  # noqa: PTH111
         for name, value in values.items()
     }
+
+
+def _place_of(folder: Path, run: Any) -> Any:
+    """Make the folder of a run absolute; a run's name stays as it is."""
+    is_folder = isinstance(run, str) and os.sep in run and "\0" not in run
+    return str((folder / os.path.expanduser(run)).resolve()) if is_folder else run  # noqa: PTH111 - as in `_absolute`
 
 
 def _problem(model: type[BaseModel], item: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from annotated_types import MaxLen
 from annotated_types import MinLen
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
+from optuna.trial import Trial
 from optuna.trial import TrialState
 from pydantic import BaseModel
 from pydantic import ConfigDict
@@ -82,6 +83,14 @@ EXITS = "exits"
 """Attribute of a trained trial with early exits: a row for each exit (`nas.pricing.by_exit.ByExit.rows`)."""
 NEVER_PREDICTED = "never_predicted"
 """Attribute of a trained trial: the classes of validation records that its network names for none; absent if none."""
+SAMPLER = "sampler"
+"""Attribute of a study whose sampler was picked when it began (`Picked`); absent where the settings name it."""
+LIKE = "like"
+"""Attribute of a study: what it was given of earlier runs and of published networks (`Like`); absent without any."""
+GIVEN = "given_"
+"""Starts the names of attributes of a study that end with the number of a trial: the point of that trial (`Given`)."""
+IN_PLACE_OF = "in_place_of"
+"""Attribute of a trial that a silent machine lost: number of the one that was to have its point first."""
 RUNGS = ("rung_1", "rung_2")
 """Attributes of a trial: what its training gave at each rung that it reached (`Rung`; `nas.search.rungs`)."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
@@ -242,6 +251,47 @@ class Between(BaseModel):
     pairs: Count
 
 
+class Picked(BaseModel):
+    """The sampler of a study that was to have one picked.
+
+    Attributes:
+        by: The sampler of the settings, which picked it.
+        sampler: Its name.
+        reason: Why this one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    by: Text
+    sampler: Text
+    reason: Annotated[str, MaxLen(500)]
+
+
+class Like(BaseModel):
+    """What a study was given when it began.
+
+    Attributes:
+        given: How many trials, from the first, are given their points.
+        lines: Sentences for people.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    given: Count
+    lines: Annotated[list[Annotated[str, MaxLen(5000)]], MaxLen(MOST_LISTED)]
+
+
+class Given(BaseModel):
+    """A point that a candidate is given, in place of one that is sampled.
+
+    Attributes:
+        of: Where it is from: `RUN:NUMBER`, or the name of a published network.
+        params: What is given of all that is sampled; the rest is drawn at random.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    of: Text
+    params: dict[str, bool | int | FiniteFloat | str | None]
+
+
 def is_signed(attrs: Mapping[str, Any]) -> bool:
     """Tell whether a study was made by this program: it says so in its attributes."""
     return isinstance(attrs.get(CONFIG), dict) and isinstance(attrs.get(TASK), dict)
@@ -269,6 +319,7 @@ def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence
         _check_classes(attrs[CLASSES], attrs[TASK]["num_classes"], where)
     _check_between(attrs.get(BETWEEN, {}), where)  # not in studies whose intervals are of the records alone
     config = _config(attrs[CONFIG], where)
+    _check_beginning(attrs, config, where)
     _check_lists(attrs, where)
     if config.name != name:  # it names the run's folder
         raise ValueError(f"expected {where} to have the settings of a run of this name; they are of {config.name!r}")
@@ -315,6 +366,24 @@ def spreads_in(attrs: Mapping[str, Any]) -> dict[str, Spread]:
     """Return how far trainings lie apart by measure, which a study's intervals hold; empty where they do not."""
     found = {name: Between.model_validate(row) for name, row in attrs.get(BETWEEN, {}).items()}
     return {name: Spread(one.share, one.sd, one.pairs) for name, one in found.items()}
+
+
+def picked_in(attrs: Mapping[str, Any]) -> Picked | None:
+    """Return the sampler that was picked for a study; None where its settings name it."""
+    picked = Picked.model_validate(attrs[SAMPLER]) if SAMPLER in attrs else None
+    # A process that died while it wrote down a study may have picked by other settings.
+    return picked if picked and picked.by == attrs.get(CONFIG, {}).get("sampler") else None
+
+
+def like_in(attrs: Mapping[str, Any]) -> Like | None:
+    """Return what a study was given when it began; None without anything."""
+    return Like.model_validate(attrs[LIKE]) if attrs.get(CONFIG, {}).get("like") else None
+
+
+def given_to(attrs: Mapping[str, Any], trial: FrozenTrial | Trial) -> Given | None:
+    """Return the point that a trial of a study is given; None for one that is sampled."""
+    like, number = like_in(attrs), trial.user_attrs.get(IN_PLACE_OF, trial.number)
+    return Given.model_validate(attrs[f"{GIVEN}{number}"]) if like and number < like.given else None
 
 
 def _limits(rows: Sequence[Mapping[str, Any]]) -> tuple[Limit, ...]:
@@ -380,6 +449,18 @@ def _check_between(found: object, where: str) -> None:
         _check_part(Between, row, f"a wrong {BETWEEN} of {str(name)[:80]!r}", where)
 
 
+def _check_beginning(attrs: Mapping[str, Any], config: SearchConfig, where: str) -> None:
+    """Check what was looked up when the study began: its sampler and the points that it was given."""
+    if SAMPLER in attrs:
+        _check_part(Picked, attrs[SAMPLER], f"a wrong {SAMPLER}", where)
+    if not config.like:
+        return
+    _check_part(Like, attrs.get(LIKE), f"a wrong {LIKE}", where)
+    for number in range(attrs[LIKE]["given"]):
+        name = f"{GIVEN}{number}"
+        _check_part(Given, attrs.get(name), f"a wrong {name}", where)
+
+
 def _config(config: Mapping[str, Any], where: str) -> SearchConfig:
     try:
         sizes.check_depth(config)
@@ -401,6 +482,9 @@ def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, needed: 
     for name in TEXTS:
         if not isinstance(attrs.get(name, ""), str):
             raise ValueError(f"expected a text as {name!r} of {where}; got {attrs[name]!r}")
+    lost = attrs.get(IN_PLACE_OF, 0)
+    if type(lost) is not int or lost < 0:
+        raise ValueError(f"expected the number of a trial as {IN_PLACE_OF!r} of {where}; got {lost!r}")
     broken_off = attrs.get(BROKEN_OFF, [])
     if not (isinstance(broken_off, list) and all(isinstance(reason, str) for reason in broken_off)):
         raise ValueError(f"expected a list of texts as {BROKEN_OFF!r} of {where}; got {broken_off!r}")

@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial
 
 from nas.base import files
 from nas.base import locks
+from nas.base import plugins
 from nas.base.errors import known
 from nas.pricing.limits import BUDGET
 from nas.pricing.limits import device_limits
@@ -36,6 +37,7 @@ from nas.search import schema
 from nas.search import storage_url
 from nas.search.config import SearchConfig
 from nas.search.config import differences
+from nas.search.config import load_config
 from nas.search.config import widened
 from nas.search.outages import Away
 from nas.search.outages import is_outage
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 
 CONFIG, TASK, ORIGIN, DATA, CLASSES = schema.CONFIG, schema.TASK, schema.ORIGIN, schema.DATA, schema.CLASSES
 JOURNAL = "journal.log"
+SETTINGS = "config.toml"
+"""In a run's folder: its settings."""
 NNI_PAGE = Path("nni") / "page.txt"
 """In a run's folder: the address of NNI's web page while its service runs."""
 # Processes that open a new database at once all try to make its tables, and one of them succeeds. The others wait for
@@ -97,7 +101,7 @@ def open_study(plan: Plan) -> optuna.Study:
     """
     config = plan.config
     file = _file_of(config.storage, plan.folder)
-    # Before a file or a study is made: a plug-in that fails when it is tried out leaves neither behind.
+    # Before a study, or even its file, is made: what fails when it is looked up or tried out leaves none behind.
     told = _told(plan) if file is not None and not file.exists() else None
     storage = open_storage(config.storage, plan.folder)
     if isinstance(storage, JournalStorage):
@@ -107,8 +111,7 @@ def open_study(plan: Plan) -> optuna.Study:
     directions = [StudyDirection.MINIMIZE] * len(config.objectives)
     with _readable(config.storage, plan.folder):
         is_there = config.name in optuna.get_all_study_names(storage)
-    if told is None and not is_there:
-        told = _told(plan)
+    told = None if is_there else told or _told(plan)
     with _readable(config.storage, plan.folder):
         if is_there:  # to create it once more would leave a line in a journal
             study = optuna.load_study(study_name=config.name, storage=storage)
@@ -152,16 +155,42 @@ def load_study(name: str, folder: Path, url: str | None) -> optuna.Study:
     return study
 
 
+def folder_of(run: str, runs: Path) -> Path:
+    """Return the folder of a run that is given by its name, or by its folder.
+
+    Args:
+        run: Name, or path of its folder.
+        runs: Folder of all runs.
+    """
+    return Path(run) if (Path(run) / SETTINGS).exists() else runs / run
+
+
+def find_study(run: str, runs: Path, url: str | None = None) -> optuna.Study:
+    """Open the study of a run to read it, from the run's own storage or the one given.
+
+    Args:
+        run: As in `folder_of`.
+        runs: Folder of all runs.
+        url: Optuna storage URL, where the run's folder is not here or names another one.
+
+    Raises:
+        ValueError: If there is no such run, or its study cannot be read.
+    """
+    folder = folder_of(run, runs)
+    config = load_config(folder / SETTINGS, {}) if (folder / SETTINGS).exists() else None
+    return load_study(config.name if config else run, folder, url or (config.storage if config else None))
+
+
 def is_of_a_run(settings: Path) -> bool:
     """Tell whether a file of settings is the copy in a run's folder, which may have come from somebody else."""
-    return settings.name == "config.toml" and any(
+    return settings.name == SETTINGS and any(
         (settings.parent / name).exists() for name in (JOURNAL, "environment.json", "models", "picks")
     )
 
 
 def run_names(runs: Path) -> list[str]:
     """List the runs in a folder."""
-    return sorted(path.parent.name for path in runs.glob("*/config.toml"))
+    return sorted(path.parent.name for path in runs.glob(f"*/{SETTINGS}"))
 
 
 def weights_path(folder: Path, key: str) -> Path:
@@ -317,9 +346,10 @@ def _told(plan: Plan) -> dict[str, Any]:
     """Return what a study says of itself beside its settings: what decides its numbers, its limits, its baselines."""
     from nas.search.origin import origin_of  # noqa: PLC0415 - as in `check_origin`
 
+    beginning = _beginning(plan)
     limits = {schema.MEMORY: [limit.row for limit in device_limits(plan.device)]}
     if plan.table:
-        return {ORIGIN: origin_of(plan), schema.LIMITS: [limit.row for limit in plan.limits], **limits}
+        return {ORIGIN: origin_of(plan), schema.LIMITS: [limit.row for limit in plan.limits], **limits, **beginning}
     members = plan.data.members
     baselines = train_baselines(plan.data, plan.config.seed)
     ceiling = error_ceiling(baselines) if plan.config.error_ceiling and not _counts_classes(plan.config) else None
@@ -336,7 +366,26 @@ def _told(plan: Plan) -> dict[str, Any]:
         schema.BASELINES: [baseline.row for baseline in baselines],
         schema.LIMITS: [limit.row for limit in merged(budgets, [*others, *([ceiling] if ceiling else [])])],
         **limits,
+        **beginning,
     }
+
+
+def _beginning(plan: Plan) -> dict[str, Any]:
+    """Return what is looked up when a study begins and stays so: a sampler to pick, and points of earlier runs.
+
+    What it depends on may change later: the number of trials, the earlier runs.
+    """
+    from nas.search.like import liked  # noqa: PLC0415 - it opens studies
+
+    told: dict[str, Any] = {}
+    if pick := plugins.find("nas.search.samplers", plan.config.sampler, "pick"):
+        sampler, reason = pick(plan)
+        told[schema.SAMPLER] = {"by": plan.config.sampler, "sampler": sampler, "reason": reason}
+    if plan.config.like:
+        found = liked(plan)
+        told[schema.LIKE] = {"given": len(found.given), "lines": list(found.lines)}
+        told |= {f"{schema.GIVEN}{number}": one.model_dump() for number, one in enumerate(found.given)}
+    return told
 
 
 def _counts_classes(config: SearchConfig) -> bool:

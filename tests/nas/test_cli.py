@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -307,6 +308,15 @@ def test_names_of_networks_are_read_without_running_their_file(monkeypatch, tmp_
     (tmp_path / "search_spaces" / "one.py").write_text(f"def make_space(): 1 / 0\n1 / 0\n{text}\n")
     monkeypatch.setattr(completion, "ROOT", tmp_path)
     assert completion.networks("") == expected
+
+
+def test_runs_and_published_networks_are_completed_for_like(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.toml").write_text("")
+    context = SimpleNamespace(params={"runs": tmp_path})
+    assert completion.likes(context, "") == ["networks", "first", "second"]
+    assert completion.likes(context, "first,se") == ["first,second"]
 
 
 def test_of_several_defences_the_last_is_completed():

@@ -36,6 +36,12 @@ def of_trial(lines, name, number=0):
     return [line for line in trials if line][number]
 
 
+def also(lines, name, attribute):
+    """Add an attribute where the first of a name is, of a study or a trial."""
+    place = next(place for place, line in enumerate(lines) if name in line.get("user_attr", {}))
+    return [*lines[:place], {**lines[place], "user_attr": attribute}, *lines[place:]]
+
+
 def tell(nas, run, *command):
     told = nas(*command[:1], run.name, *command[1:], "--runs", run.runs)
     assert (told.code, told.out) == (2, "")
@@ -124,6 +130,43 @@ def test_a_study_without_limits_has_its_budgets_alone(nas, rewritten):
     assert shown.code == 0
     assert "limit " not in shown.out
     assert "baseline" not in shown.out
+
+
+PICKED = {"by": "auto", "sampler": "tpe", "reason": ""}
+GIVEN_POINT = {"of": "first:3", "params": {"depth": 1}}
+BEGINNINGS = {
+    "sampler": [None, 5, {}, {"sampler": "tpe"}, {**PICKED, "by": 5}, {**PICKED, "reason": "x" * 501}],
+    "like": [
+        None, "one", [], {"given": -1, "lines": []}, {"given": 1.5, "lines": []}, {"given": 0, "lines": [5]},
+        {"given": 0, "lines": ["one"] * 1001},
+    ],
+    "given_1": [
+        None, 5, {}, {"of": "first:3"}, {**GIVEN_POINT, "of": ""}, {**GIVEN_POINT, "more": 1},
+        *({"of": "first:3", "params": {"depth": value}} for value in ([1], math.nan)),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BEGINNINGS.items() for value in values])
+def test_what_was_looked_up_when_a_study_began_is_checked(rewritten, name, value):
+    good = {"like": {"given": 2, "lines": []}, "given_0": GIVEN_POINT, "given_1": GIVEN_POINT, name: value}
+
+    def change(lines):
+        of_study(lines, "config")["config"]["like"] = ["first"]
+        for one in good.items():
+            lines = also(lines, "config", dict([one]))
+        return lines
+
+    run = rewritten(change)
+    with pytest.raises(ValueError, match=rf"^the study 'small' has a wrong {name}: "):
+        load_study("small", run.folder, None)
+
+
+@pytest.mark.parametrize("value", [None, "0", -1, True, 1.5])
+def test_the_trial_that_one_stands_for_is_checked(rewritten, value):
+    run = rewritten(lambda lines: also(lines, "key", {"in_place_of": value}))
+    with pytest.raises(ValueError, match=r"^expected the number of a trial as 'in_place_of' of trial 0 of the study "):
+        load_study("small", run.folder, None)
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TASKS.items() for value in values])
@@ -256,11 +299,8 @@ EXIT = {"exit": 0, "records": 3, "share": 1.0, "latency_ms": 2.0, "macs": 5}
     ],
 )
 def test_exits_of_another_kind_are_refused(nas, rewritten, value, said):
-    def add(lines):
-        place = next(place for place, line in enumerate(lines) if "weights_sha256" in line.get("user_attr", {}))
-        return [*lines[:place], {**lines[place], "user_attr": {"exits": value}}, *lines[place:]]
-
-    assert said in tell(nas, rewritten(add), "show")
+    run = rewritten(lambda lines: also(lines, "weights_sha256", {"exits": value}))
+    assert said in tell(nas, run, "show")
 
 
 def test_a_class_that_there_is_not_is_not_shown(nas, rewritten):

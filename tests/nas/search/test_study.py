@@ -414,7 +414,9 @@ def test_samplers_learn_from_what_other_processes_trained_meanwhile(plan, monkey
 
 
 def test_samplers_are_what_the_settings_say(plan):
-    assert isinstance(sampling.make_sampler(with_settings(plan, sampler="nsga2"), 3), NSGAIISampler)
+    study = open_study(with_settings(plan, sampler="nsga2"))
+    trial = study.ask()
+    assert isinstance(sampling.sampler_of(with_settings(plan, sampler="nsga2"), study, trial)(), NSGAIISampler)
 
 
 # Trainings that end badly
