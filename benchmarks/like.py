@@ -2,8 +2,8 @@
 
 All are searches by `tpe` in tables of NAS-Bench-201, each with the latency on a Raspberry Pi 4. The earlier one looked
 up 50 networks with their 12-epoch errors on CIFAR-10. The later ones, of the same seed, look up errors on CIFAR-100 or
-ImageNet-16-120. Shares of the true hypervolume are those of `table_search.py`: medians over the seeds, with the lowest
-and the highest.
+ImageNet-16-120. The hypervolume is that of error and latency, both scaled to the range of the table, below the worst of
+each; its share is that of the true front. Medians over the seeds, with the lowest and the highest.
 
     python benchmarks/like.py            # some minutes: 10 seeds
     python benchmarks/like.py --short    # 2 seeds
@@ -17,15 +17,20 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from nb201_table import NB201
+from nb201_table import OBJECTIVES
+from nb201_table import write_table
 from numpy.typing import NDArray
+from optuna.trial import TrialState
 from pruned_values import hypervolume
 from report import write_results
-from table_search import NB201
-from table_search import search
-from table_search import write_table
 
+from nas.search.config import parse_config
+from nas.search.plan import resolve
 from nas.search.schema import GIVEN
 from nas.search.storage import find_study
+from nas.search.storage import open_study
+from nas.search.study import work
 
 EARLIER = "cifar10_test"
 LATER = {"CIFAR-100": "cifar100_test", "ImageNet-16-120": "imagenet16_test"}
@@ -44,7 +49,7 @@ def main(*, short: bool) -> None:
         folder = Path(name)
         write_table(folder / "earlier.csv", EARLIER)
         for seed in range(seeds):
-            search(folder / "earlier.csv", SAMPLER, seed, TRIALS, folder, name=f"earlier-{seed}")
+            search(folder / "earlier.csv", f"earlier-{seed}", seed, folder)
         for table, accuracies in LATER.items():
             path = folder / f"{accuracies}.csv"
             values = write_table(path, accuracies)
@@ -52,12 +57,23 @@ def main(*, short: bool) -> None:
                 names = [f"{accuracies}-{kind[:5]}-{seed}".replace(" ", "") for seed in range(seeds)]
                 likes = [() if kind == "alone" else (f"earlier-{seed}",) for seed in range(seeds)]
                 found = [
-                    search(path, SAMPLER, seed, TRIALS, folder, name=run, like=like)[0]
+                    search(path, run, seed, folder, like)
                     for seed, (run, like) in enumerate(zip(names, likes, strict=True))
                 ]
                 row = {"table": table, "search": kind, "given": float(np.median([given(run, folder) for run in names]))}
                 rows += [{**row, **shares(found, budget, values)} for budget in BUDGETS]
     write_results("like_short" if short else "like", rows, seeds=seeds, sampler=SAMPLER)
+
+
+def search(path: Path, run: str, seed: int, folder: Path, like: tuple[str, ...] = ()) -> NDArray[np.float64]:
+    """Run one search in a table; return error and latency of its networks `(trials, 2)` in order."""
+    settings = {"space": "nb201", "evaluator": "table", "data_path": path, "device": "raspi4", "objectives": OBJECTIVES}
+    settings |= {"name": run, "sampler": SAMPLER, "seed": seed, "trials": TRIALS, "like": like}
+    plan = resolve(parse_config(settings), folder)
+    study = open_study(plan)
+    work(plan, study)
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return np.array([trial.values for trial in done])
 
 
 def given(run: str, folder: Path) -> int:

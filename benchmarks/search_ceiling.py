@@ -18,10 +18,10 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
+from nb201_table import NB201
 from numpy.typing import NDArray
 from report import write_results
 from scipy.stats import spearmanr
-from search_efficiency import NB201
 from search_efficiency import SHORT_TABLE
 from search_efficiency import Task
 from search_efficiency import remembered

@@ -55,6 +55,8 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
+from nb201_table import NB201
+from nb201_table import write_table
 from numpy.typing import NDArray
 from optuna._hypervolume import compute_hypervolume
 from optuna.distributions import CategoricalDistribution
@@ -81,7 +83,6 @@ from nas.search.surrogate.known import looking
 from search_spaces import mobile
 
 CACHE = Path(tempfile.gettempdir()) / "gecko-nas-benchmarks" / "search_efficiency"
-NB201 = SHARED / "nb201"
 MACRO = SHARED / "nas_bench_macro" / "nas-bench-macro_cifar10.json"
 OF_NB201 = {"raspi4": "raspi4", "xeon": "gold_6226", "pixel3": "pixel3", "gpu": "titan_rtx_256"}
 """By table: the column of the latencies."""
@@ -224,7 +225,7 @@ def task_of(table: str) -> Task:
     else:
         settings |= {"space": "nb201", "objectives": ("error", "latency_ms")}
         settings |= {"set": SHORT_SET} if table == SHORT_TABLE else {}
-        files.write_text(path, nb201_table(OF_NB201[path.stem]))
+        write_table(path, latencies=OF_NB201[path.stem])
     plan = resolve(parse_config({**settings, "data_path": path}), CACHE)
     values = of_table(plan)
     best, worst = values.min(axis=0), values.max(axis=0)
@@ -243,16 +244,6 @@ def of_table(plan: Plan) -> Numbers:
             if all(choices is None or value in choices for value, choices in zip(point, allowed, strict=True))
         ]
     )
-
-
-def nb201_table(column: str) -> str:
-    """Write error and latency of all cells as a search reads them."""
-    accuracy = pd.read_csv(NB201 / "accuracy_12ep.csv.gz")
-    latency = pd.read_csv(NB201 / "latency_ms.csv.gz")
-    table = accuracy[["arch", "cell", "cifar100_test"]].merge(latency[["arch", column]], on="arch")
-    table["error"] = (1 - table["cifar100_test"] / 100).round(6)
-    table = table.rename(columns={"cell": "network", column: "latency_ms"})
-    return str(table[["network", "error", "latency_ms"]].to_csv(index=False))
 
 
 def macro_table() -> str:

@@ -368,17 +368,6 @@ def test_what_was_published_of_a_defence_is_held_against_figures(versions):
 
 
 @pytest.mark.usefixtures("shared_data")
-def test_searches_in_a_table_come_nearer_to_its_front_with_more_networks(run, monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.setattr(importlib.import_module("table_search"), "BUDGETS", (5, 15))
-    found = run("table_search", short=True)
-    shares = {(row["sampler"], row["networks"]): row["share"] for row in found["rows"]}
-    for sampler in ("tpe", "nsga2", "random"):
-        assert 0 < shares[sampler, 5] <= shares[sampler, 15] < 1
-    assert found["networks_in_table"] == 15625
-
-
-@pytest.mark.usefixtures("shared_data")
 def test_a_search_that_begins_with_an_earlier_front_begins_better(run, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = importlib.import_module("like")
