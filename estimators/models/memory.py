@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 from typing import TypeAlias
@@ -112,7 +111,7 @@ def _without_unread(architecture: Architecture) -> Architecture:
     kept = sorted(needed)
     place = {index: position for position, index in enumerate(kept)}
     ops = [architecture.ops[index] for index in kept]
-    ops = [replace(op, inputs=tuple(place[source] for source in op.inputs)) for op in ops]
+    ops = [op._replace(inputs=tuple(place[source] for source in op.inputs)) for op in ops]
     return architecture.with_ops(tuple(ops), tuple(place[index] for index in architecture.outputs if index in needed))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from estimators.devices.device import Device
 from estimators.models.by_layer import INPUT
 from estimators.models.flash import BYTES_PER_KIB
@@ -71,7 +69,7 @@ def ram_with_half_the_channels(running: Architecture, tensor: int, device: Devic
     ops = list(running.ops)
     for index in (0,) if tensor == INPUT else running.kernels[tensor].ops:
         shape = ops[index].shape
-        ops[index] = replace(ops[index], shape=(max(1, shape[0] // 2), *shape[1:]))
+        ops[index] = ops[index]._replace(shape=(max(1, shape[0] // 2), *shape[1:]))
     # What reads the tensor stays as it is: a graph good for counting memory only.
     halved = running.with_ops(tuple(ops))
     before, after = best_order(running, device)[1], best_order(halved, device)[1]

@@ -7,8 +7,6 @@ weights of their own are never the same.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
 from search_spaces.graph.operators import SCALED
@@ -31,7 +29,7 @@ def merge(architecture: Architecture) -> Architecture:
     place: list[int] = []
     kept: list[Op] = []
     for op in architecture.ops:
-        here = replace(op, inputs=tuple(place[source] for source in op.inputs))
+        here = op._replace(inputs=tuple(place[source] for source in op.inputs))
         if here in first and here.kind not in _OWN_WEIGHTS:
             place.append(first[here])
             continue

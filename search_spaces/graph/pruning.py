@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import field
-from dataclasses import replace
 from typing import TypeAlias
 
 from search_spaces.graph.architecture import Architecture
@@ -136,8 +135,7 @@ class _Simplified:
     def _renumbered(self, index: int, place: dict[int, int], *, is_zero: bool) -> Op:
         op = self.ops[index]
         if is_zero:  # a constant: it reads nothing, but an operator has to read something
-            return replace(
-                op,
+            return op._replace(
                 kind="zero",
                 inputs=(0,),
                 weight_bits=32,

@@ -123,7 +123,7 @@ def test_tensors_are_not_ternary():
         Architecture("example", {}, (Op("input", (), (2,)), Op("linear", (0,), (2,), bits=2, format="ternary")))
 
 
-@pytest.mark.parametrize("field", [name for name in Op.__slots__ if name not in ("kind", "inputs")])
+@pytest.mark.parametrize("field", [name for name in Op._fields if name not in ("kind", "inputs")])
 def test_every_field_of_an_operator_changes_the_key(field):
     changed = {
         "shape": (3,),
