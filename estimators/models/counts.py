@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from estimators.devices.fields import no_rule
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Pair
+from search_spaces.graph.operators import ALL_KERNELS
 from search_spaces.graph.operators import KERNEL_KINDS
 from search_spaces.graph.operators import MAC_KINDS
 from search_spaces.graph.operators import VIEW_KINDS
@@ -22,6 +23,21 @@ COLUMNS = (
     *(("cycles_per_element", kind) for kind in sorted(KERNEL_KINDS)),
     *(("cycles_per_kernel", kind) for kind in sorted(KERNEL_KINDS)),
 )
+
+
+def check_kinds(architecture: Architecture, where: str) -> None:
+    """Refuse a network with a kernel that nothing has a rule for: it is never free.
+
+    Args:
+        architecture: The network.
+        where: What has no rule for it.
+
+    Raises:
+        ValueError: With the first such kernel.
+    """
+    kinds = [kernel.kind for kernel in architecture.kernels]
+    if not ALL_KERNELS.issuperset(kinds):
+        raise no_rule(next(kind for kind in kinds if kind not in ALL_KERNELS), where)
 
 
 def counts_of(architecture: Architecture, relative: Mapping[Pair, float] | None = None) -> Floats:

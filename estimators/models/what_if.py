@@ -50,9 +50,9 @@ def flash_with_fewer_bits(running: Architecture, kernel: int, device: Device) ->
         Bits of the weights, and the KiB that they save; None if no fewer bits save any.
     """
     layer = running.kernels[kernel]
-    before = kernel_bytes(layer, running, device)
+    before = kernel_bytes(layer, device)
     for bits in sorted(device.weight_bits, reverse=True):
-        after = kernel_bytes(layer._replace(weight_bits=min(bits, layer.weight_bits)), running, device)
+        after = kernel_bytes(layer._replace(weight_bits=min(bits, layer.weight_bits)), device)
         if before - after > WORTH_SAYING * before:
             return bits, (before - after) / BYTES_PER_KIB
     return None

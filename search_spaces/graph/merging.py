@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
+from search_spaces.graph.architecture import reading
 from search_spaces.graph.operators import SCALED
 from search_spaces.graph.operators import WEIGHTED
 
@@ -29,7 +30,7 @@ def merge(architecture: Architecture) -> Architecture:
     place: list[int] = []
     kept: list[Op] = []
     for op in architecture.ops:
-        here = op._replace(inputs=tuple(place[source] for source in op.inputs))
+        here = reading(op, tuple([place[source] for source in op.inputs]))
         if here in first and here.kind not in _OWN_WEIGHTS:
             place.append(first[here])
             continue
@@ -39,4 +40,4 @@ def merge(architecture: Architecture) -> Architecture:
     if len(kept) == len(architecture.ops):
         return architecture
     # Two outputs that are the same are one tensor.
-    return architecture.with_ops(tuple(kept), tuple(sorted({place[index] for index in architecture.outputs})))
+    return architecture.rewired(tuple(kept), tuple(sorted({place[index] for index in architecture.outputs})))

@@ -24,4 +24,4 @@ def standardised(architecture: Architecture) -> Architecture:
     norm = Op("norm", (0,), records.shape, bits=records.bits, range=records.range, format=records.format)
     moved = (reading(op, tuple([source + 1 for source in op.inputs])) for op in others)
     ops = (records._replace(bits=FLOAT, format=""), norm, *moved)
-    return architecture.with_ops(ops, tuple(index + 1 for index in architecture.outputs))
+    return architecture.rewired(ops, tuple(index + 1 for index in architecture.outputs))
