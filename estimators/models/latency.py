@@ -14,7 +14,7 @@ from estimators.devices.device import stored_width
 from estimators.devices.fields import CannotRun
 from estimators.devices.fields import no_rule
 from estimators.devices.kernel_features import features_of
-from estimators.devices.trees import value_of
+from estimators.devices.trees import sum_of
 from estimators.estimate import Estimate
 from estimators.models.counts import COLUMNS
 from estimators.models.counts import counts_of
@@ -225,7 +225,7 @@ def correction(architecture: Architecture, residual: Residual) -> float:
     """Return the factor that a learned residual puts on a network's time."""
     counts = dict(zip((f"{table}.{kind}" for table, kind in COLUMNS), counts_of(architecture), strict=True))
     features = [counts[column] for column in residual.columns]
-    return math.exp(sum(value_of(tree, features) for tree in residual.trees))
+    return math.exp(sum_of(residual.trees, features))
 
 
 def around(value: float, interval: float) -> Estimate:

@@ -31,12 +31,10 @@ def merge(architecture: Architecture) -> Architecture:
     kept: list[Op] = []
     for op in architecture.ops:
         here = reading(op, tuple([place[source] for source in op.inputs]))
-        if here in first and here.kind not in _OWN_WEIGHTS:
-            place.append(first[here])
-            continue
-        first.setdefault(here, len(kept))
-        place.append(len(kept))
-        kept.append(here)
+        index = len(kept) if here.kind in _OWN_WEIGHTS else first.setdefault(here, len(kept))
+        place.append(index)
+        if index == len(kept):
+            kept.append(here)
     if len(kept) == len(architecture.ops):
         return architecture
     # Two outputs that are the same are one tensor.
