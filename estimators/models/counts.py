@@ -33,11 +33,10 @@ def check_kinds(architecture: Architecture, where: str) -> None:
         where: What has no rule for it.
 
     Raises:
-        ValueError: With the first such kernel.
+        ValueError: With the type of such a kernel.
     """
-    kinds = [kernel.kind for kernel in architecture.kernels]
-    if not ALL_KERNELS.issuperset(kinds):
-        raise no_rule(next(kind for kind in kinds if kind not in ALL_KERNELS), where)
+    if not architecture.kernel_kinds <= ALL_KERNELS:
+        raise no_rule(min(architecture.kernel_kinds - ALL_KERNELS), where)
 
 
 def counts_of(architecture: Architecture, relative: Mapping[Pair, float] | None = None) -> Floats:
