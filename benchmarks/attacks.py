@@ -129,7 +129,7 @@ BLOCK = {"kind": "plain", "width": 32, "kernel": 3, "stride": 1, "residual": Fal
 def hardly_trained(candidate: Candidate) -> Candidate:
     """The same graph with 1-bit weights, three epochs and a strong decay."""
     quantised = candidate.architecture.without_float(8)
-    ops = tuple(replace(op, weight_bits=1) if op.kind == "conv" else op for op in quantised.ops)
+    ops = tuple(op._replace(weight_bits=1) if op.kind == "conv" else op for op in quantised.ops)
     return Candidate(replace(quantised, ops=ops), Recipe(epochs=3, weight_decay=0.3))
 
 

@@ -99,8 +99,11 @@ def _describe(input_shape: Shape, num_classes: int, params: Params) -> Architect
     for stage, channels in enumerate(CHANNELS):
         if stage:
             x = _reduction(graph, x, channels)
-        for _ in range(CELLS_PER_STAGE):
-            x = _cell(graph, x, channels, params)
+        before, first = x, len(graph.ops)
+        x = _cell(graph, x, channels, params)
+        for _ in range(CELLS_PER_STAGE - 1):
+            last, x = x, graph.again(first, before)
+            before, first = last, last + 1
     x = graph.activation(graph.norm(x))
     side = graph.ops[x].shape[1:]
     x = graph.flatten(graph.pool(x, "avg", kernel=(side[0], side[1]), stride=(side[0], side[1])))

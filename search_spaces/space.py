@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from functools import partial
 from typing import TypeAlias
 from typing import TypeVar
@@ -23,6 +24,8 @@ from search_spaces.graph.architecture import Shape
 Distributions: TypeAlias = Mapping[str, BaseDistribution]
 Choices: TypeAlias = Mapping[str, Sequence[ParamValue]]
 _Value = TypeVar("_Value")
+MOST_LISTED = 1000
+"""Values of a parameter that are found by a look-up; others are compared with its distribution."""
 
 
 def contains(distribution: BaseDistribution, value: ParamValue) -> bool:
@@ -98,8 +101,31 @@ class SearchSpace:
         Raises:
             ValueError: If the point does not belong to the space.
         """
-        check_point(self.distributions, params, f"the space {self.name!r}")
+        if not self._has(params):
+            check_point(self.distributions, params, f"the space {self.name!r}")
         return self.describe(params)
+
+    def _has(self, params: Params) -> bool:
+        """Tell whether a point is surely one of this space: look-ups are quick, and most points were sampled."""
+        listed = self._listed
+        try:
+            found = [(type(value), value) in listed[name] for name, value in params.items()]
+        except (KeyError, TypeError):  # a stranger, or a value that has no hash and so is no choice
+            return False
+        return len(found) == len(listed) and False not in found
+
+    @cached_property
+    def _listed(self) -> dict[str, frozenset[tuple[type, ParamValue]]]:
+        """The values of each parameter with their types; none of one that has too many to be listed."""
+        listed = {}
+        for name, distribution in self.distributions.items():
+            values: Sequence[ParamValue] = ()
+            if isinstance(distribution, CategoricalDistribution):
+                values = distribution.choices
+            elif isinstance(distribution, IntDistribution):
+                values = range(distribution.low, distribution.high + 1, distribution.step)
+            listed[name] = frozenset((type(value), value) for value in values[:MOST_LISTED])
+        return listed
 
 
 def numbered(what: str, count: int, table: Mapping[str, _Value]) -> dict[str, _Value]:

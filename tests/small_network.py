@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
@@ -31,5 +29,5 @@ def at_most(network, bits):
     for op in network.ops:
         changes = {"weight_bits": bits, "weight_format": ""} if op.weight_bits > bits else {}
         changes |= {"bits": bits, "format": ""} if op.bits > bits else {}
-        ops.append(replace(op, **changes))
+        ops.append(op._replace(**changes))
     return network.with_ops(tuple(ops))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from estimators.devices.device import Device
-from estimators.devices.fields import no_rule
 from estimators.estimate import Estimate
+from estimators.models.counts import check_kinds
 from search_spaces.graph.architecture import Architecture
-from search_spaces.graph.operators import ALL_KERNELS
-from search_spaces.graph.operators import MAC_KINDS
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: ARG001 - the same on every device
@@ -19,10 +17,7 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: A
     Raises:
         ValueError: If an operator has no rule.
     """
-    operations = 0
-    for kernel in architecture.kernels:
-        if kernel.kind in MAC_KINDS:
-            operations += kernel.macs * kernel.weight_bits * kernel.input_bits
-        elif kernel.kind not in ALL_KERNELS:
-            raise no_rule(kernel.kind, "bit_operations")
-    return Estimate.exact(operations)
+    check_kinds(architecture, "bit_operations")
+    return Estimate.exact(
+        sum([kernel.macs * kernel.weight_bits * kernel.input_bits for kernel in architecture.kernels])
+    )

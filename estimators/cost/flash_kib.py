@@ -25,7 +25,7 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:
         ValueError: If an operator has no rule, or the device stores no width wide enough.
     """
     running = deployed(architecture, device)
-    size = sum(kernel_bytes(kernel, running, device) for kernel in running.kernels)
+    size = sum([kernel_bytes(kernel, device) for kernel in running.kernels])
     engine = device.engine_flash_kib + device.memory.flash_kib_per_kernel * len(running.kernels)
     kib = size / BYTES_PER_KIB + engine
     if not device.calibration.memory_networks:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from estimators.devices.device import Device
-from estimators.devices.fields import no_rule
 from estimators.estimate import Estimate
+from estimators.models.counts import check_kinds
 from search_spaces.graph.architecture import Architecture
-from search_spaces.graph.operators import ALL_KERNELS
-from search_spaces.graph.operators import MAC_KINDS
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: ARG001 - the same on every device
@@ -19,10 +17,5 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: A
     Raises:
         ValueError: If an operator has no rule.
     """
-    macs = 0
-    for kernel in architecture.kernels:
-        if kernel.kind in MAC_KINDS:
-            macs += kernel.macs
-        elif kernel.kind not in ALL_KERNELS:
-            raise no_rule(kernel.kind, "macs")
-    return Estimate.exact(macs)
+    check_kinds(architecture, "macs")
+    return Estimate.exact(sum([kernel.macs for kernel in architecture.kernels]))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from estimators.devices.device import Device
-from estimators.devices.fields import no_rule
 from estimators.estimate import Estimate
+from estimators.models.counts import check_kinds
 from search_spaces.graph.architecture import Architecture
-from search_spaces.graph.operators import ALL_KERNELS
-from search_spaces.graph.operators import OPERATORS
-from search_spaces.graph.operators import SCALED
 
 
 def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: ARG001 - the same on every device
@@ -20,14 +17,5 @@ def estimate(architecture: Architecture, device: Device) -> Estimate:  # noqa: A
     Raises:
         ValueError: If an operator has no rule.
     """
-    params = 0
-    for kernel in architecture.kernels:
-        if kernel.kind not in ALL_KERNELS:
-            raise no_rule(kernel.kind, "params")
-        params += kernel.weights
-    for op in architecture.ops:
-        if op.bias:
-            params += op.shape[0]
-        if op.kind in SCALED:
-            params += OPERATORS[op.kind].per_channel * op.shape[0]
-    return Estimate.exact(params)
+    check_kinds(architecture, "params")
+    return Estimate.exact(sum([kernel.params for kernel in architecture.kernels]))

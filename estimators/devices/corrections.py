@@ -20,7 +20,7 @@ from estimators.devices.kernel_features import FEATURES
 from estimators.devices.trees import Tree
 from estimators.devices.trees import check_trees
 from estimators.devices.trees import read_tree
-from estimators.devices.trees import value_of
+from estimators.devices.trees import sum_of
 from search_spaces.graph.operators import KERNEL_KINDS
 from search_spaces.graph.operators import MAC_KINDS
 
@@ -86,5 +86,5 @@ class KernelTrees:
         if factor is None:
             values = [features[column] for column in self._columns]
             trees: tuple[Tree, ...] = self.trees.get(kind, ())
-            factor = self._known[kind, features] = math.exp(sum(value_of(tree, values) for tree in trees))
+            factor = self._known[kind, features] = math.exp(sum_of(trees, values))
         return factor

@@ -14,6 +14,7 @@ from dataclasses import field
 from functools import cached_property
 from functools import lru_cache
 from typing import Annotated
+from typing import Any
 from typing import Literal
 from typing import TypeAlias
 
@@ -38,7 +39,6 @@ from estimators.devices.fields import Text
 from estimators.devices.fields import Width
 from estimators.devices.fields import Widths
 from estimators.devices.fields import cheapest_holding
-from estimators.devices.met import Met
 from estimators.estimate import Estimate
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
@@ -464,14 +464,9 @@ class Device:
     shared_values: bool = False
 
     @cached_property
-    def cycles(self) -> Met:
-        """Cycles of kernels that were priced on this device (`estimators.models.latency.kernel_cycles`)."""
-        return Met()
-
-    @cached_property
-    def constants(self) -> Met:
-        """Bytes of the constants of kernels with weights (`estimators.models.flash.kernel_bytes`)."""
-        return Met()
+    def rates(self) -> dict[object, Any]:
+        """What types of kernels cost at their bits, of those priced so far (`estimators.models.latency.rates_of`)."""
+        return {}
 
     def sparse_form(self, kernel: Kernel) -> SparseKernels | None:
         """Return the sparse form in which the engine runs a kernel, None where it runs it like a dense one."""

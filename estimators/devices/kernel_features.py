@@ -71,13 +71,13 @@ def features_of(architecture: Architecture) -> list[tuple[float, ...]]:
     reading: dict[int, list[str]] = {}
     blocked = {0: False}
     for kernel in architecture.kernels:
-        made_by[kernel.output] = made_by[kernel.inputs[0]] if kernel.kind in VIEW_KINDS else kernel.kind
-        blocked[kernel.output] = _blocks(kernel, blocked)
-        for source in kernel.inputs:
-            reading.setdefault(source, []).append(kernel.kind)
+        kind, inputs, written = kernel.kind, kernel.inputs, kernel.ops[-1]
+        made_by[written] = made_by[inputs[0]] if kind in VIEW_KINDS else kind
+        blocked[written] = _blocks(kernel, blocked)
+        for source in inputs:
+            reading.setdefault(source, []).append(kind)
     return [
-        (*_own(architecture, kernel), *_neighbours(kernel, made_by, reading, blocked))
-        for kernel in architecture.kernels
+        _own(architecture, kernel) + _neighbours(kernel, made_by, reading, blocked) for kernel in architecture.kernels
     ]
 
 
@@ -92,12 +92,12 @@ def _blocks(kernel: Kernel, blocked: dict[int, bool]) -> bool:
 
 def _own(architecture: Architecture, kernel: Kernel) -> tuple[float, ...]:
     ops = architecture.ops
-    anchor, folded = ops[kernel.ops[0]], [ops[index] for index in kernel.ops[1:]]
+    anchor, *folded = fused = [ops[index] for index in kernel.ops]
     channels, in_channels = anchor.shape[0], ops[kernel.inputs[0]].shape[0]
     padding = _up(channels) / channels
     if kernel.kind != "depthwise":
         padding *= _up(in_channels) / in_channels
-    functions = [op.function for op in (anchor, *folded) if op.function]
+    functions = [op.function for op in fused if op.function]
     return (
         kernel.macs,
         kernel.macs * padding,
@@ -113,7 +113,7 @@ def _own(architecture: Architecture, kernel: Kernel) -> tuple[float, ...]:
         channels % VECTOR,
         in_channels % VECTOR,
         len(folded),
-        any(op.kind == "norm" for op in (anchor, *folded)),
+        "norm" in [op.kind for op in fused],
         _CODES[functions[-1]] if functions else 0,
     )
 
@@ -121,18 +121,20 @@ def _own(architecture: Architecture, kernel: Kernel) -> tuple[float, ...]:
 def _neighbours(
     kernel: Kernel, made_by: dict[int, str], reading: dict[int, list[str]], blocked: dict[int, bool]
 ) -> tuple[float, ...]:
-    readers = reading.get(kernel.output, [])
+    inputs = kernel.inputs
+    readers = reading.get(kernel.ops[-1], [])
+    in_blocks = sum([blocked[source] for source in inputs])
     return (
-        KINDS.index(made_by[kernel.inputs[0]]),
-        len(reading[kernel.inputs[0]]),
+        _PLACES[made_by[inputs[0]]],
+        len(reading[inputs[0]]),
         len(readers),
         readers == ["add"],
-        sum(made_by[source] in CONVOLUTIONS and len(reading[source]) == 1 for source in kernel.inputs),
-        KINDS.index(made_by[kernel.inputs[-1]]),
-        READERS.index(min(readers, default="nobody")),
-        sum(blocked[source] for source in kernel.inputs),
-        sum(not blocked[source] for source in kernel.inputs),
-        any(reader in CONVOLUTIONS for reader in readers),
+        sum([made_by[source] in CONVOLUTIONS and len(reading[source]) == 1 for source in inputs]),
+        _PLACES[made_by[inputs[-1]]],
+        _READER_PLACES[min(readers, default="nobody")],
+        in_blocks,
+        len(inputs) - in_blocks,
+        not CONVOLUTIONS.isdisjoint(readers),
     )
 
 
@@ -141,3 +143,5 @@ def _up(channels: int) -> int:
 
 
 _CODES = {name: number for kind in ("activation", "pool") for number, name in enumerate(FUNCTIONS[kind], start=1)}
+_PLACES = {kind: place for place, kind in enumerate(KINDS)}
+_READER_PLACES = {kind: place for place, kind in enumerate(READERS)}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from estimators.devices.device import Device
 from estimators.devices.trees import Tree
-from estimators.devices.trees import value_of
+from estimators.devices.trees import sum_of
 from estimators.fitting.boosting import grow
 from estimators.fitting.least_squares import CLOSE
 from estimators.fitting.least_squares import close_of
@@ -285,7 +285,7 @@ def _trees(counts: Floats, cycles: Floats, coefficients: Floats) -> tuple[Tree, 
 
 
 def _factors(trees: tuple[Tree, ...], counts: Floats) -> Floats:
-    return np.exp([sum(value_of(tree, row) for tree in trees) for row in counts.tolist()])
+    return np.exp([sum_of(trees, row) for row in counts.tolist()])
 
 
 def _at_least(cycles: Floats) -> Floats:

@@ -16,8 +16,8 @@ from estimators.models.flash import kernel_bytes
 from estimators.models.latency import correction
 from estimators.models.latency import cycle_parts
 from estimators.models.latency import learned_factors
-from estimators.models.latency import mac_cycles
 from estimators.models.latency import moved_bytes
+from estimators.models.latency import rates_of
 from estimators.models.latency import streamed_cycles
 from estimators.models.memory import BYTES_PER_KIB
 from estimators.models.memory import Moment
@@ -128,7 +128,7 @@ def by_layer(architecture: Architecture, device: Device) -> list[Layer]:
                 bound=times[moment.kernel][1],
                 energy_mj=energies[moment.kernel][0],
                 dataflow=energies[moment.kernel][1],
-                flash_kib=kernel_bytes(kernel, running, device) / BYTES_PER_KIB + device.memory.flash_kib_per_kernel,
+                flash_kib=kernel_bytes(kernel, device) / BYTES_PER_KIB + device.memory.flash_kib_per_kernel,
                 ram_kib=moment.live * device.memory.arena_factor / BYTES_PER_KIB + engine_ram,
                 live=live,
                 output_kib=0.0
@@ -164,7 +164,7 @@ def roofs(architecture: Architecture, device: Device) -> Roofs:
     """
     running, latency = deployed(architecture, device), device.latency
     kernels = [kernel for kernel in running.kernels if kernel.macs]
-    per_mac = [mac_cycles(kernel, device) for kernel in kernels]
+    per_mac = [rates_of(kernel, device).per_mac for kernel in kernels]
     per_byte = {
         kernel.kind: min(latency.cycles_per_byte[kernel.kind], latency.cycles_per_weight_byte.get(kernel.kind, inf))
         for kernel in kernels

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from estimators.devices.fields import no_rule
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Pair
+from search_spaces.graph.operators import ALL_KERNELS
 from search_spaces.graph.operators import KERNEL_KINDS
 from search_spaces.graph.operators import MAC_KINDS
 from search_spaces.graph.operators import VIEW_KINDS
@@ -22,6 +23,20 @@ COLUMNS = (
     *(("cycles_per_element", kind) for kind in sorted(KERNEL_KINDS)),
     *(("cycles_per_kernel", kind) for kind in sorted(KERNEL_KINDS)),
 )
+
+
+def check_kinds(architecture: Architecture, where: str) -> None:
+    """Refuse a network with a kernel that nothing has a rule for: it is never free.
+
+    Args:
+        architecture: The network.
+        where: What has no rule for it.
+
+    Raises:
+        ValueError: With the type of such a kernel.
+    """
+    if not architecture.kernel_kinds <= ALL_KERNELS:
+        raise no_rule(min(architecture.kernel_kinds - ALL_KERNELS), where)
 
 
 def counts_of(architecture: Architecture, relative: Mapping[Pair, float] | None = None) -> Floats:

@@ -8,6 +8,8 @@ precisions and boards, not single networks.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from estimators.devices.device import WIDEST_INTEGER
 from estimators.devices.device import Calibration
 from estimators.devices.device import Device
@@ -64,8 +66,9 @@ def unlike(architecture: Architecture, found: Calibration) -> list[str]:
     """Return what of a network no measured one had, in words: windows of layers, and layers with more bits."""
     layers = [kernel for kernel in architecture.kernels if kernel.macs]
     said = []
-    if found.widest_bits is not None and any(widest_bits(kernel) > found.widest_bits for kernel in layers):
-        said.append(f"layers of more than {found.widest_bits} bits")
+    widest = found.widest_bits
+    if widest is not None and [one for one in layers if one.weight_bits > widest or one.input_bits > widest]:
+        said.append(f"layers of more than {widest} bits")
     windows = dict.fromkeys([kernel.window for kernel in layers if kernel.window != (1, 1)])
     if found.windows and (others := [name for name in map(named, windows) if name not in found.windows]):
         said.append(f"windows of {' and '.join(others)}")
@@ -74,10 +77,11 @@ def unlike(architecture: Architecture, found: Calibration) -> list[str]:
 
 def stand_ins(architecture: Architecture, device: Device) -> dict[str, str]:
     """Return the types of a network's kernels that have no figures, each with the type whose figures price it."""
-    kinds = STANDS_IN.keys() & {kernel.kind for kernel in architecture.kernels}
-    return {kind: other for kind in sorted(kinds) if (other := device.latency.priced_as(kind)) != kind}
+    kinds = sorted(architecture.kernel_kinds.intersection(STANDS_IN))
+    return {kind: other for kind in kinds if (other := device.latency.priced_as(kind)) != kind}
 
 
+@lru_cache(maxsize=1024)
 def named(window: Pair) -> str:
     """Write a window as `Calibration.windows` does: `10x4`."""
     return f"{window[0]}x{window[1]}"

@@ -7,18 +7,34 @@ from math import ceil
 from estimators.devices.device import Device
 from estimators.devices.device import stored_width
 from estimators.devices.fields import no_rule
-from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
 from search_spaces.graph.operators import ALL_KERNELS
 from search_spaces.graph.operators import MAC_KINDS
-from search_spaces.graph.operators import OPERATORS
 
 BYTES_PER_KIB = 1024
 BYTES_PER_BIAS = 4
 BYTES_PER_NUMBER = 4
 
 
-def _weight_bits(kernel: Kernel, width: int, device: Device) -> float:
+def kernel_bytes(kernel: Kernel, device: Device) -> int:
+    """Count the bytes of one kernel's constants, the weights rounded up to whole bytes.
+
+    Raises:
+        ValueError: If the kernel's type has no rule, or the device stores no width wide enough.
+    """
+    if kernel.kind in MAC_KINDS:
+        width = stored_width(kernel.weight_bits, device.weight_bits)
+        shared = kernel.sparsity or kernel.shared_bits
+        bits = _fewer_bits(kernel, width, device) if shared else kernel.weights * width
+        per_channel = (device.memory.bytes_per_scale if width < 32 else 0) + (BYTES_PER_BIAS if kernel.bias else 0)
+        return ceil(bits / 8) + kernel.channels * per_channel
+    if kernel.kind not in ALL_KERNELS:
+        raise no_rule(kernel.kind, "flash_kib")
+    # A norm that follows no weights cannot be folded: it keeps a scale and a shift per channel, four bytes each.
+    return kernel.params * BYTES_PER_NUMBER
+
+
+def _fewer_bits(kernel: Kernel, width: int, device: Device) -> float:
     """Count the bits of a kernel's weights: those of few values as numbers of these, zeros left out where they are."""
     values = 0
     if kernel.shared_bits and device.shared_values:
@@ -28,24 +44,3 @@ def _weight_bits(kernel: Kernel, width: int, device: Device) -> float:
         return values + kernel.weights * width
     kept = kernel.weights - round(kernel.sparsity * kernel.weights)
     return values + kept * (width + sparse.index_bits)
-
-
-def _bytes_of_weights(kernel: Kernel, device: Device) -> int:
-    width = stored_width(kernel.weight_bits, device.weight_bits)
-    per_channel = (device.memory.bytes_per_scale if width < 32 else 0) + (BYTES_PER_BIAS if kernel.bias else 0)
-    return ceil(_weight_bits(kernel, width, device) / 8) + kernel.channels * per_channel
-
-
-def kernel_bytes(kernel: Kernel, architecture: Architecture, device: Device) -> int:
-    """Count the bytes of one kernel's constants, the weights rounded up to whole bytes.
-
-    Raises:
-        ValueError: If the kernel's type has no rule, or the device stores no width wide enough.
-    """
-    if kernel.kind in MAC_KINDS:
-        return int(device.constants.price(kernel, _bytes_of_weights, device))
-    if kernel.kind not in ALL_KERNELS:
-        raise no_rule(kernel.kind, "flash_kib")
-    # A norm that follows no weights cannot be folded: it keeps a scale and a shift per channel, four bytes each.
-    ops = (architecture.ops[index] for index in kernel.ops)
-    return sum(op.shape[0] * OPERATORS[op.kind].per_channel * BYTES_PER_NUMBER for op in ops)

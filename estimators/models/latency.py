@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from operator import itemgetter
+from typing import NamedTuple
 from typing import cast
 
 from estimators.devices.corrections import Residual
@@ -13,7 +15,7 @@ from estimators.devices.device import stored_width
 from estimators.devices.fields import CannotRun
 from estimators.devices.fields import no_rule
 from estimators.devices.kernel_features import features_of
-from estimators.devices.trees import value_of
+from estimators.devices.trees import sum_of
 from estimators.estimate import Estimate
 from estimators.models.counts import COLUMNS
 from estimators.models.counts import counts_of
@@ -22,9 +24,75 @@ from estimators.models.extrapolation import named
 from estimators.models.extrapolation import timed
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Kernel
+from search_spaces.graph.operators import MAC_KINDS
 
 MOST_LISTED = 16
 """Pairs of bits that a refusal lists one by one."""
+
+
+class Rates(NamedTuple):
+    """What a type of kernel costs at its bits and with its window, in cycles of a device's clock.
+
+    Attributes:
+        per_mac: One MAC; 0 for a kernel that multiplies nothing.
+        per_output: An element written through a window that the engine has no kernels of its own for.
+        per_window_element: One position of the window of an element written, in floating point.
+        per_element: An element read or written.
+        per_kernel: The kernel itself.
+    """
+
+    per_mac: float
+    per_output: float
+    per_window_element: float
+    per_element: float
+    per_kernel: float
+
+
+def rates_of(kernel: Kernel, device: Device) -> Rates:
+    """Return the rates of a kernel's type at its bits, found once for a device: few differ among millions of kernels.
+
+    Raises:
+        ValueError: If the device has no rule for this type of kernel or for its bits.
+    """
+    like = _like(kernel)
+    rates: Rates | None = device.rates.get(like)
+    if rates is None:
+        rates = device.rates[like] = _rates(kernel, device)
+    return rates
+
+
+# An `itemgetter` reads several fields in half the time of as many attributes.
+_like = itemgetter(*map(Kernel._fields.index, ("kind", "window", "weight_bits", "input_bits")))
+_sizes = itemgetter(*map(Kernel._fields.index, ("macs", "input_size", "output_size", "sparsity", "window")))
+
+
+def _rates(kernel: Kernel, device: Device) -> Rates:
+    latency = device.latency
+    kernel = kernel._replace(kind=latency.priced_as(kernel.kind))
+    coefficients = latency.coefficients.get(kernel.kind)
+    if coefficients is None:
+        raise no_rule(kernel.kind, f"the latency table of {device.name!r}")
+    _, per_element, per_kernel = coefficients
+    if kernel.kind not in MAC_KINDS:
+        return Rates(0.0, 0.0, 0.0, per_element, per_kernel)
+    per_output = per_window_element = 0.0
+    if kernel.window not in USUAL_WINDOWS and named(kernel.window) not in device.calibration.windows:
+        per_output = latency.cycles_per_other_output.get(kernel.kind, 0.0)
+    if latency.float_kernels is not None and is_float(kernel):
+        per_window_element = latency.float_kernels.cycles_per_window_element.get(kernel.kind, 0.0)
+    return Rates(_mac_cycles(kernel, device), per_output, per_window_element, per_element, per_kernel)
+
+
+def _mac_cycles(kernel: Kernel, device: Device) -> float:
+    latency = device.latency
+    relative = latency.relative_by_bits.get((kernel.weight_bits, kernel.input_bits))
+    if relative is None:
+        raise _no_bits(kernel, device)
+    if latency.float_kernels is not None and is_float(kernel):
+        found = latency.float_kernels.cycles_per_mac.get(kernel.kind)
+        if found is not None:
+            return found
+    return latency.cycles_per_mac.get(kernel.kind, 0.0) * relative
 
 
 def kernel_cycles(kernel: Kernel, device: Device) -> float:
@@ -33,10 +101,6 @@ def kernel_cycles(kernel: Kernel, device: Device) -> float:
     Raises:
         ValueError: If the device has no rule for this type of kernel or for its bits.
     """
-    return device.cycles.price(kernel, _all_cycles, device)
-
-
-def _all_cycles(kernel: Kernel, device: Device) -> float:
     compute, memory, overhead = cycle_parts(kernel, device)
     return compute + memory + overhead
 
@@ -49,58 +113,23 @@ def cycle_parts(kernel: Kernel, device: Device) -> tuple[float, float, float]:
     Raises:
         ValueError: If the device has no rule for this type of kernel or for its bits.
     """
-    latency = device.latency
-    coefficients = latency.coefficients.get(kernel.kind)
-    if coefficients is None:
-        kernel = kernel._replace(kind=latency.priced_as(kernel.kind))
-        coefficients = latency.coefficients.get(kernel.kind)
-        if coefficients is None:
-            raise no_rule(kernel.kind, f"the latency table of {device.name!r}")
-    _, per_element, per_kernel = coefficients
+    rates, latency = rates_of(kernel, device), device.latency
+    macs, input_size, output_size, sparsity, (rows, columns) = _sizes(kernel)
     compute = memory = 0.0
-    if kernel.macs:
-        macs: float = kernel.macs if latency.array is None else occupied_macs(kernel, latency.array)
-        if kernel.sparsity and (sparse := device.sparse_form(kernel)) is not None:
-            macs = macs * (1 - sparse.time_saved * kernel.sparsity)
-        compute = macs * mac_cycles(kernel, device) + window_cycles(kernel, device)
-    per_byte = latency.cycles_per_byte.get(kernel.kind)
-    if per_byte:
+    if macs:
+        done: float = macs if latency.array is None else occupied_macs(kernel, latency.array)
+        if sparsity and (sparse := device.sparse_form(kernel)) is not None:
+            done = done * (1 - sparse.time_saved * sparsity)
+        through = output_size * rows * columns
+        compute = done * rates.per_mac + (output_size * rates.per_output + through * rates.per_window_element)
+    if latency.cycles_per_byte and (per_byte := latency.cycles_per_byte.get(latency.priced_as(kernel.kind))):
         weights, tensors = moved_bytes(kernel, device)
         memory = weights * latency.cycles_per_weight_byte.get(kernel.kind, per_byte) + tensors * per_byte
         if memory > compute:
             compute = 0.0
         else:
             memory = 0.0
-    return compute, memory + (kernel.input_size + kernel.output_size) * per_element, per_kernel
-
-
-def mac_cycles(kernel: Kernel, device: Device) -> float:
-    """Return the cycles of one of a kernel's MACs, what its window takes beside them left out.
-
-    Raises:
-        ValueError: If the device has no rule for its bits.
-    """
-    latency = device.latency
-    relative = latency.relative_by_bits.get((kernel.weight_bits, kernel.input_bits))
-    if relative is None:
-        raise _no_bits(kernel, device)
-    if latency.float_kernels is not None and is_float(kernel):
-        found = latency.float_kernels.cycles_per_mac.get(kernel.kind)
-        if found is not None:
-            return found
-    return latency.cycles_per_mac.get(kernel.kind, 0.0) * relative
-
-
-def window_cycles(kernel: Kernel, device: Device) -> float:
-    """Return what reading through its window costs a kernel beside its MACs."""
-    latency = device.latency
-    cycles = 0.0
-    if kernel.window not in USUAL_WINDOWS and named(kernel.window) not in device.calibration.windows:
-        cycles = kernel.output_size * latency.cycles_per_other_output.get(kernel.kind, 0.0)
-    if latency.float_kernels is not None and is_float(kernel):
-        elements = kernel.output_size * kernel.window[0] * kernel.window[1]
-        cycles += elements * latency.float_kernels.cycles_per_window_element.get(kernel.kind, 0.0)
-    return cycles
+    return compute, memory + (input_size + output_size) * rates.per_element, rates.per_kernel
 
 
 def cycles_of_kernels(architecture: Architecture, device: Device) -> list[float]:
@@ -204,7 +233,7 @@ def correction(architecture: Architecture, residual: Residual) -> float:
     """Return the factor that a learned residual puts on a network's time."""
     counts = dict(zip((f"{table}.{kind}" for table, kind in COLUMNS), counts_of(architecture), strict=True))
     features = [counts[column] for column in residual.columns]
-    return math.exp(sum(value_of(tree, features) for tree in residual.trees))
+    return math.exp(sum_of(residual.trees, features))
 
 
 def around(value: float, interval: float) -> Estimate:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Collection
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 from typing import TypeAlias
@@ -17,6 +17,7 @@ from estimators.devices.device import Device
 from estimators.devices.device import stored_width
 from estimators.devices.fields import no_rule
 from search_spaces.graph.architecture import Architecture
+from search_spaces.graph.architecture import Kernel
 from search_spaces.graph.operators import CONSTANT
 from search_spaces.graph.operators import KERNEL_KINDS
 from search_spaces.graph.operators import VIEW_KINDS
@@ -65,7 +66,7 @@ def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, .
         ValueError: If an operator has no rule, or the device stores no width wide enough.
     """
     memory = _memory_of(architecture, device)
-    order, peak = _by_pieces(memory, _pieces(memory))
+    order, peak = _by_pieces(memory)
     if peak == memory.least or not _unread(memory):
         return order, peak
     # A result that no kernel reads may be computed in any piece. Leaving its kernels out needs no more memory: where
@@ -73,34 +74,32 @@ def best_order(architecture: Architecture, device: Device) -> tuple[tuple[int, .
     without = _without_unread(architecture)
     if len(without.ops) < len(architecture.ops) and peak == best_order(without, device)[1]:
         return order, peak
-    whole = _Piece(0, len(memory.steps), memory.sizes[0], peak)
+    whole = _Piece(0, len(memory.kernels), memory.sizes[0], peak)
     return _Search.over(whole, memory).run(MOST_SETS) or (order, peak)
 
 
-def _by_pieces(memory: _Memory, pieces: Iterable[_Piece]) -> tuple[tuple[int, ...], int]:
+def _by_pieces(memory: _Memory) -> tuple[tuple[int, ...], int]:
     peak = memory.least
-    order: list[int] = []
+    order = list(range(len(memory.kernels)))
     searched: dict[_Search, tuple[tuple[int, ...], int]] = {}  # a network may repeat its cells
-    for piece in pieces:
-        found, best = tuple(range(piece.start, piece.stop)), piece.peak
-        if piece.peak > peak:
-            if not _is_forced(piece, memory):
-                search = _Search.over(piece, memory)
-                if search not in searched:
-                    searched[search] = search.run(enough=peak) or (tuple(range(len(found))), best)
-                steps, best = searched[search]
-                found = tuple([piece.start + step for step in steps])
-            peak = max(peak, best)
-        order += found
+    for piece in memory.pieces:
+        if piece.peak <= peak:
+            continue
+        best = piece.peak
+        if not _is_forced(piece, memory):
+            search = _Search.over(piece, memory)
+            if search not in searched:
+                searched[search] = search.run(enough=peak) or (tuple(range(piece.stop - piece.start)), best)
+            steps, best = searched[search]
+            order[piece.start : piece.stop] = [piece.start + step for step in steps]
+        peak = max(peak, best)
     return tuple(order), peak
 
 
 def _unread(memory: _Memory) -> bool:
     """Tell whether there is a result, beside the last output, that no kernel reads."""
-    return any(
-        memory.last_read[step.writes] == index and step.writes != memory.last_output
-        for index, step in enumerate(memory.steps)
-    )
+    _, writes, last_read, _, last_output = memory.lives
+    return any(last_read[tensor] == index and tensor != last_output for index, tensor in enumerate(writes))
 
 
 def _without_unread(architecture: Architecture) -> Architecture:
@@ -112,7 +111,7 @@ def _without_unread(architecture: Architecture) -> Architecture:
     kept = sorted(needed)
     place = {index: position for position, index in enumerate(kept)}
     ops = [architecture.ops[index] for index in kept]
-    ops = [replace(op, inputs=tuple(place[source] for source in op.inputs)) for op in ops]
+    ops = [op._replace(inputs=tuple(place[source] for source in op.inputs)) for op in ops]
     return architecture.with_ops(tuple(ops), tuple(place[index] for index in architecture.outputs if index in needed))
 
 
@@ -133,11 +132,12 @@ def schedule(architecture: Architecture, device: Device, order: Sequence[int] | 
     """
     memory = _memory_of(architecture, device)
     order = best_order(architecture, device)[0] if order is None else order
-    if sorted(order) != list(range(len(memory.steps))):
-        raise ValueError(f"expected each of {len(memory.steps)} kernels once; got {list(order)}")
-    if not memory.steps:
+    steps = len(memory.kernels)
+    if sorted(order) != list(range(steps)):
+        raise ValueError(f"expected each of {steps} kernels once; got {list(order)}")
+    if not steps:
         return ()
-    search = _Search.over(_Piece(0, len(memory.steps), memory.sizes[0], 0), memory)
+    search = _Search.over(_Piece(0, steps, memory.sizes[0], 0), memory)
     done, live, moments = 0, memory.sizes[0], []
     for step in order:
         if search.after[step] & ~done:
@@ -168,45 +168,6 @@ def engine_kib(architecture: Architecture, peak: int, device: Device) -> float:
     return device.engine_ram_kib + memory.ram_kib_per_kernel * len(architecture.kernels) + scratch
 
 
-class _Step(NamedTuple):
-    """What running one kernel does to memory: a tensor is called by the operator that makes it.
-
-    Attributes:
-        reads: The tensors it reads, each once.
-        writes: The tensor that holds its output; a view writes the one it looks at.
-        takes: Bytes it newly takes, 0 for a view.
-        follows: The steps whose results it reads.
-        in_place: Whether its output may lie where an input lay that nothing else needs.
-    """
-
-    reads: tuple[int, ...]
-    writes: int
-    takes: int
-    follows: tuple[int, ...]
-    in_place: bool
-
-
-class _Memory(NamedTuple):
-    """A network as an allocator sees it.
-
-    Attributes:
-        steps: One for each kernel, as listed.
-        sizes: Bytes of each tensor.
-        last_use: The last step that needs each tensor. An output outlives all steps, that of an early exit too: engines
-            keep every output until the inference ends (TensorFlow Lite Micro plans it so), and a caller reads it then.
-        last_read: The last step that reads or writes each tensor.
-        last_output: The tensor of the network's last output.
-        least: What one kernel reads and writes is live in any order: no peak is below this.
-    """
-
-    steps: list[_Step]
-    sizes: dict[int, int]
-    last_use: dict[int, int]
-    last_read: dict[int, int]
-    last_output: int
-    least: int
-
-
 class _Piece(NamedTuple):
     """Steps between two moments at which kernels wait for one tensor; `live` bytes before, `peak` bytes as listed."""
 
@@ -216,78 +177,137 @@ class _Piece(NamedTuple):
     peak: int
 
 
-def _memory_of(architecture: Architecture, device: Device) -> _Memory:
-    first = architecture.ops[0]
-    sizes = {0: tensor_bytes(first.size, first.bits, device)}
-    roots, last_read = {0: 0}, {0: 0}
-    makers: dict[int, int] = {}
-    steps = []
-    least, kinds, prunes = sizes[0], device.memory.in_place, device.prune_dead_ops
-    widths: dict[int, int] = {}
+class _Lives(NamedTuple):
+    """How long tensors live: a step is a kernel, a tensor is called by the operator that makes it.
+
+    Attributes:
+        reads: For each step, the tensors it reads, each once.
+        writes: For each step, the tensor that holds its output; a view writes the one it looks at.
+        last_read: The last step that reads or writes each tensor.
+        last_use: The last step that needs each tensor. An output outlives all steps, that of an early exit too: engines
+            keep every output until the inference ends (TensorFlow Lite Micro plans it so), and a caller reads it then.
+        last_output: The tensor of the network's last output.
+    """
+
+    reads: list[tuple[int, ...]]
+    writes: list[int]
+    last_read: dict[int, int]
+    last_use: dict[int, int]
+    last_output: int
+
+
+class _Memory(NamedTuple):
+    """A network as an allocator sees it.
+
+    Attributes:
+        kernels: What runs in each step, as listed.
+        lives: How long tensors live.
+        takes: For each step, the bytes it newly takes, 0 for a view.
+        in_place: Types of kernel whose output may lie where an input lay that nothing else needs.
+        sizes: Bytes of each tensor.
+        least: What one kernel reads and writes is live in any order: no peak is below this.
+        pieces: The steps, cut wherever one tensor alone is live.
+    """
+
+    kernels: tuple[Kernel, ...]
+    lives: _Lives
+    takes: list[int]
+    in_place: Collection[str]
+    sizes: dict[int, int]
+    least: int
+    pieces: list[_Piece]
+
+
+def _lives_of(architecture: Architecture, device: Device) -> _Lives:
+    # Written for speed, as `_memory_of` is: pricing a network spends a third of its time in these two.
+    constant = CONSTANT if device.prune_dead_ops else frozenset()
+    looks_at: dict[int, int] = {}
+    last_read = {0: 0}
+    reads: list[tuple[int, ...]] = []
+    writes: list[int] = []
     for index, kernel in enumerate(architecture.kernels):
-        # Written for speed: most kernels read one tensor, and pricing spends a quarter of its time here.
-        kind, inputs, output = kernel.kind, kernel.inputs, kernel.ops[-1]
-        reads: tuple[int, ...]
-        follows: tuple[int, ...]
-        if len(inputs) == 1:
-            reads = (roots[inputs[0]],)
-            follows = (makers[inputs[0]],) if inputs[0] in makers else ()
+        kind, inputs, written = kernel.kind, kernel.inputs, kernel.ops[-1]
+        read: tuple[int, ...]
+        if kind in constant:
+            read = ()  # what pruning leaves of a zero is a constant: it waits in flash and reads nothing
+        elif len(inputs) == 1:
+            read = (looks_at.get(inputs[0], inputs[0]),)
         else:
-            reads = tuple({roots[source] for source in inputs})
-            follows = tuple([makers[op] for op in inputs if op in makers])
-        writes, takes = reads[0], 0
-        if kind in CONSTANT and prunes:
-            # What pruning leaves of a zero is a constant: it waits in flash and reads nothing.
-            reads, follows, writes, sizes[output] = (), (), output, 0
+            read = tuple({looks_at.get(source, source) for source in inputs})
+        if kind in VIEW_KINDS:
+            looks_at[written] = read[0]
+            written = read[0]
+        for tensor in read:
+            last_read[tensor] = index
+        last_read[written] = index
+        reads.append(read)
+        writes.append(written)
+    results = [looks_at.get(output, output) for output in architecture.outputs]
+    return _Lives(reads, writes, last_read, last_read | dict.fromkeys(results, len(reads)), results[-1])
+
+
+def _taken(architecture: Architecture, lives: _Lives, device: Device) -> list[int]:
+    """Return the bytes that each step newly takes."""
+    takes = []
+    widths: dict[int, int] = {}
+    for kernel, read in zip(architecture.kernels, lives.reads, strict=True):
+        kind = kernel.kind
+        if not read or kind in VIEW_KINDS:
+            takes.append(0)
         elif kind in KERNEL_KINDS:
-            writes = output
             bits = kernel.output_bits
             width = widths.get(bits) or widths.setdefault(bits, stored_width(bits, device.activation_bits))
-            takes = sizes[output] = (kernel.output_size * width + 7) // 8
-        elif kind not in VIEW_KINDS:
+            takes.append((kernel.output_size * width + 7) // 8)
+        else:
             raise no_rule(kind, "peak_ram_kib")
-        roots[output] = writes
-        in_place = kind in kinds
-        steps.append(_Step(reads, writes, takes, follows, in_place))
-        held, largest = takes, 0
-        for tensor in reads:
+    return takes
+
+
+def _memory_of(architecture: Architecture, device: Device) -> _Memory:
+    first, kernels, in_place = architecture.ops[0], architecture.kernels, device.memory.in_place
+    lives = _lives_of(architecture, device)
+    takes, last_read, last_use = _taken(architecture, lives, device), lives.last_read, lives.last_use
+    live = before = peak = least = tensor_bytes(first.size, first.bits, device)
+    sizes, pieces, start, alive = {0: live}, [], 0, 1
+    for index, (read, written, taken) in enumerate(zip(lives.reads, lives.writes, takes, strict=True)):
+        during = live = live + taken
+        held, largest, replaced = taken, 0, 0
+        alive += taken > 0
+        for tensor in read:
             size = sizes[tensor]
             held += size
-            largest = max(largest, size)
-            last_read[tensor] = index
-        least = max(least, held - min(takes, largest) if in_place else held)
-        makers[output] = index
-        last_read[writes] = index
-    last_use = last_read | {roots[output]: len(steps) for output in architecture.outputs}
-    return _Memory(steps, sizes, last_use, last_read, roots[architecture.outputs[-1]], least)
-
-
-def _pieces(memory: _Memory) -> Iterator[_Piece]:
-    last_use, last_read = memory.last_use, memory.last_read
-    start, alive = 0, 1
-    live = before = peak = memory.sizes[0]
-    for index, (reads, writes, takes, _, in_place) in enumerate(memory.steps):
-        during, largest = live + takes, 0
-        live = during
-        alive += takes > 0
-        for tensor in reads if last_read[writes] > index else {*reads, writes}:
+            largest = size if size > largest else largest  # noqa: FURB136 - a call takes longer than all this
             if last_read[tensor] == index:
-                size = memory.sizes[tensor]
                 alive -= size > 0
-                if last_use[tensor] > index:  # an output: it stays, but no kernel waits for it
-                    continue
-                live -= size
-                if size > largest and tensor != writes:
-                    largest = size
-        peak = max(peak, during - min(takes, largest) if in_place else during)
-        if index == len(memory.steps) - 1 or alive <= 1:
-            yield _Piece(start, index + 1, before, peak)
+                if last_use[tensor] == index:  # no output, which stays although no kernel waits for it
+                    live -= size
+                    if size > replaced and tensor != written:
+                        replaced = size
+        if written not in sizes:
+            sizes[written] = taken
+            if last_read[written] == index:  # nobody reads it
+                alive -= taken > 0
+                live -= taken if last_use[written] == index else 0
+        if kernels[index].kind in in_place:
+            held -= min(taken, largest)
+            during -= min(taken, replaced)
+        least, peak = max(least, held), max(peak, during)
+        if alive <= 1 or index == len(takes) - 1:
+            pieces.append(_Piece(start, index + 1, before, peak))
             start, before, peak = index + 1, live, live
+    return _Memory(kernels, lives, takes, in_place, sizes, least, pieces)
+
+
+def _follows(step: int, makers: Mapping[int, int], memory: _Memory) -> set[int]:
+    """Return the steps whose results a step reads, of those in `makers`: steps by the last operator of each."""
+    return {makers[op] for op in memory.kernels[step].inputs if op in makers} if memory.lives.reads[step] else set()
 
 
 def _is_forced(piece: _Piece, memory: _Memory) -> bool:
     """Tell whether each step reads the result of the one before: then there is one order, shortcuts or not."""
-    return all(index - 1 in memory.steps[index].follows for index in range(piece.start + 1, piece.stop))
+    kernels, reads = memory.kernels, memory.lives.reads
+    steps = range(piece.start + 1, piece.stop)
+    return all(kernels[index - 1].ops[-1] in kernels[index].inputs and reads[index] for index in steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,26 +338,28 @@ class _Search:
 
     @classmethod
     def over(cls, piece: _Piece, memory: _Memory) -> _Search:
-        steps = memory.steps[piece.start : piece.stop]
+        steps = range(piece.start, piece.stop)
+        reads, writes, _, last_use, _ = memory.lives
+        touched = [(*reads[step], writes[step]) for step in steps]
         readers: dict[int, int] = {}
-        for index, step in enumerate(steps):
-            for tensor in (*step.reads, step.writes):
+        for index, tensors in enumerate(touched):
+            for tensor in tensors:
                 readers[tensor] = readers.get(tensor, 0) | 1 << index
         for tensor in readers:
-            if memory.last_use[tensor] >= piece.stop:  # read after the piece: no set of its steps sets it free
+            if last_use[tensor] >= piece.stop:  # read after the piece: no set of its steps sets it free
                 readers[tensor] |= 1 << len(steps)
         # What ran before the piece is done already.
-        after = tuple(sum(1 << made - piece.start for made in {*s.follows} if made >= piece.start) for s in steps)
+        makers = {memory.kernels[step].ops[-1]: index for index, step in enumerate(steps)}
         place = {tensor: position for position, tensor in enumerate(readers)}
         return cls(
             live=piece.live,
-            after=after,
-            takes=tuple(step.takes for step in steps),
-            writes=tuple(place[step.writes] for step in steps),
-            in_place=tuple(step.in_place for step in steps),
-            touched=tuple(frozenset(place[tensor] for tensor in (*step.reads, step.writes)) for step in steps),
+            after=tuple([sum([1 << made for made in _follows(step, makers, memory)]) for step in steps]),
+            takes=tuple(memory.takes[piece.start : piece.stop]),
+            writes=tuple([place[writes[step]] for step in steps]),
+            in_place=tuple([memory.kernels[step].kind in memory.in_place for step in steps]),
+            touched=tuple([frozenset([place[tensor] for tensor in tensors]) for tensors in touched]),
             readers=tuple(readers.values()),
-            sizes=tuple(memory.sizes[tensor] for tensor in readers),
+            sizes=tuple([memory.sizes[tensor] for tensor in readers]),
         )
 
     def run(self, most: int | None = None, enough: int = 0) -> tuple[tuple[int, ...], int] | None:

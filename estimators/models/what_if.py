@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from estimators.devices.device import Device
 from estimators.models.by_layer import INPUT
 from estimators.models.flash import BYTES_PER_KIB
@@ -52,9 +50,9 @@ def flash_with_fewer_bits(running: Architecture, kernel: int, device: Device) ->
         Bits of the weights, and the KiB that they save; None if no fewer bits save any.
     """
     layer = running.kernels[kernel]
-    before = kernel_bytes(layer, running, device)
+    before = kernel_bytes(layer, device)
     for bits in sorted(device.weight_bits, reverse=True):
-        after = kernel_bytes(layer._replace(weight_bits=min(bits, layer.weight_bits)), running, device)
+        after = kernel_bytes(layer._replace(weight_bits=min(bits, layer.weight_bits)), device)
         if before - after > WORTH_SAYING * before:
             return bits, (before - after) / BYTES_PER_KIB
     return None
@@ -71,7 +69,7 @@ def ram_with_half_the_channels(running: Architecture, tensor: int, device: Devic
     ops = list(running.ops)
     for index in (0,) if tensor == INPUT else running.kernels[tensor].ops:
         shape = ops[index].shape
-        ops[index] = replace(ops[index], shape=(max(1, shape[0] // 2), *shape[1:]))
+        ops[index] = ops[index]._replace(shape=(max(1, shape[0] // 2), *shape[1:]))
     # What reads the tensor stays as it is: a graph good for counting memory only.
     halved = running.with_ops(tuple(ops))
     before, after = best_order(running, device)[1], best_order(halved, device)[1]

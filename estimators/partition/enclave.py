@@ -184,7 +184,7 @@ class _World:
             enclave=device.enclave,
             steps=computing(architecture),
             times_ms=kernel_times_ms(architecture, device),
-            constants=tuple(kernel_bytes(kernel, architecture, device) for kernel in kernels),
+            constants=tuple(kernel_bytes(kernel, device) for kernel in kernels),
             values=tuple(float(value) for value in values),
             tensors=found,
             sizes=tuple(tensor_bytes(op.size, op.bits, device) for op in made),

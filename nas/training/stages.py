@@ -103,7 +103,7 @@ def first_of(architecture: Architecture, recipe: Recipe) -> Architecture:
     if any(op.shared_bits or (op.sparsity and not zeros_stay) for op in network.ops):
         network = network.with_ops(
             tuple(
-                replace(op, shared_bits=0) if zeros_stay else replace(op, shared_bits=0, sparsity=0.0, pattern="")
+                op._replace(shared_bits=0) if zeros_stay else op._replace(shared_bits=0, sparsity=0.0, pattern="")
                 for op in network.ops
             )
         )

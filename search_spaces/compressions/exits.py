@@ -66,7 +66,7 @@ def compress(architecture: Architecture, count: int, place: str, width: int, thr
     graph.ops[0] = architecture.ops[0]
     exits = []
     for index, op in enumerate(architecture.ops[1:], start=1):
-        graph.ops.append(replace(op, inputs=tuple(moved[source] for source in op.inputs)))
+        graph.ops.append(op._replace(inputs=tuple(moved[source] for source in op.inputs)))
         moved.append(len(graph.ops) - 1)
         if index in chosen:
             exits.append(_exit(graph, moved[index], width, architecture.num_classes, weights))

@@ -14,7 +14,6 @@ A device is charged for zeros unless its file says what its engine does with the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import prod
 
 from search_spaces.graph.architecture import Architecture
@@ -58,12 +57,12 @@ def compress(architecture: Architecture, share: float, pattern: str, layout: str
         for index, density in densities.items():
             weights = prod(sizes[index])
             zeros = min(round((1 - density) * weights), weights - 1)
-            ops[index] = replace(ops[index], sparsity=zeros / weights)
+            ops[index] = ops[index]._replace(sparsity=zeros / weights)
     else:
         kept, group = (int(number) for number in pattern.split(":"))
         for index, op in layers.items():
             if _shape(architecture, op)[1] % group == 0:
-                ops[index] = replace(op, sparsity=1 - kept / group, pattern=pattern)
+                ops[index] = op._replace(sparsity=1 - kept / group, pattern=pattern)
     return architecture.with_ops(tuple(ops))
 
 

@@ -9,7 +9,6 @@ shrinks only where its file says that the engine looks values up.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import ParamValue
@@ -36,7 +35,7 @@ def compress(architecture: Architecture, width: int) -> Architecture:
         return architecture
     return architecture.with_ops(
         tuple(
-            replace(op, shared_bits=width) if op.kind in WEIGHTED and op.weight_bits == FLOAT else op
+            op._replace(shared_bits=width) if op.kind in WEIGHTED and op.weight_bits == FLOAT else op
             for op in architecture.ops
         )
     )

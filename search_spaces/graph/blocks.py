@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import lru_cache
 
 from search_spaces.graph.architecture import Pair
+from search_spaces.graph.architecture import Shape
 from search_spaces.graph.builder import GraphBuilder
 from search_spaces.graph.precision import Precision
 from search_spaces.graph.precision import at_least
@@ -146,7 +148,12 @@ def window(
     >>> window(GraphBuilder((9, 1, 128)), 0, (5, 5))
     ((1, 5), (0, 2))
     """
-    _, height, width = graph.ops[source].shape
+    return _window(graph.ops[source].shape, sides, stride, padded)
+
+
+@lru_cache(maxsize=10_000)
+def _window(shape: Shape, sides: Pair, stride: Pair, padded: bool) -> tuple[Pair, Pair]:
+    _, height, width = shape
     kernel = (1, sides[0]) if height == 1 else sides
     vertical, horizontal = (
         _padding(length, side, step, padded=padded)

@@ -9,6 +9,7 @@ from search_spaces.graph.architecture import Op
 from search_spaces.graph.architecture import Pair
 from search_spaces.graph.architecture import Params
 from search_spaces.graph.architecture import Shape
+from search_spaces.graph.architecture import reading
 from search_spaces.graph.precision import HALF
 from search_spaces.graph.precision import Precision
 from search_spaces.graph.precision import bits_and_format
@@ -201,6 +202,28 @@ class GraphBuilder:
         """Append zeros of the shape of `source`: an edge of a cell that carries nothing."""
         op = self.ops[source]
         return self._append(Op("zero", (source,), op.shape, bits=op.bits, format=op.format))
+
+    def again(self, first: int, source: int) -> int:
+        """Append the operators from one on once more: the copies read the last operator where these read `source`.
+
+        Args:
+            first: Index of the first operator to copy; all behind it are copied with it.
+            source: What they read of the operators before.
+
+        Returns:
+            Index of the last copy.
+
+        >>> graph = GraphBuilder((4, 8, 8))
+        >>> stem = graph.activation(0)
+        >>> cell = graph.add(graph.conv(stem, 4), stem)
+        >>> last = graph.again(stem + 1, stem)
+        >>> [(op.kind, op.inputs) for op in graph.ops[stem + 1 :]]
+        [('conv', (1,)), ('add', (2, 1)), ('conv', (3,)), ('add', (4, 3))]
+        """
+        cell, last = self.ops[first:], len(self.ops) - 1
+        moved = {source: last} | {index: index + len(cell) for index in range(first, last + 1)}
+        self.ops += [reading(op, tuple([moved[index] for index in op.inputs])) for op in cell]
+        return len(self.ops) - 1
 
     def architecture(self, space: str, params: Params, outputs: Sequence[int] | None = None) -> Architecture:
         """Return the finished graph.

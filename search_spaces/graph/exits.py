@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Sequence
-from dataclasses import replace
 
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.operators import VIEW_KINDS
@@ -112,6 +111,6 @@ def _with_outputs(architecture: Architecture, outputs: Iterable[int]) -> Archite
     place = {index: position for position, index in enumerate(kept)}
     ops = (architecture.ops[index] for index in kept)
     return architecture.with_ops(
-        tuple(replace(op, inputs=tuple(place[source] for source in op.inputs)) for op in ops),
+        tuple(op._replace(inputs=tuple(place[source] for source in op.inputs)) for op in ops),
         tuple(place[index] for index in outputs),
     )

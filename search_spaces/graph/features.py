@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
+from search_spaces.graph.architecture import Pair
 from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.pruning import prune
 
@@ -21,6 +22,9 @@ Features: TypeAlias = Mapping[str, Mapping[str, float]]
 """By group, by name. A name that one network has and another has not is 0 there."""
 PASSED = ("windows", "products", "pools", "layers")
 """What is counted along paths: layers with a window beyond 1 x 1, other layers with weights, poolings, all layers."""
+
+
+PASSED_KINDS = WEIGHTED | {"pool"}
 
 
 def features(architecture: Architecture) -> Features:
@@ -45,23 +49,27 @@ def features(architecture: Architecture) -> Features:
     [1.0, 2.0, 3.0]
     """
     network = prune(architecture)
-    operators: dict[str, float] = {}
-    precision: dict[str, float] = {}
-    macs = weights = elements = zeros = 0.0
+    # Few kinds, windows and widths differ: names are written once for all kernels that share one.
+    operators: dict[tuple[str, Pair], int] = {}
+    amounts: dict[tuple[int, int], tuple[int, int]] = {}
+    macs = weights = elements = 0
+    zeros = 0.0
     for kernel in network.kernels:
-        name = f"{kernel.kind} {kernel.window[0]}x{kernel.window[1]}"
-        operators[name] = operators.get(name, 0.0) + 1
-        for key, amount in (
-            (f"weights {kernel.weight_bits}", kernel.macs),
-            (f"{kernel.output_bits}", kernel.output_size),
-        ):
-            precision[key] = precision.get(key, 0.0) + amount
+        what, widths = (kernel.kind, kernel.window), (kernel.weight_bits, kernel.output_bits)
+        operators[what] = operators.get(what, 0) + 1
+        before = amounts.get(widths, (0, 0))
+        amounts[widths] = (before[0] + kernel.macs, before[1] + kernel.output_size)
         macs += kernel.macs
         weights += kernel.weights
-        zeros += kernel.weights * kernel.sparsity
         elements += kernel.output_size
+        if kernel.sparsity:
+            zeros += kernel.weights * kernel.sparsity
+    precision: dict[str, float] = {}
+    for (weight_bits, output_bits), (of_macs, of_elements) in amounts.items():
+        for name, amount in ((f"weights {weight_bits}", of_macs), (str(output_bits), of_elements)):
+            precision[name] = precision.get(name, 0.0) + amount
     return {
-        "operators": {name: math.log1p(count) for name, count in operators.items()},
+        "operators": {f"{kind} {rows}x{columns}": math.log1p(n) for (kind, (rows, columns)), n in operators.items()},
         **_paths(network),
         "sizes": {"macs": math.log1p(macs), "weights": math.log1p(weights), "elements": math.log1p(elements)},
         "precision": {
@@ -101,10 +109,9 @@ def _paths(network: Architecture) -> Features:
     """Describe the paths from the input to the last output, by one pass in topological order."""
     ending = [_Paths(NOTHING, NOTHING, NOTHING, 0.0, 1.0)]
     for op in network.ops[1:]:
-        before = [ending[index] for index in op.inputs]
-        joined = before[0] if len(before) == 1 else _joined(before)
-        own = _passed(op)
-        ending.append(joined if own is NOTHING else _lengthened(joined, own))
+        inputs = op.inputs
+        joined = ending[inputs[0]] if len(inputs) == 1 else _joined([ending[index] for index in inputs])
+        ending.append(_lengthened(joined, _passed(op)) if op.kind in PASSED_KINDS else joined)
     last = ending[network.outputs[-1]]
     variance = last.square - last.mean[-1] ** 2
     return {
@@ -116,14 +123,14 @@ def _paths(network: Architecture) -> Features:
 
 
 def _joined(branches: list[_Paths]) -> _Paths:
-    number = sum(one.number for one in branches)
+    number = sum([one.number for one in branches])
     shares = [one.number / number for one in branches]
     weighted = [[share * passed for passed in one.mean] for share, one in zip(shares, branches, strict=True)]
     return _Paths(
-        tuple(map(min, zip(*(one.shortest for one in branches), strict=True))),
-        tuple(map(max, zip(*(one.longest for one in branches), strict=True))),
+        tuple(map(min, *[one.shortest for one in branches])),
+        tuple(map(max, *[one.longest for one in branches])),
         tuple(map(sum, zip(*weighted, strict=True))),
-        sum(share * one.square for share, one in zip(shares, branches, strict=True)),
+        sum([share * one.square for share, one in zip(shares, branches, strict=True)]),
         number,
     )
 
@@ -140,7 +147,7 @@ def _lengthened(paths: _Paths, own: tuple[float, ...]) -> _Paths:
 
 
 def _passed(op: Op) -> tuple[float, ...]:
-    if op.kind in WEIGHTED:
-        has_window = op.kernel != (1, 1)
-        return (float(has_window), float(not has_window), 0.0, 1.0)
-    return (0.0, 0.0, 1.0, 0.0) if op.kind == "pool" else NOTHING
+    """Return what a path passes at one of `PASSED_KINDS`."""
+    if op.kind == "pool":
+        return (0.0, 0.0, 1.0, 0.0)
+    return (1.0, 0.0, 0.0, 1.0) if op.kernel != (1, 1) else (0.0, 1.0, 0.0, 1.0)

@@ -7,10 +7,9 @@ weights of their own are never the same.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
+from search_spaces.graph.architecture import reading
 from search_spaces.graph.operators import SCALED
 from search_spaces.graph.operators import WEIGHTED
 
@@ -31,14 +30,12 @@ def merge(architecture: Architecture) -> Architecture:
     place: list[int] = []
     kept: list[Op] = []
     for op in architecture.ops:
-        here = replace(op, inputs=tuple(place[source] for source in op.inputs))
-        if here in first and here.kind not in _OWN_WEIGHTS:
-            place.append(first[here])
-            continue
-        first.setdefault(here, len(kept))
-        place.append(len(kept))
-        kept.append(here)
+        here = reading(op, tuple([place[source] for source in op.inputs]))
+        index = len(kept) if here.kind in _OWN_WEIGHTS else first.setdefault(here, len(kept))
+        place.append(index)
+        if index == len(kept):
+            kept.append(here)
     if len(kept) == len(architecture.ops):
         return architecture
     # Two outputs that are the same are one tensor.
-    return architecture.with_ops(tuple(kept), tuple(sorted({place[index] for index in architecture.outputs})))
+    return architecture.rewired(tuple(kept), tuple(sorted({place[index] for index in architecture.outputs})))

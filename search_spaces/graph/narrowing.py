@@ -8,7 +8,6 @@ channels behind each other, and a flattened map has a feature for each position 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from dataclasses import replace
 from typing import TypeAlias
 
 from search_spaces.graph.architecture import Architecture
@@ -101,14 +100,14 @@ def widened(architecture: Architecture) -> Architecture:
         return architecture
     return architecture.with_ops(
         tuple(
-            replace(op, shape=(op.pruned_from, *op.shape[1:]), pruned_from=0) if op.pruned_from else op
+            op._replace(shape=(op.pruned_from, *op.shape[1:]), pruned_from=0) if op.pruned_from else op
             for op in architecture.ops
         )
     )
 
 
 def _with_channels(op: Op, count: int) -> Op:
-    return op if count == op.shape[0] else replace(op, shape=(count, *op.shape[1:]), pruned_from=op.shape[0])
+    return op if count == op.shape[0] else op._replace(shape=(count, *op.shape[1:]), pruned_from=op.shape[0])
 
 
 class _Groups:

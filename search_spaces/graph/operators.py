@@ -106,6 +106,7 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 # What pricing asks of every operator of every candidate, as sets.
+ALL_KINDS = frozenset(KINDS)
 WEIGHTED = frozenset(name for name, kind in OPERATORS.items() if kind.weighted)
 FOLDED = frozenset(name for name, kind in OPERATORS.items() if kind.folded)
 CONSTANT = frozenset(name for name, kind in OPERATORS.items() if kind.constant)

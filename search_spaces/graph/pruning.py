@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import field
-from dataclasses import replace
 from typing import TypeAlias
 
 from search_spaces.graph.architecture import Architecture
@@ -33,6 +32,8 @@ _Touched: TypeAlias = frozenset[int]
 def prune(architecture: Architecture) -> Architecture:
     """Return what an engine that simplifies graphs runs; the architecture itself where nothing is dead.
 
+    Devices and `search_spaces.graph.features` ask for it, so an architecture keeps it among its forms.
+
     >>> from search_spaces.graph.builder import GraphBuilder
     >>> graph = GraphBuilder((8,))
     >>> hidden = graph.add(graph.linear(0, 8), graph.zero(0))
@@ -43,7 +44,11 @@ def prune(architecture: Architecture) -> Architecture:
     """
     if not architecture.has_dead_ops:
         return architecture
-    return architecture.with_ops(*_Simplified(architecture.ops).needed_by(architecture.outputs))
+    pruned = architecture.forms.get(prune)
+    if pruned is None:
+        running = _Simplified(architecture.ops).needed_by(architecture.outputs)
+        pruned = architecture.forms[prune] = architecture.rewired(*running)
+    return pruned
 
 
 def is_constant(architecture: Architecture) -> bool:
@@ -75,16 +80,18 @@ class _Simplified:
     constant: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        for index, op in enumerate(self.ops):
+        zero, constant = self.zero, self.constant
+        for index, (kind, inputs, *_) in enumerate(self.ops):
             self.root.append(index)
-            if op.kind in CONSTANT:
-                self._zero(index, op.inputs[0])
-            elif op.kind == "add":
-                self._add(index, op.inputs)
-            elif not self.zero.keys().isdisjoint(op.inputs):
-                self._touch(index, *(self.zero[source] for source in op.inputs if source in self.zero))
-            if op.inputs and self.constant.issuperset(op.inputs):
-                self.constant.add(index)
+            if kind in CONSTANT:
+                self._zero(index, inputs[0])
+            elif zero and not zero.keys().isdisjoint(inputs):
+                if kind == "add":
+                    self._add(index, inputs)
+                else:
+                    self._touch(index, *(zero[source] for source in inputs if source in zero))
+            if constant and constant.issuperset(inputs):
+                constant.add(index)
 
     def _zero(self, index: int, source: int) -> None:
         runs = self.zero.get(source)
@@ -99,8 +106,6 @@ class _Simplified:
         return self.ops[index].kind in WEIGHTED
 
     def _add(self, index: int, sources: tuple[int, ...]) -> None:
-        if self.zero.keys().isdisjoint(sources):
-            return
         runs = frozenset().union(*(self.zero[source] for source in sources if source in self.zero))
         rest = [source for source in sources if source not in self.zero]
         if not rest:
@@ -116,35 +121,38 @@ class _Simplified:
         """Return the operators that run, with edges between them, and which of them are the outputs."""
         # Two outputs that are the same tensor are one.
         roots = sorted({self.root[index] for index in outputs})
+        ops, root, touched = self.ops, self.root, self.touched
         zero = self.zero.keys() | (self.constant & set(roots))
         needed = {0}
         waiting = list(roots)
         while waiting:
             index = waiting.pop()
-            if index in needed:
-                continue
-            needed.add(index)
-            if index in zero:
-                continue
-            waiting += [self.root[source] for source in self.ops[index].inputs]
-            waiting += self.touched.get(index, ())
+            if index not in needed:
+                needed.add(index)
+                if index not in zero:
+                    waiting += [root[source] for source in ops[index].inputs]
+                    waiting += touched.get(index, ())
         order = sorted(needed)
         place = {index: position for position, index in enumerate(order)}
-        ops = tuple(self._renumbered(index, place, is_zero=index in zero) for index in order)
-        return ops, tuple(place[index] for index in roots)
+        moved = [place.get(index, 0) for index in root]
+        running = [
+            _constant(ops[index])
+            if index in zero
+            else reading(ops[index], tuple([moved[it] for it in ops[index].inputs]))
+            for index in order
+        ]
+        return tuple(running), tuple(place[index] for index in roots)
 
-    def _renumbered(self, index: int, place: dict[int, int], *, is_zero: bool) -> Op:
-        op = self.ops[index]
-        if is_zero:  # a constant: it reads nothing, but an operator has to read something
-            return replace(
-                op,
-                kind="zero",
-                inputs=(0,),
-                weight_bits=32,
-                weight_format="",
-                bias=False,
-                sparsity=0.0,
-                pattern="",
-                shared_bits=0,
-            )
-        return reading(op, tuple([place[self.root[source]] for source in op.inputs]))
+
+def _constant(op: Op) -> Op:
+    """Return zeros in place of an operator: they read nothing, but an operator has to read something."""
+    return op._replace(
+        kind="zero",
+        inputs=(0,),
+        weight_bits=32,
+        weight_format="",
+        bias=False,
+        sparsity=0.0,
+        pattern="",
+        shared_bits=0,
+    )

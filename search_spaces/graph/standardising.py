@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from search_spaces.graph.architecture import Architecture
 from search_spaces.graph.architecture import Op
 from search_spaces.graph.architecture import reading
@@ -25,5 +23,5 @@ def standardised(architecture: Architecture) -> Architecture:
     records, *others = architecture.ops
     norm = Op("norm", (0,), records.shape, bits=records.bits, range=records.range, format=records.format)
     moved = (reading(op, tuple([source + 1 for source in op.inputs])) for op in others)
-    ops = (replace(records, bits=FLOAT, format=""), norm, *moved)
-    return architecture.with_ops(ops, tuple(index + 1 for index in architecture.outputs))
+    ops = (records._replace(bits=FLOAT, format=""), norm, *moved)
+    return architecture.rewired(ops, tuple(index + 1 for index in architecture.outputs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields
 
 from search_spaces.graph.architecture import ADDED
 from search_spaces.graph.architecture import Architecture
@@ -11,7 +10,7 @@ from search_spaces.graph.architecture import Op
 from search_spaces.graph.operators import OPERATORS
 
 # As for keys, fields that came later are named where they are not the default.
-_FIRST = tuple(field.name for field in fields(Op) if field.name not in ("inputs", *ADDED))
+_FIRST = tuple(name for name in Op._fields if name not in ("inputs", *ADDED))
 
 
 def structure_of(architecture: Architecture) -> str:

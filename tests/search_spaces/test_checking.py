@@ -71,7 +71,7 @@ def in_order(params):
 def of_another_network(params):
     """A description whose operator claims more channels than its weights make."""
     good = described(params)
-    ops = [replace(op, shape=(7,)) if op.kind == "activation" else op for op in good.ops]
+    ops = [op._replace(shape=(7,)) if op.kind == "activation" else op for op in good.ops]
     return Architecture(good.space, good.params, tuple(ops))
 
 

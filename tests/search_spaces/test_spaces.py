@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -318,6 +320,24 @@ def test_equal_choices_of_another_type_are_refused(space):
             other = int(choice) if isinstance(choice, bool) else float(choice)
             with pytest.raises(ValueError, match=f"{name}={other!r}, expected one of"):
                 space.decode(dict(space.reference) | {name: other})
+
+
+@every_space
+def test_a_value_without_a_hash_is_refused(space):
+    name = next(iter(space.distributions))
+    with pytest.raises(ValueError, match=rf"{name}=\[1\], expected"):
+        space.decode(dict(space.reference) | {name: [1]})
+
+
+def test_values_too_many_to_be_listed_are_compared_with_their_range():
+    space = mlp.make_space((8,), 3)
+    ranges = {"rate": FloatDistribution(0.0, 1.0), "count": IntDistribution(0, 10**9, step=10)}
+    wide = replace(space, distributions={**space.distributions, **ranges})
+    point = {**space.reference, "rate": 0.5, "count": 10**9}
+    assert wide.decode(point).ops == space.decode(space.reference).ops
+    for wrong in ({"rate": 1.5}, {"count": 10**9 - 1}, {"count": 20.0}):
+        with pytest.raises(ValueError, match="not a point of the space"):
+            wide.decode(point | wrong)
 
 
 @every_space

@@ -244,7 +244,7 @@ def test_a_price_never_falls_when_bits_grow(metric, device):
 
 def at_bits(network, weight_bits, bits):
     formats = {"weight_format": "", "format": ""}
-    ops = tuple(replace(op, weight_bits=weight_bits, bits=bits, **formats) for op in network.ops)
+    ops = tuple(op._replace(weight_bits=weight_bits, bits=bits, **formats) for op in network.ops)
     return network.with_ops(ops)
 
 
@@ -255,7 +255,7 @@ def test_one_operator_with_more_bits_makes_nothing_cheaper(metric, device):
     network = runnable(kinds_for(chip), chip) if wide > 8 else at_bits(kinds_for(chip), 4, 4)
     before = price(metric, network, chip).value
     for index, op in enumerate(network.ops):
-        for wider in (replace(op, bits=wide, format=""), replace(op, weight_bits=wide, weight_format="")):
+        for wider in (op._replace(bits=wide, format=""), op._replace(weight_bits=wide, weight_format="")):
             ops = (*network.ops[:index], wider, *network.ops[index + 1 :])
             assert price(metric, network.with_ops(ops), chip).value >= before, (index, op.kind)
 
@@ -290,7 +290,7 @@ def test_no_device_that_ships_makes_anything_of_zeros_among_weights(metric, devi
     chip = load_device(device)
     dense = runnable(kinds_for(chip), chip)
     zeros = {"sparsity": 0.75, "pattern": "1:4", "shared_bits": 4}
-    ops = tuple(replace(op, **zeros) if op.kind in WEIGHTED else op for op in dense.ops)
+    ops = tuple(op._replace(**zeros) if op.kind in WEIGHTED else op for op in dense.ops)
     sparse = dense.with_ops(ops)
     assert sparse.key != dense.key
     assert price(metric, sparse, chip) == price(metric, dense, chip)
@@ -298,7 +298,7 @@ def test_no_device_that_ships_makes_anything_of_zeros_among_weights(metric, devi
 
 def sparse_layer(**zeros):
     dense = one_layer()
-    ops = tuple(replace(op, **zeros) if op.kind in WEIGHTED else op for op in dense.ops)
+    ops = tuple(op._replace(**zeros) if op.kind in WEIGHTED else op for op in dense.ops)
     return dense.with_ops(ops)
 
 

@@ -142,7 +142,7 @@ def with_exit(features):
     early = graph.activation(early, "identity", bits=8)
     wide = graph.activation(graph.conv(0, 8, weight_bits=8), bits=8)
     late = graph.activation(graph.conv(wide, 1, weight_bits=8), bits=8)
-    graph.ops.append(replace(graph.ops[early], kind="linear", inputs=(graph.flatten(late),), function=""))
+    graph.ops.append(graph.ops[early]._replace(kind="linear", inputs=(graph.flatten(late),), function=""))
     return graph.architecture("exit", {}, outputs=(early, len(graph.ops) - 1))
 
 

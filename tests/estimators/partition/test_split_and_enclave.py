@@ -543,7 +543,7 @@ def test_the_best_set_equals_brute_force_over_all_sets(network, worths, sixteent
         hidden = hide(network, chip, kernels, values)
         visits = [simulated(network, run) for run in runs_of(kernels, steps)]
         assert (hidden.visits, hidden.copied_bytes) == (len(visits), sum(copied for _, copied in visits))
-        constants = sum(kernel_bytes(network.kernels[index], network, chip) for index in kernels) / 1024
+        constants = sum(kernel_bytes(network.kernels[index], chip) for index in kernels) / 1024
         ram_kib = 0.25 + constants + 1.5 * max((peak for peak, _ in visits), default=0) / 1024 if kernels else 0
         assert hidden.secure_ram_kib == pytest.approx(ram_kib)
         if hidden.fits:

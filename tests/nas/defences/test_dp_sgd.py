@@ -53,7 +53,7 @@ def graph_of(weight_bits=8, bits=8, range="tracked", sparsity=0.0):
     found = graph.architecture("example", {"bits": bits, "weight_bits": weight_bits, "range": range})
     if not sparsity:
         return found
-    return found.with_ops(tuple(replace(op, sparsity=sparsity if op.kind == "conv" else 0.0) for op in found.ops))
+    return found.with_ops(tuple(op._replace(sparsity=sparsity if op.kind == "conv" else 0.0) for op in found.ops))
 
 
 def plain(recipe=RECIPE, seed=0, data=None, **graph):

@@ -629,7 +629,7 @@ def test_a_kind_without_an_onnx_rule_is_refused(monkeypatch):
     network = build(architecture).eval()
     network.op1_lookup = network.op1_linear
     strange = architecture.with_ops(architecture.ops)
-    ops = (architecture.ops[0], replace(architecture.ops[1], kind="lookup"))
+    ops = (architecture.ops[0], architecture.ops[1]._replace(kind="lookup"))
     object.__setattr__(strange, "ops", ops)  # an Architecture refuses an unknown kind itself
     with pytest.raises(ValueError, match="no rule for the operator 'lookup' in the ONNX export"):
         to_onnx(strange, network, "float32", normal(2, 4))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from estimators.devices.files import load_device
@@ -54,4 +52,4 @@ def test_every_operator_reads_what_it_read_before():
     assert [op.inputs for op in behind.ops] == [(), (0,), (1,), (1, 2), (3,), (4,)]
     assert behind.ops[1].bits == 4
     assert (behind.outputs, behind.num_classes) == ((5,), 3)
-    assert [replace(op, inputs=()) for op in behind.ops[2:]] == [replace(op, inputs=()) for op in bare.ops[1:]]
+    assert [op._replace(inputs=()) for op in behind.ops[2:]] == [op._replace(inputs=()) for op in bare.ops[1:]]

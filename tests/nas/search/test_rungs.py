@@ -89,7 +89,7 @@ def test_rungs_come_in_order_and_before_the_end():
 
 def test_what_is_trained_in_several_stages_has_none():
     one = candidate(9)
-    sparse = tuple(replace(op, sparsity=0.5) if op.kind == "linear" else op for op in one.architecture.ops)
+    sparse = tuple(op._replace(sparsity=0.5) if op.kind == "linear" else op for op in one.architecture.ops)
     assert rungs_of(replace(one, architecture=one.architecture.with_ops(sparse))) == ()
 
 

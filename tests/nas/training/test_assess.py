@@ -447,7 +447,7 @@ def test_teachers_are_not_looked_at():
 @pytest.mark.parametrize("pruning", ["retrained", "one_shot", "dynamic", "safecompress"])
 def test_what_is_trained_in_several_stages_or_ways_is_not_looked_at(pruning):
     plain = candidate(replace(NINE, pruning=pruning))
-    ops = tuple(replace(op, sparsity=0.5) if op.kind == "linear" else op for op in plain.architecture.ops)
+    ops = tuple(op._replace(sparsity=0.5) if op.kind == "linear" else op for op in plain.architecture.ops)
     sparse = replace(plain, architecture=plain.architecture.with_ops(ops))
     assert evaluate.is_looked_at(sparse) == (pruning == "dynamic")
     data = sets(reserve=sets().members)

@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -123,7 +124,7 @@ def test_tensors_are_not_ternary():
         Architecture("example", {}, (Op("input", (), (2,)), Op("linear", (0,), (2,), bits=2, format="ternary")))
 
 
-@pytest.mark.parametrize("field", [name for name in Op.__slots__ if name not in ("kind", "inputs")])
+@pytest.mark.parametrize("field", [name for name in Op._fields if name not in ("kind", "inputs")])
 def test_every_field_of_an_operator_changes_the_key(field):
     changed = {
         "shape": (3,),
@@ -288,3 +289,27 @@ def test_a_copy_holds_what_describes_a_network_and_nothing_that_was_found_from_i
     copy = pickle.loads(pickle.dumps(network))
     assert copy == network
     assert set(vars(copy)) == {"space", "params", "ops", "outputs", "exit_threshold"}
+
+
+def test_a_rewired_network_is_the_one_that_would_be_checked():
+    network = two_exits()
+    assert network.rewired(network.ops[:4], (3,)) == network.with_ops(network.ops[:4], (3,))
+    surer = replace(network, exit_threshold=0.9)
+    assert surer.rewired(surer.ops, surer.outputs) == surer
+    assert surer.rewired(surer.ops[:4], (3,)).exit_threshold == 0  # a single output decides nothing
+
+
+def test_operators_written_again_are_those_written_twice():
+    def block(graph, source):
+        x = graph.activation(graph.norm(graph.conv(source, 4, kernel=(3, 3), padding=(1, 1))))
+        return graph.add(graph.add(x, graph.zero(source)), source)
+
+    copied, written = GraphBuilder((4, 6, 6)), GraphBuilder((4, 6, 6))
+    first = block(copied, 0)
+    second = copied.again(1, 0)
+    third = copied.again(first + 1, first)
+    x = 0
+    for _ in range(3):
+        x = block(written, x)
+    assert copied.ops == written.ops
+    assert (second, third) == (2 * first, x)

@@ -1,5 +1,7 @@
 """Which operators of a graph an engine leaves out."""
 
+import pickle
+
 import pytest
 
 from search_spaces.graph.builder import GraphBuilder
@@ -120,3 +122,14 @@ def test_what_runs_for_an_output_that_is_a_sum_with_zeros_may_read_it():
     network = prune(graph.architecture("example", {}))
     assert [(op.kind, op.inputs) for op in network.ops[1:]] == [("linear", (0,)), ("linear", (1,))]
     assert network.outputs == (1,)
+
+
+def test_a_network_is_pruned_once_and_copies_are_pruned_anew():
+    graph = GraphBuilder((8,))
+    graph.linear(graph.add(graph.linear(0, 8), graph.zero(0)), 2)
+    network = graph.architecture("example", {})
+    pruned = prune(network)
+    assert prune(network) is pruned
+    again = pickle.loads(pickle.dumps(network))
+    assert prune(again) == pruned
+    assert prune(again) is not pruned
