@@ -791,3 +791,15 @@ def test_a_quarter_of_the_seconds_is_compared_with_all_of_the_best_other(monkeyp
     told = compared.verdict(rows)
     assert told[compared.OURS].startswith("met: what the best other reaches with all seconds (0.600)")
     assert told[f"{compared.OURS}{compared.RUNGS}"].startswith("not met")
+
+
+def test_inherited_weights_are_compared_with_fresh_ones_of_as_many_epochs(run):
+    rows = {row["number"]: row for row in run("inherit", "--short")["rows"]}
+    assert {"error", "cpu_seconds", "AUC lira_fitted", "AUC rmia", "AUC loss", "AUC gap"} < rows.keys()
+    epochs = rows["epochs seen"]
+    assert epochs["candidates"] >= 2
+    assert epochs["inherited"] == epochs["fresh, as many epochs"] > epochs["fresh"] == 4
+    assert rows["cpu_seconds"]["inherited"] > 0
+    for row in rows.values():
+        assert row["above fresh"] == pytest.approx(row["inherited"] - row["fresh"])
+    assert rows["error"]["inherited"] != rows["error"]["fresh"]
