@@ -9,6 +9,7 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
+from nas.audit.candidate import _started_from
 from nas.audit.candidate import shadow_spec
 from nas.audit.candidate import subject_of
 from nas.audit.shadows import load
@@ -16,15 +17,19 @@ from nas.audit.shadows import seconds_each
 from nas.audit.shadows import train_missing
 from nas.audit.shadows import trained_on
 from nas.base.weights import read_weights
+from nas.runs import report
 from nas.runs import retrained
+from nas.runs.front_and_knee import Choice
 from nas.runs.run import Run
 from nas.runs.run import open_run
 from nas.search import parents
 from nas.search.bench import make_bench
 from nas.search.bench import train_line
+from nas.search.config import parse_config
 from nas.search.config import to_toml
 from nas.search.parents import line_of
 from nas.search.schema import INHERITED
+from nas.search.schema import check
 from nas.search.schema import inherited_in
 from nas.search.storage import weights_path
 from nas.training.assess import assess
@@ -280,3 +285,54 @@ def test_a_shadow_spec_names_its_forebears_in_its_key(run, child):
     keys = {shadow_spec(plan, line[-1], pool, line[start:-1]).key for start in range(len(line))}
     assert len(keys) == len(line)
     assert np.all([len(key) == 16 for key in keys])
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"inherit": "children"}, "no inherit 'children'; there are"),
+        ({"engine": "nni"}, "expected the engine 'optuna' for inherit 'parents'"),
+        ({"fidelity": "rungs"}, "expected fidelity 'off' with inherit 'parents'"),
+        ({"evaluator": "table", "data_path": "table.csv"}, "it trains nothing; got \\['inherit'\\]"),
+    ],
+)
+def test_what_it_does_not_go_with_is_refused(change, line):
+    with pytest.raises(ValueError, match=line):
+        parse_config({"inherit": "parents", **change})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"parent": 0, "because": "both", "share": 1.0, "epochs_seen": 2},
+        {"parent": None, "because": None, "share": 0.0, "epochs_seen": 2},
+        {"parent": -1, "because": None, "share": 1.0, "epochs_seen": 2},
+        {"parent": 0, "because": None, "share": 1.5, "epochs_seen": 2},
+        {"parent": 0, "because": None, "share": 1.0, "epochs_seen": 0},
+        "0",
+    ],
+)
+def test_a_study_of_others_that_says_what_cannot_be_is_refused(run, child, row):
+    forged = Forged(run.study, child.number, row)
+    with pytest.raises(ValueError, match=f"trial {child.number} of the study 'small' has a wrong inherited"):
+        check("small", run.study.user_attrs, 3, forged.get_trials())
+
+
+def test_rows_and_cards_say_whose_weights_it_started_from(run, child):
+    found = report.row(run.study, child)["inherited"]
+    assert found == child.user_attrs[INHERITED]
+    told = "\n".join(report.card(run.study, Choice(child, "asked for", ()), "stm32h747").splitlines())
+    assert f"- training started from candidate {found['parent']}, which gave" in told
+    assert f"for {found['epochs_seen']} epochs in all" in told
+    first = "\n".join(report.card(run.study, Choice(run.study.get_trials()[0], "asked for", ()), "x").splitlines())
+    assert "- training started from fresh weights: no earlier candidate could give 50% of its weights" in first
+    assert any(line.startswith("parents: ") for line in report.settings_lines(run.study))
+
+
+def test_an_audit_says_that_its_shadow_models_went_the_whole_line(run, child):
+    *forebears, _ = line_of(run.study, child)
+    spec = subject_of(run, child.number).spec
+    told = _started_from(spec)["started from"]
+    assert all(trial.user_attrs["key"] in told for trial in forebears)
+    assert f"; {child.user_attrs[INHERITED]['epochs_seen']} epochs in all" in told
+    assert _started_from(replace(spec, parent=None)) == {}
