@@ -113,9 +113,8 @@ def _matched(child: Architecture, parent: Architecture) -> dict[int, int]:
     best = np.zeros((len(child.ops) + 1, len(parent.ops) + 1), dtype=np.int64)
     for index in range(len(child.ops) - 1, -1, -1):
         best[index] = np.max([best[end] - cost for end, cost in ends[index]], axis=0)
-        best[index, :-1] = np.maximum(
-            best[index, :-1], np.where(alike[index] > 0, best[index + 1, 1:] + alike[index], 0)
-        )
+        matching = np.where(alike[index] > 0, best[index + 1, 1:] + alike[index], best[index, :-1])
+        best[index, :-1] = np.maximum(best[index, :-1], matching)
         best[index] = np.maximum.accumulate(best[index, ::-1])[::-1]
     found, index, other = {}, 0, 0
     while index < len(child.ops) and other < len(parent.ops):
