@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -108,7 +109,8 @@ def trained_further(network: Network, data: Splits, ground: Ground) -> Kinship:
     features, labels = (torch.from_numpy(part).to(place) for part in (theirs.features, theirs.labels))
     recipe = Recipe(epochs=5, learning_rate=1e-3)
     setup = plain_setup(network.architecture, features, labels, recipe, seed=0)
-    return kinship(FURTHER, cast("Network", train(setup, start=network.state_dict())), ground)
+    setup = replace(setup, start=network.state_dict())
+    return kinship(FURTHER, cast("Network", train(setup)), ground)
 
 
 def joined(first: Records, second: Records) -> Records:

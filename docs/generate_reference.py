@@ -51,6 +51,7 @@ from nas.search.config import MAY_CHANGE
 from nas.search.config import Range
 from nas.search.config import RecipeSettings
 from nas.search.config import SearchConfig
+from nas.search.schema import Inherited
 from nas.search.steps import LEAST_EPOCHS
 from nas.search.steps import LEAST_STEPS
 from nas.search.steps import MOST_EPOCHS
@@ -102,6 +103,7 @@ KINDS = {
 }
 DESCRIBED: dict[str, type] = {
     "Counts": Counts,
+    "Inherited": Inherited,
     "Overview": Overview,
     "Limit": Limit,
     "Baseline": Baseline,

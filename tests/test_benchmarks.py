@@ -843,3 +843,15 @@ def test_members_are_spread_over_a_front(monkeypatch):
     errors = lambda count: [trial.user_attrs["error"] for trial in audits.spread(made, count)]
     assert errors(3) == [0.1, 0.3, 0.5]
     assert errors(9) == [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def test_inherited_weights_are_compared_with_fresh_ones_of_as_many_epochs(run):
+    rows = {row["number"]: row for row in run("inherit", "--short")["rows"]}
+    assert {"error", "cpu_seconds", "AUC lira_fitted", "AUC rmia", "AUC loss", "AUC gap"} < rows.keys()
+    epochs = rows["epochs seen"]
+    assert epochs["candidates"] >= 2
+    assert epochs["inherited"] == epochs["fresh, as many epochs"] > epochs["fresh"] == 4
+    assert rows["cpu_seconds"]["inherited"] > 0
+    for row in rows.values():
+        assert row["above fresh"] == pytest.approx(row["inherited"] - row["fresh"])
+    assert rows["error"]["inherited"] != rows["error"]["fresh"]

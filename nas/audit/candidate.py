@@ -55,6 +55,7 @@ from nas.pricing.report import bits_of
 from nas.records import Records
 from nas.records import groups_of
 from nas.runs.run import Run
+from nas.search.parents import line_of
 from nas.search.plan import Plan
 from nas.training import certificate
 from nas.training.answers import delay_of
@@ -128,6 +129,7 @@ def subject_of(run: Run, number: int) -> Subject:
     """
     trial, plan = run.trained(number), run.plan
     candidate = plan.candidate(trial.params)
+    *forebears, _ = line_of(run.study, trial)
     network = run.network(trial)
     pool = pool_of(plan.data.members, plan.data.test, seed=seed_from(plan.config.seed, "audit"))
     return Subject(
@@ -136,17 +138,23 @@ def subject_of(run: Run, number: int) -> Subject:
         pool=pool,
         population=for_training(candidate, plan.defences[candidate.defence], plan.data.reserve)[1],
         test=plan.data.test,
-        spec=shadow_spec(plan, candidate, pool),
+        spec=shadow_spec(plan, candidate, pool, [plan.candidate(one.params) for one in forebears]),
         proxy=proxy_of(trial),
         guarantee=certificate.stated(trial.user_attrs),
     )
 
 
-def shadow_spec(plan: Plan, candidate: Candidate, pool: Pool) -> ShadowSpec:
+def shadow_spec(plan: Plan, candidate: Candidate, pool: Pool, forebears: Sequence[Candidate] = ()) -> ShadowSpec:
     """Say what the shadows of a run's candidate are: what its defence had, theirs have.
 
     Where all candidates shared a teacher, each shadow has one of the same architecture and recipe, trained on the
-    shadow's own records.
+    shadow's own records. Where the candidate started from others' weights, each shadow goes the same way.
+
+    Args:
+        plan: The search.
+        candidate: The candidate.
+        pool: The records.
+        forebears: Those whose weights it started from, the oldest first.
     """
     return ShadowSpec(
         pool,
@@ -155,6 +163,7 @@ def shadow_spec(plan: Plan, candidate: Candidate, pool: Pool) -> ShadowSpec:
         plan.cache_folder,
         reserve=for_training(candidate, plan.defences[candidate.defence], plan.data.reserve)[0],
         teacher=None if candidate.defence == "none" else plan.teacher,
+        parent=shadow_spec(plan, forebears[-1], pool, forebears[:-1]) if forebears else None,
     )
 
 
@@ -350,9 +359,20 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "error on test records": inline(subject.error),
         **_without_guarantee(subject, plan),
         "leakage in the search": inline(subject.proxy),
+        **_started_from(subject.spec),
         "shadow models": f"{found.shadows}, the same recipe and {count} records each, seed {subject.spec.seed}",
         "made by": made_by(),
     }
+
+
+def _started_from(spec: ShadowSpec) -> dict[str, str]:
+    """Return whose weights a candidate started from; nothing where it started from fresh ones."""
+    keys, epochs = [], spec.candidate.recipe.epochs
+    while (parent := spec.parent) is not None:
+        keys.append(parent.candidate.key)
+        epochs, spec = epochs + parent.candidate.recipe.epochs, parent
+    told = f"of the candidate with key {', itself started from '.join(keys)}"
+    return {"started from": f"{told}; {epochs} epochs in all; shadow models went the same way"} if keys else {}
 
 
 def _without_guarantee(subject: Subject, plan: Plan) -> dict[str, str]:

@@ -45,6 +45,7 @@ from nas.training.assess import train_teacher
 from nas.training.bank import halves
 from nas.training.defence import deployed_network
 from nas.training.defence import load_defence
+from nas.training.inheritance import started
 from nas.training.loop import TrainSetup
 from nas.training.loop import compute_device
 from nas.training.loop import training_version
@@ -135,6 +136,8 @@ class ShadowSpec:
             for one that needs none (`nas.training.assess.for_training`).
         teacher: What every teacher of the audited network was; None: what its defence asked for. A shadow's teachers
             are of the same kind and learn from the shadow's own records.
+        parent: The shadow models of the candidate whose weights the audited network started from; each shadow starts
+            from the one of its number, which has learned from the same records. None: all start from fresh weights.
     """
 
     pool: Pool
@@ -143,6 +146,7 @@ class ShadowSpec:
     folder: Path
     reserve: Records | None = None
     teacher: Candidate | None = None
+    parent: ShadowSpec | None = None
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -152,6 +156,8 @@ class ShadowSpec:
             parts.append(_fingerprint(self.reserve))
         if self.teacher is not None:
             parts.append(f"teacher {self.teacher.key}")
+        if self.parent is not None:
+            parts.append(f"parent {self.parent.key}")
         object.__setattr__(self, "key", hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16])
 
     def path(self, shadow: int) -> Path:
@@ -200,8 +206,9 @@ def train_missing(specs: Sequence[ShadowSpec], count: int, *, workers: int | Non
 def seconds_each(spec: ShadowSpec) -> float:
     """Estimate the seconds that one shadow model's training takes on one core, from an epoch of it and of its teachers.
 
-    Where attackers test branches, from one update too.
+    Where attackers test branches, from one update too; where it starts from others' weights, their trainings count.
     """
+    earlier = 0.0 if spec.parent is None else seconds_each(spec.parent)
     recipe = spec.candidate.recipe
     of_teachers = recipe if spec.teacher is None else spec.teacher.recipe
     # The first time includes what torch sets up once.
@@ -209,7 +216,7 @@ def seconds_each(spec: ShadowSpec) -> float:
     taught, epoch = min(first[0], again[0]), min(first[1], again[1])
     updates = updates_in(recipe.epochs) if recipe.pruning == "safecompress" else 0
     update = max(0.0, _seconds(spec, SHORTEST)[1] - SHORTEST * epoch) if updates else 0.0
-    return taught * of_teachers.epochs + epoch * recipe.epochs + update * updates
+    return earlier + taught * of_teachers.epochs + epoch * recipe.epochs + update * updates
 
 
 def load(spec: ShadowSpec, count: int) -> list[Network]:
@@ -240,6 +247,8 @@ def trained_on(
 ) -> torch.nn.Module:
     """Train a network of the candidate's kind, its defence included, on any records.
 
+    All whose weights it starts from are trained on the same records before.
+
     Args:
         spec: Of the candidate.
         features: `(records, ...)`.
@@ -251,7 +260,11 @@ def trained_on(
     Raises:
         nas.training.loop.Diverged: If the loss is not finite.
     """
-    return train_in_stages(_defended(spec, features, labels, seed, groups), first_stage)
+    if spec.parent is None:
+        return train_in_stages(_defended(spec, features, labels, seed, groups), first_stage)
+    before = seed_from(seed, spec.parent.candidate.key)
+    parent = trained_on(spec.parent, features, labels, before, groups=groups)
+    return train_in_stages(_started(spec, _defended(spec, features, labels, seed, groups), parent))
 
 
 def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
@@ -323,8 +336,18 @@ def _trained(spec: ShadowSpec, shadow: int) -> torch.nn.Module:
     features, labels, groups = _records_of(spec, shadow)
     first = spec.candidate.first_stage
     seed = seed_from(spec.seed, spec.pool.fingerprint, first.key, shadow)
+    if spec.parent is not None:
+        train_shadow(spec.parent, shadow)
+        setup = _defended(spec, features, labels, seed, groups)
+        return train_in_stages(_started(spec, setup, _fetched(spec.parent, shadow)))
     fetch = None if first is spec.candidate else partial(_first_stage, replace(spec, candidate=first), shadow)
     return trained_on(spec, features, labels, seed, fetch, groups=groups)
+
+
+def _started(spec: ShadowSpec, setup: TrainSetup, parent: torch.nn.Module) -> TrainSetup:
+    """Let a training start from the weights of a shadow model of the candidate's parent."""
+    assert spec.parent is not None  # or there is none
+    return started(setup, spec.parent.candidate.architecture, parent.state_dict())
 
 
 def _first_stage(spec: ShadowSpec, shadow: int, _setup: TrainSetup) -> torch.nn.Module:

@@ -140,6 +140,12 @@ def search(
             help="off, or rungs: stop trainings that are not among the best third after 1/9 and 1/3 of their epochs."
         ),
     ] = None,
+    inherit: Annotated[
+        str | None,
+        typer.Option(
+            help="off, or parents: start a training from the weights of the earlier candidate that has most to give."
+        ),
+    ] = None,
     epochs: Annotated[str | None, typer.Option(help="Epochs: a number, or LOW:HIGH to search a range.")] = None,
     class_weights: Annotated[
         str | None,
@@ -212,6 +218,7 @@ def search(
         "references": references,
         "trials": trials,
         "fidelity": fidelity,
+        "inherit": inherit,
         "recipe": _recipe(
             epochs,
             {

@@ -39,14 +39,17 @@ from nas.runs.front_and_knee import is_metric
 from nas.runs.front_and_knee import told
 from nas.search import steps
 from nas.search.config import BY_RUNGS
+from nas.search.config import PARENTS
 from nas.search.config import TABLE
 from nas.search.config import stored_config
 from nas.search.narrowing import described as described_set
 from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import EXITS
+from nas.search.schema import INHERITED
 from nas.search.schema import baselines_of
 from nas.search.schema import bits_of_float
 from nas.search.schema import given_to
+from nas.search.schema import inherited_in
 from nas.search.schema import like_in
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
@@ -131,6 +134,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "recipe": recipe,
         "defence": defence_of(study, trial),
         "defence_parameters": parameters_of(trial),
+        "inherited": trial.user_attrs.get(INHERITED),
         "fits": fits(study, trial),
         "like": given.of if (given := given_to(study.user_attrs, trial)) else None,
         **{
@@ -164,6 +168,11 @@ def settings_lines(study: optuna.Study) -> list[str]:
         trained.append(
             "rungs: after 1/9 and 1/3 of its epochs a training goes on if it is among the best third there; networks "
             "that are trained in several stages, or pruned by safecompress, are trained to the end"
+        )
+    if config.inherit == PARENTS:
+        trained.append(
+            "parents: a training starts from the weights of an earlier candidate that can give half of them or more; "
+            "they have seen the members for longer, and an audit trains the shadow models of all forebears too"
         )
     data = overview_in(study.user_attrs[DATA]).sentences if DATA in study.user_attrs else ()
     if config.set:
@@ -310,6 +319,7 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
         f"- candidate `{facts['key']}` of the space `{config['space']}`, "
         + ", ".join([f"bits {facts['bits']}", *facts["compressions"]]),
         f"- trained on `{config['dataset']}` with the defence `{defence}`, {seed}",
+        *_started_from(trial),
         f"- costs are estimates for the device `{device}`",
         *_memory_lines(study, trial),
         *(f"- {limit.line}" for limit in choice.limits),
@@ -338,6 +348,16 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
         *_baseline_lines(baselines_of(study.user_attrs)),
     ]
     return "\n".join(lines)
+
+
+def _started_from(trial: FrozenTrial) -> list[str]:
+    found = inherited_in(trial.user_attrs)
+    if found is None:
+        return []
+    if found.parent is None:
+        return [f"- training started from fresh weights: {found.because}"]
+    seen = f"they have learned from the members for {found.epochs_seen} epochs in all"
+    return [f"- training started from candidate {found.parent}, which gave {found.share:.0%} of the weights: {seen}"]
 
 
 def _memory_lines(study: optuna.Study, trial: FrozenTrial) -> list[str]:

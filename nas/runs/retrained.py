@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +20,10 @@ from nas.base.weights import write_weights
 from nas.preprocessing.stored import PREPROCESSING
 from nas.records import groups_of
 from nas.runs.run import Run
-from nas.search.bench import cached_teacher
+from nas.search.bench import train_line
+from nas.search.parents import line_of
 from nas.search.schema import WEIGHTS
 from nas.training import certificate
-from nas.training.assess import for_training
-from nas.training.assess import set_up
-from nas.training.schedule import seed_from
-from nas.training.stages import train_in_stages
 
 RETRAINED_ON = "retrained_on"
 """Key of a retrained pick's `architecture.json`: the record sets it was trained on, and how many records they hold."""
@@ -60,8 +56,9 @@ class Retrained:
 def write(run: Run, trial: FrozenTrial, pick: Path) -> Retrained:
     """Train a picked candidate on members, non-members and validation records and write it beside the pick.
 
-    The recipe, the defence and its parameters are the candidate's own; the seed comes from its key. The files are those
-    of a pick, in a folder with `-all` behind the candidate's number.
+    The recipe, the defence and its parameters are the candidate's own; the seed comes from its key. Where it started
+    from weights of other candidates, those are trained anew too, on the same records. The files are those of a pick, in
+    a folder with `-all` behind the candidate's number.
 
     Args:
         run: The run.
@@ -71,16 +68,12 @@ def write(run: Run, trial: FrozenTrial, pick: Path) -> Retrained:
     Raises:
         ValueError: If the run's data, device or program are not those of the search, or the training diverged.
     """
-    plan, candidate = run.plan, run.plan.candidate(trial.params)
+    plan = run.plan
     parts = [getattr(plan.data, name) for name in TRAINED_ON]
     features, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "labels"))
-    defence = plan.defences[candidate.defence]
-    reserve, _ = for_training(candidate, defence, plan.data.reserve)
+    line = [plan.candidate(one.params) for one in line_of(run.study, trial)]
     with processes.one_thread():
-        seed = seed_from(plan.config.seed, candidate.key, *TRAINED_ON)
-        setup = set_up(candidate, features, labels, seed, reserve, groups=groups_of(parts))
-        setup = defence.set_up(setup, partial(cached_teacher, plan), candidate.defence_parameters)
-        network = train_in_stages(setup)
+        setup, network = train_line(plan, line, features, labels, *TRAINED_ON, groups=groups_of(parts))
     target = pick.with_name(f"{pick.name}-all")
     digest = write_weights(target / "weights.safetensors", network)
     told = files.read_json(pick / "architecture.json")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace
 from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ from search_spaces.graph.architecture import Architecture
 
 if TYPE_CHECKING:
     from nas.search.plan import Plan
+    from nas.training.assess import Begin
     from search_spaces.network import Network
 
 
@@ -173,8 +175,9 @@ class Run:
         from nas.search.bench import evaluate  # noqa: PLC0415 - as in `plan`
         from nas.search.bench import make_bench  # noqa: PLC0415
 
+        candidate, begin = self.plan.candidate(trial.params), self._begin(trial)
         with processes.one_thread():
-            trained = evaluate(self.plan, make_bench(self.plan), self.plan.candidate(trial.params))
+            trained = evaluate(self.plan, make_bench(self.plan), candidate, begin=begin)
         if trained.weights != measured:
             path.unlink()
             raise ValueError(
@@ -182,6 +185,18 @@ class Run:
                 "were measured: fetch the file from the machine that trained it"
             )
         return path
+
+    def _begin(self, trial: FrozenTrial) -> Begin | None:
+        """Return what gives a candidate the weights that it started from, trained again where they are missing."""
+        from nas.base.weights import read_weights  # noqa: PLC0415 - as in `plan`
+        from nas.search.parents import line_of  # noqa: PLC0415
+        from nas.training.inheritance import started  # noqa: PLC0415
+
+        *forebears, _ = line_of(self.study, trial)
+        if not forebears:
+            return None
+        architecture = self.plan.candidate(forebears[-1].params).architecture
+        return partial(started, parent=architecture, weights=read_weights(self.weights(forebears[-1])))
 
     def network(self, trial: FrozenTrial) -> Network:
         """Return a trained candidate with the weights that were measured, in eval mode.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
@@ -26,21 +27,26 @@ from nas.base.weights import write_weights
 from nas.search.plan import Plan
 from nas.search.storage import weights_path
 from nas.search.tabulated import Tabulated
+from nas.training.assess import Begin
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import Looks
 from nas.training.assess import assess
+from nas.training.assess import for_training
+from nas.training.assess import set_up
 from nas.training.assess import train_first_stage
 from nas.training.assess import train_teacher
 from nas.training.bank import build_bank
 from nas.training.bank import cached_logits
 from nas.training.between import spreads_of
 from nas.training.defence import deployed_network
+from nas.training.inheritance import started
 from nas.training.loop import TrainSetup
 from nas.training.loop import plain_setup
 from nas.training.loop import training_version
 from nas.training.schedule import seed_from
 from nas.training.stages import settled
+from nas.training.stages import train_in_stages
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,9 @@ class Evaluated:
     exits: tuple[int, ...] = (1,)
 
 
-def evaluate(plan: Plan, bench: Bench, candidate: Candidate, looks: Looks | None = None) -> Evaluated:
+def evaluate(
+    plan: Plan, bench: Bench, candidate: Candidate, looks: Looks | None = None, begin: Begin | None = None
+) -> Evaluated:
     """Assess a candidate and keep its weights in the run's folder.
 
     Args:
@@ -71,11 +79,12 @@ def evaluate(plan: Plan, bench: Bench, candidate: Candidate, looks: Looks | None
         bench: What all candidates are measured with.
         candidate: What to train.
         looks: Looks at its network before its training ends, and may end it.
+        begin: Gives its training the weights it starts from; None: fresh ones.
 
     Raises:
         nas.training.loop.Diverged: If its training diverged.
     """
-    assessment = assess(candidate, bench, looks)
+    assessment = assess(candidate, bench, looks, begin)
     digest = write_weights(weights_path(plan.folder, candidate.key), assessment.network)
     found = assessment
     return Evaluated(found.measures, found.seconds, digest, found.never_predicted, found.exits)
@@ -103,6 +112,44 @@ def make_bench(plan: Plan) -> Bench:
         spreads=spreads_of(bank, plan.attack, fewest),
         widen=plan.widen,
     )
+
+
+def train_line(
+    plan: Plan,
+    line: Sequence[Candidate],
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *purpose: str,
+    groups: NDArray[Any] | None = None,
+) -> tuple[TrainSetup, nn.Module]:
+    """Train a candidate of a search anew on any records, and before it all whose weights it starts from, on the same.
+
+    Args:
+        plan: The search.
+        line: The candidate, its forebears before it, the oldest first.
+        features: `(records, ...)`.
+        labels: `(records,)`.
+        purpose: What the training is for; seeds come from the run's, the candidate's key and this.
+        groups: `(records,)`, equal for records that belong together, such as one person's; None without groups.
+
+    Returns:
+        The candidate's training and its network.
+
+    Raises:
+        nas.training.loop.Diverged: If a training diverged.
+    """
+    begin: Begin | None = None
+    for candidate in line:
+        defence = plan.defences[candidate.defence]
+        reserve, _ = for_training(candidate, defence, plan.data.reserve)
+        seed = seed_from(plan.config.seed, candidate.key, *purpose)
+        setup = set_up(candidate, features, labels, seed, reserve, groups=groups)
+        setup = defence.set_up(setup, partial(cached_teacher, plan), candidate.defence_parameters)
+        if begin is not None:
+            setup = begin(setup)
+        network = train_in_stages(setup)
+        begin = partial(started, parent=candidate.architecture, weights=network.state_dict())
+    return setup, network
 
 
 def cached_first_stage(plan: Plan, first: Candidate, setup: TrainSetup) -> nn.Module:

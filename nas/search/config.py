@@ -53,7 +53,7 @@ EVALUATORS = (TRAINING, TABLE)
 FOR_TRAINING = (
     "dataset", "test_path", "label_column", "group_column", "drop_columns", "layout", "record_shape", "image_size",
     "transform", "members", "attack", "defences", "defence_parameters", "teacher", "references", "recipe",
-    "compressions", "error_ceiling", "engine", "fidelity",
+    "compressions", "error_ceiling", "engine", "fidelity", "inherit",
 )  # fmt: skip
 """Settings that are about records, trainings and attacks, which an evaluation by a table has not."""
 PLUGINS = ("space", "dataset", "attack", "sampler")
@@ -62,6 +62,9 @@ LISTS_OF_PLUGINS = ("defences", "compressions")
 OFF, BY_RUNGS = "off", "rungs"
 FIDELITIES = (OFF, BY_RUNGS)
 """Whether every candidate is trained to its end, or stopped where it is not among the best (`nas.search.rungs`)."""
+PARENTS = "parents"
+INHERITANCES = (OFF, PARENTS)
+"""Whether every training starts from fresh weights, or from those of an earlier candidate (`nas.search.parents`)."""
 EXITS = "exits"
 """The compression whose networks leave early."""
 PUBLISHED = "networks"
@@ -82,6 +85,7 @@ BEFORE: Mapping[str, Any] = {
     "teacher": TWIN,
     "fidelity": OFF,
     "like": [],
+    "inherit": OFF,
 }
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
@@ -275,6 +279,8 @@ class SearchConfig(BaseModel):
         trials: Networks to train; with rungs, as many epochs as so many networks have.
         fidelity: `off`, or `rungs`: trainings are stopped after a ninth and after a third of their epochs unless the
             candidate is among the best third there (`nas.search.rungs`).
+        inherit: `off`, or `parents`: a training starts from the weights of the earlier candidate of the run that has
+            most to give, where there is one (`nas.search.parents`).
         seed: Fixes data split, sampling and every training.
         sampler: A file of `nas/search/samplers`; `auto` picks one when the search begins.
         like: Earlier runs of the same space, by name or folder, whose fronts are asked for first; `networks` stands for
@@ -318,6 +324,7 @@ class SearchConfig(BaseModel):
     recipe: RecipeSettings = Field(default_factory=RecipeSettings)
     trials: Whole = Field(default=24, ge=1, le=MOST_WHOLE)
     fidelity: str = OFF
+    inherit: str = OFF
     seed: Whole = Field(default=0, ge=0)
     sampler: str = "tpe"
     like: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = ()
@@ -356,6 +363,7 @@ class SearchConfig(BaseModel):
             ("engine", self.engine, ENGINES),
             ("evaluator", self.evaluator, EVALUATORS),
             ("fidelity", self.fidelity, FIDELITIES),
+            ("inherit", self.inherit, INHERITANCES),
             ("layout", self.layout or LAYOUTS[0], LAYOUTS),
             ("transform", self.transform, TRANSFORMS),
         ):
@@ -388,6 +396,16 @@ class SearchConfig(BaseModel):
             raise ValueError(
                 f"expected the engine {ENGINES[0]!r} for fidelity {BY_RUNGS!r}: NNI trains every candidate to its end; "
                 f"got {self.engine!r}"
+            )
+        if self.inherit == PARENTS and self.engine != ENGINES[0]:
+            raise ValueError(
+                f"expected the engine {ENGINES[0]!r} for inherit {PARENTS!r}: a training under NNI does not see the "
+                f"study; got {self.engine!r}"
+            )
+        if self.inherit == PARENTS and self.fidelity == BY_RUNGS:
+            raise ValueError(
+                f"expected fidelity {OFF!r} with inherit {PARENTS!r}: rungs compare trainings by the epochs they have "
+                f"had, and inherited weights have had more; got {self.fidelity!r}"
             )
         return self
 

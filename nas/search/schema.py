@@ -95,6 +95,9 @@ RUNGS = ("rung_1", "rung_2")
 """Attributes of a trial: what its training gave at each rung that it reached (`Rung`; `nas.search.rungs`)."""
 NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defences", "seed")
 """Settings that are read of a study as they stand, without the defaults of the program that reads them."""
+INHERITED = "inherited"
+"""Attribute of a trial: whose weights its training started from, or why from fresh ones (`Inherited`); absent where the
+search does not inherit."""
 WEIGHTS = "weights_sha256"
 """Attribute of a trained trial: the SHA-256 of the file with the weights that were measured."""
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
@@ -236,6 +239,29 @@ class Rung(BaseModel):
         return self
 
 
+class Inherited(BaseModel):
+    """What a training started from, in a search whose candidates inherit (`nas.search.parents`).
+
+    Attributes:
+        parent: Number of the candidate whose weights it started from; None: it started from fresh ones.
+        because: Why it started from fresh ones; None if it did not.
+        share: Which share of its weights came from the parent.
+        epochs_seen: For how many epochs its weights have learned from the members, those of all its forebears included.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    parent: Annotated[int, Ge(0), Le(MOST_WHOLE)] | None
+    because: Text | None
+    share: Annotated[FiniteFloat, Ge(0), Le(1)]
+    epochs_seen: Annotated[int, Ge(1), Le(MOST_WHOLE)]
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.parent is None) == (self.because is None):
+            raise ValueError(f"expected a parent, or a reason why there is none; got {self}")
+        return self
+
+
 class Between(BaseModel):
     """How far trainings lie apart in one measure (`Spread`, in `estimators`); a later version may say more.
 
@@ -360,6 +386,11 @@ def memory_of(attrs: Mapping[str, Any]) -> tuple[Limit, ...] | None:
 def baselines_of(attrs: Mapping[str, Any]) -> tuple[Baseline, ...]:
     """Return what quick models reach on a study's records; none where an earlier version did not train them."""
     return tuple(map(baseline_of, attrs.get(BASELINES, ())))
+
+
+def inherited_in(attrs: Mapping[str, Any]) -> Inherited | None:
+    """Return what the training of a trial started from; None where the search does not inherit."""
+    return Inherited.model_validate(attrs[INHERITED]) if INHERITED in attrs else None
 
 
 def spreads_in(attrs: Mapping[str, Any]) -> dict[str, Spread]:
@@ -492,6 +523,7 @@ def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, needed: 
         raise ValueError(f"expected sixteen hex digits as 'key' of {where}; got {attrs['key']!r}")
     _check_defence(trial, config, where)
     _check_rungs(trial, config, where)
+    _check_inherited(trial, where)
     if trial.state == TrialState.COMPLETE:
         _check_complete(trial, config, needed, where)
 
@@ -513,6 +545,13 @@ def _check_rungs(trial: FrozenTrial, config: SearchConfig, where: str) -> None:
         _check_part(Rung, row, f"a wrong {name}", where)
         if missing := [objective for objective in config.objectives if objective not in row]:
             raise ValueError(f"expected all objectives in {name!r} of {where}; missing: {missing}")
+
+
+def _check_inherited(trial: FrozenTrial, where: str) -> None:
+    """Check whose weights a training started from; a candidate's forebears were trained before it was."""
+    if INHERITED not in trial.user_attrs:
+        return
+    _check_part(Inherited, trial.user_attrs[INHERITED], f"a wrong {INHERITED}", where)
 
 
 def _check_complete(trial: FrozenTrial, config: SearchConfig, needed: Sequence[str], where: str) -> None:

@@ -58,8 +58,10 @@ from nas.search.claims import claim
 from nas.search.claims import first_with_key
 from nas.search.claims import wait_for_others
 from nas.search.config import BY_RUNGS
+from nas.search.config import PARENTS
 from nas.search.ledger import DUPLICATE
 from nas.search.outages import patiently
+from nas.search.parents import start_of
 from nas.search.plan import Plan
 from nas.search.rungs import Rung
 from nas.search.rungs import Stopped
@@ -72,14 +74,18 @@ from nas.search.schema import BROKEN_OFF
 from nas.search.schema import CAN_RUN
 from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import EXITS
+from nas.search.schema import INHERITED
 from nas.search.schema import NEVER_PREDICTED
 from nas.search.schema import WEIGHTS
+from nas.search.schema import inherited_in
 from nas.search.schema import limits_of
 from nas.training.assess import Assessment
+from nas.training.assess import Begin
 from nas.training.assess import Bench
 from nas.training.assess import Candidate
 from nas.training.assess import Looks
 from nas.training.loop import Diverged
+from nas.training.loop import TrainSetup
 
 # Candidates refused in a row (over budget or seen before) after which a space counts as exhausted.
 REFUSALS_IN_A_ROW = 500
@@ -87,6 +93,7 @@ TRIES = 2
 """Trainings of one candidate that may break off, for want of memory or with their process, before it is rejected."""
 DEATHS_IN_A_ROW = 10
 """Processes that may die one after the other, nothing trained in between, before a search is given up."""
+ENDED = "its trial has ended"
 log = logging.getLogger("nas")
 
 
@@ -281,9 +288,26 @@ def _evaluator(plan: Plan, study: optuna.Study) -> Callable[[Proposal], Evaluate
     if table is not None:
         return lambda proposal: looked_up(table, proposal.candidate)
     bench = open_bench(plan, study)
+    if plan.config.inherit == PARENTS:
+        return lambda proposal: evaluate(plan, bench, proposal.candidate, begin=begin_at(plan, study, proposal))
     if plan.config.fidelity == BY_RUNGS:
         return lambda proposal: evaluate(plan, bench, proposal.candidate, looks_at(plan, study, proposal))
     return lambda proposal: evaluate(plan, bench, proposal.candidate)
+
+
+def begin_at(plan: Plan, study: optuna.Study, proposal: Proposal) -> Begin:
+    """Return what lets a candidate's training start from the weights of an earlier one, and writes down from whose."""
+
+    def begin(setup: TrainSetup) -> TrainSetup:
+        known = inherited_in(proposal.trial.user_attrs)
+        start = patiently(partial(start_of, plan, study, proposal.candidate, setup, known))
+        try:
+            patiently(partial(proposal.trial.set_user_attr, INHERITED, start.row.model_dump()))
+        except UpdateFinishedTrialError:
+            raise Stopped(ENDED) from None
+        return setup if start.begin is None else start.begin(setup)
+
+    return begin
 
 
 def looks_at(plan: Plan, study: optuna.Study, proposal: Proposal) -> Looks:
@@ -322,7 +346,7 @@ def _judge(plan: Plan, study: optuna.Study, proposal: Proposal, rung: Rung, foun
         try:
             trial.set_user_attr(rung.name, row)
         except UpdateFinishedTrialError:
-            raise Stopped("its trial has ended") from None
+            raise Stopped(ENDED) from None
     if reason := reason_in({rung.name: row}):
         raise Stopped(reason)
 

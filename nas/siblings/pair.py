@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +18,11 @@ from nas.runs.networks import run_of
 from nas.runs.retrained import RETRAINED_ON
 from nas.runs.run import Run
 from nas.runs.run import open_trained
-from nas.search.bench import cached_teacher
-from nas.training.assess import for_training
-from nas.training.assess import set_up
+from nas.search.bench import train_line
+from nas.search.parents import line_of
 from nas.training.loop import compute_device
 from nas.training.post_training import BITS
 from nas.training.post_training import quantized_afterwards
-from nas.training.schedule import seed_from
-from nas.training.stages import train_in_stages
 from search_spaces.graph.integers import in_integers
 from search_spaces.network import Network
 
@@ -168,21 +164,17 @@ def _equal(one: Preprocessing, other: Preprocessing) -> bool:
 def control_of(shipped: Named) -> Network:
     """Train a network as the shipped one was trained, from another seed: alike in everything but its checkpoint.
 
-    Its architecture, recipe, defence, members and bits are the same.
+    Its architecture, recipe, defence, members and bits are the same, and so is the line of candidates whose weights it
+    starts from.
 
     Raises:
         ValueError: If the run's data, device or program are not those of the search, or the training diverged.
     """
     plan = shipped.run.plan
-    candidate = plan.candidate(shipped.trial.params)
-    defence = plan.defences[candidate.defence]
-    reserve, _ = for_training(candidate, defence, plan.data.reserve)
+    line = [plan.candidate(one.params) for one in line_of(shipped.run.study, shipped.trial)]
     members = plan.data.members
     with processes.one_thread():
-        seed = seed_from(plan.config.seed, candidate.key, "control")
-        setup = set_up(candidate, members.features, members.labels, seed, reserve)
-        setup = defence.set_up(setup, partial(cached_teacher, plan), candidate.defence_parameters)
-        network = train_in_stages(setup)
+        _, network = train_line(plan, line, members.features, members.labels, "control")
     if not isinstance(network, Network):
         raise TypeError(f"expected a Network; got {type(network).__name__}")
     return network if shipped.bits is None else rounded(network, shipped.bits, plan.data.reserve)

@@ -58,6 +58,8 @@ from search_spaces.graph.architecture import Params
 
 Attack: TypeAlias = Callable[[Evidence], NDArray[np.float64]]
 Widen: TypeAlias = Callable[[Estimate, Evidence], Estimate]
+Begin: TypeAlias = Callable[[TrainSetup], TrainSetup]
+"""Gives a training that is set up, with its defence, the weights it starts from, or leaves it as it is."""
 # Larger tensors leave a CPU's cache, smaller ones are all overhead; this many are 64 colour images of 32 x 32.
 VALUES_IN_CACHE = 64 * 3 * 32 * 32
 
@@ -173,7 +175,16 @@ def is_looked_at(candidate: Candidate) -> bool:
     return candidate.first_stage is candidate and candidate.recipe.pruning != "safecompress"
 
 
-def assess(candidate: Candidate, bench: Bench, looks: Looks | None = None) -> Assessment:
+def may_inherit(candidate: Candidate) -> bool:
+    """Tell whether a candidate's training can start from the weights of another one, and give its own on.
+
+    That of a network which is trained in several stages cannot, nor one whose zeros move: candidates share what is
+    trained first.
+    """
+    return candidate.first_stage is candidate and not any(op.sparsity for op in candidate.architecture.ops)
+
+
+def assess(candidate: Candidate, bench: Bench, looks: Looks | None = None, begin: Begin | None = None) -> Assessment:
     """Train a candidate on the members, measure its error, and attack it.
 
     The error is measured on the validation records; the attack sees the logits of members and non-members without
@@ -186,14 +197,15 @@ def assess(candidate: Candidate, bench: Bench, looks: Looks | None = None) -> As
         bench: Data, attack and the rest that stays fixed.
         looks: Looks at the network before its training ends, where that can be (`is_looked_at`). Whatever they see, the
             numbers of a candidate that is trained to its end are the same.
+        begin: Gives the training weights to start from; None: it starts from fresh ones.
 
     Returns:
         The measures, the trained network and the time each phase took.
 
     Raises:
         nas.training.loop.Diverged: If the training's loss, or a logit afterwards or at a look, is not finite.
-        ValueError: If the candidate names a defence that the bench does not have, or its guarantee has the name of a
-            measure.
+        ValueError: If the candidate names a defence that the bench does not have, its guarantee has the name of a
+            measure, or a training starts from weights that must not.
     """
     if candidate.defence not in bench.defences:
         raise ValueError(f"no defence {candidate.defence!r} on this bench; there are {sorted(bench.defences)}")
@@ -214,6 +226,10 @@ def assess(candidate: Candidate, bench: Bench, looks: Looks | None = None) -> As
     if taken := [name for name in setup.guarantee if name in MEASURED or name.startswith(CLASS_ERROR)]:
         raise ValueError(f"expected other names for the guarantee of {candidate.defence!r}; got {sorted(taken)}")
     clock.lap("teacher")
+    if begin is not None:
+        setup = begin(setup)
+        if setup.start is not None and (setup.guarantee or not may_inherit(candidate)):
+            raise ValueError(f"expected fresh weights for {candidate.key}: it must not start from those of another one")
 
     def assessed(network: nn.Module) -> Assessment:
         clock.lap("training")

@@ -177,6 +177,7 @@ class TrainSetup:
             measure of the candidate.
         calibration: `(records, ...)` that show the ranges of tensors where a network is rounded after training; None:
             the members do.
+        start: Weights and buffers of the network to begin with, by name; None: the initial ones of the seed.
     """
 
     architecture: Architecture
@@ -194,6 +195,7 @@ class TrainSetup:
     delay: float = 0.0
     guarantee: Mapping[str, float] = field(default_factory=dict)
     calibration: Tensor | None = None
+    start: Mapping[str, Tensor] | None = None
 
 
 def plain_setup(
@@ -244,7 +246,6 @@ def training_version() -> str:
 def train(
     setup: TrainSetup,
     *,
-    start: Mapping[str, Tensor] | None = None,
     make_change: MakeChange | None = None,
     look: Look | None = None,
 ) -> nn.Module:
@@ -255,7 +256,6 @@ def train(
 
     Args:
         setup: What is trained, and how.
-        start: Weights and buffers to begin with, by name; None: the initial ones of the set-up's seed.
         make_change: Makes what changes the weights after each step; None: nothing does.
         look: Looks at the network between epochs, not after the last one; the weights that come out are the same to the
             bit with and without it.
@@ -265,8 +265,8 @@ def train(
     """
     recipe = setup.recipe
     network, features = _built(setup), setup.features
-    if start is not None:
-        network.load_state_dict(start)
+    if setup.start is not None:
+        network.load_state_dict(setup.start)
     if features.ndim == 4:
         features = features.contiguous(memory_format=torch.channels_last)
     steps = steps_per_epoch(len(features), recipe.batch_size)

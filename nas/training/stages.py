@@ -171,9 +171,9 @@ def _pruned(setup: TrainSetup, network: nn.Module, target: Architecture) -> nn.M
         architecture=target,
         recipe=replace(recipe, epochs=_epochs_again(recipe)),
         seed=seed_from(setup.seed, "retrained", target.key),
+        start={name: value for name, value in weights.items() if not name.startswith("answers.")},
     )
-    start = {name: value for name, value in weights.items() if not name.startswith("answers.")}
-    return train(again, start=start, make_change=partial(sparse.holding, masks))
+    return train(again, make_change=partial(sparse.holding, masks))
 
 
 def _shared(architecture: Architecture, weights: dict[str, Tensor]) -> dict[str, Tensor]:

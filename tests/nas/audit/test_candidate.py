@@ -115,7 +115,7 @@ def test_an_audit_states_the_upper_bound_of_a_private_training_beside_its_own_lo
         findings=[SimpleNamespace(epsilon=bound) for bound in bounds], members=9, non_members=9, shadows=0
     )
     one = Estimate.exact(0.5)
-    spec = SimpleNamespace(candidate=candidate, seed=1)
+    spec = SimpleNamespace(candidate=candidate, seed=1, parent=None)
     subject = SimpleNamespace(number=3, spec=spec, guarantee={}, error=one, proxy=one, test=plan.data.test)
     assert not {"certificate", "error without the guarantee"} & about(subject, plan, found, {}).keys()
     mechanism = Mechanism(2.0, 0.25, 40)
@@ -140,7 +140,11 @@ def test_an_audit_states_what_a_guarantee_costs_beside_the_same_network_without_
     )
     one = Estimate.exact(0.75)
     subject = SimpleNamespace(
-        number=3, spec=SimpleNamespace(candidate=private, seed=1), error=one, proxy=one, test=plan.data.test
+        number=3,
+        spec=SimpleNamespace(candidate=private, seed=1, parent=None),
+        error=one,
+        proxy=one,
+        test=plan.data.test,
     )
     subject.guarantee = {"epsilon": 1.0, "delta": 1e-3}
     told = about(subject, plan, found, {})["error without the guarantee"]

@@ -1,5 +1,7 @@
 """Which weights are zero: exactly so many, the smallest, and after every step of a training."""
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -120,7 +122,8 @@ def test_zeros_are_held_through_a_training():
     weights = train(setup_of(architecture)).state_dict()
     masks = sparse.masks_by_magnitude(architecture, weights)
     start = sparse.masked(weights, masks)
-    again = train(setup_of(architecture), start=start, make_change=lambda training: sparse.holding(masks, training))
+    setup = dataclasses.replace(setup_of(architecture), start=start)
+    again = train(setup, make_change=lambda training: sparse.holding(masks, training))
     for name, mask in masks.items():
         trained = again.state_dict()[name]
         assert not trained[~mask].any()

@@ -99,7 +99,7 @@ def test_only_what_is_pruned_and_retrained_is_trained_twice(monkeypatch):
     trained = []
 
     def watched(setup, **rest):
-        trained.append((setup.architecture.key, setup.recipe.epochs, rest.get("start") is not None))
+        trained.append((setup.architecture.key, setup.recipe.epochs, setup.start is not None))
         return train(setup, **rest)
 
     monkeypatch.setattr(stages, "train", watched)
