@@ -174,7 +174,7 @@ def test_what_a_defence_promises_starts_from_fresh_weights(run, child, change, r
 
 def test_a_network_of_several_stages_starts_from_fresh_weights(run, child):
     candidate = run.plan.candidate(child.params)
-    ops = tuple(replace(op, shared_bits=2) if op.kind == "linear" else op for op in candidate.architecture.ops)
+    ops = tuple(op._replace(shared_bits=2) if op.kind == "linear" else op for op in candidate.architecture.ops)
     staged = replace(candidate, architecture=candidate.architecture.with_ops(ops))
     found = parents.start_of(run.plan, run.study, staged, setup_of(run.plan, staged), None)
     assert (found.begin, found.row.because) == (None, "its network is trained in several stages")
