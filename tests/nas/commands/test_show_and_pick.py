@@ -317,7 +317,7 @@ def test_weights_that_are_not_those_that_were_measured_are_refused(refused, own_
 def test_weights_trained_again_that_are_not_those_that_were_measured_are_refused(nas, own_run, monkeypatch):
     (own_run.folder / "models").rename(own_run.folder / "gone")
 
-    def rounded_otherwise(candidate, bench, _looks=None):
+    def rounded_otherwise(candidate, bench, _looks=None, _begin=None):
         assessment = assess(candidate, bench)
         with torch.no_grad():
             next(assessment.network.parameters()).mul_(1 + 1e-6)
