@@ -28,6 +28,9 @@ _COLUMNS = frozenset(f"cycles_per_mac.{kind}" for kind in MAC_KINDS) | frozenset
     f"{table}.{kind}" for table in ("cycles_per_element", "cycles_per_kernel") for kind in KERNEL_KINDS
 )
 
+FACTORS_KEPT = 50_000
+"""Kernels whose factor is kept, half a KiB each: a long search meets more."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class Residual:
@@ -86,5 +89,7 @@ class KernelTrees:
         if factor is None:
             values = [features[column] for column in self._columns]
             trees: tuple[Tree, ...] = self.trees.get(kind, ())
+            if len(self._known) >= FACTORS_KEPT:
+                self._known.clear()
             factor = self._known[kind, features] = math.exp(sum_of(trees, values))
         return factor

@@ -6,9 +6,11 @@ import math
 
 import pytest
 
+from estimators.devices import corrections
 from estimators.devices.corrections import KernelTrees
 from estimators.devices.corrections import Residual
 from estimators.devices.files import load_device
+from estimators.devices.kernel_features import FEATURES
 from estimators.devices.trees import check_trees
 from estimators.devices.trees import read_tree
 
@@ -69,3 +71,13 @@ def test_a_deep_tree_is_read_and_one_too_deep_is_one_line(tmp_path):
 
         with pytest.raises(ValueError, match="device"):
             load_device(str(tmp_path / "mine.toml"))
+
+
+def test_factors_are_the_same_when_few_are_kept(monkeypatch):
+    trees = KernelTrees(features=("macs",), trees={"conv": ([0, 3.0, 0.5, -0.25],)})
+    kernels = [tuple(float(value) for _ in FEATURES) for value in range(7)]
+    expected = [math.exp(0.5 if value <= 3 else -0.25) for value in range(7)]
+    monkeypatch.setattr(corrections, "FACTORS_KEPT", 2)
+    for _ in range(2):
+        assert [trees.factor("conv", kernel) for kernel in kernels] == expected
+        assert len(trees._known) <= 2
