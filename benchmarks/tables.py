@@ -435,6 +435,8 @@ TABLES: Sequence[Table] = (
             "median_graphs_per_second": ("median networks per second", number),
             "median_fvcore count": ("median times faster than fvcore", number),
             "median_thop count": ("median times faster than thop", number),
+            "median_priced_per_second": ("random networks priced in a second, median over all spaces", number),
+            "median_described_and_priced_per_second": ("described and priced in a second, the same", number),
         },
     ),
     Table(
