@@ -111,6 +111,17 @@ PROXY_COLUMNS: Mapping[str, tuple[str, Write]] = {
     "cost_percent": ("cost, % of a training", number),
 }
 
+DEFENCE_SEARCH_COLUMNS: Mapping[str, tuple[str, Write]] = {
+    "defences": ("defence", plain),
+    "hypervolume": ("hypervolume", rate),
+    "lowest": ("lowest", rate),
+    "highest": ("highest", rate),
+    "trainings_per_candidate": ("trainings a candidate", number),
+    "lowest_error": ("lowest error", rate),
+    "all_is_larger_in_seeds": ("seeds in which *all* is larger", number),
+    "on_front": ("on its fronts", plain),
+}
+
 TABLES: Sequence[Table] = (
     Table(
         "proxy",
@@ -856,16 +867,7 @@ TABLES: Sequence[Table] = (
         "hypervolume is a share of the area between no error, no leakage and an AUC of 1. Medians over the seeds. "
         "*All* chooses among the others; the column before the last counts the seeds in which its hypervolume is "
         "larger.",
-        {
-            "defences": ("defence", plain),
-            "hypervolume": ("hypervolume", rate),
-            "lowest": ("lowest", rate),
-            "highest": ("highest", rate),
-            "trainings_per_candidate": ("trainings a candidate", number),
-            "lowest_error": ("lowest error", rate),
-            "all_is_larger_in_seeds": ("seeds in which *all* is larger", number),
-            "on_front": ("on its fronts", plain),
-        },
+        DEFENCE_SEARCH_COLUMNS,
     ),
     Table(
         "search_efficiency_raspi4",
