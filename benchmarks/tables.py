@@ -870,6 +870,12 @@ TABLES: Sequence[Table] = (
         DEFENCE_SEARCH_COLUMNS,
     ),
     Table(
+        "defence_search_cifar10",
+        "The same on CIFAR-10",
+        "CIFAR-10 at 16 x 16 in `conv`, 500 members, otherwise as above.",
+        DEFENCE_SEARCH_COLUMNS,
+    ),
+    Table(
         "search_efficiency_raspi4",
         "How much of a known front does each sampler find?",
         "Searches in a table of NAS-Bench-201: error on CIFAR-100 after 12 epochs, latency on a Raspberry Pi 4. The "
