@@ -8,7 +8,7 @@ once for a search and counted beside. The hypervolume is the share of the area b
 over the seeds, with the lowest and the highest, and in how many seeds the search over all defences has the larger
 hypervolume.
 
-    python benchmarks/defence_search.py            # two hours on two cores; a search that was stopped goes on
+    python benchmarks/defence_search.py            # an hour or two on two cores; a search that was stopped goes on
     python benchmarks/defence_search.py --data location30
     python benchmarks/defence_search.py --short    # Location-30, one seed, 6 candidates, three defences; a minute
 """

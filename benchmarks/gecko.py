@@ -16,7 +16,7 @@ of the attack was chosen on the records that were counted; the published row of 
 others are of VGG13. The weights of the published binary networks were never binary in the published code, and the
 published DP-SGD has a noise multiplier of 1e-6.
 
-    python benchmarks/gecko.py            # hours on two cores the first time; networks are kept
+    python benchmarks/gecko.py            # an hour on two cores the first time; networks are kept
     python benchmarks/gecko.py --short    # one network, 400 members, phases only
 """
 
