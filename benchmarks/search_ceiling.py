@@ -24,6 +24,8 @@ from report import write_results
 from scipy.stats import spearmanr
 from search_efficiency import SHORT_TABLE
 from search_efficiency import Task
+from search_efficiency import of_table
+from search_efficiency import offered
 from search_efficiency import remembered
 from search_efficiency import task_of
 from search_efficiency import volume
@@ -78,19 +80,11 @@ def main() -> None:
 
 def networks_of(task: Task) -> Networks:
     """Look at all networks of a table that may be sampled."""
-    table = task.plan.table
-    assert table is not None
-    chosen = [dict(zip(table.parameters, point, strict=True)) for point in table.rows]
-    points = [
-        task.point({name: point[name] for name in task.free})
-        for point in chosen
-        if all(point[name] in one.choices for name, one in task.plan.distributions.items())  # type: ignore[attr-defined]
-    ]
+    points = [task.point({name: point[name] for name in task.free}) for point in offered(task.plan)]
     known = [remembered(task, point) for point in points]
     kept = [one for one in known if one is not None]
-    figures = [table.figures(point) for point, one in zip(points, known, strict=True) if one is not None]
     frame = frame_of(kept)
-    values = np.array([[one[name] for name in task.plan.config.objectives] for one in figures])
+    values = of_table(task.plan)[[one is not None for one in known]]
     return Networks(task, frame.rows(kept), frame.groups, values)
 
 

@@ -232,18 +232,21 @@ def task_of(table: str) -> Task:
     return Task(table, plan, best, worst, volume((values - best) / (worst - best)))
 
 
+def offered(plan: Plan) -> list[dict[str, Any]]:
+    """List the points of a table that may be sampled."""
+    assert plan.table is not None
+    points = [dict(zip(plan.table.parameters, values, strict=True)) for values in plan.table.rows]
+    allowed = {name: getattr(plan.distributions[name], "choices", None) for name in plan.table.parameters}
+    return [
+        point for point in points if all(choices is None or point[name] in choices for name, choices in allowed.items())
+    ]
+
+
 def of_table(plan: Plan) -> Numbers:
     """Return the objectives of all networks that may be sampled `(networks, objectives)`."""
     assert plan.table is not None
-    allowed = [getattr(plan.distributions[name], "choices", None) for name in plan.table.parameters]
-    columns = [plan.table.columns.index(name) for name in plan.config.objectives]
-    return np.array(
-        [
-            [figures[column] for column in columns]
-            for point, figures in plan.table.rows.items()
-            if all(choices is None or value in choices for value, choices in zip(point, allowed, strict=True))
-        ]
-    )
+    figures = [plan.table.figures(point) for point in offered(plan)]
+    return np.array([[one[name] for name in plan.config.objectives] for one in figures])
 
 
 def macro_table() -> str:
