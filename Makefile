@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := nni,parquet,postgresql,dashboard,privacy,dev
 
-.PHONY: search test lint
+.PHONY: search test lint site
 
 search: .venv/installed
 	$(BIN)/nas search
@@ -16,6 +16,9 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+site: .venv/installed
+	$(BIN)/mkdocs build --strict
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

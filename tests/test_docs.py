@@ -361,6 +361,24 @@ def test_every_field_of_an_audit_is_documented(started: Started, fields) -> None
     assert {field for row in told["findings"] for one in row["epsilon_bounds"] for field in one} == fields("Bound")
 
 
+# The site
+
+
+def test_the_site_is_made_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html")}
+    assert {page.stem for page in PAGES if page.parent.name == "docs" and page.name != "README.md"} <= pages.keys()
+    loaded = {
+        link
+        for page in pages.values()
+        for link in re.findall(r"<(?:script|link|img)\b[^>]*(?:src|href)=\"([^\"]+)", page)
+    }
+    assert [link for link in loaded if "//" in link] == []
+    assert [name for name, page in pages.items() if 'href="../nas/' in page or "```" in page] == []
+
+
 # Names
 
 
