@@ -59,6 +59,11 @@ OUTLIER = 3.0
 DEVIATIONS_IN_AN_INTERVAL = 2 * 1.96
 LOOKED_AT = 4000
 """Points beside the pool and the trials whose look is kept: mutations of a front often come again."""
+WIDE = 20
+"""A cost is compared by its ratio if its 95th percentile is more than so many times its 5th.
+
+Compared by differences, all but the highest costs would count as equal.
+"""
 STEP = 0.15
 """Standard deviation of a small change of a number, as a share of its range."""
 
@@ -170,6 +175,12 @@ class CostAwareSampler(BaseSampler):
             self._frames[len(drawn)] = frame_of([known for _, known in drawn if known])
         return self._frames[len(drawn)]
 
+    def _is_wide(self, number: int, of: int) -> bool:
+        """Tell whether a cost spans orders of magnitude: candidates are then compared by its ratio."""
+        costs = np.array([known.costs[of] for _, known in self._drawn(number) if known], dtype=float)
+        low, high = np.quantile(costs, [0.05, 0.95])
+        return bool(costs.min() > 0 and high > WIDE * low)
+
     def _mutated(
         self, complete: Sequence[FrozenTrial], tried: set[Any], rng: np.random.Generator
     ) -> list[tuple[Point, Known]]:
@@ -204,6 +215,8 @@ class CostAwareSampler(BaseSampler):
                 means[:, of], deviations[:, of] = predicted
             else:
                 means[:, of] = [one.costs[of] for one in (*seen, *pending, *asked)]
+                if self._is_wide(number, of):
+                    means[:, of], measured[:, of] = np.log(means[:, of]), np.log(measured[:, of])
         candidates = slice(len(seen) + len(pending), None)
         within = _feasible(learnt)
         chances = np.ones(len(asked))

@@ -128,6 +128,32 @@ def test_a_limit_that_only_a_training_tells_of_is_kept_to():
     assert late.count("b") <= 4  # a third by chance, and most without the constraint
 
 
+@pytest.mark.parametrize(
+    ("cost", "other", "alike"),
+    [
+        # Over three orders of magnitude what counts is the ratio, which a power scales alike everywhere.
+        (lambda width: 10 ** (width / 13), lambda width: 10 ** (2 * width / 13), True),
+        (lambda width: 10 ** (width / 13), lambda width: 10 ** (width / 13) + 100, False),
+        # Within one it is the difference, which an offset leaves alone.
+        (lambda width: 10.0 + width, lambda width: 30.0 + width, True),
+        (lambda width: 10.0 + width, lambda width: (10.0 + width) ** 2, False),
+    ],
+    ids=["ratio kept", "ratio changed", "difference kept", "difference changed"],
+)
+def test_a_cost_of_orders_of_magnitude_counts_by_its_ratio(cost, other, alike):
+    def searched(cost):
+        sampler = CostAwareSampler(
+            DISTRIBUTIONS, lambda params: replace(look(params), costs=(None, cost(params["width"]))), seed=0
+        )
+        study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
+        for _ in range(16):
+            trial = study.ask(DISTRIBUTIONS)
+            study.tell(trial, [error(trial.params), cost(trial.params["width"])])
+        return [trial.params for trial in study.trials]
+
+    assert (searched(cost) == searched(other)) is alike
+
+
 def test_a_mutation_is_a_point_and_differs_little():
     rng = np.random.default_rng(0)
     point = {"width": 20, "rate": 1e-2, "kind": "a", "unused": 0.5}
