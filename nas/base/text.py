@@ -178,6 +178,25 @@ def signed(number: float) -> str:
     return f"{number:+.3f}"
 
 
+def changed(estimate: Estimate) -> str:
+    """Write a difference for a table's cell, with its sign, and its interval on a line of its own where it has one.
+
+    >>> print(changed(Estimate(-0.0123, -0.05, 0.02)), changed(Estimate.exact(25248)), changed(Estimate.exact(-2e-5)))
+    -0.012
+    -0.050 to +0.020 +25,248 -2e-05
+    """
+    if estimate.low == estimate.high:
+        return f"{estimate.value:+,.0f}" if estimate.value.is_integer() else with_sign(estimate.value)
+    return stacked(estimate, with_sign)
+
+
+def with_sign(number: float) -> str:
+    """Write a number of any size with its sign."""
+    if abs(number) < 10:
+        return f"{number:+.2g}" if 0 < abs(number) < HIDDEN else signed(number)
+    return f"{number:+.1f}" if abs(number) < 1000 else f"{number:+,.0f}"
+
+
 def percent(number: float) -> str:
     """Write a share as a percentage."""
     return f"{100 * number:.3g} %"

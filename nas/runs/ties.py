@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from estimators.estimate import Estimate
 from estimators.estimate import from_flat
 from nas.search.schema import CONFIG
+from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import metric_named
 from nas.training.measures import MEASURED
 
@@ -37,6 +38,15 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
     below = hypot(first.value - first.low, second.high - second.value)
     above = hypot(first.high - first.value, second.value - second.low)
     return Estimate(value, value - below, value + above)
+
+
+def has_noise(name: str) -> bool:
+    """Tell whether a number is measured on records: candidates can be tied in it.
+
+    A cost is predicted or counted. Two predictions for one device err together, so that their intervals say nothing of
+    which of two networks costs more.
+    """
+    return name in MEASURED or name.startswith(CLASS_ERROR)
 
 
 def are_tied(first: Estimate, second: Estimate) -> bool:
