@@ -16,6 +16,7 @@ from nas.commands.compare import compare
 from nas.commands.estimate import estimate
 from nas.commands.examples import epilog
 from nas.commands.export import export
+from nas.commands.front import front
 from nas.commands.list import list_
 from nas.commands.measure import measure
 from nas.commands.options import INTERRUPTED
@@ -51,7 +52,21 @@ def _every_command(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-for command in (search, worker, show, compare, pick, audit, siblings, export, predict, estimate, measure, calibrate):
+for command in (
+    search,
+    worker,
+    show,
+    front,
+    compare,
+    pick,
+    audit,
+    siblings,
+    export,
+    predict,
+    estimate,
+    measure,
+    calibrate,
+):
     app.command(epilog=epilog(command.__name__))(command)
 app.command(name="list", epilog=epilog("list"))(list_)
 

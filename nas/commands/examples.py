@@ -14,6 +14,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nas worker runs/camera/journal.log camera --workers 1",
     ),
     "show": ("nas show example", "nas show example --json"),
+    "front": ("nas front example second", "nas front example second third --json"),
     "compare": ("nas compare example 12 5", "nas compare example 12 5 7 --json"),
     "pick": (
         "nas pick example",

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from dataclasses import dataclass
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -272,18 +273,43 @@ def baseline_table(baselines: Sequence[Baseline]) -> Table:
     return table
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A candidate in a table of candidates.
+
+    Attributes:
+        study: Its study.
+        trial: Its trial.
+        name: What it is called there.
+    """
+
+    study: optuna.Study
+    trial: FrozenTrial
+    name: str
+
+
 def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
+    """Lay out candidates of a study by their numbers, as `candidate_table`."""
+    return candidate_table([study], [Shown(study, trial, str(trial.number)) for trial in trials])
+
+
+def candidate_table(studies: Sequence[optuna.Study], shown: Sequence[Shown]) -> Table:
     """Lay out candidates on two lines each: values with their intervals below, weight bits with tensor bits below.
 
     The errors that count each class the same stand in the table of imbalanced data, and where somebody asked for them.
     A cost has its interval where it is extrapolated, and where an end of it is an objective or a budget.
+
+    Args:
+        studies: The studies that they are of.
+        shown: The candidates.
     """
-    trials = list(trials)
-    columns = COLUMNS if by_class.is_imbalanced(study) else [name for name in COLUMNS if name not in OF_CLASSES]
-    measured = [name for name in columns if any(name in trial.user_attrs for trial in trials)]
-    config = study.user_attrs[CONFIG]
-    known = [name for name in trials[0].user_attrs if is_metric(trials[0], name)] if trials else []
-    wanted = {name: metric_named(name, known) or name for name in [*config["objectives"], *config["budgets"]]}
+    is_imbalanced = any(map(by_class.is_imbalanced, studies))
+    columns = COLUMNS if is_imbalanced else [name for name in COLUMNS if name not in OF_CLASSES]
+    measured = [name for name in columns if any(name in one.trial.user_attrs for one in shown)]
+    configs = [study.user_attrs[CONFIG] for study in studies]
+    known = [name for name in shown[0].trial.user_attrs if is_metric(shown[0].trial, name)] if shown else []
+    asked = [name for config in configs for name in [*config["objectives"], *config["budgets"]]]
+    wanted = {name: metric_named(name, known) or name for name in asked}
     by_end = {metric for name, metric in wanted.items() if metric != name}
     names = list(dict.fromkeys([*measured, *wanted.values()]))
     table = plain_table("no.", *map(heading, names), "bits", "defence")
@@ -291,14 +317,15 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
         column.justify = "right"
         column.no_wrap = True
     table.columns[-1].no_wrap = True  # the bits may be broken at their spaces, a name may not
-    for trial in trials:
+    for one in shown:
+        study, trial = one.study, one.trial
         cells = [_cell(study, trial, name, with_interval=name in by_end) for name in names]
         architecture = architecture_of(study, trial)
         bits = "\n".join([bits_of(architecture).replace(" A ", "\nA "), *compressions_of(architecture)])
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
         name = "+".join(map(plugins.short_name, plugins.parts_of(defence_of(study, trial))))
         defence = with_parameters(name, parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
-        table.add_row(str(trial.number), *cells, bits, defence)
+        table.add_row(one.name, *cells, bits, defence)
     return table
 
 
