@@ -13,6 +13,7 @@ from nas.base import errors
 from nas.commands.audit import audit
 from nas.commands.calibrate import calibrate
 from nas.commands.compare import compare
+from nas.commands.dashboard import dashboard
 from nas.commands.estimate import estimate
 from nas.commands.examples import epilog
 from nas.commands.export import export
@@ -58,6 +59,7 @@ for command in (
     show,
     front,
     compare,
+    dashboard,
     pick,
     audit,
     siblings,

@@ -57,10 +57,21 @@ def printable(text: str) -> str:
 def in_markdown(text: str) -> str:
     r"""Write somebody's text so that it is text in Markdown, in a table's cell too: no markup, no tag, one line.
 
-    >>> print(in_markdown("<=50K | *all*"))
-    \<=50K \| \*all\*
+    An underscore within a word is no markup.
+
+    >>> print(in_markdown("<=50K | *all* _of_ latency_ms"))
+    \<=50K \| \*all\* \_of\_ latency_ms
     """
-    return re.sub(r"([\\`*_\[\]<>|~#&])", r"\\\1", printable(text).replace("\n", "\\n"))
+    return re.sub(r"([\\`*\[\]<>|~#&]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", printable(text).replace("\n", "\\n"))
+
+
+def in_code(text: str) -> str:
+    """Write somebody's text as code in Markdown: one line, and no backtick that ends it.
+
+    >>> print(in_code("digits"), in_code("a` <b>"))
+    `digits` `a' <b>`
+    """
+    return f"`{printable(text).replace(chr(10), ' ').replace('`', chr(39))}`"
 
 
 def _escaped(letter: str) -> str:

@@ -16,6 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "show": ("nas show example", "nas show example --json"),
     "front": ("nas front example second", "nas front example second third --json"),
     "compare": ("nas compare example 12 5", "nas compare example 12 5 7 --json"),
+    "dashboard": ("nas dashboard example", "nas dashboard example --port 9000"),
     "pick": (
         "nas pick example",
         "nas pick example --max latency_ms=10 --max leakage=0.55 --prefer error",

@@ -21,6 +21,7 @@ from estimators.leakage.statistics.between_trainings import wider
 from nas.base import plugins
 from nas.base.text import Row
 from nas.base.text import heading
+from nas.base.text import in_code
 from nas.base.text import in_markdown
 from nas.base.text import inline
 from nas.base.text import plain_table
@@ -341,15 +342,15 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
     lines = [
         f"# Candidate {trial.number} of {study.study_name}",
         "",
-        f"Reason for the choice: {choice.reason}.",
+        f"Reason for the choice: {in_markdown(choice.reason)}.",
         "",
-        f"- candidate `{facts['key']}` of the space `{config['space']}`, "
+        f"- candidate `{facts['key']}` of the space {in_code(config['space'])}, "
         + ", ".join([f"bits {facts['bits']}", *facts["compressions"]]),
-        f"- trained on `{config['dataset']}` with the defence `{defence}`, {seed}",
+        f"- trained on {in_code(config['dataset'])} with the defence {in_code(defence)}, {seed}",
         *_started_from(trial),
-        f"- costs are estimates for the device `{device}`",
+        f"- costs are estimates for the device {in_code(device)}",
         *_memory_lines(study, trial),
-        *(f"- {limit.line}" for limit in choice.limits),
+        *(f"- {in_markdown(limit.line)}" for limit in choice.limits),
         "",
         "| metric | value | interval |",
         "|---|---|---|",
@@ -359,7 +360,7 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
             number = from_flat(trial.user_attrs, name)
             interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
             interval += ", extrapolated" if number.extrapolated else ""
-            lines.append(f"| {name} | {number.value:.6g} | {interval} |")
+            lines.append(f"| {in_markdown(name)} | {number.value:.6g} | {interval} |")
     lines += _exits(trial)
     lines += _classes(study, trial)
     lines += certificate.markdown(guarantee)
@@ -382,7 +383,7 @@ def _started_from(trial: FrozenTrial) -> list[str]:
     if found is None:
         return []
     if found.parent is None:
-        return [f"- training started from fresh weights: {found.because}"]
+        return [f"- training started from fresh weights: {in_markdown(found.because or '')}"]
     seen = f"they have learned from the members for {found.epochs_seen} epochs in all"
     return [f"- training started from candidate {found.parent}, which gave {found.share:.0%} of the weights: {seen}"]
 
@@ -391,14 +392,14 @@ def _memory_lines(study: optuna.Study, trial: FrozenTrial) -> list[str]:
     memory = memory_of(study.user_attrs)
     if not memory:  # not known, or no limit
         return []
-    over = told(study, trial, memory)
+    over = [in_markdown(line) for line in told(study, trial, memory)]
     return [f"- **does not fit the device**: {', '.join(over)}" if over else "- fits into the device's memory"]
 
 
 def _baseline_lines(baselines: Sequence[Baseline]) -> list[str]:
     if not baselines:
         return []
-    rows = [f"| {one.name} | {inline(one.error)} | {inline(one.loss_auc)} |" for one in baselines]
+    rows = [f"| {in_markdown(one.name)} | {inline(one.error)} | {inline(one.loss_auc)} |" for one in baselines]
     about = "For comparison, scikit-learn's quick models on the same members (`loss_auc` of the network is above):"
     return [about, "", "| baseline | error | loss AUC |", "|---|---|---|", *rows, ""]
 
