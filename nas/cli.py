@@ -12,9 +12,12 @@ import typer
 from nas.base import errors
 from nas.commands.audit import audit
 from nas.commands.calibrate import calibrate
+from nas.commands.compare import compare
+from nas.commands.dashboard import dashboard
 from nas.commands.estimate import estimate
 from nas.commands.examples import epilog
 from nas.commands.export import export
+from nas.commands.front import front
 from nas.commands.list import list_
 from nas.commands.measure import measure
 from nas.commands.options import INTERRUPTED
@@ -50,7 +53,22 @@ def _every_command(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-for command in (search, worker, show, pick, audit, siblings, export, predict, estimate, measure, calibrate):
+for command in (
+    search,
+    worker,
+    show,
+    front,
+    compare,
+    dashboard,
+    pick,
+    audit,
+    siblings,
+    export,
+    predict,
+    estimate,
+    measure,
+    calibrate,
+):
     app.command(epilog=epilog(command.__name__))(command)
 app.command(name="list", epilog=epilog("list"))(list_)
 

@@ -323,6 +323,7 @@ def bare(names: object) -> set[str]:
     ("arguments", "titles"),
     [
         (["show", "small"], ["nas show, nas search"]),
+        (["compare", "small", "0", "3"], ["nas compare"]),
         (["estimate", "small:0"], ["nas estimate", "Measures"]),
         (["estimate", "small:0", "--device", "all"], ["nas estimate"]),
         (["estimate", "small:0", "--by-layer"], ["nas estimate"]),
@@ -336,7 +337,11 @@ def test_every_field_that_a_command_prints_is_documented(
     result = command_line(*arguments, "--json", "--runs", trained_run.runs, *elsewhere)
     told = json.loads(result.out)
     assert bare(told) - fields(*titles) == set()
-    for title, rows in (("Candidate", told.get("front", [])), ("Layer", told.get("layers", []))):
+    for title, rows in (
+        ("Candidate", told.get("front", []) + told.get("candidates", [])),
+        ("Layer", told.get("layers", [])),
+        ("Difference", [row for other in told.get("differences", []) for row in other["metrics"]]),
+    ):
         assert {name for row in rows for name in bare(row)} - fields(title, "Measures") == set()
     assert set(told.get("counts", {})) == (fields("Counts") if "counts" in told else set())
     assert set(told.get("basis", {})) - fields("Device") == set()

@@ -57,10 +57,21 @@ def printable(text: str) -> str:
 def in_markdown(text: str) -> str:
     r"""Write somebody's text so that it is text in Markdown, in a table's cell too: no markup, no tag, one line.
 
-    >>> print(in_markdown("<=50K | *all*"))
-    \<=50K \| \*all\*
+    An underscore within a word is no markup.
+
+    >>> print(in_markdown("<=50K | *all* _of_ latency_ms"))
+    \<=50K \| \*all\* \_of\_ latency_ms
     """
-    return re.sub(r"([\\`*_\[\]<>|~#&])", r"\\\1", printable(text).replace("\n", "\\n"))
+    return re.sub(r"([\\`*\[\]<>|~#&]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", printable(text).replace("\n", "\\n"))
+
+
+def in_code(text: str) -> str:
+    """Write somebody's text as code in Markdown: one line, and no backtick that ends it.
+
+    >>> print(in_code("digits"), in_code("a` <b>"))
+    `digits` `a' <b>`
+    """
+    return f"`{printable(text).replace(chr(10), ' ').replace('`', chr(39))}`"
 
 
 def _escaped(letter: str) -> str:
@@ -176,6 +187,25 @@ def three_places(number: float) -> str:
 def signed(number: float) -> str:
     """Write a number that may be negative, with its sign."""
     return f"{number:+.3f}"
+
+
+def changed(estimate: Estimate) -> str:
+    """Write a difference for a table's cell, with its sign, and its interval on a line of its own where it has one.
+
+    >>> print(changed(Estimate(-0.0123, -0.05, 0.02)), changed(Estimate.exact(25248)), changed(Estimate.exact(-2e-5)))
+    -0.012
+    -0.050 to +0.020 +25,248 -2e-05
+    """
+    if estimate.low == estimate.high:
+        return f"{estimate.value:+,.0f}" if estimate.value.is_integer() else with_sign(estimate.value)
+    return stacked(estimate, with_sign)
+
+
+def with_sign(number: float) -> str:
+    """Write a number of any size with its sign."""
+    if abs(number) < 10:
+        return f"{number:+.2g}" if 0 < abs(number) < HIDDEN else signed(number)
+    return f"{number:+.1f}" if abs(number) < 1000 else f"{number:+,.0f}"
 
 
 def percent(number: float) -> str:

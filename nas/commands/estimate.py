@@ -99,7 +99,9 @@ def estimate(
     checked = _counted(network) if check else {}
     shipped = architectures.is_of_a_run(architecture)
     if plot:
-        _plot(plot, network, device, shipped=shipped)
+        from nas.pricing import roofline
+
+        roofline.of_network(plot, network, load_device(device), shipped=shipped)
     body = (_layers if by_layer else _costs)(network, device, as_json=as_json, shipped=shipped)
     if as_json:
         typer.echo(json.dumps({**_about(network, device), **({"check": checked} if checked else {}), **body}))
@@ -229,22 +231,6 @@ def _layers(network: Architecture, device: str, *, as_json: bool, shipped: bool)
     for line in told:
         say(line)
     return {}
-
-
-def _plot(path: Path, network: Architecture, device: str, *, shipped: bool) -> None:
-    from estimators.devices.files import load_device
-    from estimators.models.by_layer import by_layer
-    from estimators.models.by_layer import roofs
-    from nas.pricing import roofline
-    from nas.pricing.price import as_shipped
-
-    roofline.check_format(path)
-    chip = load_device(device)
-    shown = as_shipped(network, chip) if shipped else network
-    layers = by_layer(shown, chip)
-    total_ms = sum(layer.latency_ms for layer in layers)
-    title = f"{network.space} {network.key} on {chip.name} ({chip.engine}, {chip.precision}): {total_ms:.3g} ms"
-    roofline.roofline(path, layers, roofs(shown, chip), title)
 
 
 def _basis(device: Device) -> dict[str, Any]:

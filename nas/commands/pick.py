@@ -17,11 +17,14 @@ from nas.commands.options import Run
 from nas.commands.options import Runs
 from nas.commands.options import Storage
 from nas.commands.options import limits
+from nas.commands.options import names
 from nas.commands.options import say
 from nas.commands.options import show_table
 from nas.commands.options import trust
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import optuna
     from optuna.trial import FrozenTrial
 
@@ -41,6 +44,20 @@ def pick(
     prefer: Annotated[
         str | None, typer.Option(help="Metric or end to minimise within the limits (default: the knee of the front).")
     ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="METRIC=NUMBER,...: minimise this weighted sum on the front within the limits, each metric scaled to "
+            "its range there; may be repeated."
+        ),
+    ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            help="METRIC,METRIC,...: the lowest of the first on the front within the limits; the next decides among "
+            "those that the noise does not tell apart."
+        ),
+    ] = None,
     confidence: Annotated[
         float | None,
         typer.Option(
@@ -57,6 +74,13 @@ def pick(
     number: Annotated[
         int | None, typer.Option(help="Number of the candidate to pick, instead of a choice by --max and --prefer.")
     ] = None,
+    interactive: Annotated[
+        bool,
+        typer.Option(
+            "--interactive",
+            help="Walk along the front within the limits, by leakage, see what less of it costs, and choose there.",
+        ),
+    ] = False,
     retrain_on_all: Annotated[
         bool,
         typer.Option(
@@ -71,6 +95,7 @@ def pick(
     as_json: Json = False,
 ) -> None:
     """Choose one candidate, print the reason, and write its architecture, weights and card."""
+    from nas.commands.walk import walk
     from nas.deploy import exportable
     from nas.runs import picks
     from nas.runs.front_and_knee import choose
@@ -79,8 +104,9 @@ def pick(
     from nas.runs.run import open_trained
 
     trust(plugin)
-    if number is not None and (given := [flag for flag, value in (("--max", maximum), ("--prefer", prefer)) if value]):
-        raise ValueError(f"expected --number without {' and '.join(given)}: it names the candidate")
+    ways = {"--prefer": prefer, "--weights": weights, "--order": order}
+    _check_ways(number, ways, {"--max": maximum, "--interactive": interactive}, as_json=as_json)
+    weighted, ordered = _weights(weights), _order(order)
     opened = open_trained(run, runs, storage)
     study = opened.study
     wanted = limits(maximum, "--max")
@@ -91,9 +117,18 @@ def pick(
         error_ceiling=not no_error_ceiling,
         confidence=_share(confidence),
     )
-    choice = choose(study, within, prefer) if number is None else chosen(study, opened.trained(number), within)
+    if number is None:
+        choice = choose(study, within, prefer, weights=weighted, order=ordered)
+    else:
+        choice = chosen(study, opened.trained(number), within)
     if choice.failed and number is None:
         _refuse(study, choice, as_json=as_json)
+    if interactive:
+        found = walk(study, choice)
+        if found is None:
+            say("no candidate was chosen, and nothing was written")
+            return
+        choice = found
     written = picks.write(opened, choice)
     anew = _trained_anew(opened, choice.trial, written) if retrain_on_all else None
     judged = exportable.judge_int8(opened, [choice.trial])
@@ -107,6 +142,48 @@ def _trained_anew(opened: OpenedRun, trial: FrozenTrial, pick: Path) -> Retraine
     from nas.runs import retrained
 
     return retrained.write(opened, trial, pick)
+
+
+def _check_ways(number: int | None, ways: Mapping[str, object], others: Mapping[str, object], *, as_json: bool) -> None:
+    """Refuse ways to choose that contradict each other.
+
+    Raises:
+        ValueError: If `--number` or `--json` stands beside what it leaves nothing to, or there are two ways to choose.
+    """
+    given = [flag for flag, value in ways.items() if value]
+    if number is not None and (beside := [*(flag for flag, value in others.items() if value), *given]):
+        raise ValueError(f"expected --number without {' and '.join(beside)}: it names the candidate")
+    if len(given) > 1:
+        raise ValueError(f"expected one of {', '.join(ways)}; got {' and '.join(given)}")
+    if others["--interactive"] and as_json:
+        raise ValueError("expected --interactive without --json: it asks on the terminal")
+
+
+def _weights(texts: list[str] | None) -> dict[str, float]:
+    """Read METRIC=NUMBER,METRIC=NUMBER.
+
+    Raises:
+        ValueError: If a text is not of this form, or a weight is not above 0.
+
+    >>> _weights(["error=2,leakage=1", "latency_ms=0.5"])
+    {'error': 2.0, 'leakage': 1.0, 'latency_ms': 0.5}
+    """
+    found = limits([part for text in texts or [] for part in names(text) or []], "--weights")
+    if wrong := [f"{name}={weight:g}" for name, weight in found.items() if weight <= 0]:
+        raise ValueError(f"expected --weights above 0; got {', '.join(wrong)}")
+    return found
+
+
+def _order(text: str | None) -> list[str]:
+    """Read METRIC,METRIC.
+
+    Raises:
+        ValueError: If there is none, or one stands there twice.
+    """
+    found = names(text) or []
+    if text is not None and (not found or len(set(found)) < len(found)):
+        raise ValueError(f"expected --order METRIC,METRIC, each once; got {text!r}")
+    return found
 
 
 def _share(percent: float | None) -> float | None:

@@ -20,9 +20,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
+from estimators.devices.device import Device
 from estimators.models.by_layer import Layer
 from estimators.models.by_layer import Roofs
+from estimators.models.by_layer import by_layer
+from estimators.models.by_layer import roofs
 from nas.base import files
+from nas.pricing.price import as_shipped
+from search_spaces.graph.architecture import Architecture
 
 FORMATS = (".png", ".svg")
 # Colour-blind safe (Okabe and Ito, 2008), by type of layer.
@@ -108,6 +113,26 @@ def roofline(path: Path, layers: Sequence[Layer], roofs: Roofs, title: str) -> N
     )
     kind = path.suffix.removeprefix(".").lower()
     files.write(path, lambda stream: figure.savefig(stream, format=kind))
+
+
+def of_network(path: Path, network: Architecture, device: Device, *, shipped: bool) -> None:
+    """Draw the layers of a network on a device.
+
+    Args:
+        path: As in `roofline`.
+        network: The network.
+        device: The device.
+        shipped: Whether it stands behind something, as a candidate of a run does (`nas.pricing.price.as_shipped`).
+
+    Raises:
+        ValueError: As `roofline`, and if the device cannot run the network.
+    """
+    check_format(path)
+    shown = as_shipped(network, device) if shipped else network
+    layers = by_layer(shown, device)
+    total_ms = sum(layer.latency_ms for layer in layers)
+    title = f"{network.space} {network.key} on {device.name} ({device.engine}, {device.precision}): {total_ms:.3g} ms"
+    roofline(path, layers, roofs(shown, device), title)
 
 
 def check_format(path: Path) -> None:

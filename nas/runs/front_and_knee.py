@@ -23,6 +23,8 @@ from nas.pricing.limits import Limit
 from nas.pricing.limits import budget_limits
 from nas.pricing.limits import merged
 from nas.runs import by_class
+from nas.runs.ties import are_tied
+from nas.runs.ties import has_noise
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
 from nas.training.between import SPREAD_OF
@@ -110,14 +112,25 @@ def limits_to_pick_by(
     return merged(sure[: len(budgets)], (*ceiling, *sure[len(budgets) :]))
 
 
-def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> Choice:
-    """Choose one trained candidate.
+def choose(
+    study: optuna.Study,
+    limits: Sequence[Limit],
+    prefer: str | None,
+    *,
+    weights: Mapping[str, float] | None = None,
+    order: Sequence[str] = (),
+) -> Choice:
+    """Choose one trained candidate: by a metric, by weights, by an order of metrics, or the knee if none is given.
 
     Args:
         study: The finished or running study.
         limits: What it has to meet, as `limits_to_pick_by` gives them.
-        prefer: Metric, or end of an interval, to minimise among the candidates within the limits; None for the knee of
-            their front.
+        prefer: Metric, or end of an interval, to minimise among the candidates within the limits.
+        weights: Weights above 0 by metric or end: on the front within the limits each metric is scaled to its range
+            there, from 0 for the lowest to 1 for the highest, and the weighted sum is minimised.
+        order: Metrics or ends, the most important first: on the front within the limits each keeps the candidates that
+            are tied with the lowest of it, and the last one chooses the lowest. Only what is measured has ties within
+            its noise (`nas.runs.ties`); of a cost or an end those that are equal to the lowest are kept.
 
     Returns:
         A candidate within the limits. If there is none, the candidate whose largest relative excess is smallest, and
@@ -131,7 +144,7 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
         raise ValueError("expected a trained candidate to pick; no candidate has finished training yet")
     measured = [{name for name in trial.user_attrs if is_metric(trial, name)} for trial in trained]
     known = sorted(set.intersection(*measured))
-    for name in [*(limit.metric for limit in limits), *([prefer] if prefer else [])]:
+    for name in [*(limit.metric for limit in limits), *([prefer] if prefer else []), *(weights or ()), *order]:
         if metric_named(name, known) is None:
             raise ValueError(f"no metric {name!r} in this run{_listed(known, name)}")
     limits = tuple(limits)
@@ -143,8 +156,15 @@ def choose(study: optuna.Study, limits: Sequence[Limit], prefer: str | None) -> 
         best = min(within, key=lambda trial: (_number(trial, prefer), *trial.values, trial.number))
         others = f" of the {len(within)} candidates within the limits" if limits else f" of {len(within)} candidates"
         return Choice(best, f"lowest {prefer} ({_number(best, prefer):.4g}){others}", limits)
-    knee = knee_of(_best(within))
-    where = "the front within the limits" if limits else "the front"
+    best_of_all, where = _best(within), "the front within the limits" if limits else "the front"
+    if weights:
+        told_weights = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+        reason = f"lowest weighted sum on {where} ({told_weights}), each metric scaled to its range there"
+        return Choice(_by_weights(best_of_all, weights), reason, limits)
+    if order:
+        first, reason = _by_order(study, best_of_all, order)
+        return Choice(first, f"by the order {', '.join(order)} on {where}: {reason}", limits)
+    knee = knee_of(best_of_all)
     reason = f"knee of {where}: nearest to the best value of every objective, each scaled to its range"
     return Choice(knee, reason, limits)
 
@@ -160,6 +180,34 @@ def _best(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         return []
     is_best = non_dominated([trial.values for trial in trials])
     return [trial for trial, best in zip(trials, is_best, strict=True) if best]
+
+
+def _by_weights(trials: Sequence[FrozenTrial], weights: Mapping[str, float]) -> FrozenTrial:
+    """Return the candidate with the lowest weighted sum of metrics, each scaled to its range over the candidates."""
+    table = np.asarray([[_number(trial, name) for name in weights] for trial in trials])
+    sums = _scaled(table) @ np.asarray(list(weights.values()))
+    return min(zip(sums, trials, strict=True), key=lambda pair: (pair[0], *pair[1].values, pair[1].number))[1]
+
+
+def _by_order(study: optuna.Study, trials: Sequence[FrozenTrial], order: Sequence[str]) -> tuple[FrozenTrial, str]:
+    """Return the first candidate by an order of metrics, and what each metric decided."""
+    left, steps = list(trials), []
+    for place, name in enumerate(order, start=1):
+        best = min(left, key=lambda trial: (_number(trial, name), *trial.values, trial.number))
+        tied = [trial for trial in left if trial is best or _are_tied(study, trial, best, name)]
+        lowest = f"lowest {name} ({_number(best, name):.4g})"
+        if len(tied) == 1 or place == len(order):
+            steps.append(f"{lowest} of {len(left)}")
+            break
+        steps.append(f"{len(tied)} of {len(left)} have the {lowest} or are tied with it")
+        left = tied
+    return best, "; ".join(steps)
+
+
+def _are_tied(study: optuna.Study, first: FrozenTrial, second: FrozenTrial, name: str) -> bool:
+    if has_noise(name):
+        return are_tied(by_class.estimate_of(study, first, name), by_class.estimate_of(study, second, name))
+    return _number(first, name) == _number(second, name)
 
 
 def chosen(study: optuna.Study, trial: FrozenTrial, limits: Sequence[Limit]) -> Choice:
@@ -199,10 +247,14 @@ def knee_index(values: NDArray[np.float64] | Sequence[Sequence[float]]) -> int:
     >>> knee_index([[0.0, 10.0], [1.0, 1.0], [9.0, 0.0]])
     1
     """
-    table = np.asarray(values, dtype=np.float64)
+    return int(np.linalg.norm(_scaled(np.asarray(values, dtype=np.float64)), axis=1).argmin())
+
+
+def _scaled(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale each column to its range, from 0 to 1; one of equal numbers becomes 0."""
     low, high = table.min(axis=0), table.max(axis=0)
-    scaled = (table - low) / np.where(high > low, high - low, 1.0)
-    return int(np.linalg.norm(scaled, axis=1).argmin())
+    scaled: NDArray[np.float64] = (table - low) / np.where(high > low, high - low, 1.0)
+    return scaled
 
 
 def is_metric(trial: FrozenTrial, name: str) -> bool:

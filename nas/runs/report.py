@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from dataclasses import dataclass
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -20,6 +21,7 @@ from estimators.leakage.statistics.between_trainings import wider
 from nas.base import plugins
 from nas.base.text import Row
 from nas.base.text import heading
+from nas.base.text import in_code
 from nas.base.text import in_markdown
 from nas.base.text import inline
 from nas.base.text import plain_table
@@ -272,18 +274,43 @@ def baseline_table(baselines: Sequence[Baseline]) -> Table:
     return table
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A candidate in a table of candidates.
+
+    Attributes:
+        study: Its study.
+        trial: Its trial.
+        name: What it is called there.
+    """
+
+    study: optuna.Study
+    trial: FrozenTrial
+    name: str
+
+
 def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
+    """Lay out candidates of a study by their numbers, as `candidate_table`."""
+    return candidate_table([study], [Shown(study, trial, str(trial.number)) for trial in trials])
+
+
+def candidate_table(studies: Sequence[optuna.Study], shown: Sequence[Shown]) -> Table:
     """Lay out candidates on two lines each: values with their intervals below, weight bits with tensor bits below.
 
     The errors that count each class the same stand in the table of imbalanced data, and where somebody asked for them.
     A cost has its interval where it is extrapolated, and where an end of it is an objective or a budget.
+
+    Args:
+        studies: The studies that they are of.
+        shown: The candidates.
     """
-    trials = list(trials)
-    columns = COLUMNS if by_class.is_imbalanced(study) else [name for name in COLUMNS if name not in OF_CLASSES]
-    measured = [name for name in columns if any(name in trial.user_attrs for trial in trials)]
-    config = study.user_attrs[CONFIG]
-    known = [name for name in trials[0].user_attrs if is_metric(trials[0], name)] if trials else []
-    wanted = {name: metric_named(name, known) or name for name in [*config["objectives"], *config["budgets"]]}
+    is_imbalanced = any(map(by_class.is_imbalanced, studies))
+    columns = COLUMNS if is_imbalanced else [name for name in COLUMNS if name not in OF_CLASSES]
+    measured = [name for name in columns if any(name in one.trial.user_attrs for one in shown)]
+    configs = [study.user_attrs[CONFIG] for study in studies]
+    known = [name for name in shown[0].trial.user_attrs if is_metric(shown[0].trial, name)] if shown else []
+    asked = [name for config in configs for name in [*config["objectives"], *config["budgets"]]]
+    wanted = {name: metric_named(name, known) or name for name in asked}
     by_end = {metric for name, metric in wanted.items() if metric != name}
     names = list(dict.fromkeys([*measured, *wanted.values()]))
     table = plain_table("no.", *map(heading, names), "bits", "defence")
@@ -291,14 +318,15 @@ def front_table(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Table:
         column.justify = "right"
         column.no_wrap = True
     table.columns[-1].no_wrap = True  # the bits may be broken at their spaces, a name may not
-    for trial in trials:
+    for one in shown:
+        study, trial = one.study, one.trial
         cells = [_cell(study, trial, name, with_interval=name in by_end) for name in names]
         architecture = architecture_of(study, trial)
         bits = "\n".join([bits_of(architecture).replace(" A ", "\nA "), *compressions_of(architecture)])
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
         name = "+".join(map(plugins.short_name, plugins.parts_of(defence_of(study, trial))))
         defence = with_parameters(name, parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
-        table.add_row(str(trial.number), *cells, bits, defence)
+        table.add_row(one.name, *cells, bits, defence)
     return table
 
 
@@ -314,15 +342,15 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
     lines = [
         f"# Candidate {trial.number} of {study.study_name}",
         "",
-        f"Reason for the choice: {choice.reason}.",
+        f"Reason for the choice: {in_markdown(choice.reason)}.",
         "",
-        f"- candidate `{facts['key']}` of the space `{config['space']}`, "
+        f"- candidate `{facts['key']}` of the space {in_code(config['space'])}, "
         + ", ".join([f"bits {facts['bits']}", *facts["compressions"]]),
-        f"- trained on `{config['dataset']}` with the defence `{defence}`, {seed}",
+        f"- trained on {in_code(config['dataset'])} with the defence {in_code(defence)}, {seed}",
         *_started_from(trial),
-        f"- costs are estimates for the device `{device}`",
+        f"- costs are estimates for the device {in_code(device)}",
         *_memory_lines(study, trial),
-        *(f"- {limit.line}" for limit in choice.limits),
+        *(f"- {in_markdown(limit.line)}" for limit in choice.limits),
         "",
         "| metric | value | interval |",
         "|---|---|---|",
@@ -332,7 +360,7 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
             number = from_flat(trial.user_attrs, name)
             interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
             interval += ", extrapolated" if number.extrapolated else ""
-            lines.append(f"| {name} | {number.value:.6g} | {interval} |")
+            lines.append(f"| {in_markdown(name)} | {number.value:.6g} | {interval} |")
     lines += _exits(trial)
     lines += _classes(study, trial)
     lines += certificate.markdown(guarantee)
@@ -355,7 +383,7 @@ def _started_from(trial: FrozenTrial) -> list[str]:
     if found is None:
         return []
     if found.parent is None:
-        return [f"- training started from fresh weights: {found.because}"]
+        return [f"- training started from fresh weights: {in_markdown(found.because or '')}"]
     seen = f"they have learned from the members for {found.epochs_seen} epochs in all"
     return [f"- training started from candidate {found.parent}, which gave {found.share:.0%} of the weights: {seen}"]
 
@@ -364,14 +392,14 @@ def _memory_lines(study: optuna.Study, trial: FrozenTrial) -> list[str]:
     memory = memory_of(study.user_attrs)
     if not memory:  # not known, or no limit
         return []
-    over = told(study, trial, memory)
+    over = [in_markdown(line) for line in told(study, trial, memory)]
     return [f"- **does not fit the device**: {', '.join(over)}" if over else "- fits into the device's memory"]
 
 
 def _baseline_lines(baselines: Sequence[Baseline]) -> list[str]:
     if not baselines:
         return []
-    rows = [f"| {one.name} | {inline(one.error)} | {inline(one.loss_auc)} |" for one in baselines]
+    rows = [f"| {in_markdown(one.name)} | {inline(one.error)} | {inline(one.loss_auc)} |" for one in baselines]
     about = "For comparison, scikit-learn's quick models on the same members (`loss_auc` of the network is above):"
     return [about, "", "| baseline | error | loss AUC |", "|---|---|---|", *rows, ""]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence
 from math import hypot
+from typing import TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -12,8 +13,12 @@ from optuna.trial import FrozenTrial
 from estimators.estimate import Estimate
 from estimators.estimate import from_flat
 from nas.search.schema import CONFIG
+from nas.training.by_class import CLASS_ERROR
 from nas.training.by_class import metric_named
 from nas.training.measures import MEASURED
+
+Name = TypeVar("Name", int, str)
+"""How a candidate is called: by its number, or `RUN:NUMBER` where candidates are of several runs."""
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:
@@ -39,6 +44,15 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(value, value - below, value + above)
 
 
+def has_noise(name: str) -> bool:
+    """Tell whether a number is measured on records: candidates can be tied in it.
+
+    A cost is predicted or counted. Two predictions for one device err together, so that their intervals say nothing of
+    which of two networks costs more.
+    """
+    return name in MEASURED or name.startswith(CLASS_ERROR)
+
+
 def are_tied(first: Estimate, second: Estimate) -> bool:
     """Tell whether the difference of two estimates is within the noise: its interval holds 0.
 
@@ -51,18 +65,18 @@ def are_tied(first: Estimate, second: Estimate) -> bool:
     return apart.low <= 0 <= apart.high
 
 
-def ties(chosen: Mapping[str, Estimate], others: Mapping[int, Mapping[str, Estimate]]) -> dict[str, list[int]]:
+def ties(chosen: Mapping[str, Estimate], others: Mapping[Name, Mapping[str, Estimate]]) -> dict[str, list[Name]]:
     """Return the candidates that are tied with a chosen one, by measure.
 
     Args:
         chosen: Its measures by name, each with its interval.
-        others: The same of each other candidate, by its number.
+        others: The same of each other candidate, by its number, or by its name where they are of several runs.
 
     Returns:
-        For each measure the numbers of the candidates that are tied with it in this measure.
+        For each measure the candidates that are tied with it in this measure.
     """
     return {
-        name: [number for number, found in others.items() if are_tied(found[name], estimate)]
+        name: [one for one, found in others.items() if are_tied(found[name], estimate)]
         for name, estimate in chosen.items()
     }
 
@@ -75,18 +89,28 @@ def ties_in(study: optuna.Study, chosen: FrozenTrial, others: Sequence[FrozenTri
         chosen: One of its trained candidates.
         others: Some of its trained candidates; the chosen one may be among them, and is left out.
     """
-    named = (metric_named(name, MEASURED) for name in study.user_attrs[CONFIG]["objectives"])
-    names = list(dict.fromkeys(name for name in named if name is not None))
+    names = measured_objectives(study)
     rest = [trial for trial in others if trial.number != chosen.number]
-    return ties(_measures(chosen, names), {trial.number: _measures(trial, names) for trial in rest})
+    return ties(measures(chosen, names), {trial.number: measures(trial, names) for trial in rest})
+
+
+def measured_objectives(study: optuna.Study) -> list[str]:
+    """Name what a study measures on records to minimise it, or an end of it."""
+    named = (metric_named(name, MEASURED) for name in study.user_attrs[CONFIG]["objectives"])
+    return list(dict.fromkeys(name for name in named if name is not None))
 
 
 def sentences(chosen: FrozenTrial, tied: Mapping[str, Sequence[int]]) -> list[str]:
     """Say which candidates are tied with a chosen one, a line for each measure."""
-    return [_sentence(chosen.number, name, numbers) for name, numbers in tied.items() if numbers]
+    return told(chosen.number, tied)
 
 
-def _sentence(chosen: int, name: str, numbers: Sequence[int]) -> str:
+def told(chosen: Name, tied: Mapping[str, Sequence[Name]]) -> list[str]:
+    """Say which candidates are tied with a chosen one by what they are called, a line for each measure."""
+    return [_sentence(chosen, name, others) for name, others in tied.items() if others]
+
+
+def _sentence(chosen: Name, name: str, numbers: Sequence[Name]) -> str:
     who, noise = (
         (f"candidate {numbers[0]} is", "the difference is")
         if len(numbers) == 1
@@ -95,5 +119,6 @@ def _sentence(chosen: int, name: str, numbers: Sequence[int]) -> str:
     return f"{who} tied with {chosen} in {name}: {noise} within the noise"
 
 
-def _measures(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Estimate]:
+def measures(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Estimate]:
+    """Return numbers of a trial with their intervals."""
     return {name: from_flat(trial.user_attrs, name) for name in names}

@@ -87,6 +87,8 @@ BEFORE: Mapping[str, Any] = {
     "like": [],
     "inherit": OFF,
 }
+LONGEST_NAME = 1000
+"""Characters of the name or path of a plug-in, a device or an objective."""
 # Beyond it whole numbers and floats are not the same any more; no sampler draws from there.
 MOST_WHOLE = 2**53
 # A process and a network for each would be started at once.
@@ -351,6 +353,13 @@ class SearchConfig(BaseModel):
         masks = ("answers", "delay")
         found = plugins.available("nas.defences", "defend")
         return [name for name in found if not any(plugins.find("nas.defences", name, what) for what in masks)]
+
+    @model_validator(mode="after")
+    def _names_are_short(self) -> Self:
+        named = (self.space, self.dataset, self.device, self.attack, self.sampler, *self.objectives, *self.defences)
+        if long := [name for name in named if len(name) > LONGEST_NAME]:
+            raise ValueError(f"expected names of at most {LONGEST_NAME} characters; got one of {len(long[0])}")
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

@@ -103,6 +103,7 @@ WEIGHTS = "weights_sha256"
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
 KEY = re.compile(r"[0-9a-f]{16}")
 TEXTS = ("rejected", "host", "failed", WEIGHTS)
+PARAMETERS = TypeAdapter(dict[Text, bool | int | FiniteFloat | Text | None])
 Count: TypeAlias = Annotated[int, Ge(0)]
 Length: TypeAlias = Annotated[int, Ge(1), Le(sizes.MOST_INPUTS)]
 
@@ -529,10 +530,13 @@ def _check_trial(trial: FrozenTrial, number: int, config: SearchConfig, needed: 
 
 
 def _check_defence(trial: FrozenTrial, config: SearchConfig, where: str) -> None:
-    if not isinstance(trial.user_attrs.get(DEFENCE_PARAMETERS, {}), dict):
+    try:
+        PARAMETERS.validate_python(trial.user_attrs.get(DEFENCE_PARAMETERS, {}))
+    except ValidationError:
         raise ValueError(
-            f"expected a table as {DEFENCE_PARAMETERS!r} of {where}; got {trial.user_attrs[DEFENCE_PARAMETERS]!r}"
-        )
+            f"expected a table of numbers and names as {DEFENCE_PARAMETERS!r} of {where}; "
+            f"got {str(trial.user_attrs[DEFENCE_PARAMETERS])[:80]!r}"
+        ) from None
     if "defence" in trial.params and trial.params["defence"] not in config.defences:
         raise ValueError(f"no defence {trial.params['defence']!r}, of {where}; there are {list(config.defences)}")
 

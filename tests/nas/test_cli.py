@@ -195,6 +195,7 @@ def test_every_table_of_a_run_fits_80_columns_and_is_whole(nas, own_run, monkeyp
     runs = ("--runs", own_run.runs)
     commands = [
         ("show", "small"),
+        ("compare", "small", "0", "3"),
         ("pick", "small"),
         ("list",),
         ("list", "runs"),
@@ -211,7 +212,7 @@ def test_every_table_of_a_run_fits_80_columns_and_is_whole(nas, own_run, monkeyp
         rules = [number for number, line in enumerate(lines) if set(line) == {"\N{BOX DRAWINGS LIGHT HORIZONTAL}"}]
         assert rules, command
         for rule in rules:
-            table = [line for line in lines[rule - 2 :] if len(line) == len(lines[rule])]
+            table = [line for line in lines[max(0, rule - 2) :] if len(line) == len(lines[rule])]
             assert len(lines[rule]) <= 80, command
             assert table, command
     shown = nas("show", "small", *runs).out

@@ -57,6 +57,7 @@ COMMANDS = (
     ("list", "runs", *EARLIER),
     ("show", "before", *EARLIER),
     ("show", "before", "--json", *EARLIER),
+    ("compare", "before", "1", "3", *EARLIER),
     ("estimate",),
     ("estimate", "mlperf-resnet8", "--device", "all", "--json"),
     ("estimate", "--by-layer", "--device", "host"),

@@ -344,3 +344,68 @@ def test_a_limit_on_an_end_is_about_that_end_and_claims_no_confidence():
 def test_a_class_that_is_called_like_an_end_is_limited_with_confidence():
     (limit,) = limits_to_pick_by(finished(FIRST), {"class_error_risk_high": 0.5}, confidence=0.95)
     assert limit.confidence == 0.95
+
+
+# Weights and orders.
+
+
+def test_weights_are_of_metrics_scaled_to_their_range_on_the_front():
+    # On the front (0, 1, 2) error is 0, 0.125, 1 of its range, leakage 1, 0.25, 0 and latency 1, 0.5, 0.
+    study = study_of(*ROWS)
+    choice = choose(study, [], None, weights={"error": 1.0, "leakage": 1.0})
+    assert choice.trial.number == 1  # sums are 1, 0.375, 1
+    assert choice.reason == (
+        "lowest weighted sum on the front (error 1, leakage 1), each metric scaled to its range there"
+    )
+    assert choose(study, [], None, weights={"error": 6.0, "leakage": 1.0}).trial.number == 0  # 1, 1, 6: a draw
+    assert choose(study, [], None, weights={"error": 7.0, "leakage": 1.0}).trial.number == 0  # 1, 1.125, 7
+    assert choose(study, [], None, weights={"error": 1.0, "leakage": 4.0}).trial.number == 2  # 4, 1.125, 1
+    assert choose(study, [], None, weights={"params": 1.0}).trial.number == 2  # of the front; 3 is not on it
+
+
+@few
+@given(st.floats(0.1, 10), st.floats(0.1, 10), st.floats(0.1, 10), st.integers(-3, 3))
+def test_a_weighted_choice_is_not_beaten_and_depends_on_the_ratio_of_weights_alone(error, leakage, latency, power):
+    study, weights = study_of(*ROWS), {"error": error, "leakage": leakage, "latency_ms": latency}
+    found = choose(study, [], None, weights=weights).trial.number
+    assert found in {0, 1, 2}
+    assert (
+        choose(study, [], None, weights={name: one * 2.0**power for name, one in weights.items()}).trial.number == found
+    )
+
+
+def test_an_order_keeps_what_the_noise_does_not_tell_apart():
+    # The intervals of leakage reach 0.1 down and nothing up: 0.6 is tied with 0.55, and 0.9 is not.
+    rows = ((0.1, 0.9, 9.0, 500.0), (0.2, 0.6, 5.0, 400.0), (0.9, 0.55, 1.0, 300.0))
+    study = study_of(*rows)
+    choice = choose(study, [], None, order=["leakage", "error"])
+    assert choice.trial.number == 1
+    assert choice.reason == (
+        "by the order leakage, error on the front: 2 of 3 have the lowest leakage (0.55) or are tied with it; "
+        "lowest error (0.2) of 2"
+    )
+    assert choose(study, [], None, order=["leakage"]).trial.number == 2  # the last metric decides by its value
+    # Error has no interval here, so the first alone is left and the second metric decides nothing.
+    choice = choose(study, [], None, order=["error", "leakage"])
+    assert (choice.trial.number, choice.reason) == (
+        0,
+        "by the order error, leakage on the front: lowest error (0.1) of 3",
+    )
+
+
+def test_costs_and_ends_of_intervals_have_no_ties_in_an_order_but_equal_numbers():
+    study = study_of((0.2, 0.6, 5.0, 400.0), (0.3, 0.55, 5.0, 400.0), (0.1, 0.7, 5.1, 400.0))
+    assert choose(study, [], None, order=["latency_ms", "error"]).trial.number == 0
+    assert choose(study, [], None, order=["leakage_low", "error"]).trial.number == 1
+
+
+def test_weights_and_orders_keep_to_the_limits_and_name_unknown_metrics():
+    study = study_of(*ROWS)
+    kept = limits_to_pick_by(study, {"latency_ms": 5.0})
+    assert choose(study, kept, None, order=["error", "leakage"]).trial.number == 1
+    assert choose(study, kept, None, weights={"error": 9.0, "leakage": 1.0}).reason.startswith(
+        "lowest weighted sum on the front within the limits (error 9, leakage 1)"
+    )
+    for wish in ({"weights": {"speed": 1.0}}, {"order": ["error", "speed"]}):
+        with pytest.raises(ValueError, match="no metric 'speed' in this run"):
+            choose(study, [], None, **wish)

@@ -16,6 +16,7 @@ from estimators.estimate import flat
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from nas.runs.ties import are_tied
 from nas.runs.ties import difference
+from nas.runs.ties import has_noise
 from nas.runs.ties import sentences
 from nas.runs.ties import ties
 from nas.runs.ties import ties_in
@@ -101,3 +102,8 @@ def test_the_measured_objectives_are_compared_also_where_an_end_is_the_objective
         study.tell(trial, [leakage + 0.03, 1.0])
     first, *_ = study.trials
     assert ties_in(study, first, study.trials) == {"leakage": [1]}
+
+
+def test_what_is_measured_has_noise_and_what_is_predicted_or_an_end_has_none():
+    assert all(map(has_noise, ("error", "leakage", "class_error_<=50K")))
+    assert not any(map(has_noise, ("latency_ms", "macs", "leakage_high", "epsilon")))

@@ -184,7 +184,10 @@ def test_parameters_of_a_defence_of_another_kind_are_refused(rewritten, value):
         attribute["defence_parameters"] = value
 
     run = rewritten(replaced)
-    with pytest.raises(ValueError, match=r"expected a table as 'defence_parameters' of trial 0 of the study 'small'"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected a table of numbers and names as 'defence_parameters' of trial 0 of the study 'small'",
+    ):
         load_study("small", run.folder, None)
 
 
