@@ -12,6 +12,7 @@ import typer
 from nas.base import errors
 from nas.commands.audit import audit
 from nas.commands.calibrate import calibrate
+from nas.commands.confirm import confirm
 from nas.commands.estimate import estimate
 from nas.commands.examples import epilog
 from nas.commands.export import export
@@ -50,7 +51,7 @@ def _every_command(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-for command in (search, worker, show, pick, audit, siblings, export, predict, estimate, measure, calibrate):
+for command in (search, worker, confirm, show, pick, audit, siblings, export, predict, estimate, measure, calibrate):
     app.command(epilog=epilog(command.__name__))(command)
 app.command(name="list", epilog=epilog("list"))(list_)
 

@@ -36,6 +36,8 @@ SMALL = (
     "--workers",
     "1",
     "--no-error-ceiling",
+    "--confirm",
+    "0",
 )
 
 # A space of three networks, as a module of the user's own.
@@ -79,6 +81,7 @@ def settings(**changes) -> SearchConfig:
         "trials": 4,
         "workers": 1,
         "recipe": {"epochs": 2},
+        "confirm": 0,
         "error_ceiling": False,  # two epochs train nothing well, and made-up errors follow no data
         **changes,
     }
