@@ -35,9 +35,9 @@ SMALL = (
     "3",
     "--workers",
     "1",
-    "--no-error-ceiling",
     "--confirm",
     "0",
+    "--no-error-ceiling",
 )
 
 # A space of three networks, as a module of the user's own.

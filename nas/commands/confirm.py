@@ -21,6 +21,8 @@ from nas.commands.options import trust
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
+
     from nas.runs.confirm import Item
     from nas.runs.confirm import Job
 
@@ -63,22 +65,24 @@ def confirm(
         raise ValueError(f"expected a front to confirm; no trained candidate of {opened.name!r} is within its limits")
     if items := missing(opened.study, repeats, max_candidates):
         config = opened.plan.config.model_copy(update={"storage": storage_of(run, runs, storage)})
-        train_again(Job(config, opened.folder), items, workers, f"To continue: nas confirm {run} with the same options")
+        how_to_continue = f"To continue: nas confirm {run} with the same options"
+        train_again(Job(config, opened.folder), items, workers, console(stderr=as_json), how_to_continue)
     print_front(opened.study, opened.folder, as_json=as_json, with_settings=False)
 
 
-def train_again(job: Job, items: Sequence[Item], workers: int | None, how_to_continue: str) -> None:
-    """Train candidates again, with a progress bar. After Ctrl-C, what is trained is kept."""
+def train_again(job: Job, items: Sequence[Item], workers: int | None, screen: Console, how_to_continue: str) -> None:
+    """Train candidates again, with a progress bar on a terminal. After Ctrl-C, what is trained is kept."""
     from rich.progress import Progress
 
     from nas.base import processes
     from nas.runs.confirm import describe
     from nas.runs.confirm import train
 
-    screen, done = console(stderr=True), 0
+    done = 0
     screen.print(describe(items), highlight=False, soft_wrap=True)
     try:
-        with Progress(console=screen, transient=True) as bar, processes.sigterm_as_ctrl_c():
+        shown = Progress(console=screen, transient=True, disable=not screen.is_terminal)
+        with shown as bar, processes.sigterm_as_ctrl_c():
             task = bar.add_task("further trainings", total=len(items))
             for _ in train(job, items, workers=workers):
                 done += 1

@@ -300,7 +300,7 @@ def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
 
     folder, study = work_on(config, runs, screen, _how_to_continue)
     if items := wanted_by(study, config):
-        train_again(Job(config, folder), items, config.workers, _how_to_continue(config, runs))
+        train_again(Job(config, folder), items, config.workers, screen, _how_to_continue(config, runs))
     judged = exportable.judge_int8(Run(folder, study), front(study))
     rows = [{**report.row(study, trial), "int8": exportable.of(judged, trial)} for trial in front(study)]
     files.write_json(folder / "front.json", {"front": rows})

@@ -282,7 +282,7 @@ def confirmed_lines(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[
         more = {name: f"{value:+.3f}" for name, value in luck(confirmed).items()}
         lines.append(
             f"against the first training, mean error {more['error']} and mean leakage {more['leakage']}, averaged over "
-            f"the {len(confirmed)} confirmed"
+            f"{len(confirmed)} confirmed"
         )
     if others:
         who = f"not confirmed: {others}" if confirmed else "not confirmed: all"
