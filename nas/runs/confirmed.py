@@ -141,12 +141,11 @@ def luck(trials: Iterable[FrozenTrial]) -> dict[str, float]:
     Returns:
         The mean of error and leakage less that of the first training; empty where none is confirmed.
     """
-    found = [one for one in map(confirmed_of, trials) if one is not None and one.trainings]
+    found = [one.measures for one in map(confirmed_of, trials) if one is not None and one.trainings]
     if not found:
         return {}
     return {
-        name: float(np.mean([one.measures[name].mean.value - one.measures[name].first for one in found]))
-        for name in ("error", "leakage")
+        name: float(np.mean([one[name].mean.value - one[name].first for one in found])) for name in ("error", "leakage")
     }
 
 

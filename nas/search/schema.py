@@ -565,7 +565,8 @@ def _check_later(attrs: Mapping[str, Any], trials: Sequence[FrozenTrial], where:
         for match in filter(None, map(pattern.fullmatch, attrs)):
             _check_part(model, attrs[match[0]], f"a wrong {match[0]}", where)
             number = int(match[1])
-            if number >= len(trials) or trials[number].state != TrialState.COMPLETE:
+            is_trained = number < len(trials) and trials[number].state == TrialState.COMPLETE
+            if not (is_trained and trials[number].user_attrs.keys() >= {"error", "leakage"}):
                 raise ValueError(f"expected {match[0]!r} of {where} to be of a trained candidate; {number} is none")
 
 
