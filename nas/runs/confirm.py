@@ -56,8 +56,6 @@ from nas.training.loop import Diverged
 
 SHARE = 10
 """Of so many trainings of a search, one more confirms its front, unless its settings say otherwise."""
-REPEATS = 3
-"""Further trainings of each candidate, where `nas confirm` is not told how many."""
 MOST_OF_A_SHARE = 10
 """Further trainings that the share of a search gives to one candidate; more would hardly make an interval narrower."""
 Item: TypeAlias = tuple[int, int]
@@ -142,11 +140,11 @@ def train(job: Job, items: Sequence[Item], *, workers: int | None = None) -> Ite
     Raises:
         OSError: If a training did not get its memory.
     """
-    left = set(items)
+    study, left = _study_of(job), set(items)
     for patient in (False, True):
         work = [(*item, patient) for item in items if item in left]
         for number, repetition, _ in _shared_out(job, work, workers):
-            if patient or repetition in repetitions_in(_study_of(job).user_attrs).get(number, {}):
+            if patient or _is_done(study, number, repetition):
                 left.remove((number, repetition))
                 yield number, repetition
 
@@ -163,14 +161,13 @@ def describe(items: Sequence[Item]) -> str:
     return f"{len(items)} further training{'' if len(items) == 1 else 's'} to confirm the front: {told}"
 
 
-def _shared_out(
-    job: Job, work: Sequence[tuple[int, int, bool]], workers: int | None
-) -> Iterator[tuple[int, int, bool]]:
+def _shared_out(job: Job, work: Sequence[Task], workers: int | None) -> Iterator[Task]:
     crew = min(workers or processes.cores(), len(work))
     if crew > 1:
         yield from processes.share_out(_in_a_worker, job, work, workers=crew)
     elif work:
-        opened = _open(job)
+        with processes.one_thread():
+            opened = _open(job)
         for item in work:
             with processes.one_thread():
                 _repeat(opened, *item)
@@ -193,12 +190,16 @@ def _study_of(job: Job) -> optuna.Study:
     return patiently(partial(load_study, job.config.name, job.folder, job.config.storage))
 
 
+def _is_done(study: optuna.Study, number: int, repetition: int) -> bool:
+    return repetition in repetitions_in(patiently(lambda: study.user_attrs)).get(number, {})
+
+
 def _repeat(opened: _Opened, number: int, repetition: int, patient: bool) -> None:
     """Train a candidate once more, unless that is done or another process is at it and nobody wants to wait."""
     plan, study = opened.plan, opened.study
     path = lock_folder(study, plan.config.storage, plan.folder) / f"repetition-{number}-{repetition}.lock"
     with locks.held(path, patient=patient) as mine:
-        if not mine or repetition in patiently(lambda: repetitions_in(study.user_attrs)).get(number, {}):
+        if not mine or _is_done(study, number, repetition):
             return
         found = _trained(opened, number, repetition).model_dump(mode="json", exclude_defaults=True)
         patiently(partial(study.set_user_attr, f"confirmed_{number}_{repetition}", found))

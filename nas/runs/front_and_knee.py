@@ -198,13 +198,16 @@ def _standing(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[Frozen
 
 
 def _left(study: optuna.Study, members: Sequence[FrozenTrial]) -> dict[int, str]:
+    confirmed = [trial for trial in members if trainings_of(trial)]
+    if not confirmed:
+        return {}
     limits = limits_of(study.user_attrs)
     over = {
         trial.number: f"over a limit when it is trained again: {', '.join(told(study, trial, limits))}"
-        for trial in members
-        if trainings_of(trial) and exceeded_by(study, trial, limits)
+        for trial in confirmed
+        if exceeded_by(study, trial, limits)
     }
-    within = [trial for trial in members if trial.number not in over]
+    within = [trial for trial in confirmed if trial.number not in over]
     return dict(sorted({**over, **_dominated(study, within)}.items()))
 
 
