@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from nas.runs import report
+from nas.runs.confirmed import with_confirmed
 from nas.runs.front_and_knee import front
 from nas.runs.run import open_run
 
@@ -33,16 +34,20 @@ def main(run: Path, picture: Path) -> None:
     """Draw one run into one file, .png or .svg."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_run(run.name, run.parent).study
-    trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trained = with_confirmed(study, study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     best = front(study)
+    numbers = {trial.number for trial in best}
     figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
     times = [trial.user_attrs["latency_ms"] for trial in trained]
     shades = LogNorm(min(times), max(times))
     for marker, defence in zip(MARKERS, study.user_attrs["config"]["defences"], strict=False):
         of_defence = [trial for trial in trained if report.defence_of(study, trial) == defence]
         for trials, look in (
-            ([trial for trial in of_defence if trial not in best], {"s": 30, "alpha": 0.55, "linewidths": 0}),
-            ([trial for trial in of_defence if trial in best], {"s": 75, "edgecolors": "black", "linewidths": 1.4}),
+            ([trial for trial in of_defence if trial.number not in numbers], {"s": 30, "alpha": 0.55, "linewidths": 0}),
+            (
+                [trial for trial in of_defence if trial.number in numbers],
+                {"s": 75, "edgecolors": "black", "linewidths": 1.4},
+            ),
         ):
             points = scatter(axes, trials, shades, marker=marker, zorder=3, **look)
         axes.scatter([], [], marker=marker, color="grey", label=f"defence: {defence}")

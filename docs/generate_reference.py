@@ -43,6 +43,7 @@ from nas.deploy.exportable import Exportability
 from nas.deploy.timing import Timing
 from nas.pricing.by_exit import MEANS
 from nas.pricing.limits import Limit
+from nas.runs.confirmed import Confirmed
 from nas.runs.listing import Listed
 from nas.runs.progress import Counts
 from nas.runs.retrained import Retrained
@@ -104,6 +105,7 @@ KINDS = {
 DESCRIBED: dict[str, type] = {
     "Counts": Counts,
     "Inherited": Inherited,
+    "Confirmed": Confirmed,
     "Overview": Overview,
     "Limit": Limit,
     "Baseline": Baseline,

@@ -13,6 +13,7 @@ from nas.base import errors
 from nas.commands.audit import audit
 from nas.commands.calibrate import calibrate
 from nas.commands.compare import compare
+from nas.commands.confirm import confirm
 from nas.commands.dashboard import dashboard
 from nas.commands.estimate import estimate
 from nas.commands.examples import epilog
@@ -56,6 +57,7 @@ def _every_command(
 for command in (
     search,
     worker,
+    confirm,
     show,
     front,
     compare,

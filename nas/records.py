@@ -195,7 +195,7 @@ class Splits:
         validation: For the error of a candidate.
         reserve: For the constants of an attack and the ranges of an exported network. A defence that asks for it may
             learn from one part of it (`nas.training.defence.parted`); no network is ever trained on the other.
-        test: Opened once, by the audit of the network that was chosen.
+        test: Opened for the network that was chosen alone: for its error, once, and for its audit.
         fingerprint: SHA-256 in hex of the records as they were loaded, and of the set and the place each was given.
         preprocessing: What makes a user's record one of these.
         overview: How many records became what, and what to doubt.

@@ -35,6 +35,8 @@ SMALL = (
     "3",
     "--workers",
     "1",
+    "--confirm",
+    "0",
     "--no-error-ceiling",
 )
 
@@ -79,6 +81,7 @@ def settings(**changes) -> SearchConfig:
         "trials": 4,
         "workers": 1,
         "recipe": {"epochs": 2},
+        "confirm": 0,
         "error_ceiling": False,  # two epochs train nothing well, and made-up errors follow no data
         **changes,
     }

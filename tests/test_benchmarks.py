@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import json
 import subprocess
 from dataclasses import replace
@@ -38,6 +39,8 @@ from nas.training.recipe import Recipe
 from search_spaces.graph.precision import WEIGHTS
 from search_spaces.network import build
 from search_spaces.space import check_point
+from tests.confirmed_studies import study_of
+from tests.confirmed_studies import train_again
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -214,6 +217,50 @@ def test_a_pick_with_confidence_breaks_its_limit_less_often(run, monkeypatch, tm
         assert breaks["sure"] <= breaks["records"] <= breaks["value"]
         assert breaks["sure"] <= 5
     assert found["trainings"] == 3
+
+
+def test_a_front_is_confirmed_and_held_against_a_training_that_nothing_holds(run, monkeypatch, tmp_path):
+    confirm = importlib.import_module("confirm")
+    monkeypatch.setattr(confirm, "CACHE", tmp_path / "kept")
+    found = run("confirm", "--short")
+    assert (found["seeds"], found["repeats"]) == (2, 1)
+    *rows, fronts = found["rows"]
+    assert {(row["where"], row["measure"]) for row in rows} == set(
+        itertools.product(confirm.WHERE, (*confirm.MEASURES, confirm.ON_TEST))
+    )
+    assert all(row["before_half_width"] >= 0 and row["after_half_width"] >= 0 for row in rows)
+    assert fronts["searches"] == 2
+    assert fronts["members_after"] <= fronts["members_before"]
+    (written,) = tmp_path.glob("*.json")
+    before = json.loads(written.read_text())["rows"]
+    monkeypatch.setattr(confirm, "assess", lambda *_: pytest.fail("trained once more"))
+    monkeypatch.setattr("nas.search.study.evaluate", lambda *_, **__: pytest.fail("searched once more"))
+    assert run("confirm", "--short")["rows"] == before
+
+
+def test_of_pure_noise_a_front_is_too_good_and_a_confirmed_one_is_not(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    confirm = importlib.import_module("confirm")
+    rng, noise, found = np.random.default_rng(0), 0.02, []
+    for _ in range(40):
+        draw = lambda: tuple(0.5 + rng.normal(0, noise, 2))
+        study = study_of(*((*draw(), latency) for latency in rng.uniform(1, 2, 20)))
+        front = [trial.number for trial in study.best_trials]
+        for number, repetition in itertools.product(front, (1, 2, 3)):
+            train_again(study, number, repetition, draw())
+        held = {number: dict(zip(("error", "leakage"), draw(), strict=True)) for number in front}
+        for numbers in held.values():
+            numbers[confirm.ON_TEST] = numbers["error"]
+        found.append(confirm.biases(study, held))
+    rows = {(row["where"], row["measure"]): row for row in confirm.summary("made up", found)[:-1]}
+    for measure in ("error", "leakage"):
+        whole, lowest = rows["front", measure], rows["lowest", measure]
+        assert whole["before"] > 2 * whole["before_half_width"]
+        assert abs(whole["after"]) < 2 * whole["after_half_width"]
+        assert whole["before"] > 0.25 * noise
+        # The lowest of several means is too low, too, by less: each has a third of the variance, and there are fewer.
+        assert lowest["before"] > 1.2 * noise
+        assert lowest["after"] < 0.75 * lowest["before"]
 
 
 @pytest.mark.usefixtures("shared_data")

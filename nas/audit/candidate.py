@@ -12,6 +12,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -35,6 +36,7 @@ from nas.audit import shadows
 from nas.audit.attack_all import EFFORTS
 from nas.audit.attack_all import audit
 from nas.audit.attack_all import runnable
+from nas.audit.cautions import errors_were_seen
 from nas.audit.cautions import proxy_disagrees
 from nas.audit.cautions import test_was_open
 from nas.audit.findings import Audit
@@ -424,6 +426,7 @@ def audit_subject(
     bits: Sequence[int] = (),
     attacks: Sequence[str] | None = None,
     earlier: Mapping[int, int] | None = None,
+    errors_seen: Collection[int] = (),
     look: Callable[[str], None] = lambda _attack: None,
 ) -> Audit:
     """Audit a candidate whose shadow models are trained (`shadows.train_missing`).
@@ -434,6 +437,7 @@ def audit_subject(
         bits: Post-training versions that are released with it.
         attacks: Names of the attacks; None: all that the effort allows.
         earlier: Number of earlier audits of this run, by candidate: the choice of this one may depend on them.
+        errors_seen: Candidates of the run whose error on test records was looked at before: the same holds for these.
         look: Called with the name of each attack before it runs.
 
     Raises:
@@ -455,6 +459,7 @@ def audit_subject(
     more = (
         *proxy_disagrees(subject.proxy, found.leakage),
         *test_was_open(others),
+        *errors_were_seen([number for number in errors_seen if number not in {subject.number, *others}]),
         *certificate.refuted(subject.guarantee, lower.epsilon, lower.delta),
     )
     return replace(found, warnings=(*found.warnings, *more), class_errors=subject.class_errors)

@@ -112,6 +112,23 @@ def test_was_open(candidates: Sequence[int]) -> tuple[str, ...]:
     )
 
 
+def errors_were_seen(candidates: Sequence[int]) -> tuple[str, ...]:
+    """Warn if the errors of other candidates of the run on these test records were looked at before.
+
+    Args:
+        candidates: Their numbers.
+    """
+    if not candidates:
+        return ()
+    named = ", ".join(str(number) for number in sorted(candidates))
+    return (
+        (
+            f"the error on test records was looked at before, of candidates {named} of this run: if this candidate was "
+            "chosen by comparing such errors, its own and its AUC are biased low"
+        ),
+    )
+
+
 def of_people(
     people: People | None, bank: Bank | None, groups: NDArray[Any] | None, *, are_records_shifted: bool
 ) -> tuple[str, ...]:

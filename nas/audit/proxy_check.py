@@ -28,7 +28,7 @@ from nas.base.text import inline
 from nas.base.text import plain_table
 from nas.base.text import stacked
 from nas.base.text import two_places
-from nas.runs.front_and_knee import front
+from nas.runs.front_and_knee import first_front
 from nas.runs.front_and_knee import non_dominated
 
 CANDIDATES = 10
@@ -106,7 +106,7 @@ def stratified(study: optuna.Study, count: int = CANDIDATES, *, seed: int) -> li
     if len(trained) < LEAST:
         raise ValueError(f"expected at least {LEAST} trained candidates for the proxy check; got {len(trained)}")
     rng = np.random.default_rng(seed)
-    best = front(study)
+    best = first_front(study)
     chosen = [best[index] for index in sorted(rng.permutation(len(best))[: count // 2])]
     rest = sorted((trial for trial in trained if trial not in chosen), key=_leakage)
     strata = np.array_split(np.arange(len(rest)), count - len(chosen))

@@ -164,6 +164,8 @@ def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
     from nas.audit.candidate import earlier
     from nas.audit.candidate import note
     from nas.audit.candidate import subject_of
+    from nas.runs import on_test
+    from nas.search.schema import errors_on_test
 
     subject = subject_of(run, number)
     check_bits(subject, wanted.bits)
@@ -177,9 +179,11 @@ def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
             bits=wanted.bits,
             attacks=wanted.attacks,
             earlier=before,
+            errors_seen=list(errors_on_test(run.study.user_attrs)),
             look=lambda name: status.update(f"attack {name}"),
         )
     note(run.folder, number, wanted.effort)
+    on_test.keep(run.study, number, subject.error)  # the report has it
     described = {**about(subject, run.plan, found, before), "command": _command(run.config.name, wanted, pick=number)}
     _report(found, described, wanted.output or _own(run.folder) / str(number), wanted)
 

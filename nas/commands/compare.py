@@ -37,13 +37,14 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Print candidates side by side: what they differ in, their numbers, and which differences are noise."""
+    from nas.runs.confirmed import with_confirmed
     from nas.runs.run import open_run
 
     trust(plugin)
     if len(numbers) < 2 or len(set(numbers)) < len(numbers):
         raise ValueError(f"expected two or more different candidates; got {', '.join(map(str, numbers))}")
     opened = open_run(run, runs, storage)
-    trials = [opened.trained(number) for number in numbers]
+    trials = with_confirmed(opened.study, [opened.trained(number) for number in numbers])
     if as_json:
         typer.echo(json.dumps(_told(opened.study, trials)))
     else:
@@ -80,4 +81,6 @@ def _print(study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
         say("their networks, recipes and defences are the same")
     show_table(compare.number_table(study, trials))
     for line in (*report.extrapolated_lines(study, trials), *report.misfit_lines(study, trials), *compare.NOTES):
+        say(line)
+    for line in report.confirmed_lines(study, trials):
         say(line)

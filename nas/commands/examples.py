@@ -13,6 +13,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nas worker postgresql://nas@db/studies camera --data-path /scratch/data",
         "nas worker runs/camera/journal.log camera --workers 1",
     ),
+    "confirm": ("nas confirm example", "nas confirm example --repeats 5 --max-candidates 4"),
     "show": ("nas show example", "nas show example --json"),
     "front": ("nas front example second", "nas front example second third --json"),
     "compare": ("nas compare example 12 5", "nas compare example 12 5 7 --json"),

@@ -221,14 +221,18 @@ def _refuse(study: optuna.Study, choice: Choice, *, as_json: bool) -> None:
 
 
 def _print_json(study: optuna.Study, choice: Choice, written: Path, anew: Retrained | None, judged: Judged) -> None:
+    from estimators.estimate import flat
     from nas.deploy import exportable
     from nas.runs import report
     from nas.runs.front_and_knee import alternatives
     from nas.runs.ties import ties_in
+    from nas.search.schema import errors_on_test
 
+    known = errors_on_test(study.user_attrs)
     row = {**report.row(study, choice.trial), "int8": exportable.of(judged, choice.trial)}
     picked = {"picked": row, "reason": choice.reason, "folder": str(written)}
     picked |= {"ties": ties_in(study, choice.trial, alternatives(study, choice.limits))}
+    picked |= {"test_error": {**flat({"error": known[choice.trial.number]}), "looked_at": list(known)}}
     over = {"failed": choice.failed} if choice.failed else {}
     more = {} if anew is None else {"retrained": {**asdict(anew), "folder": str(anew.folder)}}
     typer.echo(json.dumps({**picked, **_limits(choice), **over, **more, "warnings": _cautions(study, choice)}))
@@ -239,6 +243,7 @@ def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained |
     from nas.runs import by_class
     from nas.runs import report
     from nas.runs import ties
+    from nas.runs.confirmed import trainings_of
     from nas.runs.front_and_knee import alternatives
 
     say(f"candidate {choice.trial.number}: {choice.reason}")
@@ -258,7 +263,10 @@ def _print(study: optuna.Study, choice: Choice, written: Path, anew: Retrained |
         say(line)
     for caution in _cautions(study, choice):
         say(f"warning: {caution}")
-    for line in (*report.between_lines(study), *exportable.sentences(judged, [choice.trial])):
+    single = not trainings_of(choice.trial)
+    trainings = (*report.between_lines(study, at_hand=single), *report.confirmed_lines(study, [choice.trial]))
+    on_test = report.on_test_lines(study, choice.trial.number)
+    for line in (*trainings, *on_test, *exportable.sentences(judged, [choice.trial])):
         say(line)
     say(f"written to {written}")
     if anew is not None:

@@ -146,6 +146,13 @@ def search(
             help="off, or parents: start a training from the weights of the earlier candidate that has most to give."
         ),
     ] = None,
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            help="Further trainings of each candidate on the front, at the end (default: a tenth of the trials in all; "
+            "0: none)."
+        ),
+    ] = None,
     epochs: Annotated[str | None, typer.Option(help="Epochs: a number, or LOW:HIGH to search a range.")] = None,
     class_weights: Annotated[
         str | None,
@@ -219,6 +226,7 @@ def search(
         "trials": trials,
         "fidelity": fidelity,
         "inherit": inherit,
+        "confirm": confirm,
         "recipe": _recipe(
             epochs,
             {
@@ -280,14 +288,19 @@ def _trust(settings: SearchConfig, config: Path | None, named: Sequence[str], nn
 
 
 def _run(config: SearchConfig, runs: Path, screen: Console) -> optuna.Study:
-    """Run a search, and write down its front."""
+    """Run a search, confirm its front, and write it down."""
     from nas.base import files
+    from nas.commands.confirm import train_again
     from nas.deploy import exportable
     from nas.runs import report
+    from nas.runs.confirm import Job
+    from nas.runs.confirm import wanted_by
     from nas.runs.front_and_knee import front
     from nas.runs.run import Run
 
     folder, study = work_on(config, runs, screen, _how_to_continue)
+    if items := wanted_by(study, config):
+        train_again(Job(config, folder), items, config.workers, screen, _how_to_continue(config, runs))
     judged = exportable.judge_int8(Run(folder, study), front(study))
     rows = [{**report.row(study, trial), "int8": exportable.of(judged, trial)} for trial in front(study)]
     files.write_json(folder / "front.json", {"front": rows})

@@ -60,9 +60,11 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
     from nas.deploy import exportable
     from nas.runs import by_class
     from nas.runs import report
+    from nas.runs.confirmed import with_confirmed
     from nas.runs.front_and_knee import NEAREST
     from nas.runs.front_and_knee import front
     from nas.runs.front_and_knee import knee_of
+    from nas.runs.front_and_knee import left_the_front
     from nas.runs.front_and_knee import nearest
     from nas.runs.progress import count
     from nas.runs.ties import ties_in
@@ -73,7 +75,7 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
 
     counts, best = count(study.get_trials(deepcopy=False)), front(study)
     limits, baselines = limits_of(study.user_attrs), baselines_of(study.user_attrs)
-    trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trained = with_confirmed(study, study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     ordered = [] if best else nearest(study, trained, limits)
     judged = exportable.read(folder)
     if as_json:
@@ -87,6 +89,8 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
         ]
         told |= {"warnings": by_class.cautions(study), "classes": by_class.told_by_class(study)}
         told |= {BETWEEN: study.user_attrs.get(BETWEEN)}
+        left = [{"number": number, "reason": why} for number, why in left_the_front(study).items()]
+        told |= {"left_the_front": left}
         told |= {"data": study.user_attrs.get(DATA), "front": rows[0], "nearest": rows[1]}
         told |= {"knee": knee_of(best).number, "ties": ties_in(study, knee_of(best), best)} if best else NO_KNEE
         typer.echo(json.dumps({"name": study.study_name, "counts": asdict(counts), **told}))
@@ -104,13 +108,23 @@ def print_front(study: optuna.Study, folder: Path, *, as_json: bool, with_settin
         show_table(table)
         for line in (*report.extrapolated_lines(study, shown), *report.misfit_lines(study, shown)):
             say(line)
-        notes = (*report.between_lines(study), *exportable.sentences(judged, best), *_of_the_knee(study, best))
+        notes = (*_of_trainings(study, best), *exportable.sentences(judged, best), *_of_the_knee(study, best))
         for line in notes:
             say(line)
     if baselines:
         show_table(report.baseline_table(baselines))
     for caution in by_class.cautions(study) if with_settings else ():
         say(f"warning: {caution}")
+
+
+def _of_trainings(study: optuna.Study, best: Sequence[FrozenTrial]) -> list[str]:
+    """Say which trainings the numbers of a front are of, and who left it."""
+    from nas.runs import report
+    from nas.runs.confirmed import trainings_of
+
+    at_hand = not best or not all(map(trainings_of, best))
+    between = report.between_lines(study, at_hand=at_hand)
+    return [*between, *report.confirmed_lines(study, best), *report.left_lines(study)]
 
 
 def _of_the_knee(study: optuna.Study, best: Sequence[FrozenTrial]) -> list[str]:

@@ -23,8 +23,12 @@ from nas.pricing.limits import Limit
 from nas.pricing.limits import budget_limits
 from nas.pricing.limits import merged
 from nas.runs import by_class
+from nas.runs.confirmed import dominator
+from nas.runs.confirmed import trainings_of
+from nas.runs.confirmed import with_confirmed
 from nas.runs.ties import are_tied
 from nas.runs.ties import has_noise
+from nas.search.schema import CONFIG
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
 from nas.training.between import SPREAD_OF
@@ -55,9 +59,28 @@ class Choice:
     failed: tuple[str, ...] = ()
 
 
+def first_front(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the Pareto front by the numbers that the search measured, within all limits, by the first objective."""
+    return sorted(study.best_trials, key=_by_values)
+
+
 def front(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the Pareto front of the trained candidates within all limits, sorted by the first objective."""
-    return sorted(study.best_trials, key=lambda trial: (*trial.values, trial.number))
+    """Return the front with confirmed numbers where there are some, without those that left it, by the first objective.
+
+    Candidates leave it (`left_the_front`), and none comes in: what is not on the front by its own first training was
+    not trained again.
+    """
+    members = with_confirmed(study, first_front(study))
+    left = _left(study, members)
+    return sorted((trial for trial in members if trial.number not in left), key=_by_values)
+
+
+def left_the_front(study: optuna.Study) -> dict[int, str]:
+    """Return the candidates that further trainings took off the front, by their numbers, and why.
+
+    They exceed a limit as a mean, or another one dominates them with confidence (`nas.runs.confirmed.dominator`).
+    """
+    return _left(study, with_confirmed(study, first_front(study)))
 
 
 def nearest(study: optuna.Study, trials: Iterable[FrozenTrial], limits: Iterable[Limit]) -> list[FrozenTrial]:
@@ -139,7 +162,7 @@ def choose(
     Raises:
         ValueError: If no candidate has finished training, or a metric was not measured.
     """
-    trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trained = _trained(study)
     if not trained:
         raise ValueError("expected a trained candidate to pick; no candidate has finished training yet")
     measured = [{name for name in trial.user_attrs if is_metric(trial, name)} for trial in trained]
@@ -153,10 +176,12 @@ def choose(
         first = nearest(study, trained, limits)[0]
         return Choice(first, "nearest to the limits; no candidate meets them", limits, told(study, first, limits))
     if prefer:
-        best = min(within, key=lambda trial: (_number(trial, prefer), *trial.values, trial.number))
+        # Of what the search minimised, a lucky single training would often be lower than a mean: see `_standing`.
+        among = _standing(study, within) if prefer in study.user_attrs[CONFIG]["objectives"] else within
+        best = min(among, key=lambda trial: (_number(trial, prefer), *trial.values, trial.number))
         others = f" of the {len(within)} candidates within the limits" if limits else f" of {len(within)} candidates"
         return Choice(best, f"lowest {prefer} ({_number(best, prefer):.4g}){others}", limits)
-    best_of_all, where = _best(within), "the front within the limits" if limits else "the front"
+    best_of_all, where = _standing(study, within), "the front within the limits" if limits else "the front"
     if weights:
         told_weights = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
         reason = f"lowest weighted sum on {where} ({told_weights}), each metric scaled to its range there"
@@ -171,15 +196,57 @@ def choose(
 
 def alternatives(study: optuna.Study, limits: Sequence[Limit]) -> list[FrozenTrial]:
     """Return the front of the trained candidates within limits: what else could be picked by them."""
-    trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return _best([trial for trial in trained if not exceeded_by(study, trial, limits)])
+    return _standing(study, [trial for trial in _trained(study) if not exceeded_by(study, trial, limits)])
 
 
-def _best(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def _trained(study: optuna.Study) -> list[FrozenTrial]:
+    return with_confirmed(study, study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+
+
+def _standing(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the front of some candidates by their first trainings, without those dominated with confidence.
+
+    First trainings are compared with each other: a mean against a single one would lose to its luck.
+    """
     if not trials:
         return []
-    is_best = non_dominated([trial.values for trial in trials])
-    return [trial for trial, best in zip(trials, is_best, strict=True) if best]
+    as_measured = study.get_trials(deepcopy=False)
+    is_best = non_dominated([as_measured[trial.number].values for trial in trials])
+    members = [trial for trial, best in zip(trials, is_best, strict=True) if best]
+    beaten = _dominated(study, members)
+    return [trial for trial in members if trial.number not in beaten]
+
+
+def _left(study: optuna.Study, members: Sequence[FrozenTrial]) -> dict[int, str]:
+    confirmed = [trial for trial in members if trainings_of(trial)]
+    if not confirmed:
+        return {}
+    limits = limits_of(study.user_attrs)
+    over = {
+        trial.number: f"over a limit when it is trained again: {', '.join(told(study, trial, limits))}"
+        for trial in confirmed
+        if exceeded_by(study, trial, limits)
+    }
+    within = [trial for trial in confirmed if trial.number not in over]
+    return dict(sorted({**over, **_dominated(study, within)}.items()))
+
+
+def _dominated(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[int, str]:
+    """Return who of some candidates is dominated with confidence by another of them, and how."""
+    confirmed = [trial for trial in trials if trainings_of(trial)]
+    if not confirmed:
+        return {}
+    objectives = study.user_attrs[CONFIG]["objectives"]
+    found = {trial.number: dominator(trial, confirmed, objectives) for trial in confirmed}
+    return {
+        number: f"candidate {by[0]} is as low in every objective, and lower in {by[1]} beyond the noise"
+        for number, by in found.items()
+        if by is not None
+    }
+
+
+def _by_values(trial: FrozenTrial) -> tuple[float, ...]:
+    return (*trial.values, trial.number)
 
 
 def _by_weights(trials: Sequence[FrozenTrial], weights: Mapping[str, float]) -> FrozenTrial:
@@ -212,6 +279,7 @@ def _are_tied(study: optuna.Study, first: FrozenTrial, second: FrozenTrial, name
 
 def chosen(study: optuna.Study, trial: FrozenTrial, limits: Sequence[Limit]) -> Choice:
     """Take a candidate that somebody chose by its number, and say which limits it exceeds."""
+    (trial,) = with_confirmed(study, [trial])
     return Choice(trial, "chosen by its number", tuple(limits), told(study, trial, limits))
 
 

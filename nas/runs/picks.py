@@ -8,6 +8,7 @@ from pathlib import Path
 from nas.base import files
 from nas.preprocessing.stored import PREPROCESSING
 from nas.preprocessing.stored import to_json
+from nas.runs import on_test
 from nas.runs import report
 from nas.runs.front_and_knee import Choice
 from nas.runs.run import Run
@@ -22,6 +23,8 @@ from nas.search.storage import TASK
 
 def write(run: Run, choice: Choice) -> Path:
     """Write `architecture.json`, `weights.safetensors`, `preprocessing.json` and `card.md` under the run's folder.
+
+    The card has the error on test records, which is measured now unless it is known.
 
     Weights that another machine trained may not be here; the candidate is then trained again from its own seed.
 
@@ -49,6 +52,7 @@ def write(run: Run, choice: Choice) -> Path:
         files.write(target / "weights.safetensors", lambda out: shutil.copyfileobj(stream, out))
     files.write_json(target / "architecture.json", {**described, **defence, WEIGHTS: trial.user_attrs[WEIGHTS]})
     files.write_text(target / PREPROCESSING, to_json(behind))
+    on_test.measured(run, trial)
     card = report.card(study, choice, run.config.device)
     files.write_text(target / "card.md", "\n".join([card, *report.how_to_ask(behind)]))
     return target

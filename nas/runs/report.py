@@ -35,9 +35,13 @@ from nas.pricing.report import bits_of
 from nas.pricing.report import compressions_of
 from nas.pricing.report import extrapolated
 from nas.runs import by_class
+from nas.runs.confirmed import confirmed_of
+from nas.runs.confirmed import luck
+from nas.runs.confirmed import trainings_of
 from nas.runs.front_and_knee import Choice
 from nas.runs.front_and_knee import exceeded_by
 from nas.runs.front_and_knee import is_metric
+from nas.runs.front_and_knee import left_the_front
 from nas.runs.front_and_knee import told
 from nas.search import steps
 from nas.search.config import BY_RUNGS
@@ -50,6 +54,7 @@ from nas.search.schema import EXITS
 from nas.search.schema import INHERITED
 from nas.search.schema import baselines_of
 from nas.search.schema import bits_of_float
+from nas.search.schema import errors_on_test
 from nas.search.schema import given_to
 from nas.search.schema import inherited_in
 from nas.search.schema import like_in
@@ -91,6 +96,8 @@ COLUMNS = (
     "energy_mj",
     "epsilon",
 )
+TIMES = "\N{MULTIPLICATION SIGN}"
+"""Stands below the number of a confirmed candidate, before the number of its further trainings."""
 # These are estimated from a sample of records, so the table shows their intervals.
 WITH_INTERVAL = ("error", "balanced_error", "rarest_class_error", "leakage", "tpr_at_1pct_fpr", "loss_auc")
 
@@ -137,6 +144,7 @@ def row(study: optuna.Study, trial: FrozenTrial) -> Row:
         "defence": defence_of(study, trial),
         "defence_parameters": parameters_of(trial),
         "inherited": trial.user_attrs.get(INHERITED),
+        "confirmed": None if (found := confirmed_of(trial)) is None else found.row,
         "fits": fits(study, trial),
         "like": given.of if (given := given_to(study.user_attrs, trial)) else None,
         **{
@@ -235,8 +243,13 @@ def nothing_within(study: optuna.Study, ordered: Sequence[FrozenTrial]) -> str:
     )
 
 
-def between_lines(study: optuna.Study) -> list[str]:
-    """Say what the intervals of error and leakage are for; nothing where an earlier version did not learn it."""
+def between_lines(study: optuna.Study, *, at_hand: bool = True) -> list[str]:
+    """Say what the intervals of error and leakage are for; nothing where an earlier version did not learn it.
+
+    Args:
+        study: The study.
+        at_hand: Whether to say how wide they are for the network at hand; those of a confirmed candidate are of others.
+    """
     spreads = spreads_in(study.user_attrs)
     if not spreads:
         return []
@@ -248,8 +261,59 @@ def between_lines(study: optuna.Study) -> list[str]:
         else "how far trainings of one recipe differ is not known here: it counts as much as the records"
     )
     meant = "intervals of error and leakage hold this: they are for a network trained anew by a candidate's recipe"
+    if not at_hand:
+        return [known, meant]
     by_leakage, by_error = (f"{wider(spread.share):.2g} times" for spread in (leakage, error))
     return [known, meant, f"for the network at hand: {by_leakage} narrower of the leakage, {by_error} of the error"]
+
+
+def confirmed_lines(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[str]:
+    """Say which candidates are confirmed, what that means, and what it changed.
+
+    Args:
+        study: The study.
+        trials: Some of the candidates on its front, or a picked one.
+    """
+    if stored_config(study.user_attrs[CONFIG]).evaluator == TABLE:
+        return []
+    confirmed = [trial for trial in trials if trainings_of(trial)]
+    others = ", ".join(str(trial.number) for trial in trials if not trainings_of(trial))
+    lines = []
+    if confirmed:
+        lines.append(f"{TIMES}N: what is measured is the mean of N further trainings, without the one it was chosen by")
+        more = {name: f"{value:+.3f}" for name, value in luck(confirmed).items()}
+        lines.append(
+            f"against the first training, mean error {more['error']} and mean leakage {more['leakage']}, averaged over "
+            f"{len(confirmed)} confirmed"
+        )
+    if others:
+        who = f"not confirmed: {others}" if confirmed else "not confirmed: all"
+        lines.append(
+            f"{who}; they were chosen by the one training behind their numbers, which are too low on average "
+            f"(nas confirm {study.study_name})"
+        )
+    return lines + [
+        f"candidate {trial.number}: {found.diverged} of {found.diverged + found.trainings} further trainings diverged"
+        for trial in trials
+        if (found := confirmed_of(trial)) is not None and found.diverged
+    ]
+
+
+def left_lines(study: optuna.Study) -> list[str]:
+    """Say which candidates left the front when they were trained again, and why."""
+    return [f"candidate {number} left the front: {why}" for number, why in left_the_front(study).items()]
+
+
+def on_test_lines(study: optuna.Study, number: int) -> list[str]:
+    """Say what a candidate errs on test records, and of how many candidates of the run somebody knows that."""
+    known = errors_on_test(study.user_attrs)
+    if number not in known:
+        return []
+    told = f"error on test records: {inline(known[number])}, of the weights of the pick, measured once"
+    if len(known) == 1:
+        return [told]
+    seen = f"known of {len(known)} candidates of this run ({', '.join(map(str, known))})"
+    return [told, f"it is {seen}: the lowest of several is too low, so choose by it no more"]
 
 
 def between_cautions(study: optuna.Study, choice: Choice) -> list[str]:
@@ -326,7 +390,9 @@ def candidate_table(studies: Sequence[optuna.Study], shown: Sequence[Shown]) -> 
         # A long name stands in two lines, as its parameters stand below it: the table has to fit a terminal.
         name = "+".join(map(plugins.short_name, plugins.parts_of(defence_of(study, trial))))
         defence = with_parameters(name, parameters_of(trial)).replace("_", "_\n", 1).replace(" (", "\n(")
-        table.add_row(one.name, *cells, bits, defence)
+        again = trainings_of(trial)
+        number = f"{one.name}\n{TIMES}{again}" if again else one.name
+        table.add_row(number, *cells, bits, defence)
     return table
 
 
@@ -336,7 +402,7 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
     config = study.user_attrs[CONFIG]
     facts = row(study, trial)
     defence = with_parameters(facts["defence"], facts["defence_parameters"])
-    guarantee = certificate.stated(trial.user_attrs)
+    guarantee, opened = certificate.stated(trial.user_attrs), on_test_lines(study, trial.number)
     # A card goes out with the network, and whoever knows the seed of a private training can take its noise off.
     seed = "its seed kept in the study" if guarantee else f"seed {config['seed']}"
     lines = [
@@ -361,6 +427,7 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
             interval = "counted" if number.low == number.high else f"{number.low:.4g} to {number.high:.4g}"
             interval += ", extrapolated" if number.extrapolated else ""
             lines.append(f"| {in_markdown(name)} | {number.value:.6g} | {interval} |")
+    lines += _trainings(trial)
     lines += _exits(trial)
     lines += _classes(study, trial)
     lines += certificate.markdown(guarantee)
@@ -369,13 +436,39 @@ def card(study: optuna.Study, choice: Choice, device: str) -> str:
         "`leakage` is the AUC of the membership attack that guided the search, a proxy that ranks candidates. The",
         "lowest of many noisy values is too low on average, and a single one may be too high. It is not an audit: run",
         "`nas audit` before you quote the leakage of a release. `error` is measured on validation records;",
-        "the test records were not used.",
+        "by which candidates were chosen." if opened else "the test records were not used.",
         "",
-        *(f"- {line}" for line in between_lines(study)),
+        *(f"- {line}" for line in opened),
+        *(f"- {line}" for line in between_lines(study, at_hand=not trainings_of(trial))),
         "",
         *_baseline_lines(baselines_of(study.user_attrs)),
     ]
     return "\n".join(lines)
+
+
+def _trainings(trial: FrozenTrial) -> list[str]:
+    """Write the part of a card that says which trainings its numbers are of."""
+    found = confirmed_of(trial)
+    if found is None or not found.trainings:
+        return [
+            "",
+            "**Not confirmed**: what is measured is of the one training that the candidate was chosen by, which is too",
+            "low on average. `nas confirm` trains it again.",
+        ]
+    lines = [
+        "",
+        f"**Confirmed**: what is measured is the mean of {found.trainings} further trainings from other seeds. The",
+        "weights beside this card are of the first one, which the candidate was chosen by and the mean leaves out.",
+        "",
+        "| measure | first training | further trainings | mean | interval of the mean |",
+        "|---|---|---|---|---|",
+    ]
+    for name in ("error", "leakage"):
+        one = found.measures[name]
+        values = ", ".join(f"{value:.4g}" for value in one.values)
+        interval = f"{one.mean.low:.4g} to {one.mean.high:.4g}"
+        lines.append(f"| {name} | {one.first:.4g} | {values} | {one.mean.value:.4g} | {interval} |")
+    return [*lines, *(["", f"{found.diverged} more diverged."] if found.diverged else [])]
 
 
 def _started_from(trial: FrozenTrial) -> list[str]:

@@ -114,6 +114,21 @@ def make_bench(plan: Plan) -> Bench:
     )
 
 
+def from_other_seeds(plan: Plan, bench: Bench, repetition: int) -> Bench:
+    """Return a bench that trains what another one trains from other seeds, and measures it alike.
+
+    Teachers and first stages are trained anew too: a network that is trained anew has others. All candidates of one
+    repetition share them, as they share those of the search. Intervals are of the records alone.
+
+    Args:
+        plan: The search.
+        bench: What its candidates are measured with.
+        repetition: From 1; 0 would be the search's own training.
+    """
+    seed = seed_from(plan.config.seed, "repetition", repetition)
+    return replace(bench, seed=seed, teach=partial(cached_teacher, plan, run_seed=seed), spreads={})
+
+
 def train_line(
     plan: Plan,
     line: Sequence[Candidate],
@@ -179,7 +194,14 @@ def cached_first_stage(plan: Plan, first: Candidate, setup: TrainSetup) -> nn.Mo
     return trained
 
 
-def cached_teacher(plan: Plan, setup: TrainSetup, *, rows: Tensor | None = None, about: Tensor | None = None) -> Tensor:
+def cached_teacher(
+    plan: Plan,
+    setup: TrainSetup,
+    *,
+    rows: Tensor | None = None,
+    about: Tensor | None = None,
+    run_seed: int | None = None,
+) -> Tensor:
     """Return a teacher's logits, training it once per study: candidates that differ only in bits share theirs.
 
     Args:
@@ -187,9 +209,10 @@ def cached_teacher(plan: Plan, setup: TrainSetup, *, rows: Tensor | None = None,
         setup: Describes the teacher.
         rows: Rows it is trained on; None: all.
         about: Features it is asked about; None: the set-up's.
+        run_seed: What its seed comes from, beside its key; None: the run's seed.
     """
     teacher = plan.teacher or Candidate(setup.architecture, settled(setup.recipe, setup.architecture))
-    seed = seed_from(plan.config.seed, teacher.key)
+    seed = seed_from(plan.config.seed if run_seed is None else run_seed, teacher.key)
     what = f"{plan.data.fingerprint} {teacher.key} {seed} {training_version()}"
     what += _other_records(plan, setup, rows, about)
     name = hashlib.sha256(what.encode()).hexdigest()[:16]

@@ -53,7 +53,7 @@ EVALUATORS = (TRAINING, TABLE)
 FOR_TRAINING = (
     "dataset", "test_path", "label_column", "group_column", "drop_columns", "layout", "record_shape", "image_size",
     "transform", "members", "attack", "defences", "defence_parameters", "teacher", "references", "recipe",
-    "compressions", "error_ceiling", "engine", "fidelity", "inherit",
+    "compressions", "error_ceiling", "engine", "fidelity", "inherit", "confirm",
 )  # fmt: skip
 """Settings that are about records, trainings and attacks, which an evaluation by a table has not."""
 PLUGINS = ("space", "dataset", "attack", "sampler")
@@ -73,7 +73,7 @@ REFERENCE, TWIN = "reference", "twin"
 """Teachers that need no point of the space: the space's reference network, or each candidate's own."""
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
 # (the data themselves are compared by their fingerprint).
-MAY_CHANGE = frozenset({"trials", "workers", "engine", "nni_config", "storage", "data_path", "test_path"})
+MAY_CHANGE = frozenset({"trials", "confirm", "workers", "engine", "nni_config", "storage", "data_path", "test_path"})
 # What settings were, of studies that a version without them started.
 BEFORE: Mapping[str, Any] = {
     "device_limits": False,
@@ -93,6 +93,8 @@ LONGEST_NAME = 1000
 MOST_WHOLE = 2**53
 # A process and a network for each would be started at once.
 MOST_WORKERS, MOST_REFERENCES = 1024, 1024
+MOST_REPETITIONS = 100
+"""Further trainings of one candidate; more would tell nothing new."""
 # What a recipe's setting must be, by the type of the recipe's own value.
 ALLOWED: Mapping[type, tuple[type | tuple[type, ...], str]] = {
     int: (int, "a whole number"),
@@ -283,6 +285,8 @@ class SearchConfig(BaseModel):
             candidate is among the best third there (`nas.search.rungs`).
         inherit: `off`, or `parents`: a training starts from the weights of the earlier candidate of the run that has
             most to give, where there is one (`nas.search.parents`).
+        confirm: Further trainings, from other seeds, of each candidate on the front when the search ends
+            (`nas.runs.confirm`); None: a tenth of `trials` in all, rounded up, for those that matter most; 0: none.
         seed: Fixes data split, sampling and every training.
         sampler: A file of `nas/search/samplers`; `auto` picks one when the search begins.
         like: Earlier runs of the same space, by name or folder, whose fronts are asked for first; `networks` stands for
@@ -327,6 +331,7 @@ class SearchConfig(BaseModel):
     trials: Whole = Field(default=24, ge=1, le=MOST_WHOLE)
     fidelity: str = OFF
     inherit: str = OFF
+    confirm: Whole | None = Field(default=None, ge=0, le=MOST_REPETITIONS)
     seed: Whole = Field(default=0, ge=0)
     sampler: str = "tpe"
     like: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = ()

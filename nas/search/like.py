@@ -141,7 +141,7 @@ def _front(plan: Plan, run: str) -> tuple[str, list[_Earlier], list[str]]:
             f"expected a run of the space {plan.config.space!r} for like; {run!r} searched {config.space!r}"
         )
     by_first = sorted(study.best_trials, key=lambda trial: (*trial.values, trial.number))
-    front = [by_first[place] for place in _ends_first(len(by_first))]
+    front = [by_first[place] for place in ends_first(len(by_first))]
     if not front:
         raise ValueError(f"expected a run with a trained candidate within its limits for like; {run!r} has none")
     plugins.check_allowed(f"the study {run!r}", *config.compressions)
@@ -280,10 +280,10 @@ def _nearest(distribution: BaseDistribution, value: Any) -> ParamValue:
     return int(distribution.low + (number - distribution.low) // distribution.step * distribution.step)
 
 
-def _ends_first(count: int) -> list[int]:
+def ends_first(count: int) -> list[int]:
     """Return the places of a row in an order whose beginnings are spread over it, however few are taken.
 
-    >>> _ends_first(6), _ends_first(1)
+    >>> ends_first(6), ends_first(1)
     ([0, 5, 2, 1, 4, 3], [0])
     """
     halvings = range(count.bit_length() + 1)

@@ -34,6 +34,8 @@ from pydantic import model_validator
 
 from estimators.estimate import ENDS
 from estimators.estimate import EXTRAPOLATED
+from estimators.estimate import Estimate
+from estimators.estimate import from_flat
 from estimators.leakage.statistics.between_trainings import Spread
 from nas.base import sizes
 from nas.pricing.by_exit import MEAN_OF
@@ -100,6 +102,11 @@ INHERITED = "inherited"
 search does not inherit."""
 WEIGHTS = "weights_sha256"
 """Attribute of a trained trial: the SHA-256 of the file with the weights that were measured."""
+CONFIRMED = re.compile(r"confirmed_(\d{1,9})_(\d{1,9})")
+"""Attributes of a study: what one more training of a candidate gave (`Repetition`), by its number and that of the
+repetition, from 1. A trial that is complete cannot be written any more."""
+TEST_ERROR = re.compile(r"test_error_(\d{1,9})")
+"""Attributes of a study: the error of a candidate on test records (`OnTest`), by its number."""
 Text: TypeAlias = Annotated[str, MinLen(1), MaxLen(200)]
 KEY = re.compile(r"[0-9a-f]{16}")
 TEXTS = ("rejected", "host", "failed", WEIGHTS)
@@ -278,6 +285,49 @@ class Between(BaseModel):
     pairs: Count
 
 
+class Repetition(BaseModel):
+    """What one more training of a candidate gave, from another seed (`nas.runs.confirm`).
+
+    Attributes:
+        measures: What was measured, in the flat form; intervals are of the records alone. Empty if it diverged.
+        diverged: What the training that diverged said; None if it did not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    measures: dict[str, FiniteFloat | bool] = {}
+    diverged: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if self.diverged is None and not self.measures.keys() >= {"error", "leakage"}:
+            raise ValueError(f"expected error and leakage, or how it diverged; got {sorted(self.measures)[:5]}")
+        for name in _without(ENDS, self.measures):
+            if not name.startswith(CLASS_ERROR):  # which have no ends: two classes may be called X and X_low
+                from_flat(self.measures, name)  # raises where a number lies outside its interval
+        return self
+
+
+class OnTest(BaseModel):
+    """The error of a candidate on test records, measured once (`nas.runs.on_test`).
+
+    Attributes:
+        error: Share misclassified.
+        error_low: Lower end of its exact 95 % interval.
+        error_high: Upper end.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    error: Annotated[FiniteFloat, Ge(0), Le(1)]
+    error_low: Annotated[FiniteFloat, Ge(0), Le(1)]
+    error_high: Annotated[FiniteFloat, Ge(0), Le(1)]
+
+    @model_validator(mode="after")
+    def _within_its_interval(self) -> Self:
+        if not self.error_low <= self.error <= self.error_high:
+            raise ValueError(f"expected the error within its interval; got {self}")
+        return self
+
+
 class Picked(BaseModel):
     """The sampler of a study that was to have one picked.
 
@@ -348,6 +398,7 @@ def check(name: str, attrs: Mapping[str, Any], objectives: int, trials: Sequence
     config = _config(attrs[CONFIG], where)
     _check_beginning(attrs, config, where)
     _check_lists(attrs, where)
+    _check_later(attrs, trials, where)
     if config.name != name:  # it names the run's folder
         raise ValueError(f"expected {where} to have the settings of a run of this name; they are of {config.name!r}")
     if len(config.objectives) != objectives:
@@ -416,6 +467,22 @@ def given_to(attrs: Mapping[str, Any], trial: FrozenTrial | Trial) -> Given | No
     """Return the point that a trial of a study is given; None for one that is sampled."""
     like, number = like_in(attrs), trial.user_attrs.get(IN_PLACE_OF, trial.number)
     return Given.model_validate(attrs[f"{GIVEN}{number}"]) if like and number < like.given else None
+
+
+def repetitions_in(attrs: Mapping[str, Any]) -> dict[int, dict[int, Repetition]]:
+    """Return what further trainings of a study's candidates gave, by their numbers and those of the repetitions."""
+    found: dict[int, dict[int, Repetition]] = {}
+    for name, row in attrs.items():
+        if match := CONFIRMED.fullmatch(name):
+            found.setdefault(int(match[1]), {})[int(match[2])] = Repetition.model_validate(row)
+    return {number: dict(sorted(rows.items())) for number, rows in sorted(found.items())}
+
+
+def errors_on_test(attrs: Mapping[str, Any]) -> dict[int, Estimate]:
+    """Return the errors on test records of those candidates of a study whose error was looked at, by their numbers."""
+    rows = {int(match[1]): row for name, row in attrs.items() if (match := TEST_ERROR.fullmatch(name))}
+    errors = {number: OnTest.model_validate(rows[number]) for number in sorted(rows)}
+    return {number: Estimate(one.error, one.error_low, one.error_high) for number, one in errors.items()}
 
 
 def _limits(rows: Sequence[Mapping[str, Any]]) -> tuple[Limit, ...]:
@@ -491,6 +558,17 @@ def _check_beginning(attrs: Mapping[str, Any], config: SearchConfig, where: str)
     for number in range(attrs[LIKE]["given"]):
         name = f"{GIVEN}{number}"
         _check_part(Given, attrs.get(name), f"a wrong {name}", where)
+
+
+def _check_later(attrs: Mapping[str, Any], trials: Sequence[FrozenTrial], where: str) -> None:
+    """Check what was added about trained candidates: further trainings and errors on test records."""
+    for pattern, model in ((CONFIRMED, Repetition), (TEST_ERROR, OnTest)):
+        for match in filter(None, map(pattern.fullmatch, attrs)):
+            _check_part(model, attrs[match[0]], f"a wrong {match[0]}", where)
+            number = int(match[1])
+            is_trained = number < len(trials) and trials[number].state == TrialState.COMPLETE
+            if not (is_trained and trials[number].user_attrs.keys() >= {"error", "leakage"}):
+                raise ValueError(f"expected {match[0]!r} of {where} to be of a trained candidate; {number} is none")
 
 
 def _config(config: Mapping[str, Any], where: str) -> SearchConfig:

@@ -178,7 +178,13 @@ def find_study(run: str, runs: Path, url: str | None = None) -> optuna.Study:
     """
     folder = folder_of(run, runs)
     config = load_config(folder / SETTINGS, {}) if (folder / SETTINGS).exists() else None
-    return load_study(config.name if config else run, folder, url or (config.storage if config else None))
+    return load_study(config.name if config else run, folder, storage_of(run, runs, url))
+
+
+def storage_of(run: str, runs: Path, url: str | None = None) -> str | None:
+    """Return the storage of a run, as `find_study` opens it; None for the journal in its folder."""
+    folder = folder_of(run, runs)
+    return url or (load_config(folder / SETTINGS, {}).storage if (folder / SETTINGS).exists() else None)
 
 
 def is_of_a_run(settings: Path) -> bool:

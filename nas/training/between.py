@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -18,7 +19,9 @@ from estimators.leakage.scores import log_probabilities
 from estimators.leakage.statistics.auc_and_rates import placements
 from estimators.leakage.statistics.between_trainings import FEWEST_REFERENCES
 from estimators.leakage.statistics.between_trainings import USUAL
+from estimators.leakage.statistics.between_trainings import Repeated
 from estimators.leakage.statistics.between_trainings import Spread
+from estimators.leakage.statistics.between_trainings import repeated
 from estimators.leakage.statistics.between_trainings import spread_of_pairs
 from estimators.leakage.statistics.between_trainings import widened
 
@@ -93,6 +96,22 @@ def with_trainings(estimates: Mapping[str, Estimate], spreads: Mapping[str, Spre
         if name in SPREAD_OF
         else estimate
         for name, estimate in estimates.items()
+    }
+
+
+def over_trainings(trainings: Sequence[Mapping[str, Estimate]], spreads: Mapping[str, Spread]) -> dict[str, Repeated]:
+    """Put several trainings of one recipe together, measure by measure.
+
+    Args:
+        trainings: Measures of each, with intervals that are of the records alone; at least one training.
+        spreads: What `spreads_of` learned; empty where nothing is known beforehand.
+    """
+    return {
+        name: repeated(
+            [one[name] for one in trainings], spreads.get(SPREAD_OF[name], USUAL), lowest=LOWEST.get(name, 0.0)
+        )
+        for name in trainings[0]
+        if name in SPREAD_OF
     }
 
 

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Collection
 from collections.abc import Container
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -118,11 +119,11 @@ def class_error(value: float, records: int) -> Estimate:
     """Return the error of a class with its exact interval.
 
     Args:
-        value: The error.
+        value: The error, of one training or the mean of several.
         records: Validation records of the class that it was counted on.
 
     >>> error = class_error(0.5, 4)
     >>> error.value, round(error.low, 3), round(error.high, 3)
     (0.5, 0.068, 0.932)
     """
-    return proportion_interval(round(value * records), records)
+    return replace(proportion_interval(round(value * records), records), value=value)

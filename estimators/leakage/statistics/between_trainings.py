@@ -20,7 +20,10 @@ It is told as a share of the sampling variance, because it is used for networks 
 references: both variances become small together where an AUC nears 1 or an error nears 0. `benchmarks/
 between_trainings.py` compares it with what trainings of random candidates vary by.
 
-Sources: DeLong et al. (1988); Smyth (2004), "Linear models and empirical Bayes methods"; Zou and Donner (2008).
+Where a recipe is trained several times, its own trainings are counted together with that (`repeated`).
+
+Sources: DeLong et al. (1988); Smyth (2004), "Linear models and empirical Bayes methods"; Zou and Donner (2008); Welch
+(1947) and Satterthwaite (1946) for the degrees of freedom of a sum of variances.
 """
 
 from __future__ import annotations
@@ -28,8 +31,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
+import scipy
 
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Floats
@@ -41,6 +46,8 @@ USUAL_SHARE = 1.0
 """Variance between trainings as a share of the sampling variance, where there is no bank to learn it from."""
 WEIGHT_OF_RECORDS = 3.0
 """Degrees of freedom that the part known from the records counts for; the four pairs of a usual bank have three."""
+NORMAL_95 = NormalDist().inv_cdf(0.975)
+"""How many standard deviations an end of a 95 % interval lies from the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,21 @@ class Spread:
     def __post_init__(self) -> None:
         if not (0 <= self.share < math.inf and 0 <= self.sd < math.inf and self.pairs >= 0):
             raise ValueError(f"expected numbers from 0; got {self.share}, {self.sd} and {self.pairs}")
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """What several trainings of one recipe say of a measure.
+
+    Attributes:
+        values: What each training gave.
+        mean: Their mean, with the 95 % interval of the mean over all trainings and records.
+        anew: The same mean, with the 95 % interval of a network that is trained anew.
+    """
+
+    values: tuple[float, ...]
+    mean: Estimate
+    anew: Estimate
 
 
 USUAL = Spread(USUAL_SHARE, 0.0, 0)
@@ -139,6 +161,67 @@ def widened(estimate: Estimate, share: float, *, lowest: float = 0.0) -> Estimat
     low = estimate.low - more * (estimate.value - estimate.low)
     high = estimate.high + more * (estimate.high - estimate.value)
     return Estimate(estimate.value, max(low, min(lowest, estimate.low)), min(high, max(1.0, estimate.high)))
+
+
+def repeated(estimates: Sequence[Estimate], spread: Spread, *, lowest: float = 0.0) -> Repeated:
+    """Put several trainings of one recipe together, all measured on the same records.
+
+    With V the sampling variance of the records and B the variance between trainings, the mean of k trainings is off the
+    mean over all trainings and records by V + B / k. V is not divided: the trainings share their records. A network
+    that is trained anew is off by B more on other records, and by B + B / k on the same ones; the larger counts, so
+    that one training has the variance of `wider`.
+
+    B is known from the k trainings with k - 1 degrees of freedom, and beforehand as a share of V, with one less than
+    the pairs that it was learned from and `WEIGHT_OF_RECORDS` together. It is the mean of both, weighted by these, as
+    in `spread_of_pairs`. So intervals are Student's; V is taken as known (Welch and Satterthwaite).
+
+    Args:
+        estimates: One for each training, with intervals of the records' sampling alone; at least one.
+        spread: What is known beforehand.
+        lowest: Lowest number that the measure can be; the highest is 1.
+
+    >>> alike = repeated([Estimate(0.6, 0.58, 0.62)] * 3, Spread(0.0, 0.0, 4))
+    >>> round(alike.mean.low, 4), round(alike.anew.high, 4)  # trainings vary by nothing: the records are left
+    (0.58, 0.62)
+    >>> apart = repeated([Estimate(x, x - 0.02, x + 0.02) for x in (0.5, 0.6, 0.7)], Spread(0.0, 0.0, 4))
+    >>> round(apart.mean.low, 3), round(apart.anew.low, 3)
+    (0.532, 0.467)
+    """
+    values = np.array([one.value for one in estimates])
+    lows, highs = (np.array([getattr(one, end) for one in estimates]) for end in ("low", "high"))
+    below, above = _halves(values, values - lows, spread), _halves(values, highs - values, spread)
+    mean, floor, ceiling = float(values.mean()), min(lowest, float(lows.min())), max(1.0, float(highs.max()))
+    of_mean, anew = (
+        Estimate(mean, max(mean - low, floor), min(mean + high, ceiling))
+        for low, high in zip(below, above, strict=True)
+    )
+    return Repeated(tuple(values.tolist()), of_mean, anew)
+
+
+def _halves(values: Floats, distances: Floats, spread: Spread) -> tuple[float, float]:
+    """Return how far one end lies from the mean: in the interval of the mean, and in that of another training.
+
+    Args:
+        values: `(trainings,)`.
+        distances: Alike, from each value to that end of its interval of the records alone.
+        spread: What is known beforehand.
+    """
+    count, prior = len(values), WEIGHT_OF_RECORDS + spread.pairs - 1
+    freedom = prior + count - 1
+    sampling = float(np.mean((distances / NORMAL_95) ** 2))
+    found = float(values.var(ddof=1)) if count > 1 else 0.0
+    between = (prior * spread.share * sampling + (count - 1) * found) / freedom
+    of_mean = between / count
+    another = (sampling, between) if sampling >= of_mean else (0.0, of_mean + between)
+    return _half(sampling, of_mean, freedom), _half(*another, freedom)
+
+
+def _half(known: float, estimated: float, freedom: float) -> float:
+    """Return half of a 95 % interval whose variance is the sum of a known one and an estimated one."""
+    variance = known + estimated
+    if estimated == 0:
+        return NORMAL_95 * math.sqrt(variance)
+    return float(scipy.special.stdtrit(freedom * (variance / estimated) ** 2, 0.975)) * math.sqrt(variance)
 
 
 def _sampling_variance(contributions: Floats, groups: Mask) -> float:

@@ -362,5 +362,11 @@ def test_test_records_opened_before_are_told():
     assert line.startswith("the test records were used before, in audits of candidates 3, 12 of this run: ")
 
 
+def test_errors_on_test_records_that_somebody_saw_are_told():
+    assert cautions.errors_were_seen([]) == ()
+    (line,) = cautions.errors_were_seen([12, 3])
+    assert line.startswith("the error on test records was looked at before, of candidates 3, 12 of this run: ")
+
+
 def test_nothing_to_warn_of_is_nothing():
     assert cautions.all_of([finding("loss", scores_with(0.8))], (), IS_MEMBER) == ()

@@ -27,7 +27,9 @@ from nas.deploy.onnx_file import to_onnx
 from nas.records import Source
 from nas.records import load_records
 from nas.runs.run import open_run
+from nas.search.schema import errors_on_test
 from nas.search.storage import ORIGIN
+from nas.search.storage import load_study
 from nas.search.storage import open_storage
 from nas.training.loop import Diverged
 from search_spaces import mlp
@@ -164,6 +166,21 @@ def test_another_candidate_looked_at_before_is_a_warning(nas, own_run, trained):
     assert "the test records were used before" not in first.out
     assert "the test records were used before, in audits of candidates 0 of this run" in " ".join(second.out.split())
     assert earlier(own_run.folder) == {0: 1, 1: 1}
+    assert trained
+
+
+def test_an_error_on_test_records_that_a_pick_has_shown_is_a_warning_for_others(nas, own_run, trained):
+    numbers = [trial.number for trial in load_study("small", own_run.folder, None).best_trials][:2]
+    assert nas("pick", "small", "--number", numbers[0], "--runs", own_run.runs).code == 0
+    same, other = (audited(nas, own_run, "--attack", "loss", "--json", pick=number) for number in numbers)
+    assert "was looked at before" not in same.out
+    line = f"was looked at before, of candidates {numbers[0]} of this run"
+    # The audit of the first has used the test records more than that, and says so.
+    assert line not in other.out
+    (own_run.folder / AUDITS).unlink()
+    assert line in audited(nas, own_run, "--attack", "loss", "--json", pick=numbers[1]).out
+    known = errors_on_test(load_study("small", own_run.folder, None).user_attrs)
+    assert set(known) == set(numbers)
     assert trained
 
 

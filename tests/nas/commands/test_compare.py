@@ -7,6 +7,7 @@ import json
 import pytest
 
 from nas.search.storage import load_study
+from tests.confirmed_studies import train_again
 
 
 def test_two_candidates_are_told_with_their_differences(nas, trained_run):
@@ -38,7 +39,8 @@ def test_the_table_has_every_candidate_and_its_difference_from_the_first(nas, tr
     row = next(line.split() for line in lines if line.startswith("leakage "))
     changes = [f"{one - leakage[0]:+.3f}" for one in leakage[1:]]
     assert row[1:] == [f"{leakage[0]:.3f}", f"{leakage[1]:.3f}", changes[0], f"{leakage[2]:.3f}", changes[1]]
-    assert lines[-2].startswith("tied: the difference is within the noise")
+    assert lines[-3].startswith("tied: the difference is within the noise")
+    assert lines[-1].startswith("not confirmed: all")
 
 
 def test_what_cannot_be_compared_is_one_line(refused, own_run):
@@ -47,3 +49,14 @@ def test_what_cannot_be_compared_is_one_line(refused, own_run):
     assert refused("compare", "small", 1, runs=runs) == f"{two}1"
     assert refused("compare", "small", 1, 1, runs=runs) == f"{two}1, 1"
     assert refused("compare", "small", 0, 9, runs=runs).startswith("no trained candidate 9 in 'small'; there are [0, ")
+
+
+def test_confirmed_numbers_are_compared(nas, own_run):
+    study = load_study("small", own_run.folder, None)
+    first, second = [study.trials[number].user_attrs["error"] for number in (0, 3)]
+    train_again(study, 0, 1, (first + 0.125, study.trials[0].user_attrs["leakage"]))
+    told = json.loads(nas("compare", "small", 0, 3, "--json", "--runs", own_run.runs).out)
+    (error,) = [row for row in told["differences"][0]["metrics"] if row["metric"] == "error"]
+    assert error["change"] == pytest.approx(second - first - 0.125)
+    assert [row["error"] for row in told["candidates"]] == pytest.approx([first + 0.125, second])
+    assert "not confirmed: 3; " in nas("compare", "small", 0, 3, "--runs", own_run.runs).out

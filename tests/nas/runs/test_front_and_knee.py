@@ -40,7 +40,7 @@ def study_of(*rows, budgets=None, attrs=None):
     """A study with a trained candidate for each row of (error, leakage, latency_ms, params)."""
     budgets = budgets or {}
     study = optuna.create_study(directions=["minimize"] * 3)
-    study.set_user_attr(CONFIG, {"budgets": budgets})
+    study.set_user_attr(CONFIG, {"budgets": budgets, "objectives": ["error", "leakage", "latency_ms"]})
     for name, kept in (attrs or {}).items():
         study.set_user_attr(name, [asdict(limit) for limit in kept])
     for error, leakage, latency_ms, params in rows:
@@ -268,7 +268,7 @@ def test_the_nearest_come_first_by_their_worst_excess():
 def finished(*rows, attrs=None):
     """A study with a candidate for each row of (error, leakage, its upper end, latency_ms, its upper end)."""
     study = optuna.create_study(directions=["minimize"] * 3)
-    study.set_user_attr(CONFIG, {"budgets": {}})
+    study.set_user_attr(CONFIG, {"budgets": {}, "objectives": ["error", "leakage", "latency_ms"]})
     for name, kept in (attrs or {}).items():
         study.set_user_attr(name, [limit.row for limit in kept])
     for error, leakage, leakage_high, latency, latency_high in rows:

@@ -364,7 +364,7 @@ def test_each_difference_is_named_and_only_what_decides_the_numbers_counts():
         "seed: was 0, now 1",
     ]
     paths = {"storage": "sqlite:///x", "data_path": "/elsewhere", "test_path": "/other", "nni_config": "/nni.yml"}
-    free = {"trials": 99, "workers": 7, "engine": "nni", **paths}
+    free = {"trials": 99, "confirm": 2, "workers": 7, "engine": "nni", **paths}
     assert free.keys() == MAY_CHANGE
     assert differences(parse_config({"name": "a", "budgets": {"macs": 5.0}, **free}), stored) == []
 

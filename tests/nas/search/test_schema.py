@@ -95,6 +95,43 @@ def test_what_trainings_vary_by_is_checked(rewritten, value):
         load_study("small", run.folder, None)
 
 
+AGAIN = {"error": 0.25, "error_low": 0.125, "error_high": 0.5, "leakage": 0.5}
+LATER = {
+    "confirmed_0_1": [
+        None, 5, [], {}, {"measures": {}}, {"measures": []}, {"diverged": 5}, {"diverged": ""},
+        {"measures": {"error": 0.25}}, {"measures": {**AGAIN, "leakage": "low"}},
+        *({"measures": {**AGAIN, "error": value}} for value in (None, math.nan, math.inf, 0.75, "0.3")),
+    ],
+    "test_error_0": [
+        None, 5, {}, {"error": 0.5},
+        *({"error": value, "error_low": 0.25, "error_high": 0.5} for value in (None, "0", 2, 0.75)),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in LATER.items() for value in values])
+def test_what_was_added_about_a_candidate_is_checked(rewritten, name, value):
+    run = rewritten(lambda lines: also(lines, "origin", {name: value}))
+    with pytest.raises(ValueError, match=f"^the study 'small' has a wrong {name}: "):
+        load_study("small", run.folder, None)
+
+
+@pytest.mark.parametrize("name", ["confirmed_99_1", "test_error_99"])
+def test_what_was_added_about_nobody_is_refused(rewritten, name):
+    good = {"measures": AGAIN, "error": 0.25, "error_low": 0.125, "error_high": 0.5}
+    run = rewritten(lambda lines: also(lines, "origin", {name: good}))
+    with pytest.raises(ValueError, match=f"expected '{name}' of .* to be of a trained candidate; 99 is none"):
+        load_study("small", run.folder, None)
+
+
+def test_names_that_only_resemble_those_of_further_trainings_are_left_alone(own_run):
+    study = load_study("small", own_run.folder, None)
+    for name in ("confirmed_0", "confirmed_a_1", "test_error_", "my_test_error_0"):
+        study.set_user_attr(name, "a note")
+    attrs = load_study("small", own_run.folder, None).user_attrs
+    assert schema.repetitions_in(attrs) == schema.errors_on_test(attrs) == {}
+
+
 GOOD = {"metric": "error", "value": 0.5, "reason": "a line does as well", "kind": "ceiling"}
 BASELINE = {"name": "forest", "members": 9, "error": 0.5, "error_low": 0.4, "error_high": 0.6, "loss_auc": 0.5}
 LISTS = {

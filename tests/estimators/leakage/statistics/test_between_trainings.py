@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from estimators.estimate import Estimate
 from estimators.leakage.statistics.auc_and_rates import placements
 from estimators.leakage.statistics.between_trainings import WEIGHT_OF_RECORDS
 from estimators.leakage.statistics.between_trainings import Spread
+from estimators.leakage.statistics.between_trainings import repeated
 from estimators.leakage.statistics.between_trainings import spread_of_pairs
 from estimators.leakage.statistics.between_trainings import widened
 from estimators.leakage.statistics.between_trainings import wider
@@ -178,3 +180,68 @@ def test_a_gap_may_be_negative():
     wide = widened(Estimate(-0.9, -0.95, 0.9), 10.0, lowest=-1.0)
     assert (wide.low, wide.high) == (pytest.approx(max(-1.0, -0.9 - 0.05 * 20**0.5)), 1.0)
     assert widened(Estimate(0.0, -0.1, 0.1), 1.0, lowest=-1.0).low == pytest.approx(-0.1 * math.sqrt(2))
+
+
+# Several trainings of one recipe
+
+
+def records_alone(value, sd):
+    return Estimate(value, value - 1.959964 * sd, value + 1.959964 * sd)
+
+
+def test_one_training_has_the_variance_that_an_interval_of_a_search_has():
+    known = Spread(0.7, 0.01, 10**9)  # from so many pairs that nothing is left to learn
+    found = repeated([records_alone(0.6, 0.02)], known)
+    once = widened(records_alone(0.6, 0.02), 0.7)
+    assert found.anew.low == pytest.approx(once.low, abs=1e-6)
+    assert found.anew.high == pytest.approx(once.high, abs=1e-6)
+    assert found.values == (0.6,)
+
+
+def test_intervals_of_three_trainings_by_hand():
+    values, sd = (0.56, 0.60, 0.64), 0.02
+    found = repeated([records_alone(value, sd) for value in values], Spread(0.5, 0.01, 4))
+    freedom = 3 + 4 - 1 + 2
+    between = (6 * 0.5 * sd**2 + 2 * np.var(values, ddof=1)) / freedom
+    variance = sd**2 + between / 3
+    half = scipy.stats.t.ppf(0.975, variance**2 / ((between / 3) ** 2 / freedom)) * np.sqrt(variance)
+    assert found.mean.value == pytest.approx(0.60)
+    assert found.mean.high - found.mean.value == pytest.approx(half)
+    # Here other records vary more than the mean of three trainings does.
+    assert sd**2 > between / 3
+    variance = sd**2 + between
+    half = scipy.stats.t.ppf(0.975, variance**2 / (between**2 / freedom)) * np.sqrt(variance)
+    assert found.anew.value - found.anew.low == pytest.approx(half)
+
+
+def test_more_trainings_narrow_the_interval_of_the_mean_and_not_below_the_records():
+    known = Spread(1.0, 0.02, 4)
+    halves = [repeated([records_alone(0.6, 0.02)] * count, known).mean.high - 0.6 for count in (1, 2, 4, 64)]
+    assert halves == sorted(halves, reverse=True)
+    assert halves[-1] > 1.959 * 0.02
+
+
+def test_ends_stay_within_what_a_measure_can_be():
+    near = repeated([Estimate(0.01, 0.0, 0.05), Estimate(0.03, 0.01, 0.08)], Spread(3.0, 0.1, 4))
+    assert near.anew.low == near.mean.low == 0.0
+    gap = repeated([Estimate(-0.9, -1.0, -0.5)], Spread(3.0, 0.1, 4), lowest=-1.0)
+    assert gap.anew.low == -1.0
+    assert repeated([Estimate(0.99, 0.9, 1.0)], Spread(3.0, 0.1, 4)).anew.high == 1.0
+    exact = repeated([Estimate.exact(0.0)] * 3, Spread(1.0, 0.1, 4))
+    assert (exact.mean, exact.anew) == (Estimate.exact(0.0), Estimate.exact(0.0))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize(("between_sd", "share"), [(0.01, 0.25), (0.03, 2.25), (0.0, 0.0)])
+def test_intervals_hold_what_they_are_for(count, between_sd, share):
+    rng, sd, draws = np.random.default_rng(count), 0.02, 1500
+    held = {"mean": 0, "anew": 0}
+    for _ in range(draws):
+        records, trainings = rng.normal(0, sd), rng.normal(0, between_sd, count)
+        found = repeated([records_alone(0.6 + records + one, sd) for one in trainings], Spread(share, between_sd, 4))
+        held["mean"] += found.mean.low <= 0.6 <= found.mean.high
+        another = 0.6 + records + rng.normal(0, between_sd)  # on the same records
+        held["anew"] += found.anew.low <= another <= found.anew.high
+    # 0.93 is four standard deviations of a share of 1,500 below 0.95.
+    assert held["mean"] / draws > 0.925
+    assert held["anew"] / draws > 0.925
