@@ -79,8 +79,8 @@ def _bias(layer: Any, norm: Any) -> Tensor:
     gamma, beta, mean, variance = (
         value.detach().double() for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     )
-    gain: Tensor = gamma / torch.sqrt(variance + norm.eps)
-    return beta + (own - mean) * gain
+    found: Tensor = beta + (own - mean) * gamma / torch.sqrt(variance + norm.eps)
+    return found
 
 
 def _values(tensor: onnx.TensorProto) -> NDArray[np.float64]:

@@ -68,14 +68,14 @@ def test_a_pick_is_exported_into_its_folder_with_its_agreement(nas, own_pick):
     assert lines[-1] == f"python {own_pick / 'verify.py'} checks the files, with NumPy and ONNX Runtime alone"
 
 
-def test_the_attack_of_the_search_is_repeated_on_each_file(nas, pick):
-    told = json.loads(nas("export", pick, "--json").out)
+def test_the_attack_of_the_search_is_repeated_on_each_file(nas, pick, tmp_path):
+    told = json.loads(nas("export", pick, "--output", tmp_path, "--json").out)
     assert told["not_attacked"] is None
     for exported in told["files"]:
         assert exported["leakage_low"] <= exported["leakage"] <= exported["leakage_high"]
         assert abs(exported["leakage_increase"]) <= 0.02
         assert exported["bytes"] == Path(exported["path"]).stat().st_size
-    printed = nas("export", pick).out
+    printed = nas("export", pick, "--output", tmp_path).out
     assert printed.count("; leakage 0.") == 2
     assert "not repeated" not in printed
 
