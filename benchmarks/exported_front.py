@@ -3,9 +3,9 @@
 A search of 30 candidates of the conv space on CIFAR-10, 2,000 members, for this machine in int8. Every network of its
 front is written in the precision that the search priced, and in float32. Each file is asked through ONNX Runtime.
 Asked for: the class of the fake-quantised network for 99.5 % of the validation records and logits within a step of the
-output (its range over 255), once with the network's biases as trained and once with those of the file, which counts them
-in whole steps of the accumulator; the AUC of the search's attack within .01 of the study's; bytes within 5 % of the
-flash estimate and what stands around the numbers; a time within the predicted 90 % interval for 85 % of the files.
+output (its range over 255), once with the network's biases as trained and once with those of the file, which counts
+them in whole steps of the accumulator; the AUC of the search's attack within .01 of the study's; bytes within 5 % of
+the flash estimate and what stands around the numbers; a time within the predicted 90 % interval for 85 % of the files.
 
 The search is kept in the folder of `--runs`; the program goes on where it was stopped. `--short` shows all of it on the
 digits in seconds.

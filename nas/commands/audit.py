@@ -214,11 +214,11 @@ def _as_shipped(run: Run, subject: Subject, path: Path) -> Subject:
 
     from nas.audit.artefact import open_artefact
     from nas.base.reading import existing
-    from nas.deploy.onnx_file import to_onnx
+    from nas.deploy.packed import in_precision
 
     architecture, plan = subject.spec.candidate.architecture, run.plan
     behind, calibration = plan.data.preprocessing, torch.from_numpy(plan.data.reserve.features)
-    write = partial(to_onnx, architecture, records=calibration, preprocessing=behind)
+    write = partial(in_precision, architecture, records=calibration, preprocessing=behind)
     file = existing(path, "an ONNX file that nas export wrote")
     asked = subject.population.features
     found = open_artefact(file, subject.network, asked, behind, write)

@@ -26,7 +26,9 @@ from nas.deploy.judging import Judgement
 from nas.deploy.judging import Tolerances
 from nas.deploy.judging import Witnesses
 from nas.deploy.onnx_file import own_precision
-from nas.deploy.onnx_file import to_onnx
+from nas.deploy.packed import INT4
+from nas.deploy.packed import computed_in
+from nas.deploy.packed import in_precision
 from nas.deploy.proxy import Proxy
 from nas.deploy.proxy import proxy_of
 from nas.deploy.timing import ROUNDS
@@ -71,7 +73,7 @@ class Exported:
 
     Attributes:
         path: The file.
-        precision: One of `nas.deploy.onnx_file.PRECISIONS`.
+        precision: One of `nas.deploy.packed.FILES`.
         size_kib: Size of the file, KiB.
         judgement: How it differs from the network, on the same records.
         as_priced: Whether it computes in the bits that the search priced.
@@ -97,7 +99,7 @@ class Compared:
     """The measured latency of one network in one precision, and a device's prediction.
 
     Attributes:
-        precision: One of `nas.deploy.onnx_file.PRECISIONS`.
+        precision: One of `nas.deploy.packed.FILES`.
         timing: Measured on this machine.
         predicted: The device's estimate in ms; None if the device has another precision.
     """
@@ -127,7 +129,7 @@ def write(
 
     Args:
         found: The network.
-        precision: One of `nas.deploy.onnx_file.PRECISIONS`.
+        precision: One of `nas.deploy.packed.FILES`.
         path: The file.
         tolerances: How much worse than the network it may be; None: the usual ones.
         proxy: The search's attack, to repeat on the file; None: it is not repeated.
@@ -150,7 +152,7 @@ def write(
 def _beside_its_device(exported: Exported, model: onnx.ModelProto, found: UserNetwork, device: Device) -> Exported:
     """Put a file beside what the run's device was said to make of it."""
     precision, running = exported.precision, computed(found.architecture, exported.precision)
-    as_priced = precision == priced_as(found.architecture, device)
+    as_priced = computed_in(precision) == priced_as(found.architecture, device)
     size = file_size.file_size(model, running, device, is_priced=as_priced)
     file_size.check(size, precision)
     exported = replace(exported, as_priced=as_priced, size=size, here=_here(model, found, precision))
@@ -165,7 +167,9 @@ def _here(model: onnx.ModelProto, found: UserNetwork, precision: str) -> Here:
     processor = environment.describe()["processor"]
     devices = [device for device in map(load_device, HOSTS) if device.core == processor]
     # Devices in float stand for networks without the rounding that a float file of few bits does.
-    is_alike = precision != "float32" or found.architecture.as_float().key == found.architecture.key
+    is_alike = precision != INT4 and (
+        precision != "float32" or found.architecture.as_float().key == found.architecture.key
+    )
     predicted = _predicted(found, precision, devices) if is_alike else None
     try:
         (latency_ms,) = fastest_ms([model])
@@ -176,9 +180,9 @@ def _here(model: onnx.ModelProto, found: UserNetwork, precision: str) -> Here:
 
 def judged(found: UserNetwork, precision: str, proxy: Proxy | None = None) -> tuple[onnx.ModelProto, Judgement]:
     """Make the ONNX model of a network and hold it against the network, asked for the user's own records."""
-    model = to_onnx(found.architecture, found.network, precision, found.calibration, found.preprocessing)
+    model = in_precision(found.architecture, found.network, precision, found.calibration, found.preprocessing)
     judgement = judging.judge(model, found.network, found.check, witnesses_of(found, proxy), found.preprocessing)
-    if not (found.trained and is_all_trained(found.architecture, found.network, precision)):
+    if not (found.trained and is_all_trained(found.architecture, found.network, computed_in(precision))):
         return model, judgement
     written = as_written(model, found.architecture, found.network)
     exactness = judging.exactness(model, written, found.check, found.preprocessing)
@@ -209,7 +213,7 @@ def computed(architecture: Architecture, precision: str) -> Architecture:
     """Return the network in the bits that a file of a precision computes in, for counting what it costs."""
     if precision == "float32":
         return architecture.as_float()
-    return architecture.without_float(8) if precision == "int8" else architecture
+    return architecture.without_float(8) if computed_in(precision) == "int8" else architecture
 
 
 def priced_as(architecture: Architecture, device: Device) -> str:
@@ -225,7 +229,7 @@ def _prices(architecture: Architecture, precision: str, device: Device) -> dict[
     Raises:
         CannotRun: If the device's figures are not about such files.
     """
-    if precision == (own := priced_as(architecture, device)):
+    if computed_in(precision) == (own := priced_as(architecture, device)):
         return screen(as_shipped(architecture, device), device)
     if device.precision == "float32" or device.float_becomes_bits is not None:
         raise CannotRun(f"its figures are about {own} files")
@@ -249,7 +253,7 @@ def compare(
     Args:
         found: The network.
         devices: Devices that may predict it.
-        precisions: Some of `nas.deploy.onnx_file.PRECISIONS`; None: `precisions_of` the network.
+        precisions: Some of `nas.deploy.packed.FILES`; None: `precisions_of` the network.
         rounds: Undisturbed rounds to measure.
 
     Raises:
@@ -262,7 +266,7 @@ def compare(
         network = found.network
         if architecture.key != found.architecture.key:
             network = answering_as(build(architecture).eval(), found.network)
-        models.append(to_onnx(architecture, network, precision, found.calibration, found.preprocessing))
+        models.append(in_precision(architecture, network, precision, found.calibration, found.preprocessing))
     timings = time_models(models, rounds=rounds)
     return [
         Compared(precision, timing, _predicted(found, precision, devices))

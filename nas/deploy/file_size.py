@@ -15,7 +15,7 @@ from estimators.models.flash import kernel_bytes
 from search_spaces.graph.architecture import Architecture
 
 STORED = (8, 32)
-"""Bits in which a file stores weights."""
+"""Bits in which a file stores weights; one of `nas.deploy.packed` stores those of 4 and fewer in 4."""
 OWN_BYTES = 9
 """What a file in integers adds for each channel: the scale of the weights, their zero, and the scale of the bias."""
 NORMS = {"norm": 2}
@@ -65,7 +65,10 @@ def file_size(model: onnx.ModelProto, architecture: Architecture, device: Device
     size = len(model.SerializeToString())
     numbers = sum(len(tensor.raw_data) for tensor in _of_layers(model))
     memory = replace(device.memory, bytes_per_scale=OWN_BYTES)
-    ours = replace(device, weight_bits=STORED, sparsity={}, shared_values=False, memory=memory)
+    is_packed = any(tensor.data_type == onnx.TensorProto.INT4 for tensor in model.graph.initializer)
+    ours = replace(
+        device, weight_bits=(4, *STORED) if is_packed else STORED, sparsity={}, shared_values=False, memory=memory
+    )
     counted = sum(NORMS.get(kernel.kind, 1) * kernel_bytes(kernel, ours) for kernel in architecture.kernels)
     flash = None
     if is_priced:

@@ -156,7 +156,7 @@ def test_random_weights_are_said_to_be_random(nas, tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", ["export", "measure"])
 def test_what_cannot_be_exported_or_measured_is_one_line(nas, tmp_path, timed, command):
     for arguments, line in (
-        (("{}", "--precision", "int4"), "no precision 'int4'; there are ['float32', 'int8', 'mixed']"),
+        (("{}", "--precision", "int2"), "no precision 'int2'; there are ['float32', 'int8', 'mixed', 'int4']"),
         ((tmp_path,), "expected a folder that nas pick wrote, with architecture.json and weights.safetensors; got "),
         (("nothing",), "expected JSON, a file, RUN:NUMBER or the name of a network (nas list networks); got 'not"),
     ):

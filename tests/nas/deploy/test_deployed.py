@@ -121,8 +121,8 @@ def test_a_picks_float_file_has_the_error_and_the_loss_auc_of_the_search(pick, t
 
 def test_a_file_that_is_worse_is_not_written(pick, tmp_path, monkeypatch):
     found = find(str(pick))
-    other, write = build(found.architecture, seed=9).eval(), deploying.to_onnx
-    monkeypatch.setattr(deploying, "to_onnx", lambda architecture, _, *rest: write(architecture, other, *rest))
+    other, write = build(found.architecture, seed=9).eval(), deploying.in_precision
+    monkeypatch.setattr(deploying, "in_precision", lambda architecture, _, *rest: write(architecture, other, *rest))
     with pytest.raises(ValueError, match=r"^expected the int8 file to err on at most 0\.02 more of \d+ validation rec"):
         deploying.write(found, "int8", tmp_path / "a.onnx")
     with pytest.raises(ValueError, match=r"^expected the float32 file to name PyTorch's class for 99% of \d+ records"):
@@ -136,8 +136,8 @@ def test_a_file_that_is_worse_is_not_written(pick, tmp_path, monkeypatch):
 def test_a_file_that_is_worse_is_accepted_where_its_network_rounds_less(pick, tmp_path, monkeypatch):
     monkeypatch.setattr(deploying, "is_all_trained", lambda *_: False)
     found = find(str(pick))
-    other, write = build(found.architecture, seed=9).eval(), deploying.to_onnx
-    monkeypatch.setattr(deploying, "to_onnx", lambda architecture, _, *rest: write(architecture, other, *rest))
+    other, write = build(found.architecture, seed=9).eval(), deploying.in_precision
+    monkeypatch.setattr(deploying, "in_precision", lambda architecture, _, *rest: write(architecture, other, *rest))
     accepted = deploying.write(found, "int8", tmp_path / "a.onnx", deploying.Tolerances(error=1, leakage=1))
     assert accepted.judgement.error_increase.low > 0.02
     assert accepted.judgement.exactness is None
@@ -191,8 +191,8 @@ def test_a_time_is_held_against_the_device_of_this_processor_alone(pick, tmp_pat
 
 def test_of_random_weights_nothing_is_judged(tmp_path, monkeypatch):
     found = find(None)
-    other, write = build(found.architecture, seed=9).eval(), deploying.to_onnx
-    monkeypatch.setattr(deploying, "to_onnx", lambda architecture, _, *rest: write(architecture, other, *rest))
+    other, write = build(found.architecture, seed=9).eval(), deploying.in_precision
+    monkeypatch.setattr(deploying, "in_precision", lambda architecture, _, *rest: write(architecture, other, *rest))
     for precision in ("float32", "int8"):
         judgement = deploying.write(found, precision, tmp_path / precision).judgement
         assert judgement.estimates == {}
