@@ -29,10 +29,12 @@ from numpy.typing import NDArray
 
 from estimators.estimate import Estimate
 from estimators.leakage.evidence import Evidence
+from estimators.leakage.evidence import Oracle
 from estimators.leakage.evidence import Population
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.epsilon import EpsilonBound
 from nas.audit import shadows
+from nas.audit.artefact import Artefact
 from nas.audit.attack_all import EFFORTS
 from nas.audit.attack_all import audit
 from nas.audit.attack_all import runnable
@@ -91,6 +93,7 @@ class Subject:
         spec: Its shadow models.
         proxy: Leakage measured in the search.
         guarantee: What its defence states of its training, as `nas.training.certificate.stated`; empty if nothing.
+        artefact: The exported file that is audited in its place, and its shadow models' files in theirs; None: none.
     """
 
     number: int
@@ -101,11 +104,17 @@ class Subject:
     spec: ShadowSpec
     proxy: Estimate
     guarantee: Mapping[str, float] = field(default_factory=dict)
+    artefact: Artefact | None = None
+
+    @cached_property
+    def oracle(self) -> Oracle:
+        """What answers: the file as shipped, or the network."""
+        return of_network(self.network) if self.artefact is None else self.artefact.oracle
 
     @cached_property
     def predicted(self) -> NDArray[np.intp]:
-        """The network's class of each test record, `(records,)`."""
-        return np.asarray(of_network(self.network).query(self.test.features).argmax(axis=1))
+        """Its class of each test record, `(records,)`."""
+        return np.asarray(self.oracle.query(self.test.features).argmax(axis=1))
 
     @property
     def error(self) -> Estimate:
@@ -249,13 +258,14 @@ def evidence_of(subject: Subject, networks: Sequence[Network], network: Network 
         networks: The shadow models, in order; empty for an audit without them.
         network: The version; None for the candidate as trained.
     """
-    oracle = of_network(network or subject.network)
+    oracle = subject.oracle if network is None else of_network(network)
+    asked = of_network if network is not None or subject.artefact is None else subject.artefact.of_shadow
     features, labels = subject.pool.features[subject.pool.audited], subject.pool.labels[subject.pool.audited]
     known = subject.population
     return Evidence(
         logits=oracle.query(features),
         labels=labels,
-        bank=shadows.bank_of(subject.pool, networks, subject.spec.seed) if networks else None,
+        bank=shadows.bank_of(subject.pool, networks, subject.spec.seed, asked) if networks else None,
         features=features,
         oracle=oracle,
         population=Population(known.features, known.labels, oracle.query(known.features)),
@@ -350,6 +360,7 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
     count, bound = len(plan.data.members), most_shown(found)
     return {
         "network": f"candidate {subject.number} of {config.name}, key {candidate.key}",
+        **_as_shipped(subject.artefact),
         "bits": bits_of(candidate.architecture),
         **_exits(subject),
         "recipe": ", ".join(f"{name} {value}" for name, value in asdict(candidate.recipe).items()),
@@ -365,6 +376,14 @@ def about(subject: Subject, plan: Plan, found: Audit, before: Mapping[int, int])
         "shadow models": f"{found.shadows}, the same recipe and {count} records each, seed {subject.spec.seed}",
         "made by": made_by(),
     }
+
+
+def _as_shipped(artefact: Artefact | None) -> dict[str, str]:
+    """Return which file was audited; nothing where it was the network."""
+    if artefact is None:
+        return {}
+    about = f"{artefact.name}, {artefact.precision}, SHA-256 {artefact.digest}"
+    return {"file": f"{about}, asked through ONNX Runtime; shadow models were written and asked the same way"}
 
 
 def _started_from(spec: ShadowSpec) -> dict[str, str]:

@@ -100,7 +100,7 @@ class OnnxNetwork:
         """
         self.path = path
         self.notes: list[str] = []
-        model = _read(path)
+        model = read_model(path)
         self._engine = _session(model, path)
         self.metadata: Mapping[str, str] = {entry.key: entry.value for entry in model.metadata_props}
         self.classes = self._named(model)
@@ -236,8 +236,13 @@ def _ends(engine: Any, path: Path) -> tuple[Any, Any]:
     return source, target
 
 
-def _read(path: Path) -> onnx.ModelProto:
-    """Read a model with all its weights."""
+def read_model(path: Path) -> onnx.ModelProto:
+    """Read a model of anybody's with all its weights.
+
+    Raises:
+        ValueError: If it is none, a tensor is beyond all measure, or weights lie outside its folder.
+        OSError: If the file cannot be read.
+    """
     check_memory(Path(path).stat().st_size, str(path))
     content = Path(path).read_bytes()
     try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from estimators.leakage.evidence import Bank
+from estimators.leakage.evidence import Oracle
 from nas.audit.findings import Origin
 from nas.audit.oracles import of_network
 from nas.base import files
@@ -267,15 +269,21 @@ def trained_on(
     return train_in_stages(_started(spec, _defended(spec, features, labels, seed, groups), parent))
 
 
-def bank_of(pool: Pool, networks: Sequence[torch.nn.Module], seed: int) -> Bank:
+def bank_of(
+    pool: Pool,
+    networks: Sequence[torch.nn.Module],
+    seed: int,
+    asked: Callable[[Any], Oracle] = of_network,
+) -> Bank:
     """Return the answers of shadow models about the audited records, as a bank.
 
     Args:
         pool: The records.
         networks: The first shadow models, in order, in eval mode.
         seed: The seed of their `ShadowSpec`.
+        asked: Makes an oracle of each: of the network, or of a file that is written of it.
     """
-    oracles = tuple(of_network(network) for network in networks)
+    oracles = tuple(map(asked, networks))
     features = pool.features[pool.audited]
     logits = np.stack([oracle.query(features) for oracle in oracles])
     exits = [oracle.exits(features) for oracle in oracles if oracle.exits is not None]

@@ -37,6 +37,7 @@ from nas.calibration.device_file import toml_of
 from nas.calibration.measurements import About
 from nas.calibration.networks import random_operators
 from nas.calibration.networks import spaces
+from nas.deploy.file_size import OWN_BYTES
 from nas.deploy.onnx_file import to_onnx
 from nas.deploy.timing import fastest_ms
 from nas.spaces import random_points
@@ -193,6 +194,8 @@ def hosted(name: str, networks: Sequence[Architecture], latency_ms: Floats) -> H
     about = _about(name)
     # ONNX Runtime still runs what is multiplied by zero.
     data = bare_data(about) | {"prune_dead_ops": False, "merge_repeated_ops": True}
+    if about.precision != "float32":  # flash is what a file holds
+        data["memory"] = {"bytes_per_scale": OWN_BYTES}
     template = parse_device(name, data | {"calibration": NOT_CALIBRATED})
     running = [deployed(network, template) for network in networks]
     groups = np.unique([structure_of(network) for network in running], return_inverse=True)[1]

@@ -55,6 +55,10 @@ def audit(
             help="Bits of a post-training quantised version that is released too: 8, 4, 3, 2 or 1; may be repeated."
         ),
     ] = None,
+    artefact: Annotated[
+        Path | None,
+        typer.Option(help="With --pick: audit this file, which nas export wrote of it, in place of the network."),
+    ] = None,
     attack: Annotated[list[str] | None, typer.Option(help="Run only this attack; may be repeated.")] = None,
     canaries: Annotated[
         int | None,
@@ -109,7 +113,8 @@ def audit(
         tuple(plugin or ()),
     )
     if Path(what).suffix in (".onnx", ".npz"):
-        _refuse({"--pick": pick is not None, "--bits": bits}, f"for a candidate of a run; {what} is a file")
+        of_run = {"--pick": pick is not None, "--bits": bits, "--artefact": artefact}
+        _refuse(of_run, f"for a candidate of a run; {what} is a file")
         trained = (
             f"for a candidate of a run: canaries have to be trained on, and {what} is of a network that is trained"
         )
@@ -122,17 +127,25 @@ def audit(
     run = open_trained(what, runs, storage)
     if pick is None:
         _refuse(
-            {"--effort": effort, "--bits": bits, "--attack": attack, "--fail-above": fail_above},
+            {
+                "--effort": effort,
+                "--bits": bits,
+                "--artefact": artefact,
+                "--attack": attack,
+                "--fail-above": fail_above,
+            },
             "with --pick: the proxy check always runs the same attacks",
         )
         _refuse({"--canaries": canaries is not None}, "with --pick: which candidate's training is it to audit?")
         _audit_proxy(run, wanted)
     elif canaries is not None:
         attacked = {"--effort": effort, "--bits": bits, "--attack": attack, "--fail-above": fail_above}
-        _refuse(attacked, "without --canaries, which runs no attacks")
+        _refuse({**attacked, "--artefact": artefact}, "without --canaries, which runs no attacks")
         _audit_canaries(run, pick, canaries, wanted)
     else:
-        _audit_candidate(run, pick, wanted)
+        if artefact is not None:
+            _refuse({"--bits": bits}, "without --artefact: the file is the version that is released")
+        _audit_candidate(run, pick, artefact, wanted)
 
 
 def _refuse(given: Mapping[str, object], where: str) -> None:
@@ -156,7 +169,7 @@ class _Wanted:
     plugins: tuple[str, ...]
 
 
-def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
+def _audit_candidate(run: Run, number: int, artefact: Path | None, wanted: _Wanted) -> None:
     from nas.audit.candidate import about
     from nas.audit.candidate import audit_subject
     from nas.audit.candidate import check_attacks
@@ -168,6 +181,8 @@ def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
     from nas.search.schema import errors_on_test
 
     subject = subject_of(run, number)
+    if artefact is not None:
+        subject = _as_shipped(run, subject, artefact)
     check_bits(subject, wanted.bits)
     check_attacks(subject, wanted.effort, wanted.attacks)
     before = earlier(run.folder)
@@ -184,8 +199,34 @@ def _audit_candidate(run: Run, number: int, wanted: _Wanted) -> None:
         )
     note(run.folder, number, wanted.effort)
     on_test.keep(run.study, number, subject.error)  # the report has it
-    described = {**about(subject, run.plan, found, before), "command": _command(run.config.name, wanted, pick=number)}
-    _report(found, described, wanted.output or _own(run.folder) / str(number), wanted)
+    command = _command(run.config.name, wanted, pick=number, artefact=artefact)
+    described = {**about(subject, run.plan, found, before), "command": command}
+    own = str(number) if artefact is None else f"{number}-{artefact.name}"
+    _report(found, described, wanted.output or _own(run.folder) / own, wanted)
+
+
+def _as_shipped(run: Run, subject: Subject, path: Path) -> Subject:
+    """Put a candidate's exported file in its place.
+
+    Raises:
+        ValueError: If the file is not the candidate's.
+    """
+    from dataclasses import replace
+    from functools import partial
+
+    import torch
+
+    from nas.audit.artefact import open_artefact
+    from nas.base.reading import existing
+    from nas.deploy.packed import in_precision
+
+    architecture, plan = subject.spec.candidate.architecture, run.plan
+    behind, calibration = plan.data.preprocessing, torch.from_numpy(plan.data.reserve.features)
+    write = partial(in_precision, architecture, records=calibration, preprocessing=behind)
+    file = existing(path, "an ONNX file that nas export wrote")
+    asked = subject.population.features
+    found = open_artefact(file, subject.network, asked, behind, write)
+    return replace(subject, artefact=found)
 
 
 def _audit_canaries(run: Run, number: int, count: int, wanted: _Wanted) -> None:

@@ -27,7 +27,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nas pick example --max latency_ms=10 --interactive",
         "nas pick example --number 12 --retrain-on-all",
     ),
-    "audit": ("nas audit example", "nas audit example --pick 12"),
+    "audit": (
+        "nas audit example",
+        "nas audit example --pick 12",
+        "nas audit example --pick 12 --artefact runs/example/picks/12/int8.onnx",
+    ),
     "siblings": (
         "nas siblings example:12 example:5",
         "nas siblings runs/example/picks/12 example:12 --bits 8 --unpair",

@@ -28,6 +28,7 @@ from nas.commands.options import trust
 if TYPE_CHECKING:
     from nas.deploy.deployed import Exported
     from nas.deploy.judging import Judgement
+    from nas.runs.networks import UserNetwork
 
 
 def export(
@@ -60,9 +61,12 @@ def export(
 ) -> None:
     """Write float32.onnx and int8.onnx, and mixed.onnx of a network with both.
 
-    They take records as the data have them. A file that errs or leaks more than its network is not written.
+    They take records as the data have them. A file that errs or leaks more than its network is not written. verify.py
+    beside them checks them where they run.
     """
+    from nas.deploy import shipped
     from nas.deploy.deployed import precisions_of
+    from nas.deploy.deployed import proxy_on
     from nas.deploy.deployed import write
     from nas.deploy.judging import TOLERANCE
     from nas.deploy.judging import Tolerances
@@ -79,32 +83,78 @@ def export(
     )
     found = find_network(architecture, space, shape(input_shape), classes, runs, changes=changes(changed))
     folder = output or (Path(architecture) if found.trained else Path())
-    written = []
+    proxy, written = proxy_on(found), []
+    attack = None if isinstance(proxy, str) else proxy
     for name in chosen or precisions_of(found.architecture):
-        exported = write(found, name, folder / f"{name}.onnx", tolerances)
+        exported = write(found, name, folder / f"{name}.onnx", tolerances, attack)
         written.append(_file(exported))
-        if not as_json:
-            told = _compared(exported.judgement, len(found.check))
-            weights = "" if found.trained else "; random weights, for timing only"
-            say(f"written to {exported.path}: {exported.size_kib:,.1f} KiB, {told}{weights}")
-            if found.device is not None:
-                say(f"  {_priced(exported, found.device)}")
-    if found.is_retrained and not as_json:
-        say(f"{VOID}; the error and the loss AUC above are of records that it was trained on")
+        if found.trained:
+            shipped.write(folder, found.architecture.key, found.preprocessing, written)
+        for line in () if as_json else _lines(exported, found):
+            say(line)
     if as_json:
         about = {"key": found.architecture.key, "trained": found.trained, "records": len(found.check)}
-        about |= {"device": found.device, **({"void": VOID} if found.is_retrained else {})}
+        about |= {"device": found.device, "not_attacked": proxy if isinstance(proxy, str) else None}
+        about |= {"void": VOID} if found.is_retrained else {}
         typer.echo(json.dumps({**about, "files": written}))
+    elif found.trained:
+        if found.is_retrained:
+            say(f"{VOID}; the error and the loss AUC above are of records that it was trained on")
+        elif isinstance(proxy, str):
+            say(f"the search's attack was not repeated on the files: {proxy}")
+        say(f"python {folder / shipped.SCRIPT} checks the files, with NumPy and ONNX Runtime alone")
+
+
+def _lines(exported: Exported, found: UserNetwork) -> list[str]:
+    """Say what was written and what was measured of it."""
+    told = _compared(exported.judgement, len(found.check))
+    weights = "" if found.trained else "; random weights, for timing only"
+    lines = [f"written to {exported.path}: {exported.size_kib:,.1f} KiB, {told}{weights}"]
+    if found.device is not None:
+        lines += [f"  {line}" for line in (_priced(exported, found.device), *_shipped(exported))]
+    return lines
 
 
 def _file(exported: Exported) -> dict[str, Any]:
     """Describe a file for JSON."""
     from estimators.estimate import flat
+    from nas.base.files import digest_of
     from nas.pricing.report import costs_row
 
     about = {"path": str(exported.path), "precision": exported.precision, "size_kib": exported.size_kib}
     about |= {"as_priced": exported.as_priced, "cannot_run": exported.cannot_run, "costs": costs_row(exported.prices)}
-    return {**about, "agreement": exported.judgement.agreement, **flat(exported.judgement.estimates)}
+    about |= {"agreement": exported.judgement.agreement, **flat(exported.judgement.estimates)}
+    if exported.size is None or exported.here is None:
+        return about
+    exact, size, here = exported.judgement.exactness, exported.size, exported.here
+    about |= {"name": exported.path.name, "sha256": digest_of(exported.path)}
+    about |= {} if exact is None else {"exact_agreement": exact.agreement, "exact_steps": exact.steps}
+    about |= {"bytes": size.file_bytes, "container_bytes": size.container_bytes}
+    about |= {"counted_bytes": size.counted_bytes, "flash_bytes": size.flash_bytes}
+    predicted = {} if here.predicted is None else flat({"predicted_here_ms": here.predicted})
+    return {**about, "here_ms": here.latency_ms, "here_is_inside": here.is_inside, **predicted}
+
+
+def _shipped(exported: Exported) -> list[str]:
+    """Say of a trained network's file how exactly it computes, what it holds and how long it takes here."""
+    from nas.base.text import inline
+
+    if exported.size is None or exported.here is None:
+        return []
+    exact, size, here = exported.judgement.exactness, exported.size, exported.here
+    told = []
+    if exact is not None:
+        told = [
+            f"{exact.agreement:.1%} get the class of the network with the file's biases, within {exact.steps:.2g} steps"
+        ]
+    numbers, around = (size.file_bytes - size.container_bytes) / 1024, size.container_bytes / 1024
+    told.append(f"{numbers:,.1f} KiB of numbers and {around:,.1f} KiB around them")
+    if size.over_estimate is not None:
+        told[-1] += f", {size.over_estimate:+.1%} against the flash estimate"
+    told.append("on this machine: " + ("no quiet moment" if here.latency_ms is None else f"{here.latency_ms:.3g} ms"))
+    if here.predicted is not None:
+        told[-1] += f"; predicted {inline(here.predicted, '{:.3g}'.format)}"
+    return told
 
 
 def _priced(exported: Exported, device: str) -> str:
@@ -124,6 +174,7 @@ def _compared(found: Judgement, records: int) -> str:
     for what, value, more in (
         ("error", found.error, found.error_increase),
         ("loss AUC", found.loss_auc, found.loss_auc_increase),
+        ("leakage", found.leakage, found.leakage_increase),
     ):
         if value is not None and more is not None:
             told += f"; {what} {value.value:.3f}, {more.value:+.3f} ({more.low:+.3f} to {more.high:+.3f})"

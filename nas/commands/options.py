@@ -62,7 +62,10 @@ Changes = Annotated[
 Run = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autocompletion=completion.runs)]
 Precision = Annotated[
     list[str] | None,
-    typer.Option(help="float32, int8, or mixed: as it was trained; may be repeated (default: all that differ)."),
+    typer.Option(
+        help="float32, int8, mixed: as it was trained, or int4: int8 with weights of 4 and fewer bits packed; may be "
+        "repeated (default: all that differ, without int4)."
+    ),
 ]
 
 
@@ -251,8 +254,8 @@ def precisions(texts: list[str] | None) -> tuple[str, ...] | None:
     Raises:
         ValueError: If there is no such precision.
     """
-    from nas.deploy.onnx_file import PRECISIONS
+    from nas.deploy.packed import FILES
 
-    if unknown := [text for text in texts or [] if text not in PRECISIONS]:
-        raise ValueError(f"no precision {unknown[0]!r}; there are {list(PRECISIONS)}")
+    if unknown := [text for text in texts or [] if text not in FILES]:
+        raise ValueError(f"no precision {unknown[0]!r}; there are {list(FILES)}")
     return tuple(dict.fromkeys(texts)) if texts else None

@@ -38,6 +38,8 @@ class Exportability(BaseModel):
         error_increase: That less the candidate's own.
         loss_auc: AUC of the loss threshold on the answers of the int8 version.
         loss_auc_increase: That less the candidate's own.
+        leakage: AUC of the search's attack on the answers of the int8 version; None where it cannot be repeated.
+        leakage_increase: That less the candidate's own.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -47,6 +49,8 @@ class Exportability(BaseModel):
     error_increase: FiniteFloat | None = None
     loss_auc: FiniteFloat | None = None
     loss_auc_increase: FiniteFloat | None = None
+    leakage: FiniteFloat | None = None
+    leakage_increase: FiniteFloat | None = None
 
 
 class _Kept(BaseModel):
@@ -127,12 +131,14 @@ def _judge(run: Run, trial: FrozenTrial) -> Exportability:
     # Imported where a network is judged: what was judged before is read without PyTorch and ONNX.
     from nas.deploy import judging  # noqa: PLC0415
     from nas.deploy.deployed import judged  # noqa: PLC0415
+    from nas.deploy.deployed import proxy_on  # noqa: PLC0415
     from nas.runs.networks import network_of_run  # noqa: PLC0415
 
     measured: dict[str, Any] = {}
     try:
         found = network_of_run(run, run.architecture(trial), run.network(trial), run.data.preprocessing)
-        _, judgement = judged(found, INT8)
+        proxy = proxy_on(found)
+        _, judgement = judged(found, INT8, None if isinstance(proxy, str) else proxy)
         measured = {name: estimate.value for name, estimate in judgement.estimates.items()}
         judging.check(judgement, INT8, len(found.check), judging.Tolerances())
     except ValueError as error:  # of the front of a search that took hours, the rest is still to be judged

@@ -2,7 +2,9 @@
 
 A float32 file computes what the network computes, so it must name the same classes; anything else is a mistake of the
 writer. An int8 file rounds: near a tie between two classes it names the other one, half of the time the right one. What
-counts is whether it errs more, and whether it tells members from non-members better, on the same records.
+counts is whether it errs more, and whether it tells members from non-members better, on the same records: by the loss
+threshold, and by the attack that guided the search. A file of a network whose tensors were all rounded in training has
+to compute, but for its biases, what the network computes (`nas.deploy.as_written`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from estimators.leakage.statistics.auc_and_rates import auc_interval
 from estimators.leakage.statistics.auc_and_rates import proportion_interval
 from estimators.leakage.statistics.shares import paired_difference
 from nas.base.onnx_runtime import session
+from nas.deploy.proxy import Proxy
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.preprocessing.preprocessing import unchanged
 from nas.training.loop import Labelled
@@ -34,6 +37,10 @@ Logits: TypeAlias = NDArray[np.float32]
 
 AGREEMENT = 0.99
 """Share of the records for which a float32 file must name the network's class; one record may always differ."""
+SAME = 0.995
+"""The same for a file in integers and the network with the file's biases."""
+STEPS = 255
+"""A step of the output is this part of the range of the network's logits: what one of 8 bits would be."""
 TOLERANCE = 0.02
 
 
@@ -45,11 +52,13 @@ class Witnesses:
         check: Validation records: they show the error.
         members: What the network was trained on.
         non_members: As many others; with the members they show the leakage.
+        proxy: The attack that guided the search; None where it cannot be repeated.
     """
 
     check: Labelled
     members: Labelled
     non_members: Labelled
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Tolerances:
 
     Attributes:
         error: Largest accepted rise of the error, as a share of the check records.
-        leakage: Largest accepted rise of the loss threshold's AUC.
+        leakage: Largest accepted rise of the AUC, of the loss threshold and of the search's attack.
 
     Raises:
         ValueError: If one is not between 0 and 1.
@@ -74,6 +83,19 @@ class Tolerances:
 
 
 @dataclass(frozen=True)
+class Exactness:
+    """A file held against what it should compute: its network, in integers with the file's own biases.
+
+    Attributes:
+        agreement: Share of the check records for which both name the same class.
+        steps: Largest difference of a logit, in steps of the output (`STEPS`).
+    """
+
+    agreement: float
+    steps: float
+
+
+@dataclass(frozen=True)
 class Judgement:
     """A file held against the network it was written from, on the same records; intervals are 95 %.
 
@@ -83,6 +105,9 @@ class Judgement:
         error_increase: That minus the network's, with Tango's interval for pairs.
         loss_auc: AUC of the loss threshold on the file's answers.
         loss_auc_increase: That minus the network's, with DeLong's interval for pairs.
+        leakage: AUC of the search's attack on the file's answers; None where the attack cannot be repeated.
+        leakage_increase: That minus the network's, which is the study's, with DeLong's interval for pairs.
+        exactness: How it computes what it should; None where the file rounds what training did not.
     """
 
     agreement: float
@@ -90,6 +115,9 @@ class Judgement:
     error_increase: Estimate | None = None
     loss_auc: Estimate | None = None
     loss_auc_increase: Estimate | None = None
+    leakage: Estimate | None = None
+    leakage_increase: Estimate | None = None
+    exactness: Exactness | None = None
 
     @property
     def estimates(self) -> dict[str, Estimate]:
@@ -99,6 +127,8 @@ class Judgement:
             "error_increase": self.error_increase,
             "loss_auc": self.loss_auc,
             "loss_auc_increase": self.loss_auc_increase,
+            "leakage": self.leakage,
+            "leakage_increase": self.leakage_increase,
         }
         return {name: estimate for name, estimate in named.items() if estimate is not None}
 
@@ -129,17 +159,36 @@ def judge(
     is_member = np.repeat([True, False], [len(witnesses.members.labels), len(witnesses.non_members.labels)])
     attacked = (witnesses.members, witnesses.non_members)
     parts = [(part, _both(model, network, part.features, behind)) for part in attacked]
-    scores = [
-        np.concatenate([log_probabilities(logits[side], part.labels.cpu().numpy()) for part, logits in parts])
-        for side in (0, 1)
-    ]
+    logits = [np.concatenate([answered[side] for _, answered in parts]) for side in (0, 1)]
+    labels = np.concatenate([part.labels.cpu().numpy() for part, _ in parts])
+    scores = [log_probabilities(answered, labels) for answered in logits]
+    proxy = witnesses.proxy
+    found = [] if proxy is None else [proxy.scores(answered, labels) for answered in logits]
     return Judgement(
         agreement=float(np.mean(answers[0].argmax(1) == answers[1].argmax(1))),
         error=proportion_interval(int(ours.sum()), len(ours)),
         error_increase=paired_difference(ours, theirs),
         loss_auc=auc_interval(scores[0], is_member),
         loss_auc_increase=auc_difference(scores[0], scores[1], is_member).estimate,
+        leakage=auc_interval(found[0], is_member) if found else None,
+        leakage_increase=auc_difference(found[0], found[1], is_member).estimate if found else None,
     )
+
+
+def exactness(
+    model: onnx.ModelProto, written: nn.Module, asked: Tensor, behind: Preprocessing | None = None
+) -> Exactness:
+    """Hold a file against what it should compute.
+
+    Args:
+        model: What `nas.deploy.onnx_file.to_onnx` wrote.
+        written: What `nas.deploy.as_written.as_written` made of the network.
+        asked: As in `judge`.
+        behind: As in `judge`.
+    """
+    ours, theirs = _answers(model, written, asked, behind)
+    step = max(float(theirs.max() - theirs.min()) / STEPS, float(np.finfo(np.float32).tiny))
+    return Exactness(float(np.mean(ours.argmax(1) == theirs.argmax(1))), float(np.abs(ours - theirs).max()) / step)
 
 
 def check(found: Judgement, precision: str, records: int, tolerances: Tolerances) -> None:
@@ -170,10 +219,17 @@ def check(found: Judgement, precision: str, records: int, tolerances: Tolerances
             f"records than the network (--max-error-increase); got {_told(found.error_increase)}: the file is not "
             "written"
         )
-    if _is_worse(found.loss_auc_increase, tolerances.leakage):
+    for what, increase in (("loss AUC", found.loss_auc_increase), ("leakage", found.leakage_increase)):
+        if _is_worse(increase, tolerances.leakage):
+            raise ValueError(
+                f"expected the {precision} file to raise the {what} of the network by at most {tolerances.leakage:g} "
+                f"(--max-leakage-increase); got {_told(increase)}: the file is not written"
+            )
+    exact = found.exactness
+    if exact is not None and round((1 - exact.agreement) * records) > max(1, (1 - SAME) * records):
         raise ValueError(
-            f"expected the {precision} file to raise the loss AUC of the network by at most {tolerances.leakage:g} "
-            f"(--max-leakage-increase); got {_told(found.loss_auc_increase)}: the file is not written"
+            f"expected the {precision} file to name the class of the network with its biases for {SAME:.1%} of "
+            f"{records} records, because it computes the same; got {exact.agreement:.1%}: the file is not written"
         )
 
 

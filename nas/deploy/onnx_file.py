@@ -322,8 +322,9 @@ class _Writer:
         constants = [
             self._constant(f"{name}_levels", levels),
             self._constant(f"{name}_scale", steps.astype(np.float32)),
-            self._constant(f"{name}_zero", np.zeros(len(steps), kind)),
         ]
+        if kind != np.int32:  # a bias needs none; without that of the weights ONNX Runtime computes a Gemm in float
+            constants.append(self._constant(f"{name}_zero", np.zeros(len(steps), kind)))
         return self._node("DequantizeLinear", constants, name, axis=0)
 
     def _norm(self, source: str, label: str) -> str:

@@ -52,6 +52,16 @@ class Preprocessing:
         """
         return standardised(features, self.mean, self.deviation)
 
+    def restored(self, features: Floats) -> NDArray[Any]:
+        """Return standardised features in the user's unit, as far as single precision kept them; pixels whole.
+
+        Args:
+            features: `(records, *input_shape)`, as a network reads them.
+        """
+        shape = (1, -1) + (1,) * (features.ndim - 2)
+        values: NDArray[Any] = features.astype(np.float64) * self.deviation.reshape(shape) + self.mean.reshape(shape)
+        return (values * PIXEL).round().clip(0, PIXEL).astype(np.uint8) if self.pixels else values
+
     @property
     def input_type(self) -> np.dtype[Any]:
         """What an exported network takes: pixels, or numbers in single precision.

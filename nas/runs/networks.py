@@ -62,6 +62,7 @@ class UserNetwork:
         members: What the network was trained on, as the data have it; None with random weights.
         non_members: As many others, for the leakage; None with random weights.
         device: Name of the run's device; None with random weights.
+        run: The run that it was trained in; None with random weights.
     """
 
     architecture: Architecture
@@ -75,6 +76,7 @@ class UserNetwork:
     members: Labelled | None = None
     non_members: Labelled | None = None
     device: str | None = None
+    run: Run | None = None
 
 
 def find_network(
@@ -144,6 +146,7 @@ def network_of_run(run: Run, architecture: Architecture, network: Network, behin
         members=_labelled(run.sets["members"]),
         non_members=_labelled(run.sets["non_members"]),
         device=run.config.device,
+        run=run,
     )
 
 

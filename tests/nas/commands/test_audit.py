@@ -219,6 +219,38 @@ def test_versions_are_attacked_with_it(nas, own_run, trained):
     assert len(trained) == 6
 
 
+def test_a_file_is_audited_as_shipped(nas, own_run, trained):
+    number = json.loads(nas("pick", "small", "--runs", own_run.runs, "--json").out)["picked"]["number"]
+    pick = own_run.folder / "picks" / str(number)
+    assert nas("export", pick, "--precision", "int8").code == 0
+    asked = ("audit", "small", "--runs", own_run.runs, "--pick", number, "--effort", "quick", "--json", *ONE)
+    result = nas(*asked, "--artefact", pick / "int8.onnx")
+    assert (result.code, result.err.count("shadow models to train")) == (0, 1)
+    before = len(trained)
+    found, plain = json.loads(result.out), json.loads(nas(*asked).out)
+    assert len(trained) == before  # the network's audit uses the shadow models of the file's
+    about = found["about"]["file"]
+    assert re.fullmatch(r"int8\.onnx, int8, SHA-256 [0-9a-f]{64}, asked through ONNX Runtime; .*", about)
+    assert "--artefact int8.onnx" in found["about"]["command"]
+    assert "file" not in plain["about"]
+    assert "white_box" in {one["attack"] for one in found["findings"]}
+    assert found["findings"] != plain["findings"]
+    assert (own_run.folder / "audits" / f"{number}-int8.onnx" / "audit.json").is_file()
+
+
+def test_a_file_that_is_not_the_candidates_is_refused(refused, nas, own_run, no_shadow):
+    number = json.loads(nas("pick", "small", "--runs", own_run.runs, "--json").out)["picked"]["number"]
+    assert nas("export", own_run.folder / "picks" / str(number), "--precision", "float32").code == 0
+    file = own_run.folder / "picks" / str(number) / "float32.onnx"
+    other = next(trial for trial in range(5) if trial != number)
+    said = refused("audit", "small", "--pick", other, "--artefact", file, runs=own_run.runs)
+    assert said.startswith(("expected a file of the network", "expected the answers of the candidate's float32 file"))
+    said = refused("audit", "small", "--pick", number, "--artefact", file, "--bits", 8, runs=own_run.runs)
+    assert said == "expected --bits only without --artefact: the file is the version that is released"
+    said = refused("audit", "small", "--artefact", file, runs=own_run.runs)
+    assert said.startswith("expected --artefact only with --pick")
+
+
 def test_members_are_those_of_the_candidate_and_others_test_records(own_run):
     study = study_of(own_run)
     run = open_run("small", own_run.runs)

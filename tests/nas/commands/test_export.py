@@ -49,14 +49,35 @@ def test_a_pick_is_exported_into_its_folder_with_its_agreement(nas, own_pick):
     result = nas("export", own_pick)
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
-    assert sum(line.endswith(", as the search priced it") for line in lines[1::2]) == 1
-    for line, price, name in zip(lines[::2], lines[1::2], ("float32", "int8"), strict=True):
+    first = [line for line in lines if not line.startswith("  ")][:2]
+    prices = [line for line in lines if line.startswith("  on stm32h747: ")]
+    assert sum(line.endswith(", as the search priced it") for line in prices) == 1
+    for line, price, name in zip(first, prices, ("float32", "int8"), strict=True):
         assert re.match(r"  on stm32h747: [\d.]+ ms \(extrapolated\), [\d.]+ KiB of flash[,;]", price)
         assert line.startswith(f"written to {own_pick / name}.onnx: ")
         more = r"[+-]0\.\d{3} \([+-]0\.\d{3} to [+-]0\.\d{3}\)"
         told = rf"[\d.]+% of \d+ records get PyTorch's class; error 0\.\d{{3}}, {more}; loss AUC 0\.\d{{3}}, {more}"
         assert re.fullmatch(told, line.partition(" KiB, ")[2])
         onnx.checker.check_model(onnx.load(own_pick / f"{name}.onnx"))
+    assert sum(re.match(r"  [\d.]+ KiB of numbers and [\d.]+ KiB around them", line) is not None for line in lines) == 2
+    assert sum(line.startswith("  on this machine: ") for line in lines) == 2
+    # The copy has no reference networks beside it.
+    assert lines[-2].startswith(
+        "the search's attack was not repeated on the files: the search's reference networks are"
+    )
+    assert lines[-1] == f"python {own_pick / 'verify.py'} checks the files, with NumPy and ONNX Runtime alone"
+
+
+def test_the_attack_of_the_search_is_repeated_on_each_file(nas, pick, tmp_path):
+    told = json.loads(nas("export", pick, "--output", tmp_path, "--json").out)
+    assert told["not_attacked"] is None
+    for exported in told["files"]:
+        assert exported["leakage_low"] <= exported["leakage"] <= exported["leakage_high"]
+        assert abs(exported["leakage_increase"]) <= 0.02
+        assert exported["bytes"] == Path(exported["path"]).stat().st_size
+    printed = nas("export", pick, "--output", tmp_path).out
+    assert printed.count("; leakage 0.") == 2
+    assert "not repeated" not in printed
 
 
 def test_one_precision_into_another_folder_as_json(nas, own_pick, tmp_path):
@@ -135,7 +156,7 @@ def test_random_weights_are_said_to_be_random(nas, tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", ["export", "measure"])
 def test_what_cannot_be_exported_or_measured_is_one_line(nas, tmp_path, timed, command):
     for arguments, line in (
-        (("{}", "--precision", "int4"), "no precision 'int4'; there are ['float32', 'int8', 'mixed']"),
+        (("{}", "--precision", "int2"), "no precision 'int2'; there are ['float32', 'int8', 'mixed', 'int4']"),
         ((tmp_path,), "expected a folder that nas pick wrote, with architecture.json and weights.safetensors; got "),
         (("nothing",), "expected JSON, a file, RUN:NUMBER or the name of a network (nas list networks); got 'not"),
     ):

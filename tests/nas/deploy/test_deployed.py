@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -120,21 +121,78 @@ def test_a_picks_float_file_has_the_error_and_the_loss_auc_of_the_search(pick, t
 
 def test_a_file_that_is_worse_is_not_written(pick, tmp_path, monkeypatch):
     found = find(str(pick))
-    other, write = build(found.architecture, seed=9).eval(), deploying.to_onnx
-    monkeypatch.setattr(deploying, "to_onnx", lambda architecture, _, *rest: write(architecture, other, *rest))
+    other, write = build(found.architecture, seed=9).eval(), deploying.in_precision
+    monkeypatch.setattr(deploying, "in_precision", lambda architecture, _, *rest: write(architecture, other, *rest))
     with pytest.raises(ValueError, match=r"^expected the int8 file to err on at most 0\.02 more of \d+ validation rec"):
         deploying.write(found, "int8", tmp_path / "a.onnx")
     with pytest.raises(ValueError, match=r"^expected the float32 file to name PyTorch's class for 99% of \d+ records"):
         deploying.write(found, "float32", tmp_path / "a.onnx", deploying.Tolerances(error=1, leakage=1))
     assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"^expected the int8 file to name the class of the network with its biases"):
+        deploying.write(found, "int8", tmp_path / "a.onnx", deploying.Tolerances(error=1, leakage=1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_worse_is_accepted_where_its_network_rounds_less(pick, tmp_path, monkeypatch):
+    monkeypatch.setattr(deploying, "is_all_trained", lambda *_: False)
+    found = find(str(pick))
+    other, write = build(found.architecture, seed=9).eval(), deploying.in_precision
+    monkeypatch.setattr(deploying, "in_precision", lambda architecture, _, *rest: write(architecture, other, *rest))
     accepted = deploying.write(found, "int8", tmp_path / "a.onnx", deploying.Tolerances(error=1, leakage=1))
     assert accepted.judgement.error_increase.low > 0.02
+    assert accepted.judgement.exactness is None
+
+
+def test_the_attack_of_the_search_is_repeated_on_the_file(pick, tmp_path):
+    found = find(str(pick))
+    proxy = deploying.proxy_on(found)
+    assert proxy.name == found.run.config.attack
+    measured = found.run.trained(int(pick.name)).user_attrs
+    judgement = deploying.write(found, "float32", tmp_path / "a.onnx", None, proxy).judgement
+    assert judgement.leakage.value == pytest.approx(measured["leakage"], abs=1e-3)
+    assert judgement.leakage_increase.value == pytest.approx(0, abs=1e-3)
+
+
+def test_the_attack_is_not_repeated_without_its_reference_networks(pick):
+    found = find(str(pick))
+    for path in pick.parents[2].glob(".cache/reference-*.npz"):
+        path.rename(path.with_suffix(".away"))
+    try:
+        assert deploying.proxy_on(find(str(pick))).startswith("the search's reference networks are not here: ")
+    finally:
+        for path in pick.parents[2].glob(".cache/reference-*.away"):
+            path.rename(path.with_suffix(".npz"))
+    assert deploying.proxy_on(find(None)) == "its weights are random"
+    assert "trained anew" in deploying.proxy_on(replace(found, is_retrained=True))
+
+
+def test_a_busy_machine_refuses_no_file(pick, tmp_path, monkeypatch):
+    def busy(_models):
+        raise ValueError("other processes use this machine")
+
+    monkeypatch.setattr(deploying, "fastest_ms", busy)
+    exported = deploying.write(find(str(pick)), "int8", tmp_path / "a.onnx")
+    assert exported.here.latency_ms is None
+    assert exported.here.is_inside is None
+
+
+def test_a_time_is_held_against_the_device_of_this_processor_alone(pick, tmp_path, monkeypatch):
+    found = find(str(pick))
+    monkeypatch.setattr(deploying, "fastest_ms", lambda _models: [1.0])
+    host = load_device("host_int8")
+    for processor, is_there in ((host.core, True), ("another", False)):
+        monkeypatch.setattr(deploying.environment, "describe", lambda processor=processor: {"processor": processor})
+        here = deploying.write(found, "int8", tmp_path / "a.onnx").here
+        assert (here.predicted is not None) == is_there
+    here = deploying.Here(1.0, Estimate(2.0, 1.0, 3.0))
+    assert here.is_inside
+    assert not replace(here, latency_ms=0.9).is_inside
 
 
 def test_of_random_weights_nothing_is_judged(tmp_path, monkeypatch):
     found = find(None)
-    other, write = build(found.architecture, seed=9).eval(), deploying.to_onnx
-    monkeypatch.setattr(deploying, "to_onnx", lambda architecture, _, *rest: write(architecture, other, *rest))
+    other, write = build(found.architecture, seed=9).eval(), deploying.in_precision
+    monkeypatch.setattr(deploying, "in_precision", lambda architecture, _, *rest: write(architecture, other, *rest))
     for precision in ("float32", "int8"):
         judgement = deploying.write(found, precision, tmp_path / precision).judgement
         assert judgement.estimates == {}
