@@ -5,7 +5,8 @@ Three objectives: error, leakage and latency. Digits in the space `conv`, 300 me
 sampling, pricing, training, attack and writing, without the reference bank, which all searches of a seed share. The
 hypervolume is that of error, chance-corrected leakage and the logarithm of the latency, each scaled to the range of all
 trained candidates of all searches, below the worst; candidates over the ceiling of the error do not count. Medians over
-the seeds at shares of the CPU-seconds that the shortest search of all used, with the lowest and the highest.
+the seeds at shares of the CPU-seconds that the shortest search of all used, with the lowest and the highest, and after
+the same shares of the trainings: the longer a training takes, the less counts a sampler's own time.
 
 `cost_aware` is held against the best of the others: what they reach with all the seconds it has to reach with a
 quarter.
@@ -76,14 +77,16 @@ class Found:
     """What one search found, in the order in which it was found.
 
     Attributes:
-        seconds: `(trained,)`: CPU-seconds of the search until then.
-        values: `(trained, 3)`: the objectives; candidates over the ceiling of the error are left out of both.
+        seconds: `(within,)`: CPU-seconds of the search until then.
+        trainings: `(within,)`: how many trainings had ended then.
+        values: `(within, 3)`: the objectives; candidates over the ceiling of the error are left out of all three.
         total: CPU-seconds of the whole search.
         trained: How many trainings ended.
         stopped: How many were stopped early.
     """
 
     seconds: NDArray[np.float64]
+    trainings: NDArray[np.float64]
     values: NDArray[np.float64]
     total: float
     trained: int
@@ -109,7 +112,7 @@ def main() -> None:
     asked = list(itertools.product(range(seeds), names))
     with ProcessPoolExecutor(processes.cores()) as pool:
         found = dict(zip(asked, pool.map(partial(search, CACHE / kind, settings), asked), strict=True))
-    rows = compared({name: [found[seed, name] for seed in range(seeds)] for name in names})
+    rows = compared({name: [found[seed, name] for seed in range(seeds)] for name in names}, settings["trials"])
     facts = {} if arguments.short else verdict(rows)
     write_results(f"search_training_{kind}", rows, seeds=seeds, trials=settings["trials"], **facts)
 
@@ -161,38 +164,40 @@ def timed(plan: Plan, study: optuna.Study, log: Path) -> Callable[[Proposal], Ev
 def read(study: optuna.Study, log: Path) -> Found:
     """Return what a search has found and when."""
     trials, limits = study.get_trials(deepcopy=False), limits_of(study.user_attrs)
-    total, seconds, values = 0.0, [], []
+    total, count, seconds, trainings, values = 0.0, 0, [], [], []
     for line in lines_of(log):
         total += line["seconds"]
         trial = trials[line["trial"]]
+        count += trial.state == TrialState.COMPLETE
         if trial.state == TrialState.COMPLETE and not exceeded_by(study, trial, limits):
             seconds.append(total)
+            trainings.append(count)
             values.append(trial.values)
     complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
     stopped = sum(str(trial.user_attrs.get("rejected", "")).startswith("stopped") for trial in trials)
-    return Found(np.array(seconds), np.array(values).reshape(-1, len(OBJECTIVES)), total, complete, stopped)
+    return Found(
+        np.array(seconds), np.array(trainings), np.array(values).reshape(-1, len(OBJECTIVES)), total, complete, stopped
+    )
 
 
-def compared(found: dict[str, Sequence[Found]]) -> list[dict[str, object]]:
+def compared(found: dict[str, Sequence[Found]], trials: int) -> list[dict[str, object]]:
     """One row for a search and a share of the seconds."""
     searches = [one for of_name in found.values() for one in of_name]
     every = scaled_by(np.concatenate([one.values for one in searches]))
     lowest, span = every.min(axis=0), np.ptp(every, axis=0)
     whole = min(one.total for one in searches)
+
+    def reached(one: Found, counted: NDArray[np.float64], end: float) -> float:
+        return volume((scaled_by(one.values[counted <= end]) - lowest) / np.where(span > 0, span, 1))
+
     rows: list[dict[str, object]] = []
     for name, of_name in found.items():
         for share in SHARES:
-            volumes = [
-                volume((scaled_by(one.values[one.seconds <= share * whole]) - lowest) / np.where(span > 0, span, 1))
-                for one in of_name
-            ]
-            row = {
-                "search": name,
-                "share": share,
-                "cpu_seconds": share * whole,
-                "hypervolume": float(np.median(volumes)),
-            }
-            rows.append(row | {"lowest": min(volumes), "highest": max(volumes)})
+            volumes = [reached(one, one.seconds, share * whole) for one in of_name]
+            after_trainings = [reached(one, one.trainings, share * trials) for one in of_name]
+            row = {"search": name, "share": share, "cpu_seconds": share * whole}
+            row |= {"hypervolume": float(np.median(volumes)), "lowest": min(volumes), "highest": max(volumes)}
+            rows.append(row | {"trainings": share * trials, "after_trainings": float(np.median(after_trainings))})
         rows[-1] |= {
             "trained": float(np.median([one.trained for one in of_name])),
             "stopped": float(np.median([one.stopped for one in of_name])),

@@ -833,6 +833,9 @@ def test_samplers_are_compared_on_real_trainings_at_equal_seconds(run, monkeypat
         assert [row["share"] for row in of_name] == list(compared.SHARES)
         assert volumes == sorted(volumes)
         assert of_name[-1]["cpu_seconds"] > 0
+        assert [row["trainings"] for row in of_name] == [0.5, 1, 2, 4]
+        after = [row["after_trainings"] for row in of_name]
+        assert (after[0], after) == (0, sorted(after))
     assert (by_name["random"][-1]["trained"], by_name["random"][-1]["stopped"]) == (4, 0)
     assert by_name[f"tpe{compared.RUNGS}"][-1]["trained"] >= 1
 
