@@ -3,8 +3,8 @@
     python benchmarks/startup.py [--rounds 7]
 
 Each figure is the median processor time of a process, user and system together; ratios are taken within this one run,
-in which commands and import take turns. Processor time is what an idle machine waits for, and a busy one hardly
-changes it.
+in which commands and imports take turns. Processor time is what an idle machine waits for, and a busy one hardly
+changes it. A command that reads a study imports Optuna, and NumPy with it: the last row.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMMANDS = {
     "nas pick, refused": ("pick", "before", "--max", "error=0", *EARLIER),
 }
 MAIN = "from nas.cli import main; main()"
-PYTORCH = "import torch"
+PYTORCH, OPTUNA = "import torch", "import optuna"
 
 
 def processor_seconds(code: str, *arguments: str) -> float:
@@ -49,7 +49,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    runs = {name: (MAIN, *arguments) for name, arguments in COMMANDS.items()} | {PYTORCH: (PYTORCH,)}
+    runs = {name: (MAIN, *arguments) for name, arguments in COMMANDS.items()}
+    runs |= {PYTORCH: (PYTORCH,), OPTUNA: (OPTUNA,)}
     for run in runs.values():  # the first run reads files from the disk and compiles them
         processor_seconds(*run)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -62,7 +63,7 @@ def main() -> None:
         {"command": name, "seconds": found, "of importing PyTorch": found / of_pytorch}
         for name, found in medians.items()
     ]
-    ratios = [found / of_pytorch for found in medians.values()]
+    ratios = [found / of_pytorch for name, found in medians.items() if name != OPTUNA]
     write_results(
         "startup", rows, import_torch_seconds=of_pytorch, largest_ratio=max(ratios), goal_ratio=0.4, rounds=rounds
     )
