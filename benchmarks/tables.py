@@ -930,6 +930,57 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "search_training_digits",
+        "What do samplers find in real trainings, in the same time?",
+        "Digits, 300 members, space `conv` with recipe and precisions, three objectives: error, leakage and latency. "
+        "Each search has 60 trainings, or as many epochs where trainings are stopped early (`--fidelity rungs`). "
+        "Shares are those of the CPU-seconds that the shortest search took. In them a sampler's own time counts, and "
+        "a training takes half a second here; the last columns are after the same share of the trainings instead. The "
+        "hypervolume is that of error, leakage above 0.5 and the logarithm of the latency, the median over five "
+        "seeds.",
+        {
+            "search": ("search", plain),
+            "share": ("share of the seconds", number),
+            "cpu_seconds": ("CPU-seconds", number),
+            "hypervolume": ("hypervolume", rate),
+            "lowest": ("lowest", rate),
+            "highest": ("highest", rate),
+            "trainings": ("trainings", number),
+            "after_trainings": ("hypervolume after them", rate),
+            "trained": ("trained in all", number),
+            "stopped": ("stopped early", number),
+        },
+        facts={name: (name, plain) for name in ("cost_aware", "cost_aware, stopped early")},
+    ),
+    Table(
+        "front_audits",
+        "Is the leakage of a front paid for by the sampler?",
+        "Five members of each front of the searches above, each audited with 16 shadow models: the stronger of online "
+        "LiRA and online RMIA. *Too low* is the audit's AUC less the search's, the mean over the five. Intervals are "
+        "Student's 95 % over the seeds.",
+        {
+            "sampler": ("sampler", plain),
+            "seed": ("seed", number),
+            "on_front": ("on the front", number),
+            "error": ("error", rate),
+            "search_auc": ("AUC in the search", rate),
+            "audited_auc": ("AUC in the audit", rate),
+            "too_low": ("too low by", rate),
+            "largest_too_low": ("at most", rate),
+        },
+        facts={name: (name, plain) for name in ("tpe", "cost_aware", "difference")},
+    ),
+    Table(
+        "startup",
+        "How long do commands take that touch no tensor?",
+        "Processor time, medians of seven runs. `import optuna` is what a command needs at least that reads a study.",
+        {
+            "command": ("command", plain),
+            "seconds": ("seconds", number),
+            "of importing PyTorch": ("of importing PyTorch", number),
+        },
+    ),
+    Table(
         "nni_strategies",
         "How much of that front do NNI's own strategies find?",
         "The same table, by the code of NNI 3.0, which minimises one number: the mean of error and latency, both "
