@@ -80,7 +80,8 @@ def copied(run: Run, folder: Path) -> Copy:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([_cut(name) for name in run.config.objectives])
-    cards: dict[int | None, str] = {trial.number: _card(run, trial, is_knee=trial is knee_of(best)) for trial in best}
+    knee = knee_of(best) if best else None
+    cards: dict[int | None, str] = {trial.number: _card(run, trial, is_knee=trial is knee) for trial in best}
     attached = {}
     for trial in best[:MOST_WITH_FILES]:
         found = list(_files(run, trial, cards[trial.number], folder / "made" / str(trial.number)))

@@ -106,6 +106,13 @@ def test_completion_imports_nothing_that_trains():
     assert (printed.split(), code, found) == (["stm32h747", "stm32h7a3"], "0", [])
 
 
+@pytest.mark.parametrize("command", ["show", "compare", "front", "dashboard", "pick"])
+def test_a_run_is_completed_by_every_command_that_looks_at_one(command):
+    words = f"nas {command} {' '.join(EARLIER)} be"
+    printed, code, _ = imported_by(_NAS_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="4")
+    assert (printed.split(), code) == (["before"], "0")
+
+
 def test_the_check_sees_what_is_imported():
     _, code, found = imported_by("estimate", "--space", "mlp", "--check")
     assert (code, "torch" in found) == ("0", True)

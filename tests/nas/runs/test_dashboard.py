@@ -7,6 +7,7 @@ import json
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState
 
 from nas.runs import dashboard
 from nas.runs.run import open_run
@@ -53,6 +54,16 @@ def test_the_copy_has_the_numbers_names_and_constraints_of_the_study(copied, own
         numbers = {name: value for name, value in theirs.user_attrs.items() if isinstance(value, int | float)}
         assert numbers.items() <= ours.user_attrs.items()
     assert {trial.number for trial in copy.study.best_trials} == {trial.number for trial in study.best_trials}
+
+
+def test_trials_that_were_not_trained_keep_their_numbers(copied, own_run):
+    study = open_run("small", own_run.runs).study
+    waiting = study.ask()
+    for state in (TrialState.PRUNED, TrialState.FAIL):
+        study.tell(study.ask(), state=state)
+    states = [trial.state for trial in study.get_trials()]
+    assert states[waiting.number :] == [TrialState.RUNNING, TrialState.PRUNED, TrialState.FAIL]
+    assert [trial.state for trial in copied().study.trials] == states
 
 
 def test_the_run_is_not_changed(copied, own_run):
