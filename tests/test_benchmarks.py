@@ -88,6 +88,18 @@ def test_a_short_search_on_cifar10_accounts_for_every_second(run):
     assert shares == pytest.approx(100)
 
 
+def test_the_exported_files_of_a_front_are_held_against_what_the_search_said(run, tmp_path):
+    found = run("exported_front", short=True, runs=tmp_path / "runs")
+    for row in found["rows"]:
+        assert row["exact_agreement"] == 1
+        assert row["over_count"] == 0
+        assert abs(row["auc_difference"]) <= (1e-3 if row["file"] == "float32" else 0.1)
+    floats = [row for row in found["rows"] if row["file"] == "float32"]
+    assert len(floats) == len(found["rows"]) / 2 > 0
+    assert all(row["agreement"] == 1 and row["steps"] < 1 and row["error_difference"] == 0 for row in floats)
+    assert found["bytes_as_counted"] == f"{len(found['rows'])} of {len(found['rows'])}"
+
+
 def test_more_steps_help_on_few_records(run):
     found = run("steps", short=True)
     few, many = found["rows"]

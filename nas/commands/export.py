@@ -65,16 +65,20 @@ def export(
     beside them checks them where they run.
     """
     from nas.deploy import shipped
+    from nas.deploy.deployed import file_name
     from nas.deploy.deployed import precisions_of
     from nas.deploy.deployed import proxy_on
     from nas.deploy.deployed import write
+    from nas.deploy.executorch_file import EXECUTORCH
+    from nas.deploy.executorch_file import check_installed
     from nas.deploy.judging import TOLERANCE
     from nas.deploy.judging import Tolerances
     from nas.runs.networks import find_network
     from nas.runs.retrained import VOID
 
     trust(plugin, space)
-    chosen = precisions(precision)
+    chosen = precisions(precision, EXECUTORCH)
+    check_installed(chosen or ())
     if output is not None and output.suffix == ".onnx" and not output.is_dir():
         raise ValueError(f"expected a folder for --output, for files named by their precision; got '{output}'")
     tolerances = Tolerances(
@@ -86,10 +90,10 @@ def export(
     proxy, written = proxy_on(found), []
     attack = None if isinstance(proxy, str) else proxy
     for name in chosen or precisions_of(found.architecture):
-        exported = write(found, name, folder / f"{name}.onnx", tolerances, attack)
+        exported = write(found, name, folder / file_name(name), tolerances, attack)
         written.append(_file(exported))
-        if found.trained:
-            shipped.write(folder, found.architecture.key, found.preprocessing, written)
+        if described := [file for file in written if "sha256" in file]:
+            shipped.write(folder, found.architecture.key, found.preprocessing, described)
         for line in () if as_json else _lines(exported, found):
             say(line)
     if as_json:
@@ -102,7 +106,8 @@ def export(
             say(f"{VOID}; the error and the loss AUC above are of records that it was trained on")
         elif isinstance(proxy, str):
             say(f"the search's attack was not repeated on the files: {proxy}")
-        say(f"python {folder / shipped.SCRIPT} checks the files, with NumPy and ONNX Runtime alone")
+        if (folder / shipped.SCRIPT).is_file():
+            say(f"python {folder / shipped.SCRIPT} checks the files, with NumPy and ONNX Runtime alone")
 
 
 def _lines(exported: Exported, found: UserNetwork) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -21,6 +22,10 @@ from nas.deploy import file_size
 from nas.deploy import judging
 from nas.deploy.as_written import as_written
 from nas.deploy.as_written import is_all_trained
+from nas.deploy.executorch_file import EXECUTORCH
+from nas.deploy.executorch_file import FILE
+from nas.deploy.executorch_file import answers_of_program
+from nas.deploy.executorch_file import to_executorch
 from nas.deploy.file_size import FileSize
 from nas.deploy.judging import Judgement
 from nas.deploy.judging import Tolerances
@@ -139,6 +144,8 @@ def write(
     """
     if precision == "mixed" and (own := own_precision(found.architecture)) != "mixed":
         raise ValueError(f"expected a network of layers in float and in 8 and fewer bits to write as mixed; got {own}")
+    if precision == EXECUTORCH:
+        return _write_program(found, path, tolerances or Tolerances(), proxy)
     model, judgement = judged(found, precision, proxy)
     judging.check(judgement, precision, len(found.check), tolerances or Tolerances())
     content = model.SerializeToString()
@@ -147,6 +154,23 @@ def write(
         exported = _beside_its_device(exported, model, found, load_device(found.device))
     files.write(path, lambda stream: stream.write(content))
     return exported
+
+
+def file_name(precision: str) -> str:
+    """Return the name of the file in a precision."""
+    return FILE if precision == EXECUTORCH else f"{precision}.onnx"
+
+
+def _write_program(found: UserNetwork, path: Path, tolerances: Tolerances, proxy: Proxy | None) -> Exported:
+    """Write a network in float for ExecuTorch. It is judged through that runtime, like a float ONNX file."""
+    model = in_precision(found.architecture, found.network, "float32", found.calibration, found.preprocessing)
+    program = to_executorch(model)
+    ask = partial(answers_of_program, program)
+    judgement = judging.judge(ask, found.network, found.check, witnesses_of(found, proxy), found.preprocessing)
+    judging.check(judgement, "float32", len(found.check), tolerances)
+    files.write(path, lambda stream: stream.write(program))
+    said = "its figures are not about ExecuTorch"
+    return Exported(path, EXECUTORCH, len(program) / 1024, judgement, as_priced=False, prices={}, cannot_run=said)
 
 
 def _beside_its_device(exported: Exported, model: onnx.ModelProto, found: UserNetwork, device: Device) -> Exported:

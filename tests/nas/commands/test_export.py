@@ -156,7 +156,7 @@ def test_random_weights_are_said_to_be_random(nas, tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", ["export", "measure"])
 def test_what_cannot_be_exported_or_measured_is_one_line(nas, tmp_path, timed, command):
     for arguments, line in (
-        (("{}", "--precision", "int2"), "no precision 'int2'; there are ['float32', 'int8', 'mixed', 'int4']"),
+        (("{}", "--precision", "int2"), "no precision 'int2'; there are ['float32', 'int8', 'mixed', 'int4'"),
         ((tmp_path,), "expected a folder that nas pick wrote, with architecture.json and weights.safetensors; got "),
         (("nothing",), "expected JSON, a file, RUN:NUMBER or the name of a network (nas list networks); got 'not"),
     ):
@@ -208,3 +208,11 @@ def test_a_device_of_neither_precision_predicts_nothing(nas, timed):
     printed = nas("measure", "--device", "stm32h747", "--precision", "float32").out
     assert printed.endswith("no prediction: stm32h747 was measured in int8 only\n")
     assert len(timed) == 1
+
+
+def test_without_executorch_a_program_for_it_is_refused_before_any_file(nas, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    result = nas("export", '{"depth": 2}', "--precision", "int8", "--precision", "executorch", "--output", tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "nas: expected ExecuTorch, to write a program for it; pip install 'gecko-nas[edge]'\n"
+    assert not list(tmp_path.iterdir())
