@@ -26,8 +26,11 @@ from nas.commands.options import shape
 from nas.commands.options import trust
 
 if TYPE_CHECKING:
+    from nas.deploy.c99.exported import ExportedCode
     from nas.deploy.deployed import Exported
     from nas.deploy.judging import Judgement
+
+FORMATS = ("onnx", "c99")
 
 
 def export(
@@ -40,6 +43,9 @@ def export(
     ],
     *,
     precision: Precision = None,
+    format: Annotated[
+        str, typer.Option(help="onnx; or c99: sources with packed weights, in the bits that were trained.")
+    ] = "onnx",
     output: Annotated[
         Path | None, typer.Option(help="Folder for the files (default: the pick's folder, or the current one).")
     ] = None,
@@ -61,7 +67,10 @@ def export(
     """Write float32.onnx and int8.onnx, and mixed.onnx of a network with both.
 
     They take records as the data have them. A file that errs or leaks more than its network is not written.
+    With --format c99 a folder of C sources is written instead.
     """
+    from nas.deploy.c99.exported import code_precisions
+    from nas.deploy.c99.exported import write_code
     from nas.deploy.deployed import precisions_of
     from nas.deploy.deployed import write
     from nas.deploy.judging import TOLERANCE
@@ -71,6 +80,8 @@ def export(
 
     trust(plugin, space)
     chosen = precisions(precision)
+    if format not in FORMATS:
+        raise ValueError(f"no format {format!r}; there are {list(FORMATS)}")
     if output is not None and output.suffix == ".onnx" and not output.is_dir():
         raise ValueError(f"expected a folder for --output, for files named by their precision; got '{output}'")
     tolerances = Tolerances(
@@ -80,7 +91,12 @@ def export(
     found = find_network(architecture, space, shape(input_shape), classes, runs, changes=changes(changed))
     folder = output or (Path(architecture) if found.trained else Path())
     written = []
-    for name in chosen or precisions_of(found.architecture):
+    for name in code_precisions(found.architecture, chosen) if format == "c99" else ():
+        code = write_code(found, name, folder / f"{name}_c99", tolerances)
+        written.append(_code(code))
+        if not as_json:
+            say(f"written to {code.folder}: {_memory(code)}, {_compared(code.judgement, len(found.check))}")
+    for name in () if format == "c99" else chosen or precisions_of(found.architecture):
         exported = write(found, name, folder / f"{name}.onnx", tolerances)
         written.append(_file(exported))
         if not as_json:
@@ -105,6 +121,22 @@ def _file(exported: Exported) -> dict[str, Any]:
     about = {"path": str(exported.path), "precision": exported.precision, "size_kib": exported.size_kib}
     about |= {"as_priced": exported.as_priced, "cannot_run": exported.cannot_run, "costs": costs_row(exported.prices)}
     return {**about, "agreement": exported.judgement.agreement, **flat(exported.judgement.estimates)}
+
+
+def _code(code: ExportedCode) -> dict[str, Any]:
+    """Describe C sources for JSON."""
+    from estimators.estimate import flat
+
+    about = {"path": str(code.folder), "precision": code.precision, "ram_bytes": code.ram_bytes}
+    about |= {"planned_bytes": code.planned_bytes, "flash_bytes": code.flash_bytes}
+    return {**about, "agreement": code.judgement.agreement, **flat(code.judgement.estimates)}
+
+
+def _memory(code: ExportedCode) -> str:
+    """Say what C sources take, and that it is what was planned."""
+    more = code.ram_bytes - code.planned_bytes
+    planned = "as planned" if not more else f"{more:,} more than planned"
+    return f"{code.ram_bytes:,} bytes of memory, {planned}, {code.flash_bytes:,} bytes of weights"
 
 
 def _priced(exported: Exported, device: str) -> str:

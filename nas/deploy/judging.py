@@ -7,6 +7,7 @@ counts is whether it errs more, and whether it tells members from non-members be
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from typing import TypeAlias
@@ -31,6 +32,8 @@ from nas.training.loop import Labelled
 from nas.training.loop import logits_of
 
 Logits: TypeAlias = NDArray[np.float32]
+Answer: TypeAlias = Callable[[NDArray[Any]], Logits]
+"""Returns logits `(records, classes)` about records as an exported network takes them."""
 
 AGREEMENT = 0.99
 """Share of the records for which a float32 file must name the network's class; one record may always differ."""
@@ -104,7 +107,7 @@ class Judgement:
 
 
 def judge(
-    model: onnx.ModelProto,
+    model: onnx.ModelProto | Answer,
     network: nn.Module,
     asked: Tensor,
     witnesses: Witnesses | None,
@@ -113,7 +116,7 @@ def judge(
     """Hold a file against its network: the file is asked as its user asks, the network as it was trained.
 
     Args:
-        model: What `nas.deploy.onnx_file.to_onnx` wrote.
+        model: What `nas.deploy.onnx_file.to_onnx` wrote, or what answers in the place of such a file.
         network: The network it was written from, in eval mode.
         asked: `(records, *input_shape)`, in the user's unit, to compare classes on; at least one.
         witnesses: Records with labels, of which the check records are these; None of a network without data.
@@ -178,7 +181,7 @@ def check(found: Judgement, precision: str, records: int, tolerances: Tolerances
 
 
 def agreement(
-    model: onnx.ModelProto, network: nn.Module, records: Tensor, behind: Preprocessing | None = None
+    model: onnx.ModelProto | Answer, network: nn.Module, records: Tensor, behind: Preprocessing | None = None
 ) -> float:
     """Return the share of records for which ONNX Runtime and PyTorch name the same class.
 
@@ -202,16 +205,18 @@ def answers_of_file(model: onnx.ModelProto, records: NDArray[Any], batch_size: i
 
 
 def _answers(
-    model: onnx.ModelProto, network: nn.Module, records: Tensor, behind: Preprocessing | None
+    model: onnx.ModelProto | Answer, network: nn.Module, records: Tensor, behind: Preprocessing | None
 ) -> tuple[Logits, Logits]:
     """Return the logits of a file and of its network about records in the user's unit, of the exits that answer."""
     behind, features = behind or unchanged(tuple(records.shape[1:])), records.cpu().numpy()
     standardised = torch.from_numpy(behind.standardised(features))
-    return answers_of_file(model, behind.as_given(features)), logits_of(network, standardised)
+    given = behind.as_given(features)
+    ours = model(given) if callable(model) else answers_of_file(model, given)
+    return ours, logits_of(network, standardised)
 
 
 def _both(
-    model: onnx.ModelProto, network: nn.Module, records: Tensor, behind: Preprocessing | None
+    model: onnx.ModelProto | Answer, network: nn.Module, records: Tensor, behind: Preprocessing | None
 ) -> tuple[Logits, Logits]:
     """Return the same, all of it finite."""
     ours, theirs = _answers(model, network, records, behind)
