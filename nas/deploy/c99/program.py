@@ -25,8 +25,8 @@ from estimators.devices.device import Device
 from estimators.devices.device import Latency
 from estimators.models.flash import kernel_bytes
 from estimators.models.memory import best_order
-from estimators.models.memory import schedule
 from nas.deploy.c99.layout import Life
+from nas.deploy.c99.layout import peak_of
 from nas.deploy.c99.layout import placed
 from nas.deploy.c99.packing import pack
 from nas.deploy.c99.packing import stored_bits
@@ -179,8 +179,9 @@ class Program:
         reading: What follows for each number of a record, before it is stored as tensor 0.
         tensors: By number.
         steps: In the order in which they run.
-        output: Number of the tensor of the logits, in float32.
-        planned_bytes: The largest sum of tensors that live at one time, as `peak_ram_kib` counts it.
+        outputs: For each exit, the number of the tensor of its logits; one without early exits.
+        planned_bytes: The largest sum of tensors that live at one time: what `peak_ram_kib` counts, less the logits of
+            early exits that were asked.
         ram_bytes: Bytes of the array that holds the tensors.
         flash_bytes: Weights, scales and biases, as `flash_kib` counts them.
     """
@@ -191,7 +192,7 @@ class Program:
     reading: tuple[Stage, ...]
     tensors: Mapping[int, Tensor]
     steps: tuple[Step, ...]
-    output: int
+    outputs: tuple[int, ...]
     planned_bytes: int
     ram_bytes: int
     flash_bytes: int
@@ -235,8 +236,6 @@ def check(architecture: Architecture, network: nn.Module) -> None:
     Raises:
         ValueError: With what it is.
     """
-    if len(architecture.outputs) > 1:
-        raise ValueError(f"expected a network with one exit for C99; got one with {len(architecture.outputs)}")
     if (answers := answers_of(network)) is not None:
         raise ValueError(
             f"the answers of this network's defence cannot be written in C99: {type(answers).__name__} has no rule "
@@ -257,6 +256,7 @@ class _Compiler:
     Attributes:
         running: The graph without what adds nothing: its bits are those in which tensors are stored.
         numbers: For each operator of `running`, its number in the graph.
+        outputs: For each exit, the operator of `running` that gives its logits.
         holders: For each of them, the one whose tensor holds its output: a view looks at another one's.
     """
 
@@ -265,14 +265,14 @@ class _Compiler:
     ) -> None:
         self.architecture, self.network, self.precision, self.scales = architecture, network, precision, scales
         self.folded = folded_norms(architecture)
-        self.running, self.numbers = self._simplified()
+        self.running, self.numbers, self.outputs = self._simplified()
         self.holders = self._holders()
 
     def program(self, behind: Preprocessing) -> Program:
         running = self.running
-        order, planned = best_order(running, STORAGE)
-        assert planned == max((moment.live for moment in schedule(running, STORAGE, order)), default=planned)
-        offsets, ram = placed(self._lives(order))
+        order = self._order()
+        lives = self._lives(order)
+        offsets, ram = placed(lives)
         tensors = {}
         for index, op in enumerate(running.ops):
             if (holder := self.holders[index]) in offsets:  # else it is computed on the way to another one
@@ -291,14 +291,23 @@ class _Compiler:
             tuple(self._rounding(0)),
             tensors,
             tuple(steps),
-            running.outputs[0],
-            planned,
+            self.outputs,
+            peak_of(lives),
             ram,
             sum(kernel_bytes(kernel, STORAGE) for kernel in running.kernels),
         )
 
-    def _simplified(self) -> tuple[Architecture, tuple[int, ...]]:
-        """Return the graph without sums with zeros, and without what the output does not depend on."""
+    def _order(self) -> tuple[int, ...]:
+        """Return the order of the kernels: the one with the least memory, but as written where that needs no more.
+
+        An early exit then answers before what is written behind it runs.
+        """
+        order, peak = best_order(self.running, STORAGE)
+        written = tuple(range(len(order)))
+        return written if peak_of(self._lives(written)) <= peak else order
+
+    def _simplified(self) -> tuple[Architecture, tuple[int, ...], tuple[int, ...]]:
+        """Return the graph without sums with zeros, and without what no output depends on."""
         ops = self.architecture.ops
         root, zeros = list(range(len(ops))), set()
         for index, op in enumerate(ops):
@@ -307,8 +316,8 @@ class _Compiler:
                 zeros.add(index)
             elif op.kind == "add" and len(rest) == 1 and self._same(index, rest[0]):
                 root[index] = rest[0]
-        output = root[self.architecture.outputs[0]]
-        needed, waiting = {0, output}, [output]
+        waiting = [root[output] for output in self.architecture.outputs]
+        needed = {0, *waiting}
         while waiting:
             index = waiting.pop()
             sources = () if index in zeros else [root[source] for source in ops[index].inputs]
@@ -324,7 +333,8 @@ class _Compiler:
             elif index:
                 op = op._replace(inputs=tuple(place[root[source]] for source in op.inputs))
             kept.append(in_width(op, 8, output=False) if self._is_whole(op) else op)
-        return self.architecture.rewired(tuple(kept), (place[output],)), tuple(numbers)
+        outputs = tuple(place[root[output]] for output in self.architecture.outputs)
+        return self.architecture.rewired(tuple(kept), tuple(sorted(set(outputs)))), tuple(numbers), outputs
 
     def _same(self, index: int, source: int) -> bool:
         """Tell whether a sum with zeros is what it adds them to: it is not rounded anew."""
@@ -345,7 +355,10 @@ class _Compiler:
         return holders
 
     def _lives(self, order: Sequence[int]) -> dict[int, Life]:
-        """Return how long tensors live, in steps of the order."""
+        """Return how long tensors live, in steps of the order.
+
+        The last exit's logits are read when all is computed, those of others as soon as the exits before were asked.
+        """
         running, holders = self.running, self.holders
         sizes = {0: prod(running.ops[0].shape) * running.ops[0].bits // 8}
         first, last = {0: 0}, {0: 0}
@@ -356,7 +369,11 @@ class _Compiler:
             sizes.setdefault(output, kernel.output_size * kernel.output_bits // 8)
             read = () if kernel.kind in CONSTANT else kernel.inputs
             last.update(dict.fromkeys((output, *(holders[source] for source in read)), step))
-        last[holders[running.outputs[0]]] = len(order)
+        asked = 0
+        for output in self.outputs:
+            asked = max(asked, first[holders[output]])
+            last[holders[output]] = max(last[holders[output]], asked)
+        last[holders[self.outputs[-1]]] = len(order)
         return {tensor: Life(sizes[tensor], first[tensor], last[tensor]) for tensor in sizes}
 
     def _step(self, ops: tuple[int, ...], inputs: tuple[int, ...]) -> Step:

@@ -55,8 +55,21 @@ def _answers(program: Program, records: NDArray[Any]) -> Singles:
         inputs = [_Input(held[tensors[number].holder], tensors[number]) for number in step.inputs]
         values = _computed(step, inputs, tensors[step.output].shape, len(records))
         held[step.output] = _stored(_staged(values, step.stages), tensors[step.output])
-    logits = tensors[program.output]
-    return _Input(held[logits.holder], logits).values().reshape(len(records), -1)
+    logits = [
+        _Input(held[tensors[number].holder], tensors[number]).values().reshape(len(records), -1)
+        for number in program.outputs
+    ]
+    found = logits[-1]
+    for early in reversed(logits[:-1]):
+        found = np.where(_is_sure(early, program.architecture.exit_threshold)[:, None], early, found)
+    return found
+
+
+def _is_sure(logits: Singles, threshold: float) -> NDArray[np.bool_]:
+    """Tell for which records an exit answers: the largest share of its softmax reaches the threshold."""
+    precise = logits.astype(np.float64)
+    sums = np.exp(precise - precise.max(1, keepdims=True)).sum(1)
+    return np.asarray((1 / sums).astype(np.float32) >= np.float32(threshold))
 
 
 class _Input:

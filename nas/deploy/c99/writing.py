@@ -72,10 +72,25 @@ class _Writer:
         """Return the calls that compute the network."""
         for number, tensor in self.program.tensors.items():
             self.descriptions.append(_tensor(number, tensor))
-        calls = [self._reading()]
+        *early, last = self.program.outputs
+        calls, written, exits = [self._reading()], {0}, 0
         for step in self.program.steps:
             calls += [f"/* {_described(step.op, step.weights)} */", *self._step(step)]
-        return [*calls, f"gecko_values(memory, &tensor{self.program.output}, logits);"]
+            written.add(step.output)
+            while exits < len(early) and self.program.tensors[early[exits]].holder in written:
+                calls += self._exit(exits, early[exits])
+                exits += 1
+        return [*calls, f"gecko_values(memory, &tensor{last}, logits);", f"return {len(early)};"]
+
+    def _exit(self, number: int, tensor: int) -> list[str]:
+        """Return the lines that answer at an early exit if it is sure."""
+        threshold = _single(self.program.architecture.exit_threshold)
+        return [
+            f"if (gecko_is_sure(memory, &tensor{tensor}, {threshold})) {{",
+            f"    gecko_values(memory, &tensor{tensor}, logits);",
+            f"    return {number};",
+            "}",
+        ]
 
     def _reading(self) -> str:
         behind = self.program.behind
@@ -180,8 +195,9 @@ def _header(program: Program) -> str:
 
 typedef {kind} network_record;
 
-/* Computes the logits of one record, NETWORK_CLASSES of them. The record is as the data have it, in their own unit. */
-void network_run(const network_record *record, float *logits);
+/* Computes the logits of one record, NETWORK_CLASSES of them. The record is as the data have it, in their own unit.
+   Returns the number of the exit that answers, 0 of a network without early exits: what lies behind it is not run. */
+int network_run(const network_record *record, float *logits);
 
 #endif
 """
@@ -194,7 +210,7 @@ def _network(descriptions: Iterable[str], calls: Iterable[str]) -> str:
         )
         + _joined("static uint8_t memory[NETWORK_RAM_BYTES];")
         + "\n".join(descriptions)
-        + _joined("", "void network_run(const network_record *record, float *logits)", "{")
+        + _joined("", "int network_run(const network_record *record, float *logits)", "{")
         + _joined(*(f"    {call}" for call in calls), "}")
     )
 

@@ -426,6 +426,23 @@ void gecko_zeros(uint8_t *memory, const gecko_tensor *output, const gecko_stage 
     }
 }
 
+int gecko_is_sure(const uint8_t *memory, const gecko_tensor *tensor, float threshold)
+{
+    uint32_t count = tensor->channels * tensor->height * tensor->width;
+    float largest = -INFINITY;
+    double sum = 0.0;
+    uint32_t index;
+
+    for (index = 0; index < count; index++) {
+        float number = value(memory, tensor, index);
+        largest = number > largest ? number : largest;
+    }
+    for (index = 0; index < count; index++) {
+        sum = sum + exp((double)value(memory, tensor, index) - (double)largest);
+    }
+    return (float)(1.0 / sum) >= threshold;
+}
+
 void gecko_values(const uint8_t *memory, const gecko_tensor *tensor, float *values)
 {
     uint32_t index;

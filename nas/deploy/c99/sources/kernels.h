@@ -104,6 +104,8 @@ void gecko_copy(uint8_t *memory, const gecko_tensor *input, uint32_t channel,
                 const gecko_tensor *output, const gecko_stage *stages, uint32_t count);
 void gecko_zeros(uint8_t *memory, const gecko_tensor *output, const gecko_stage *stages, uint32_t count);
 
+/* Whether an exit answers: the largest share of the softmax of its logits reaches the threshold. */
+int gecko_is_sure(const uint8_t *memory, const gecko_tensor *tensor, float threshold);
 void gecko_values(const uint8_t *memory, const gecko_tensor *tensor, float *values);
 
 #endif

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ from numpy.testing import assert_array_equal
 from nas.base import plugins
 from nas.deploy.c99.program import to_program
 from nas.deploy.c99.reference import answers
+from nas.deploy.c99.writing import sources
 from nas.deploy.judging import answers_of_file
 from nas.deploy.onnx_file import to_onnx
 from nas.preprocessing.arrangement import Arrangement
 from nas.preprocessing.preprocessing import Preprocessing
 from nas.spaces import sample
+from nas.training.loop import exits_of
+from nas.training.loop import logits_of
 from search_spaces.graph.builder import GraphBuilder
 from tests.c_sources import STRICT
 from tests.c_sources import Compiled
@@ -141,6 +145,26 @@ def test_records_are_taken_as_the_data_have_them(compiled, kind, arrangement):
     found = printed(compiled(program), given)
     assert_array_equal(found, answers(program, given))
     assert_array_equal(found, answers_of_file(to_onnx(architecture, network, "int8", read, behind), given))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.35, 1.0])
+def test_the_first_exit_that_is_sure_answers_and_nothing_behind_it_runs(compiled, threshold):
+    graph = GraphBuilder((6,), bits=8)
+    hidden = graph.activation(graph.linear(0, 8, weight_bits=4), bits=8)
+    early, middle = graph.linear(0, 4, weight_bits=8), graph.linear(hidden, 4, weight_bits=8)
+    wide = graph.activation(graph.linear(hidden, 64, weight_bits=2), bits=8)
+    exits = (early, middle, graph.linear(wide, 4))
+    architecture = replace(graph.architecture("example", {}, exits), exit_threshold=threshold)
+    network = alive(architecture, normal(64, 6))
+    program = to_program(architecture, network, "mixed", normal(64, 6))
+    records = normal(1000, 6, seed=1)
+    found = printed(compiled(program), records.numpy())
+    assert_array_equal(found, answers(program, records.numpy()))
+    left = exits_of(network, records)
+    assert set(left) == {0.0: {0}, 0.35: {0, 1, 2}, 1.0: {2}}[threshold]
+    np.testing.assert_allclose(found, logits_of(network, records), rtol=0, atol=0.02 * found.std())
+    code = sources(program)["network.c"]
+    assert code.index("return 0;") < code.index("return 1;") < code.index(f"&layer{wide},") < code.index("return 2;")
 
 
 def sections(path):
