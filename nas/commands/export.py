@@ -95,7 +95,8 @@ def export(
         code = write_code(found, name, folder / f"{name}_c99", tolerances)
         written.append(_code(code))
         if not as_json:
-            say(f"written to {code.folder}: {_memory(code)}, {_compared(code.judgement, len(found.check))}")
+            weights = "" if found.trained else "; random weights"
+            say(f"written to {code.folder}: {_memory(code)}, {_compared(code.judgement, len(found.check))}{weights}")
     for name in () if format == "c99" else chosen or precisions_of(found.architecture):
         exported = write(found, name, folder / f"{name}.onnx", tolerances)
         written.append(_file(exported))

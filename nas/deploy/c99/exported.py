@@ -49,9 +49,11 @@ def code_precisions(architecture: Architecture, asked: Sequence[str] | None) -> 
             they were trained in, or calibrates them to 8.
     """
     own = own_precision(architecture)
+    possible = tuple(dict.fromkeys((own, "int8")))
     for precision in asked or ():
-        if precision not in (own, "int8"):
-            raise ValueError(f"expected {own} or int8 as the precision of this network's C99 code; got {precision}")
+        if precision not in possible:
+            told = " or ".join(possible)
+            raise ValueError(f"expected {told} as the precision of this network's C99 code; got {precision}")
     return tuple(asked or (own,))
 
 

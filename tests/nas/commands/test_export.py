@@ -78,6 +78,41 @@ def test_one_precision_into_another_folder_as_json(nas, own_pick, tmp_path):
     assert not (own_pick / "float32.onnx").exists()
 
 
+def test_a_pick_becomes_c_sources_that_are_judged(nas, own_pick):
+    result = nas("export", own_pick, "--format", "c99", "--json")
+    assert (result.code, result.err) == (0, "")
+    (code,) = json.loads(result.out)["files"]
+    folder = own_pick / f"{code['precision']}_c99"
+    assert code["path"] == str(folder)
+    names = {"main.c", "network.h", "network.c", "weights.h", "weights.c", "kernels.h", "kernels.c"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert f"#define NETWORK_RAM_BYTES {code['ram_bytes']}\n" in (folder / "network.h").read_text()
+    assert code["ram_bytes"] == code["planned_bytes"]
+    assert 0.95 <= code["agreement"] <= 1
+    assert code["error_increase_low"] <= code["error_increase"] <= code["error_increase_high"]
+    told = nas("export", own_pick, "--format", "c99").out
+    memory = f"{code['ram_bytes']:,} bytes of memory, as planned, {code['flash_bytes']:,} bytes of weights"
+    assert told.startswith(f"written to {folder}: {memory}, {code['agreement']:.1%} of ")
+
+
+def test_c_sources_are_in_the_precision_of_the_network_or_in_eight_bits(nas, tmp_path):
+    point = {"depth": 1, "first_bits": 4, "layer1_activation_bits": 8, "last_bits": 32}
+    task = ("--space", "mlp", "--input-shape", "6", "--classes", "3")
+    given = (json.dumps(point), *task, "--output", tmp_path, "--format", "c99")
+    result = nas("export", *given, "--precision", "float32")
+    assert result.code == 2
+    assert "expected mixed or int8 as the precision of this network's C99 code; got float32" in result.err
+    assert not any(tmp_path.iterdir())
+    assert nas("export", *given).code == nas("export", *given, "--precision", "int8").code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"mixed_c99", "int8_c99"}
+
+
+def test_an_unknown_format_is_refused(nas, own_pick):
+    result = nas("export", own_pick, "--format", "c89")
+    assert (result.code, result.out) == (2, "")
+    assert "no format 'c89'; there are ['onnx', 'c99']" in result.err
+
+
 def test_a_file_that_errs_more_is_refused_and_the_flag_that_accepts_it_is_named(nas, own_pick, monkeypatch):
     worse = Judgement(
         0.99, Estimate(0.2, 0.1, 0.3), Estimate(0.05, 0.01, 0.1), Estimate(0.5, 0.4, 0.6), Estimate(0, 0, 0)

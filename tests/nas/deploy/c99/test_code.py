@@ -162,7 +162,7 @@ def test_the_first_exit_that_is_sure_answers_and_nothing_behind_it_runs(compiled
     assert_array_equal(found, answers(program, records.numpy()))
     left = exits_of(network, records)
     assert set(left) == {0.0: {0}, 0.35: {0, 1, 2}, 1.0: {2}}[threshold]
-    np.testing.assert_allclose(found, logits_of(network, records), rtol=0, atol=0.02 * found.std())
+    np.testing.assert_allclose(found, logits_of(network, records), rtol=0, atol=0.05 * found.std())
     code = sources(program)["network.c"]
     assert code.index("return 0;") < code.index("return 1;") < code.index(f"&layer{wide},") < code.index("return 2;")
 
