@@ -45,13 +45,24 @@ def sources(program: Program) -> dict[str, str]:
     written = {
         "network.h": _header(program),
         "network.c": _network(writer.descriptions, calls),
-        "weights.h": _joined("#ifndef NETWORK_WEIGHTS_H", "#define NETWORK_WEIGHTS_H", "", "#include <stdint.h>", "")
-        + _joined(*(f"extern {declared}[{size}];" for declared, size, _ in writer.constants), "", "#endif"),
-        "weights.c": _joined('#include "weights.h"')
-        + "".join(_array(declared, size, rows) for declared, size, rows in writer.constants),
+        "weights.h": _declared(writer.constants),
+        "weights.c": _defined(writer.constants),
     }
     folder = resources.files("nas.deploy.c99") / "sources"
     return written | {name: (folder / name).read_text(encoding="utf-8") for name in SAME_FOR_ALL}
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """An array of weights: the type of its elements, its name, and its elements as text."""
+
+    kind: str
+    name: str
+    texts: list[str]
+
+    def alignment(self) -> int:
+        """Return what sorts arrays by the bytes of their elements, the largest first."""
+        return int(self.kind == "uint8_t")
 
 
 @dataclass
@@ -61,12 +72,12 @@ class _Writer:
     Attributes:
         program: What the code computes.
         descriptions: Structures, as text.
-        constants: Arrays of weights: their declarations, lengths and values.
+        constants: Arrays of weights.
     """
 
     program: Program
     descriptions: list[str] = field(default_factory=list)
-    constants: list[tuple[str, int, list[str]]] = field(default_factory=list)
+    constants: list[_Constant] = field(default_factory=list)
 
     def calls(self) -> list[str]:
         """Return the calls that compute the network."""
@@ -167,9 +178,31 @@ class _Writer:
 
     def _constant(self, kind: str, output: int, name: str, values: NDArray[Any]) -> str:
         texts = [_single(value) for value in values] if kind == "float" else [str(value) for value in values.tolist()]
-        named = f"network_{name}{output}"
-        self.constants.append((f"const {kind} {named}", len(texts), texts))
-        return named
+        self.constants.append(_Constant(kind, f"{name}{output}", texts))
+        return f"network_weights.{name}{output}"
+
+
+def _declared(constants: Sequence[_Constant]) -> str:
+    """Return weights.h: all constants in one structure, bytes last, so that no gaps are left between them."""
+    members = [f"    {one.kind} {one.name}[{len(one.texts)}];" for one in sorted(constants, key=_Constant.alignment)]
+    structure = [
+        "typedef struct {",
+        *members,
+        "} network_constants;",
+        "",
+        "extern const network_constants network_weights;",
+    ]
+    guards = ["#ifndef NETWORK_WEIGHTS_H", "#define NETWORK_WEIGHTS_H", "", "#include <stdint.h>", ""]
+    return _joined(*guards, *(structure if members else ()), "", "#endif")
+
+
+def _defined(constants: Sequence[_Constant]) -> str:
+    """Return weights.c."""
+    lines = []
+    for one in sorted(constants, key=_Constant.alignment):
+        lines += [f"    .{one.name} = {{", *(f"    {line}" for line in _lines(one.texts)), "    },"]
+    definition = ["const network_constants network_weights = {", *lines, "};"] if lines else []
+    return _joined('#include "weights.h"', "", *definition)
 
 
 def _header(program: Program) -> str:
@@ -246,8 +279,11 @@ def _static(kind: str, name: str, values: Sequence[int]) -> str:
 
 
 def _array(declared: str, size: int, texts: Sequence[str], each: int = PER_LINE) -> str:
-    lines = [f"    {', '.join(texts[start : start + each])}," for start in range(0, len(texts), each)]
-    return _joined(f"\n{declared}[{size}] = {{", *lines, "};")
+    return _joined(f"\n{declared}[{size}] = {{", *_lines(texts, each), "};")
+
+
+def _lines(texts: Sequence[str], each: int = PER_LINE) -> list[str]:
+    return [f"    {', '.join(texts[start : start + each])}," for start in range(0, len(texts), each)]
 
 
 def _joined(*lines: str) -> str:
