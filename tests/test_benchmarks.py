@@ -39,6 +39,7 @@ from nas.training.recipe import Recipe
 from search_spaces.graph.precision import WEIGHTS
 from search_spaces.network import build
 from search_spaces.space import check_point
+from tests.c_sources import needs_cc
 from tests.confirmed_studies import study_of
 from tests.confirmed_studies import train_again
 
@@ -149,6 +150,15 @@ def test_screening_times_every_network_beside_both_peers(run):
         assert row["thop count"] == pytest.approx(row["thop_ms"] / row["priced_ms"])
     assert len(found["metrics"]) == 7
     assert found["machine"]["processor"]
+
+
+@needs_cc
+def test_c_code_computes_what_the_reference_does_in_the_memory_that_was_priced(run):
+    found = run("c99", "--records", "30", "--spaces", "mlp")
+    assert [row["weights"] for row in found["rows"]] == ["1", "ternary", "2", "4", "8"]
+    assert found["bit_for_bit"] == found["networks"] == 5
+    assert 0.95 < found["lowest_ratio"] <= found["highest_ratio"] < 1.05
+    assert sorted(row["flash_bytes"] for row in found["rows"]) == [row["flash_bytes"] for row in found["rows"]]
 
 
 def test_startup_is_timed_beside_the_import_of_pytorch(run, monkeypatch):

@@ -36,7 +36,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nas siblings example:12 example:5",
         "nas siblings runs/example/picks/12 example:12 --bits 8 --unpair",
     ),
-    "export": ("nas export runs/example/picks/12", "nas export runs/example/picks/12-all --precision int8"),
+    "export": (
+        "nas export runs/example/picks/12",
+        "nas export runs/example/picks/12-all --precision int8",
+        "nas export runs/example/picks/12 --format c99",
+    ),
     "predict": (
         "nas predict runs/example/picks/12 --data-path new.csv",
         "nas predict int8.onnx --data-path new.csv --output labels.csv",

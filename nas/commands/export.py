@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Annotated
@@ -26,9 +29,14 @@ from nas.commands.options import shape
 from nas.commands.options import trust
 
 if TYPE_CHECKING:
+    from nas.deploy.c99.exported import ExportedCode
     from nas.deploy.deployed import Exported
     from nas.deploy.judging import Judgement
+    from nas.deploy.judging import Tolerances
     from nas.runs.networks import UserNetwork
+
+C99, EXECUTORCH = "c99", "executorch"
+FORMATS = ("onnx", C99, EXECUTORCH)
 
 
 def export(
@@ -41,6 +49,12 @@ def export(
     ],
     *,
     precision: Precision = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            help="onnx; c99: sources with packed weights, in the bits that were trained; or executorch: in float."
+        ),
+    ] = "onnx",
     output: Annotated[
         Path | None, typer.Option(help="Folder for the files (default: the pick's folder, or the current one).")
     ] = None,
@@ -62,23 +76,16 @@ def export(
     """Write float32.onnx and int8.onnx, and mixed.onnx of a network with both.
 
     They take records as the data have them. A file that errs or leaks more than its network is not written. verify.py
-    beside them checks them where they run.
+    beside them checks them where they run. With --format c99 a folder of C sources is written instead.
     """
-    from nas.deploy import shipped
-    from nas.deploy.deployed import file_name
-    from nas.deploy.deployed import precisions_of
-    from nas.deploy.deployed import proxy_on
-    from nas.deploy.deployed import write
-    from nas.deploy.executorch_file import EXECUTORCH
-    from nas.deploy.executorch_file import check_installed
     from nas.deploy.judging import TOLERANCE
     from nas.deploy.judging import Tolerances
     from nas.runs.networks import find_network
     from nas.runs.retrained import VOID
 
     trust(plugin, space)
-    chosen = precisions(precision, EXECUTORCH)
-    check_installed(chosen or ())
+    chosen = precisions(precision)
+    _check_format(format, chosen)
     if output is not None and output.suffix == ".onnx" and not output.is_dir():
         raise ValueError(f"expected a folder for --output, for files named by their precision; got '{output}'")
     tolerances = Tolerances(
@@ -87,27 +94,79 @@ def export(
     )
     found = find_network(architecture, space, shape(input_shape), classes, runs, changes=changes(changed))
     folder = output or (Path(architecture) if found.trained else Path())
+    write = _write_code if format == C99 else partial(_write_files, format=format)
+    files, notes = write(found, chosen, folder, tolerances, say=(lambda _: None) if as_json else say)
+    if as_json:
+        about = {"key": found.architecture.key, "trained": found.trained, "records": len(found.check)}
+        about |= {"device": found.device, **notes, **({"void": VOID} if found.is_retrained else {})}
+        typer.echo(json.dumps({**about, "files": files}))
+    elif found.is_retrained:
+        say(f"{VOID}; the error and the loss AUC above are of records that it was trained on")
+    elif found.trained and (reason := notes["not_attacked"]):
+        say(f"the search's attack was not repeated on the files: {reason}")
+
+
+def _check_format(format: str, precisions: Sequence[str] | None) -> None:
+    """Refuse a format that there is not, or that cannot be written here or in these precisions."""
+    from nas.deploy.executorch_file import check_installed
+
+    if format not in FORMATS:
+        raise ValueError(f"no format {format!r}; there are {list(FORMATS)}")
+    if format == EXECUTORCH:
+        if other := [name for name in precisions or () if name != "float32"]:
+            raise ValueError(f"expected float32, the one precision of --format {EXECUTORCH}; got {other[0]}")
+        check_installed()
+
+
+def _write_files(
+    found: UserNetwork,
+    precisions: Sequence[str] | None,
+    folder: Path,
+    tolerances: Tolerances,
+    *,
+    format: str,
+    say: Callable[[str], None],
+) -> tuple[list[dict[str, Any]], dict[str, str | None]]:
+    """Write and describe files that a runtime reads; also returns why the search's attack was not repeated on them."""
+    from nas.deploy import shipped
+    from nas.deploy.deployed import file_name
+    from nas.deploy.deployed import precisions_of
+    from nas.deploy.deployed import proxy_on
+    from nas.deploy.deployed import write
+
     proxy, written = proxy_on(found), []
     attack = None if isinstance(proxy, str) else proxy
-    for name in chosen or precisions_of(found.architecture):
+    for name in [EXECUTORCH] if format == EXECUTORCH else precisions or precisions_of(found.architecture):
         exported = write(found, name, folder / file_name(name), tolerances, attack)
         written.append(_file(exported))
         if described := [file for file in written if "sha256" in file]:
             shipped.write(folder, found.architecture.key, found.preprocessing, described)
-        for line in () if as_json else _lines(exported, found):
+        for line in _lines(exported, found):
             say(line)
-    if as_json:
-        about = {"key": found.architecture.key, "trained": found.trained, "records": len(found.check)}
-        about |= {"device": found.device, "not_attacked": proxy if isinstance(proxy, str) else None}
-        about |= {"void": VOID} if found.is_retrained else {}
-        typer.echo(json.dumps({**about, "files": written}))
-    elif found.trained:
-        if found.is_retrained:
-            say(f"{VOID}; the error and the loss AUC above are of records that it was trained on")
-        elif isinstance(proxy, str):
-            say(f"the search's attack was not repeated on the files: {proxy}")
-        if (folder / shipped.SCRIPT).is_file():
-            say(f"python {folder / shipped.SCRIPT} checks the files, with NumPy and ONNX Runtime alone")
+    if found.trained and (folder / shipped.SCRIPT).is_file():
+        say(f"python {folder / shipped.SCRIPT} checks the files, with NumPy and ONNX Runtime alone")
+    return written, {"not_attacked": proxy if isinstance(proxy, str) else None}
+
+
+def _write_code(
+    found: UserNetwork,
+    precisions: Sequence[str] | None,
+    folder: Path,
+    tolerances: Tolerances,
+    *,
+    say: Callable[[str], None],
+) -> tuple[list[dict[str, Any]], dict[str, str | None]]:
+    """Write and describe folders of C sources, which the search's attack is not repeated on."""
+    from nas.deploy.c99.exported import code_precisions
+    from nas.deploy.c99.exported import write_code
+
+    written = []
+    for name in code_precisions(found.architecture, precisions):
+        code = write_code(found, name, folder / f"{name}_c99", tolerances)
+        written.append(_code(code))
+        weights = "" if found.trained else "; random weights"
+        say(f"written to {code.folder}: {_memory(code)}, {_compared(code.judgement, len(found.check))}{weights}")
+    return written, {"not_attacked": "C sources are judged by their error and loss AUC"}
 
 
 def _lines(exported: Exported, found: UserNetwork) -> list[str]:
@@ -160,6 +219,22 @@ def _shipped(exported: Exported) -> list[str]:
     if here.predicted is not None:
         told[-1] += f"; predicted {inline(here.predicted, '{:.3g}'.format)}"
     return told
+
+
+def _code(code: ExportedCode) -> dict[str, Any]:
+    """Describe C sources for JSON."""
+    from estimators.estimate import flat
+
+    about = {"path": str(code.folder), "precision": code.precision, "ram_bytes": code.ram_bytes}
+    about |= {"planned_bytes": code.planned_bytes, "flash_bytes": code.flash_bytes}
+    return {**about, "agreement": code.judgement.agreement, **flat(code.judgement.estimates)}
+
+
+def _memory(code: ExportedCode) -> str:
+    """Say what C sources take, and that it is what was planned."""
+    more = code.ram_bytes - code.planned_bytes
+    planned = "as planned" if not more else f"{more:,} more than planned"
+    return f"{code.ram_bytes:,} bytes of memory, {planned}, {code.flash_bytes:,} bytes of weights"
 
 
 def _priced(exported: Exported, device: str) -> str:

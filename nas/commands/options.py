@@ -63,8 +63,8 @@ Run = Annotated[str, typer.Argument(help="Name of a run, or its folder.", autoco
 Precision = Annotated[
     list[str] | None,
     typer.Option(
-        help="float32, int8, mixed: as it was trained, or int4: int8 with weights of 4 and fewer bits packed; nas "
-        "export also writes executorch; may be repeated (default: the first three, where they differ)."
+        help="float32, int8, mixed: as it was trained, or int4: int8 with weights of 4 and fewer bits packed; may "
+        "be repeated (default: the first three, where they differ)."
     ),
 ]
 
@@ -248,14 +248,14 @@ def shape(text: str | None, option: str = "--input-shape") -> tuple[int, ...] | 
         raise ValueError(f"expected {option} with whole numbers, like 3,32,32; got {text!r}") from None
 
 
-def precisions(texts: list[str] | None, *more: str) -> tuple[str, ...] | None:
-    """Return the requested precisions, of those of ONNX files and of some more; None if none is given.
+def precisions(texts: list[str] | None) -> tuple[str, ...] | None:
+    """Return the requested precisions of files; None if none is given.
 
     Raises:
         ValueError: If there is no such precision.
     """
     from nas.deploy.packed import FILES
 
-    if unknown := [text for text in texts or [] if text not in (*FILES, *more)]:
-        raise ValueError(f"no precision {unknown[0]!r}; there are {[*FILES, *more]}")
+    if unknown := [text for text in texts or [] if text not in FILES]:
+        raise ValueError(f"no precision {unknown[0]!r}; there are {list(FILES)}")
     return tuple(dict.fromkeys(texts)) if texts else None

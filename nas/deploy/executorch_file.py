@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from collections.abc import Collection
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,20 +21,17 @@ from torch import nn
 from torch.nn import functional
 
 EXECUTORCH, FILE = "executorch", "executorch.pte"
-"""What `--precision` calls such a file, and its name."""
+"""What such a file is called among the precisions of files, and its name."""
 EXTRA = "edge"
 
 
-def check_installed(precisions: Collection[str]) -> None:
+def check_installed() -> None:
     """Refuse to write for ExecuTorch where it is not installed.
 
-    Args:
-        precisions: Those that are wanted.
-
     Raises:
-        ValueError: If `EXECUTORCH` is among them, and there is no ExecuTorch.
+        ValueError: If there is no ExecuTorch.
     """
-    if EXECUTORCH in precisions and importlib.util.find_spec("executorch") is None:
+    if importlib.util.find_spec("executorch") is None:
         raise ValueError(f"expected ExecuTorch, to write a program for it; pip install 'gecko-nas[{EXTRA}]'")
 
 
@@ -48,7 +44,7 @@ def to_executorch(model: onnx.ModelProto) -> bytes:
     Raises:
         ValueError: If ExecuTorch is not installed, the network has early exits, or an operator has no rule.
     """
-    check_installed([EXECUTORCH])
+    check_installed()
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner  # noqa: PLC0415
     from executorch.exir import to_edge_transform_and_lower  # noqa: PLC0415
 

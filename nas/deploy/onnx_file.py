@@ -34,7 +34,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
-from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -47,6 +46,10 @@ from torch import nn
 
 from nas.base.onnx_runtime import IR_VERSION
 from nas.base.onnx_runtime import OPSET
+from nas.deploy.folding import Folded
+from nas.deploy.folding import array
+from nas.deploy.folding import folded
+from nas.deploy.folding import in_whole_numbers
 from nas.deploy.scales import Scale
 from nas.deploy.scales import all_scales
 from nas.deploy.scales import becomes_sign
@@ -70,18 +73,11 @@ from search_spaces.graph.precision import FLOAT
 from search_spaces.graph.precision import HALF
 from search_spaces.layers.quantize import ActivationQuantizer
 from search_spaces.layers.quantize import HalfRounding
-from search_spaces.layers.quantize import QuantConv2d
-from search_spaces.layers.quantize import QuantLinear
-from search_spaces.layers.quantize import half
-from search_spaces.layers.quantize import quantized
-
-Floats: TypeAlias = NDArray[np.float64]
 
 PRECISIONS = ("float32", "int8", "mixed")
 FUNCTIONS: Mapping[str, str] = {"relu": "Relu", "hardswish": "HardSwish", "tanh": "Tanh", "hardsigmoid": "HardSigmoid"}
 ATTRIBUTES: Mapping[str, Mapping[str, float]] = {"hardsigmoid": {"alpha": 1 / 6, "beta": 0.5}}
 """What makes ONNX's function the one that was trained, where its own default is another."""
-WEIGHT_LIMIT, BIAS_LIMIT = 127, 2**30
 
 
 def to_onnx(
@@ -279,17 +275,17 @@ class _Writer:
 
     def _weighted(self, index: int, op: Op, label: str) -> str:
         norm = getattr(self.network, f"op{self.folded[index]}_norm") if index in self.folded else None
-        weight, bias, steps = _folded(getattr(self.network, label), norm)
+        layer = folded(getattr(self.network, label), norm)
         source = self.scales.get(op.inputs[0])
         if self.precision == "int8" or (self.precision == "mixed" and op.weight_bits < HALF):
             downwards = becomes_sign(self.architecture, self.folded.get(index, index))
-            inputs, smallest = self._integer_weights(label, weight, bias, steps, source, downwards=downwards)
+            inputs, smallest = self._integer_weights(label, layer, source, downwards=downwards)
             if op.kind != "linear" and source is not None:
                 self.accumulators[label] = smallest
         else:
-            inputs = [self._constant(f"{label}_weight", weight.astype(np.float32))]
-            if bias is not None:
-                inputs.append(self._constant(f"{label}_bias", bias.astype(np.float32)))
+            inputs = [self._constant(f"{label}_weight", layer.weight.astype(np.float32))]
+            if layer.bias is not None:
+                inputs.append(self._constant(f"{label}_bias", layer.bias.astype(np.float32)))
         inputs = [self.names[op.inputs[0]], *inputs]
         if op.kind == "linear":
             return self._node("Gemm", inputs, label, transB=1)
@@ -298,25 +294,17 @@ class _Writer:
         raise ValueError(f"no rule for the operator {op.kind!r} in the ONNX export")
 
     def _integer_weights(
-        self, label: str, weight: Floats, bias: Floats | None, steps: Floats, source: Scale | None, *, downwards: bool
+        self, label: str, layer: Folded, source: Scale | None, *, downwards: bool
     ) -> tuple[list[str], float]:
-        """Write int8 weights and the int32 bias on the accumulator's scale, one step per output channel.
-
-        Where the layer reads a tensor in float, it computes in float: there is no accumulator, and the bias is a float.
-        """
-        if bias is not None and source is not None:  # a channel of next to no weight would need a bias beyond 32 bits
-            steps = np.maximum(steps, np.abs(bias) / (source.step * BIAS_LIMIT))
-        steps = np.where(steps > 0, steps, 1.0).astype(np.float32).astype(np.float64)
-        levels = np.rint(weight / _per_channel(steps, weight)).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
-        inputs = [self._dequantised(f"{label}_weight", levels, steps, np.int8)]
-        if source is None:
+        """Write int8 weights and the bias, and return their names and the smallest unit of the sums, 0 in float."""
+        whole = in_whole_numbers(layer, source, downwards=downwards)
+        inputs = [self._dequantised(f"{label}_weight", whole.levels, whole.steps, np.int8)]
+        if whole.accumulator is None:
+            bias = layer.bias
             return inputs + ([] if bias is None else [self._constant(f"{label}_bias", bias.astype(np.float32))]), 0.0
-        accumulator = np.float32(source.step) * steps.astype(np.float32)
-        if bias is not None:
-            # The sign of sum + bias, the sum a whole number, is that of sum + floor(bias).
-            whole = (np.floor if downwards else np.rint)(bias / accumulator.astype(np.float64)).astype(np.int32)
-            inputs.append(self._dequantised(f"{label}_bias", whole, accumulator, np.int32))
-        return inputs, float(accumulator.min())
+        if whole.bias is not None:
+            inputs.append(self._dequantised(f"{label}_bias", whole.bias, whole.accumulator, np.int32))
+        return inputs, float(whole.accumulator.min())
 
     def _dequantised(self, name: str, levels: NDArray[Any], steps: NDArray[Any], kind: type) -> str:
         constants = [
@@ -330,7 +318,7 @@ class _Writer:
     def _norm(self, source: str, label: str) -> str:
         norm = getattr(self.network, label)
         given = [norm.weight, norm.bias, norm.running_mean, norm.running_var]
-        constants = [self._constant(f"{label}_{n}", _array(value)) for n, value in enumerate(given)]
+        constants = [self._constant(f"{label}_{n}", array(value)) for n, value in enumerate(given)]
         return self._node("BatchNormalization", [source, *constants], label, epsilon=norm.eps)
 
     def _activation(self, index: int, op: Op, source: str, label: str) -> str:
@@ -429,40 +417,6 @@ def _reaching(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[o
 
 def _window(op: Op) -> dict[str, list[int]]:
     return {"kernel_shape": list(op.kernel), "strides": list(op.stride), "pads": [*op.padding, *op.padding]}
-
-
-def _folded(module: nn.Module, norm: nn.Module | None) -> tuple[Floats, Floats | None, Floats]:
-    """Return weight, bias and the step of each output channel in int8, the norm folded in, all in double precision."""
-    weight = _array(module.weight)
-    bias = None if module.bias is None else _array(module.bias)
-    unit = None
-    if isinstance(module, QuantConv2d | QuantLinear) and module.weight_bits == HALF:
-        weight = _array(half(module.weight, module.weight_format))
-    elif isinstance(module, QuantConv2d | QuantLinear) and module.weight_bits < HALF:
-        levels, scale = (_array(part) for part in quantized(module))
-        weight, unit = levels.astype(np.float64) * scale, scale.reshape(-1).astype(np.float64)
-        # Levels far apart in int8 give the bias, which counts in the same unit, a finer grid.
-        unit /= WEIGHT_LIMIT // max(int(np.abs(levels).max()), 1)
-    weight = weight.astype(np.float64)
-    bias = None if bias is None else bias.astype(np.float64)
-    gain = np.ones(len(weight))
-    if norm is not None:
-        gamma, beta, mean, variance = (
-            _array(value).astype(np.float64) for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        )
-        gain = gamma / np.sqrt(variance + norm.eps)  # type: ignore[operator]
-        bias = beta - mean * gain + (0.0 if bias is None else bias * gain)
-    weight = weight * _per_channel(gain, weight)
-    largest = np.abs(weight).reshape(len(weight), -1).max(1) / WEIGHT_LIMIT
-    return weight, bias, largest if unit is None else unit * np.abs(gain)
-
-
-def _per_channel(values: Floats, weight: Floats) -> Floats:
-    return values.reshape((-1,) + (1,) * (weight.ndim - 1))
-
-
-def _array(tensor: Any) -> NDArray[Any]:
-    return np.asarray(tensor.detach().cpu().contiguous().numpy())
 
 
 def described(behind: Preprocessing) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """The kinds of operators a graph may have, as one table: what everything but the computation itself asks of a kind.
 
 A new kind is one row here, plus the places that compute something: a method of `search_spaces.graph.builder`, a module
-in `search_spaces.network`, a node in `nas.deploy.onnx_file`, a chain in `nas.calibration.networks`, and, where it has
-weights, their number in `search_spaces.graph.architecture.weights_of`. Each of them refuses a kind that it has no rule
-for, and so does a device file without coefficients for it, unless `STANDS_IN` names a kind that it is priced as: an
-operator is never free by being forgotten.
+in `search_spaces.network`, a node in `nas.deploy.onnx_file`, a kernel in `nas.deploy.c99`, a chain in
+`nas.calibration.networks`, and, where it has weights, their number in `search_spaces.graph.architecture.weights_of`.
+Each of them refuses a kind that it has no rule for, and so does a device file without coefficients for it, unless
+`STANDS_IN` names a kind that it is priced as: an operator is never free by being forgotten.
 """
 
 from __future__ import annotations

@@ -62,10 +62,10 @@ def test_a_pick_is_exported_into_its_folder_with_its_agreement(nas, own_pick):
     assert sum(re.match(r"  [\d.]+ KiB of numbers and [\d.]+ KiB around them", line) is not None for line in lines) == 2
     assert sum(line.startswith("  on this machine: ") for line in lines) == 2
     # The copy has no reference networks beside it.
-    assert lines[-2].startswith(
+    assert lines[-1].startswith(
         "the search's attack was not repeated on the files: the search's reference networks are"
     )
-    assert lines[-1] == f"python {own_pick / 'verify.py'} checks the files, with NumPy and ONNX Runtime alone"
+    assert lines[-2] == f"python {own_pick / 'verify.py'} checks the files, with NumPy and ONNX Runtime alone"
 
 
 def test_the_attack_of_the_search_is_repeated_on_each_file(nas, pick, tmp_path):
@@ -97,6 +97,41 @@ def test_one_precision_into_another_folder_as_json(nas, own_pick, tmp_path):
     assert 0 <= exported["error"] <= 1
     assert abs(exported["error_increase"]) <= 0.02
     assert not (own_pick / "float32.onnx").exists()
+
+
+def test_a_pick_becomes_c_sources_that_are_judged(nas, own_pick):
+    result = nas("export", own_pick, "--format", "c99", "--json")
+    assert (result.code, result.err) == (0, "")
+    (code,) = json.loads(result.out)["files"]
+    folder = own_pick / f"{code['precision']}_c99"
+    assert code["path"] == str(folder)
+    names = {"main.c", "network.h", "network.c", "weights.h", "weights.c", "kernels.h", "kernels.c"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert f"#define NETWORK_RAM_BYTES {code['ram_bytes']}\n" in (folder / "network.h").read_text()
+    assert code["ram_bytes"] == code["planned_bytes"]
+    assert 0.95 <= code["agreement"] <= 1
+    assert code["error_increase_low"] <= code["error_increase"] <= code["error_increase_high"]
+    told = nas("export", own_pick, "--format", "c99").out
+    memory = f"{code['ram_bytes']:,} bytes of memory, as planned, {code['flash_bytes']:,} bytes of weights"
+    assert told.startswith(f"written to {folder}: {memory}, {code['agreement']:.1%} of ")
+
+
+def test_c_sources_are_in_the_precision_of_the_network_or_in_eight_bits(nas, tmp_path):
+    point = {"depth": 1, "first_bits": 4, "layer1_activation_bits": 8, "last_bits": 32}
+    task = ("--space", "mlp", "--input-shape", "6", "--classes", "3")
+    given = (json.dumps(point), *task, "--output", tmp_path, "--format", "c99")
+    result = nas("export", *given, "--precision", "float32")
+    assert result.code == 2
+    assert "expected mixed or int8 as the precision of this network's C99 code; got float32" in result.err
+    assert not any(tmp_path.iterdir())
+    assert nas("export", *given).code == nas("export", *given, "--precision", "int8").code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"mixed_c99", "int8_c99"}
+
+
+def test_an_unknown_format_is_refused(nas, own_pick):
+    result = nas("export", own_pick, "--format", "c89")
+    assert (result.code, result.out) == (2, "")
+    assert "no format 'c89'; there are ['onnx', 'c99', 'executorch']" in result.err
 
 
 def test_a_file_that_errs_more_is_refused_and_the_flag_that_accepts_it_is_named(nas, own_pick, monkeypatch):
@@ -212,7 +247,14 @@ def test_a_device_of_neither_precision_predicts_nothing(nas, timed):
 
 def test_without_executorch_a_program_for_it_is_refused_before_any_file(nas, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    result = nas("export", '{"depth": 2}', "--precision", "int8", "--precision", "executorch", "--output", tmp_path)
+    result = nas("export", '{"depth": 2}', "--format", "executorch", "--output", tmp_path)
     assert (result.code, result.out) == (2, "")
     assert result.err == "nas: expected ExecuTorch, to write a program for it; pip install 'gecko-nas[edge]'\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_for_executorch_is_in_float_alone(nas, tmp_path):
+    result = nas("export", '{"depth": 2}', "--format", "executorch", "--precision", "int8", "--output", tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "nas: expected float32, the one precision of --format executorch; got int8\n"
     assert not list(tmp_path.iterdir())
