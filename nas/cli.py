@@ -20,6 +20,7 @@ from nas.commands.measure import measure
 from nas.commands.options import INTERRUPTED
 from nas.commands.pick import pick
 from nas.commands.predict import predict
+from nas.commands.report import report
 from nas.commands.search import search
 from nas.commands.show import show
 from nas.commands.siblings import siblings
@@ -50,7 +51,7 @@ def _every_command(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-for command in (search, worker, show, pick, audit, siblings, export, predict, estimate, measure, calibrate):
+for command in (search, worker, show, report, pick, audit, siblings, export, predict, estimate, measure, calibrate):
     app.command(epilog=epilog(command.__name__))(command)
 app.command(name="list", epilog=epilog("list"))(list_)
 

@@ -14,6 +14,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nas worker runs/camera/journal.log camera --workers 1",
     ),
     "show": ("nas show example", "nas show example --json"),
+    "report": ("nas report example", "nas report runs/example --output example.html"),
     "pick": (
         "nas pick example",
         "nas pick example --max latency_ms=10 --max leakage=0.55 --prefer error",
