@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by its own protocol: opens a page, runs scripts in it, moves the mouse, takes pictures."""
+"""A headless Chromium, driven by its own protocol: opens a page, runs scripts in it, moves the mouse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = (
     "--headless=new", "--no-first-run", "--hide-scrollbars", "--mute-audio", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-quic",
-    "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage", "--remote-debugging-port=0", "--remote-allow-origins=*",
+    "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage", "--remote-debugging-port=0",
+    "--remote-allow-origins=*",
 )  # fmt: skip
 SECONDS = 60
 

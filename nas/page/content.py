@@ -341,8 +341,8 @@ def without_folders(config: SearchConfig) -> SearchConfig:
 
 
 def _bare(value: Any) -> Any:
-    if isinstance(value, str):
-        return Path(value).name if Path(value).is_absolute() else value
+    if isinstance(value, str | Path):
+        return type(value)(Path(value).name) if Path(value).is_absolute() else value
     if isinstance(value, list | tuple):
         return type(value)(map(_bare, value))
     if isinstance(value, Mapping):

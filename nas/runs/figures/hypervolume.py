@@ -63,7 +63,7 @@ def way(values: NDArray[np.float64] | list[list[float]]) -> tuple[NDArray[np.int
 
     >>> at, volumes = way([[2.0, 2.0], [1.0, 3.0], [3.0, 1.0], [1.0, 1.0]])
     >>> at.tolist(), volumes.round(3).tolist()
-    ([0, 1, 2, 3], [0.36, 0.66, 0.96, 1.21])
+    ([0, 1, 2, 3], [0.36, 0.41, 0.46, 1.21])
     """
     table = np.asarray(values, dtype=np.float64)
     low, high = table.min(axis=0), table.max(axis=0)
