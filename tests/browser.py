@@ -25,12 +25,17 @@ FLAGS = (
     "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage", "--remote-debugging-port=0",
     "--remote-allow-origins=*",
 )  # fmt: skip
-SECONDS = 60
+SECONDS = 300
 
 
 def found() -> str | None:
     """Path of a Chromium of this machine; None where there is none."""
     return next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), *NAMES))), None)
+
+
+def version() -> str:
+    """Name and version of that Chromium."""
+    return subprocess.run([str(found()), "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 class Browser:
@@ -65,7 +70,7 @@ class Browser:
             self.console.append(details.get("exception", {}).get("description", details["text"]))
         elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
             self.console.append(" ".join(str(one.get("value", one.get("description"))) for one in params["args"]))
-        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.console.append(f"{params['entry']['source']}: {params['entry']['text']}")
 
     def size(self, width: int, height: int = 900, *, is_phone: bool = False) -> None:
@@ -83,6 +88,12 @@ class Browser:
         """Open a file and wait until all its figures are drawn."""
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait("document.documentElement?.dataset.ready === 'yes'")
+
+    def seconds(self) -> float:
+        """Processor time of the page's thread so far; what draws WebGL is not in it."""
+        self.call("Performance.enable", timeDomain="threadTicks")
+        metrics = {one["name"]: one["value"] for one in self.call("Performance.getMetrics")["metrics"]}
+        return float(metrics["TaskDuration"])
 
     def do(self, script: str) -> Any:
         """Run a script and return its value."""

@@ -32,6 +32,7 @@ from nas.runs.figures.choices import choices
 from nas.runs.figures.hypervolume import hypervolume
 from nas.runs.figures.importance import importance
 from nas.runs.figures.latency_by_layer import latency_by_layer
+from nas.runs.figures.parallel_coordinates import MOST_LINES
 from nas.runs.figures.parallel_coordinates import parallel_coordinates
 from nas.runs.figures.projections import projections
 from nas.runs.figures.proxy_agreement import proxy_agreement
@@ -52,6 +53,7 @@ MOST_NETWORKS = 12
 """So many networks of the front are shown layer by layer."""
 LONGEST = 300
 """Characters of somebody's text that the page shows."""
+LONGEST_LISTING = 20_000
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ def _in_parallel(candidates: Candidates) -> Section:
         "Each line is a candidate; those of the front are orange. Drag along an axis to keep the candidates that pass "
         "there, and click beside the mark to let go. What remains is shown everywhere on the page."
     )
+    if len(candidates.rows) > MOST_LINES:
+        about += " Of this many candidates some are drawn; a mark holds for all."
     plot = Plot("parallel-plot", parallel_coordinates(candidates), "candidates over parallel axes")
     return Section("parallel", "All at once", (about,), (plot,))
 
@@ -194,8 +198,8 @@ def _growth(run: Run) -> Section:
 def _importance(run: Run) -> Section:
     about = (
         "How much a parameter tells the best tenth of the candidates in an objective from the others (PED-ANOVA). The "
-        "thin line ends at the largest value that 20 shuffles of the objective gave: a bar within it is no finding. A "
-        "search looks where it expects good candidates, so it shows less of the rest."
+        "mark shows the largest value in 20 random orders of the candidates: a bar that does not pass it is no finding. "
+        "A search looks where it expects good candidates, so it shows less of the rest."
     )
     plot = Plot("importance-plot", importance(run.study), "importance of the parameters for each objective")
     return Section("importance", "Which parameters matter", (about,), (plot,))
@@ -325,7 +329,7 @@ def _reproduce(run: Run, candidates: Candidates) -> Section:
         (about, *map(_clipped, report.settings_lines(run.study))),
         sheets=(("What decided the numbers beside the settings", Sheet(("origin", "value"), tuple(rows))),),
         commands=tuple(commands),
-        text=to_toml(without_folders(run.config)),
+        text=_clipped(to_toml(without_folders(run.config)), LONGEST_LISTING),
     )
 
 
@@ -356,8 +360,8 @@ def _spread(rows: list[Candidate], most: int) -> list[Candidate]:
     return rows[::step]
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+def _clipped(text: str, most: int = LONGEST) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def as_data(candidates: Candidates, shown: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from search_spaces.graph.operators import WEIGHTED
 
 MOST_METRICS = 24
 """So many metrics of a study are looked at; others may have added any number of theirs to it."""
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +184,8 @@ def _metrics(trials: Sequence[FrozenTrial], objectives: Sequence[str]) -> tuple[
     if not trials:
         return tuple(objectives)
     shared = set.intersection(*({*trial.user_attrs} for trial in trials))
-    known = [name for name in trials[0].user_attrs if name in shared and is_metric(trials[0], name)]
-    named = [name for name in (*COLUMNS, *MEASURED) if name in known]
+    named = [name for name in trials[0].user_attrs if name in shared and len(name) <= LONGEST_NAME]
+    known = [name for name in named if is_metric(trials[0], name)]
+    first = [name for name in (*COLUMNS, *MEASURED) if name in known]
     rest = [name for name in known if not name.startswith(CLASS_ERROR)]
-    return tuple(dict.fromkeys([*objectives, *named, *rest]))[:MOST_METRICS]
+    return tuple(dict.fromkeys([*objectives, *first, *rest]))[:MOST_METRICS]

@@ -212,16 +212,17 @@
     return lines.get(plot.id);
   }
 
-  // What marks on parallel axes keep: of each axis one range, or several.
+  // What marks on parallel axes keep, of all candidates, drawn there or not: of each axis one range, or several.
   function marksOf(plot) {
-    const dimensions = plot.data[0].dimensions.map((axis, place) => [axis.constraintrange, plot._fullData[0].dimensions[place].values]);
-    const held = dimensions.filter(([range]) => range && range.length);
+    const ranges = plot.data[0].dimensions.map((axis) => axis.constraintrange);
+    const held = ranges.flatMap((range, axis) => (range && range.length ? [[range, axis]] : []));
     if (!held.length) return null;
-    const rows = numbersOf(plot, 0);
+    const { numbers, values } = figures[plot.id].layout.meta;
     const found = new Uint8Array(count);
-    rows.forEach((row, place) => {
-      found[row] = held.every(([range, values]) =>
-        (Array.isArray(range[0]) ? range : [range]).some(([low, high]) => low <= values[place] && values[place] <= high)) ? 1 : 0;
+    decoded(numbers).forEach((one, place) => {
+      const passes = ([range, axis]) =>
+        (Array.isArray(range[0]) ? range : [range]).some(([low, high]) => low <= values[axis][place] && values[axis][place] <= high);
+      found[rowOf.get(one)] = held.every(passes) ? 1 : 0;
     });
     return found;
   }
@@ -374,11 +375,13 @@
 
   const touch = matchMedia("(pointer: coarse)").matches;
   async function draw(plot) {
+    const start = performance.now();
     const figure = figures[plot.id];
     const layout = { ...figure.layout, template: look(), autosize: true };
     const downs = Object.keys(layout).filter((name) => /^xaxis\d*$/.test(name)).map((name) => JSON.stringify(layout[name.replace("x", "y")].domain));
     Object.assign(figure, { height: layout.height, down: new Set(downs).size || 1 });
     figure.candidates = figure.data.map((trace) => trace.meta === "candidates" ? rowsOf(trace) : []);
+    if (layout.meta?.values) layout.meta.values = layout.meta.values.map(decoded);
     if (figure.candidates.every((rows) => !rows.length)) figure.candidates = [];
     for (const trace of figure.data) {
       if (trace.meta === "candidates" && trace.type !== "parcoords") Object.assign(trace, { hoverinfo: "none", hovertemplate: undefined });
@@ -390,13 +393,15 @@
     if (Object.keys(changes).length) await Plotly.relayout(plot, changes);
     plot.classList.add("drawn");
     link(plot);
+    performance.measure(plot.id, { start });
   }
   function rowsOf(trace) {
-    const numbers = Array.isArray(trace.customdata) ? trace.customdata : decoded(trace.customdata);
-    return Array.from(numbers, (one) => rowOf.get(one));
+    return Array.from(decoded(trace.customdata), (one) => rowOf.get(one));
   }
   // Plotly for Python writes arrays of numbers as base64.
-  function decoded({ dtype, bdata }) {
+  function decoded(array) {
+    if (Array.isArray(array)) return array;
+    const { dtype, bdata } = array;
     const bytes = Uint8Array.from(atob(bdata), (letter) => letter.charCodeAt(0));
     const kinds = { i1: Int8Array, u1: Uint8Array, i2: Int16Array, u2: Uint16Array, i4: Int32Array, u4: Uint32Array, f4: Float32Array, f8: Float64Array };
     return new kinds[dtype](bytes.buffer);

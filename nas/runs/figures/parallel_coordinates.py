@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from nas.runs.candidates import Candidate
 from nas.runs.candidates import Candidates
@@ -20,6 +21,8 @@ from nas.runs.figures.style import plain
 from nas.runs.report import COLUMNS
 
 MOST_AXES = 12
+MOST_LINES = 500
+"""So many lines beside those of the front: without a graphics card, thousands take a minute to draw."""
 MOST_NAMED = 16
 """An axis of names has a mark for so many of them."""
 
@@ -27,16 +30,24 @@ MOST_NAMED = 16
 def parallel_coordinates(candidates: Candidates) -> go.Figure:
     """Draw each candidate as a line; drag along an axis to see only those that pass there.
 
+    Of many candidates the front is drawn, and others spread evenly over the run.
+
     Args:
         candidates: At least one.
+
+    Returns:
+        The figure; its `meta` has the `numbers` of all candidates, and by axis the `values` of all.
     """
     dimensions = list(_dimensions(candidates))[:MOST_AXES]
+    numbers = np.array([row.number for row in candidates.rows])
+    drawn = _drawn(candidates)
+    colours = np.array([2.0 if row.is_best else 0.0 if row.over else 1.0 for row in candidates.rows])
     figure = go.Figure(
         go.Parcoords(
-            dimensions=dimensions,
-            customdata=np.array([row.number for row in candidates.rows]),
+            dimensions=[{**axis, "values": axis["values"][drawn]} for axis in dimensions],
+            customdata=numbers[drawn],
             line={
-                "color": np.array([2.0 if row.is_best else 0.0 if row.over else 1.0 for row in candidates.rows]),
+                "color": colours[drawn],
                 "colorscale": [[0.0, GREY], [0.5, BLUE], [1.0, ORANGE]],
                 "cmin": 0,
                 "cmax": 2,
@@ -45,8 +56,17 @@ def parallel_coordinates(candidates: Candidates) -> go.Figure:
             meta=CANDIDATES,
         )
     )
+    figure.update_layout(meta={"numbers": numbers, "values": [axis["values"] for axis in dimensions]})
     figure.update_layout(height=460, margin={"l": 60, "r": 60, "t": 70, "b": 40})
     return figure
+
+
+def _drawn(candidates: Candidates) -> NDArray[np.intp]:
+    """Return the places of the candidates whose lines are drawn."""
+    best = np.array([row.is_best for row in candidates.rows])
+    others = np.flatnonzero(~best)
+    step = max(1, -(-len(others) // MOST_LINES))
+    return np.sort(np.concatenate([np.flatnonzero(best), others[::step]]))
 
 
 def _dimensions(candidates: Candidates) -> Iterator[dict[str, Any]]:
@@ -72,7 +92,7 @@ def _made_of(rows: Sequence[Candidate]) -> dict[str, list[Any]]:
     }
 
 
-def _numbers(name: str, values: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
+def _numbers(name: str, values: NDArray[np.float64]) -> dict[str, Any]:
     """Return an axis of numbers; a logarithmic one holds exponents, with the numbers written beside its marks."""
     if not is_wide(values):
         return {"label": plain(name), "values": values}
