@@ -1,9 +1,10 @@
 """How fluid the page of a long run is: writing it, its first paint, and a slider, in a headless Chromium.
 
 The study has random candidates of a real space with their real prices; error and leakage are made up. *Slider* is the
-time from an event of a slider until the script has counted, listed and drawn again (the figures that follow when the
-slider rests are not in it); of many events the median and the slowest. Times are seconds on the clock of one machine,
-the least of several rounds: other work on the machine only adds to them.
+time from an event of a slider until the next frame shows the count and the table; of many events in a row, between
+which the figures are drawn again, the median and the slowest. *Slider, processor* is what one event costs the thread of
+the page, figures included. What draws WebGL is a processor here, for want of a graphics card. Times are seconds on the
+clock, the least of several rounds: other work on the machine only adds to them.
 
     python benchmarks/page.py [--trials 5000] [--rounds 3]
     python benchmarks/page.py --short
@@ -53,7 +54,7 @@ SETTINGS = {
     "defences": ["none", "relaxloss", "mixup"],
 }
 EVENTS = 30
-# Move a slider to one place after the other; each time ends when the frame is drawn.
+# Move a slider to one place after the other; each time ends where the next frame begins to be drawn.
 SLIDE = """(async (metric, events) => {
   const slider = document.querySelector(`#sliders input[data-metric="${metric}"]`);
   const times = [];
@@ -61,8 +62,9 @@ SLIDE = """(async (metric, events) => {
     slider.value = Math.round(slider.max * (0.9 - 0.8 * event / events));
     const begin = performance.now();
     slider.dispatchEvent(new Event("input"));
-    await new Promise((next) => requestAnimationFrame(() => setTimeout(next)));
+    await new Promise((next) => requestAnimationFrame(next));
     times.push(performance.now() - begin);
+    await new Promise((next) => setTimeout(next, 40));
   }
   return times;
 })"""
@@ -93,12 +95,15 @@ def measured(page: Path, folder: Path) -> dict[str, float]:
         chromium.open(page)
         drawn = time.perf_counter() - begin
         paint = chromium.do("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        before = chromium.seconds()
         times = chromium.do(f"{SLIDE}('error', {EVENTS})")
+        cpu = chromium.seconds() - before
         return {
             "first_paint_s": paint / 1e3,
             "all_drawn_s": drawn,
             "slider_median_s": float(np.median(times)) / 1e3,
             "slider_slowest_s": max(times) / 1e3,
+            "slider_cpu_s": cpu / EVENTS,
         }
 
 

@@ -8,7 +8,7 @@ from optuna.trial import create_trial
 
 from nas.runs.run import Run
 
-HOSTILE = "</script><img src=x onerror=\"window.hacked=1\"><b>b</b> {{ 7 * 7 }} & '\"; rm -rf $HOME `id` ../../x \x1b[31m"
+HOSTILE = '</script><img src=x onerror="window.hacked=1"><b>b</b> {{ 7 * 7 }} & \'"; rm -rf $HOME `id` ../../x \x1b[31m'
 
 
 def changed(run: Run, *, name=None, trials=None, attrs=None, more=None, values=None, params=None) -> Run:

@@ -60,6 +60,7 @@
 
   let waiting = 0;
   let resting = 0;
+  let cost = 0; // milliseconds that the figures took last: they get half of the time, the slider the other
   function changed() {
     const left = keep();
     byId("remain").textContent = `${left.toLocaleString("en")} of ${count.toLocaleString("en")} candidates remain.`;
@@ -68,7 +69,12 @@
     if (brushed) byId("brushed").firstElementChild.textContent = "Kept by dragging over points.";
     showCommand();
     showTable();
-    if (!waiting) waiting = requestAnimationFrame(() => { waiting = 0; mark("scatter"); });
+    if (!waiting) waiting = setTimeout(() => {
+      const begin = performance.now();
+      waiting = 0;
+      mark("scatter");
+      cost = performance.now() - begin;
+    }, cost);
     clearTimeout(resting); // what is slow to draw follows when the slider rests
     resting = setTimeout(() => { mark("scatter3d"); mark("parcoords"); }, 180);
   }

@@ -85,7 +85,9 @@ def test_every_candidate_is_in_every_panel_once_at_its_numbers(run):
 
 def test_the_front_and_what_is_over_a_limit_are_marked(run):
     found = candidates_of(run.study)
-    over = [replace(row, over=("error 0.5 > 0.1",) if row.number < 2 else (), is_best=row.number == 3) for row in found.rows]
+    over = [
+        replace(row, over=("error 0.5 > 0.1",) if row.number < 2 else (), is_best=row.number == 3) for row in found.rows
+    ]
     figure = projections(replace(found, rows=tuple(over)))
     marked = {trace.name: list(trace.customdata) for trace in figure.data if trace.xaxis == "x"}
     assert marked == {"over a limit": [0, 1], "other candidates": [2, 4], "front": [3]}
