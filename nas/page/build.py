@@ -18,8 +18,10 @@ from nas.base import files
 from nas.base.text import printable
 from nas.page import content
 from nas.page.drawing import drawing_of
+from nas.runs import report
 from nas.runs.candidates import candidates_of
 from nas.runs.run import Run
+from nas.search.config import TABLE
 
 PAGE = "report.html"
 
@@ -49,6 +51,8 @@ def html(run: Run) -> str:
     below, front = list(content.sections(run, candidates)), content.front_plots(candidates)
     plots = [plot for plots in (front, *(section.plots for section in below)) for plot in plots]
     own, plotly = _part("page.js"), get_plotlyjs()
+    drawings = [drawing_of(row.architecture) for row in candidates.rows]
+    is_table = run.config.evaluator == TABLE
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("nas"),
         autoescape=True,
@@ -60,14 +64,14 @@ def html(run: Run) -> str:
     return environment.get_template("page.html").render(
         run=run.name,
         counts=content.counts_of(run),
-        how="looked up" if run.config.evaluator == "table" else "trained",
+        how=report.how(run.study),
         config=content.without_folders(run.config),
         candidates=candidates,
         notices=[f"{line[:1].upper()}{line[1:]}." for line in content.notices(run, candidates)],
         front=front,
         sheet=content.front_sheet(candidates),
         sections=below,
-        data=_as_json(content.as_data(candidates, (drawing_of(row.architecture) for row in candidates.rows))),
+        data=_as_json(content.as_data(candidates, drawings, can_pick=not is_table)),
         figures=_as_json({plot.name: _bare(plot.figure) for plot in plots}),
         style=_part("page.css"),
         script=own,

@@ -198,8 +198,8 @@ def _growth(run: Run) -> Section:
 def _importance(run: Run) -> Section:
     about = (
         "How much a parameter tells the best tenth of the candidates in an objective from the others (PED-ANOVA). The "
-        "mark shows the largest value in 20 random orders of the candidates: a bar that does not pass it is no finding. "
-        "A search looks where it expects good candidates, so it shows less of the rest."
+        "mark shows the largest value in 20 random orders of the candidates: a bar that does not pass it is no "
+        "finding. A search looks where it expects good candidates, so it shows less of the rest."
     )
     plot = Plot("importance-plot", importance(run.study), "importance of the parameters for each objective")
     return Section("importance", "Which parameters matter", (about,), (plot,))
@@ -364,12 +364,13 @@ def _clipped(text: str, most: int = LONGEST) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def as_data(candidates: Candidates, shown: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def as_data(candidates: Candidates, shown: Iterable[Mapping[str, Any]], *, can_pick: bool) -> dict[str, Any]:
     """Return the candidates as columns, for the script of the page.
 
     Args:
         candidates: The candidates.
         shown: For each a drawing (`nas.page.drawing`).
+        can_pick: Whether `nas pick` takes one of them; it takes none whose figures a table gave.
     """
     rows = candidates.rows
     numbers = {name: [row.numbers[name] for row in rows] for name in candidates.metrics}
@@ -384,6 +385,7 @@ def as_data(candidates: Candidates, shown: Iterable[Mapping[str, Any]]) -> dict[
         places.append(drawings[key])
     return {
         "study": candidates.study,
+        "can_pick": can_pick,
         "objectives": list(candidates.objectives),
         "metrics": list(candidates.metrics),
         "number": [row.number for row in rows],

@@ -114,7 +114,7 @@
   }
   function showCommand() {
     const words = [...limits].map(([name, limit]) => `--max ${shell(`${name}=${upwards(limit)}`)}`);
-    byId("command").hidden = !words.length;
+    byId("command").hidden = !words.length || !data.can_pick;
     byId("command").querySelector("code").textContent = ["nas pick", shell(data.study), ...words].join(" ");
   }
 

@@ -22,7 +22,7 @@ from nas.runs.report import COLUMNS
 
 MOST_AXES = 12
 MOST_LINES = 500
-"""So many lines beside those of the front: without a graphics card, thousands take a minute to draw."""
+"""So many lines beside those of the front: without a graphics card, thousands are slow to draw."""
 MOST_NAMED = 16
 """An axis of names has a mark for so many of them."""
 
