@@ -451,6 +451,25 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "page",
+        "How fluid is the page of a long run?",
+        "`nas report` of made-up candidates of `conv` with sparsity and exits, and the page in a headless Chromium "
+        "without a graphics card, so that a processor draws what WebGL shows. *Slider* is the time from an event of a "
+        "slider to the next frame, with the count and the table, over 30 events in a row. *Slider, processor* is what "
+        "an event costs the thread of the page, with the figures that follow.",
+        {
+            "trials": ("candidates", number),
+            "write_s": ("written, s", number),
+            "page_mib": ("page, MiB", number),
+            "first_paint_s": ("first paint, s", number),
+            "all_drawn_s": ("all drawn, s", number),
+            "slider_median_s": ("slider, median, s", number),
+            "slider_slowest_s": ("slider, slowest, s", number),
+            "slider_cpu_s": ("slider, processor, s", number),
+        },
+        facts={"browser": ("browser", plain)},
+    ),
+    Table(
         "latency_mcu",
         "How far off is the latency on microcontrollers?",
         "Each network is predicted as a user's own is: left out on all boards with its engine, on the STM32H747 and "

@@ -24,6 +24,7 @@ from nas.commands.measure import measure
 from nas.commands.options import INTERRUPTED
 from nas.commands.pick import pick
 from nas.commands.predict import predict
+from nas.commands.report import report
 from nas.commands.search import search
 from nas.commands.show import show
 from nas.commands.siblings import siblings
@@ -59,6 +60,7 @@ for command in (
     worker,
     confirm,
     show,
+    report,
     front,
     compare,
     dashboard,

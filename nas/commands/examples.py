@@ -18,6 +18,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "front": ("nas front example second", "nas front example second third --json"),
     "compare": ("nas compare example 12 5", "nas compare example 12 5 7 --json"),
     "dashboard": ("nas dashboard example", "nas dashboard example --port 9000"),
+    "report": ("nas report example", "nas report runs/example --output example.html"),
     "pick": (
         "nas pick example",
         "nas pick example --max latency_ms=10 --max leakage=0.55 --prefer error",

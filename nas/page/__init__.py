@@ -1,0 +1,1 @@
+"""The page of a run: all that it found, in one HTML file that needs no network."""

@@ -1,0 +1,1 @@
+"""Plotly figures of a run, one file each: plain functions, for notebooks and for the page of `nas report`."""
