@@ -456,7 +456,7 @@ TABLES: Sequence[Table] = (
         "`nas report` of made-up candidates of `conv` with sparsity and exits, and the page in a headless Chromium "
         "without a graphics card, so that a processor draws what WebGL shows. *Slider* is the time from an event of a "
         "slider to the next frame, with the count and the table, over 30 events in a row. *Slider, processor* is what "
-        "an event costs the thread of the page, with the figures that follow.",
+        "an event costs the thread of the page, with the figures that follow. The machine had other work meanwhile.",
         {
             "trials": ("candidates", number),
             "write_s": ("written, s", number),
