@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 
@@ -121,6 +122,23 @@ def screen_of(plan: Plan, bench: Bench) -> Screen:
     return _screen(plan, bench, pool_of(plan))
 
 
+def spec_of(plan: Plan, pool: Sequence[Priced]) -> SuperSpec:
+    """Return what the super-network of a search is.
+
+    Args:
+        plan: The search.
+        pool: The networks that it is trained for.
+    """
+    recipe = plan.config.recipe.middle()
+    return SuperSpec(
+        data=plan.data,
+        networks=tuple(one.architecture for one in pool),
+        layer_names=plugins.find("search_spaces", plan.config.space, "layer_names"),
+        recipe=replace(recipe, epochs=LONGER * recipe.epochs),
+        seed=seed_from(plan.config.seed, "supernet"),
+    )
+
+
 def pool_of(plan: Plan) -> tuple[Priced, ...]:
     """Draw points of the space, and return the networks that run on the device and keep the limits, less the largest.
 
@@ -193,14 +211,7 @@ def _sizes(architecture: Architecture) -> tuple[int, int]:
 
 
 def _screen(plan: Plan, bench: Bench, pool: tuple[Priced, ...]) -> Screen:
-    recipe = plan.config.recipe.middle()
-    spec = SuperSpec(
-        data=plan.data,
-        networks=tuple(one.architecture for one in pool),
-        layer_names=plugins.find("search_spaces", plan.config.space, "layer_names"),
-        recipe=replace(recipe, epochs=LONGER * recipe.epochs),
-        seed=seed_from(plan.config.seed, "supernet"),
-    )
+    spec = spec_of(plan, pool)
     return screen_with(spec, build_supernet(spec, plan.cache_folder), plan.attack, bench.bank)
 
 
