@@ -1,9 +1,9 @@
 """A super-network: tensors that many networks of a space share, trained once, to tell them apart before any training.
 
-Each step trains one network, drawn at random (Guo et al., 2020, "Single Path One-Shot"), on views of the shared tensors
-(`search_spaces.graph.sharing`): gradients reach what it takes, and nothing else. A network computes with its own bits:
-its layers round what they take, as they do in any training. What is not shared is made anew for each network and each
-step: the steps of weights with 3 and 2 bits, and the ranges of tensors, from the batch at hand.
+Each step trains one network, drawn at random (Guo et al., 2020, "Single Path One-Shot"). Its parameters are views of
+the shared tensors (`search_spaces.graph.sharing`): what it takes is moved, and nothing else. A network computes with
+its own bits: its layers round what they take, as in any training. What is not shared is made anew for each network and
+each step: the steps of weights with 3 and 2 bits, and the ranges of tensors, from the batch at hand.
 
 Afterwards a network is filled with what it takes. The statistics of its norms and the ranges of its tensors are those
 of `CALIBRATED` members in one batch: those of the training are of all networks together, and fit none of them.
@@ -27,7 +27,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch import nn
-from torch.func import functional_call
 
 from estimators.leakage.evidence import Bank
 from estimators.leakage.evidence import Evidence
@@ -147,11 +146,10 @@ def train_supernet(spec: SuperSpec) -> dict[str, Tensor]:
     place, recipe, members = compute_device(), spec.recipe, spec.data.members
     features, labels = (torch.from_numpy(values).to(place) for values in (members.features, members.labels))
     setup = plain_setup(spec.networks[0], features, labels, recipe, spec.seed)
-    shared = {name: nn.Parameter(tensor.to(place)) for name, tensor in _initial(spec).items()}
-    optimizer = optimizer_of(shared.values(), recipe)
+    pupil = _Pupil({name: tensor.to(place) for name, tensor in _initial(spec).items()}, recipe)
     steps = steps_per_epoch(len(features), recipe.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=recipe.learning_rate, total_steps=steps * recipe.epochs
+        pupil.scheduled, max_lr=recipe.learning_rate, total_steps=steps * recipe.epochs
     )
     order, drawn = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     with torch.random.fork_rng():
@@ -160,30 +158,48 @@ def train_supernet(spec: SuperSpec) -> dict[str, Tensor]:
             for rows in shuffled(len(features), steps, order):
                 network = replace(setup, architecture=spec.networks[drawn.integers(len(spec.networks))])
                 batch = flip_crop(features[rows], order) if recipe.augment == "flip-crop" else features[rows]
-                optimizer.zero_grad(set_to_none=True)  # what no step has touched is not moved either
-                loss = setup.loss(outputs_on(shared, network, spec.layer_names, batch), labels[rows])
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                loss = pupil.step(network, shares_of(network.architecture, spec.layer_names), batch, labels[rows])
                 schedule.step()
             if not torch.isfinite(loss):
                 raise Diverged(f"the loss of the super-network became {loss.item()} in epoch {epoch + 1}")
-    return {name: tensor.detach() for name, tensor in shared.items()}
+    return pupil.shared
 
 
-def outputs_on(shared: Mapping[str, Tensor], setup: TrainSetup, layer_names: LayerNames, batch: Tensor) -> Tensor:
-    """Return what a network in train mode makes of a batch with views of shared tensors: logits `(batch, classes)`.
+class _Pupil:
+    """Shared tensors in training, with what an optimizer remembers of each.
 
-    Args:
+    A step is that of an optimizer of its own, over the views that its network takes, with views of what was remembered
+    of them: what a network does not take is neither read nor written.
+
+    Attributes:
         shared: The tensors, by name.
-        setup: Describes the network, and its dropout.
-        layer_names: Names its layers.
-        batch: Features `(batch, ...)`.
+        scheduled: Holds the learning rate of the next step; it has nothing to optimise.
     """
-    shares = shares_of(setup.architecture, layer_names)
-    network = _filled(setup, shared, shares)
-    views = {name: _view(shared, share) for name, share in shares.items()}
-    logits: Tensor = functional_call(network.train(), views, (batch,))
-    return logits
+
+    def __init__(self, shared: dict[str, Tensor], recipe: Recipe) -> None:
+        self.shared, self._recipe = shared, recipe
+        self.scheduled = optimizer_of([nn.Parameter(torch.zeros(1))], recipe)
+        kinds = ("exp_avg", "exp_avg_sq") if recipe.optimizer == "adamw" else ("momentum_buffer",)
+        self._memory = {kind: {name: torch.zeros_like(tensor) for name, tensor in shared.items()} for kind in kinds}
+        self._steps = {name: torch.tensor(0.0) for name in shared}
+
+    def step(self, setup: TrainSetup, shares: Mapping[str, Share], batch: Tensor, targets: Tensor) -> Tensor:
+        """Train one network on one batch, and return its loss."""
+        network = _filled(setup, self.shared, shares).train()
+        own = {network.get_parameter(name): share for name, share in shares.items()}
+        optimizer = optimizer_of(own, self._recipe)
+        scheduled = self.scheduled.param_groups[0]
+        rates = {name: scheduled[name] for name in ("lr", "betas", "momentum") if name in scheduled}
+        for group in optimizer.param_groups:
+            group |= {**rates, "fused": False, "foreach": False}  # those are for tensors that lie in one piece
+        for parameter, share in own.items():
+            remembered = {kind: _view(tensors, share) for kind, tensors in self._memory.items()}
+            optimizer.state[parameter] = {"step": self._steps[share.name], **remembered}
+        loss = setup.loss(network(batch), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        self.scheduled.step()  # does nothing; a schedule counts it
+        return loss.detach()
 
 
 def sub_network(
@@ -292,12 +308,10 @@ def _initial(spec: SuperSpec) -> dict[str, Tensor]:
 
 
 def _filled(setup: TrainSetup, shared: Mapping[str, Tensor], shares: Mapping[str, Share]) -> Network:
-    """Build a network with copies of what it takes, and steps of few-bit weights that fit them."""
+    """Build a network whose parameters are views of what it takes, and fit the steps of few-bit weights to them."""
     network = built(setup)
-    own = dict(network.named_parameters())
-    with torch.no_grad():
-        for name, share in shares.items():
-            own[name].copy_(_view(shared, share))
+    for name, share in shares.items():
+        network.get_parameter(name).data = _view(shared, share)
     for module in network.modules():
         if isinstance(module, QuantConv2d | QuantLinear):
             fit_step(module)
