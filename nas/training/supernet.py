@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -189,7 +190,7 @@ class _Pupil:
         own = {network.get_parameter(name): share for name, share in shares.items()}
         optimizer = optimizer_of(own, self._recipe)
         scheduled = self.scheduled.param_groups[0]
-        rates = {name: scheduled[name] for name in ("lr", "betas", "momentum") if name in scheduled}
+        rates: dict[str, Any] = {name: scheduled[name] for name in ("lr", "betas", "momentum") if name in scheduled}
         for group in optimizer.param_groups:
             group |= {**rates, "fused": False, "foreach": False}  # those are for tensors that lie in one piece
         for parameter, share in own.items():
