@@ -61,6 +61,8 @@ USUAL_TASK = ((3, 32, 32), 10)
 MAX_STAGES, MAX_LAYERS = 7, 4
 LEAST_SIDE = 8
 SKIP = "skip"
+HEAD = "head"
+"""How the names of the parts behind the stages begin."""
 # The expansions 3.5 and 4.5 are those of MobileNet v3's small network, which has them with this window alone.
 LAYERS = (SKIP, *(f"e{expansion}k{side}" for expansion in (1, 3, 4, 5, 6) for side in (3, 5, 7)), "e3.5k3", "e4.5k3")
 LAYER = re.compile(r"e([\d.]+)k(\d)")
@@ -234,8 +236,8 @@ def _stages(text: str) -> Params:
 def layer_names(architecture: Architecture) -> tuple[str, ...]:
     """Name the layers with weights by their place, in the order of their operators (`search_spaces.graph.sharing`).
 
-    Layers of one name do the same in all networks that have them, on inputs of the same meaning: what reads the last
-    stage is named after that stage. The two types of block have no name in common.
+    Layers of one name do the same in all networks that have them. What comes after the stages is named after the kind
+    of what it reads: the last stage, whichever it is, or the layer before. The two types of block share only that.
 
     Args:
         architecture: A point of this space.
@@ -248,7 +250,8 @@ def layer_names(architecture: Architecture) -> tuple[str, ...]:
     names, done = [], 0
     for part in _grown(graph, architecture.num_classes, architecture.params):
         kinds = [op.kind for op in graph.ops[done:] if op.kind in WEIGHTED]
-        names += [f"{architecture.params['block']}.{part}.{role}" for role in _roles(kinds)]
+        body = "" if part.startswith(HEAD) else f"{architecture.params['block']}."
+        names += [f"{body}{part}.{role}" for role in _roles(kinds)]
         done = len(graph.ops)
     return tuple(names)
 
@@ -286,8 +289,8 @@ def _grown(graph: GraphBuilder, num_classes: int, params: Params) -> Iterator[st
             yield f"stage{number}.layer{place}"
     yield from _head(graph, x, point, style, ends)
     graph.linear(len(graph.ops) - 1, num_classes, bias=True, weight_bits=point["last_bits"])
-    read = "hidden" if point["hidden_width"] else "top" if point["head_width"] else f"stage{number}"
-    yield f"classifier of {read}"
+    read = "hidden" if point["hidden_width"] else "top" if point["head_width"] else "stages"
+    yield f"{HEAD} classifier of {read}"
 
 
 def _to_eights(channels: float) -> int:
@@ -361,17 +364,15 @@ def _squeezed(graph: GraphBuilder, source: int, style: Style) -> int:
 
 
 def _head(graph: GraphBuilder, x: int, point: Mapping[str, Any], style: Style, function: str) -> Iterator[str]:
-    read = f"stage{point['stages']}"
     if point["head_width"]:
         x = graph.conv(x, point["head_width"], weight_bits=style.weight_bits)
         x = graph.activation(graph.norm(x), function, bits=style.bits, range=style.range)
-        yield f"top of {read}"
-        read = "top"
+        yield f"{HEAD} top"
     x = vector(graph, x, "avg")
     if point["hidden_width"]:
         x = graph.linear(x, point["hidden_width"], bias=True, weight_bits=style.weight_bits)
         graph.activation(x, function, bits=style.bits, range=style.range)
-        yield f"hidden of {read}"
+        yield f"{HEAD} hidden of {'top' if point['head_width'] else 'stages'}"
 
 
 def _stride(graph: GraphBuilder, source: int, stride: int) -> Pair:

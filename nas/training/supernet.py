@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -299,12 +300,20 @@ def _some(count: int, most: int, seed: int) -> NDArray[np.int64]:
 
 
 def _initial(spec: SuperSpec) -> dict[str, Tensor]:
-    """Return the tensors before any training: weights as torch makes them for the largest network, norms at one."""
+    """Return the tensors before any training: norms at one, weights of the size that torch gives the median network.
+
+    For the largest network they would be smaller, and a step would overwrite those of a small one.
+    """
+    inputs: dict[str, list[int]] = {}
+    for network in spec.networks:
+        for share in shares_of(network, spec.layer_names).values():
+            inputs.setdefault(share.name, []).append(prod(share.shape[1:]))
     random, found = torch.Generator().manual_seed(spec.seed), {}
     for name, shape in sorted(spec.shapes.items()):
         found[name] = torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
         if len(shape) > 1:
-            nn.init.kaiming_uniform_(found[name], a=5**0.5, generator=random)
+            most = float(np.median(inputs[name])) ** -0.5
+            found[name].uniform_(-most, most, generator=random)
     return found
 
 

@@ -259,8 +259,8 @@ def test_a_layer_is_named_after_its_place_and_what_it_does():
         "inverted.stem.conv",
         *(f"inverted.stage1.layer1.{role}" for role in ("expand", "filter", "squeeze", "factor", "project")),
         *(f"inverted.stage1.layer2.{role}" for role in ("filter", "squeeze", "factor", "project")),
-        "inverted.top of stage1.conv",
-        "inverted.classifier of top.linear",
+        "head top.conv",
+        "head classifier of top.linear",
     )
 
 
@@ -274,19 +274,16 @@ def test_a_layer_that_is_left_out_takes_no_name_from_others():
     assert [name for name in less if name not in whole] == ["inverted.stage1.layer1.conv"]  # its shape changes
 
 
-def test_what_reads_another_stage_or_layer_has_another_name_and_so_has_another_block():
+def test_what_reads_another_kind_of_layer_has_another_name_and_so_has_another_block():
     ends = [
         names_of(stages=stages, head_width=head, hidden_width=hidden)[-1]
         for stages, head, hidden in ((1, 0, 0), (2, 0, 0), (2, 64, 0), (3, 64, 0), (3, 64, 128))
     ]
-    assert [end.removeprefix("inverted.classifier of ") for end in ends] == [
-        "stage1.linear",
-        "stage2.linear",
-        "top.linear",
-        "top.linear",
-        "hidden.linear",
-    ]
-    assert not set(names_of()) & set(names_of(block="separable"))
+    read = ["stages", "stages", "top", "top", "hidden"]
+    assert ends == [f"head classifier of {one}.linear" for one in read]
+    assert names_of(hidden_width=128)[-2] == "head hidden of stages.linear"
+    assert names_of(hidden_width=128, head_width=64)[-2] == "head hidden of top.linear"
+    assert set(names_of()) & set(names_of(block="separable")) == {"head classifier of stages.linear"}
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 1, 64)])
