@@ -30,6 +30,7 @@ points: `parse` reads their keys. `NETWORKS` has some that others have published
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace
@@ -44,6 +45,7 @@ from search_spaces.graph.architecture import Shape
 from search_spaces.graph.blocks import vector
 from search_spaces.graph.blocks import window
 from search_spaces.graph.builder import GraphBuilder
+from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.precision import FLOAT
 from search_spaces.graph.precision import TENSORS
 from search_spaces.graph.precision import WEIGHTS
@@ -59,6 +61,8 @@ USUAL_TASK = ((3, 32, 32), 10)
 MAX_STAGES, MAX_LAYERS = 7, 4
 LEAST_SIDE = 8
 SKIP = "skip"
+HEAD = "head"
+"""How the names of the parts behind the stages begin."""
 # The expansions 3.5 and 4.5 are those of MobileNet v3's small network, which has them with this window alone.
 LAYERS = (SKIP, *(f"e{expansion}k{side}" for expansion in (1, 3, 4, 5, 6) for side in (3, 5, 7)), "e3.5k3", "e4.5k3")
 LAYER = re.compile(r"e([\d.]+)k(\d)")
@@ -229,20 +233,64 @@ def _stages(text: str) -> Params:
     return params
 
 
+def layer_names(architecture: Architecture) -> tuple[str, ...]:
+    """Name the layers with weights by their place, in the order of their operators (`search_spaces.graph.sharing`).
+
+    Layers of one name do the same in all networks that have them. What comes after the stages is named after the kind
+    of what it reads: the last stage, whichever it is, or the layer before. The two types of block share only that.
+
+    Args:
+        architecture: A point of this space.
+
+    >>> space = make_space((3, 32, 32), num_classes=10)
+    >>> layer_names(space.decode(space.reference))[:3]
+    ('inverted.stem.conv', 'inverted.stage1.layer1.expand', 'inverted.stage1.layer1.filter')
+    """
+    graph = GraphBuilder(architecture.input_shape)
+    names, done = [], 0
+    for part in _grown(graph, architecture.num_classes, architecture.params):
+        kinds = [op.kind for op in graph.ops[done:] if op.kind in WEIGHTED]
+        body = "" if part.startswith(HEAD) else f"{architecture.params['block']}."
+        names += [f"{body}{part}.{role}" for role in _roles(kinds)]
+        done = len(graph.ops)
+    return tuple(names)
+
+
+def _roles(kinds: list[str]) -> list[str]:
+    """Say what the layers with weights of one part do, by their kinds in order."""
+    if "depthwise" not in kinds:
+        return kinds
+    place = kinds.index("depthwise")
+    squeezes = ["squeeze", "factor"] if len(kinds) - place > 2 else []
+    return [*["expand"] * place, "filter", *squeezes, "project"]
+
+
 def _describe(input_shape: Shape, num_classes: int, params: Params) -> Architecture:
+    graph = GraphBuilder(input_shape, bits=params["first_bits"])  # type: ignore[arg-type]
+    for _ in _grown(graph, num_classes, params):
+        pass
+    return graph.architecture("mobile", params)
+
+
+def _grown(graph: GraphBuilder, num_classes: int, params: Params) -> Iterator[str]:
+    """Append a network part by part, and give the name of each part when its operators are there."""
     point: Mapping[str, Any] = params
-    graph = GraphBuilder(input_shape, bits=point["first_bits"])
     swishes = point["hardswish_from"] <= point["stages"]
     ends = "hardswish" if swishes else point["activation"]
     x = _stem(graph, point, ends)
+    yield "stem"
     width = point["stem_width"]
     for number in range(1, point["stages"] + 1):
         width = _to_eights(width * point[f"stage{number}_growth"])
         style = _style(point, number, _to_eights(width * point["width_multiplier"]))
-        x = _stage(graph, x, point, number, style)
-    x = _head(graph, x, point, style, ends)
-    graph.linear(x, num_classes, bias=True, weight_bits=point["last_bits"])
-    return graph.architecture("mobile", params)
+        for place in range(1, point[f"stage{number}_layers"] + 1):
+            stride = _stride(graph, x, point[f"stage{number}_stride"] if place == 1 else 1)
+            x = _layer(graph, x, point[f"stage{number}_layer{place}"], stride, style)
+            yield f"stage{number}.layer{place}"
+    yield from _head(graph, x, point, style, ends)
+    graph.linear(len(graph.ops) - 1, num_classes, bias=True, weight_bits=point["last_bits"])
+    read = "hidden" if point["hidden_width"] else "top" if point["head_width"] else "stages"
+    yield f"{HEAD} classifier of {read}"
 
 
 def _to_eights(channels: float) -> int:
@@ -272,13 +320,6 @@ def _stem(graph: GraphBuilder, point: Mapping[str, Any], function: str) -> int:
     width = _to_eights(point["stem_width"] * point["width_multiplier"])
     x = graph.conv(x, width, kernel=kernel, stride=stride, padding=padding, weight_bits=bits)
     return graph.activation(graph.norm(x), function, bits=bits, range=point["range"])
-
-
-def _stage(graph: GraphBuilder, x: int, point: Mapping[str, Any], number: int, style: Style) -> int:
-    for place in range(1, point[f"stage{number}_layers"] + 1):
-        stride = _stride(graph, x, point[f"stage{number}_stride"] if place == 1 else 1)
-        x = _layer(graph, x, point[f"stage{number}_layer{place}"], stride, style)
-    return x
 
 
 def _layer(graph: GraphBuilder, source: int, name: str, stride: Pair, style: Style) -> int:
@@ -322,15 +363,16 @@ def _squeezed(graph: GraphBuilder, source: int, style: Style) -> int:
     return graph.scale(source, x, bits=style.bits, range=style.range)
 
 
-def _head(graph: GraphBuilder, x: int, point: Mapping[str, Any], style: Style, function: str) -> int:
+def _head(graph: GraphBuilder, x: int, point: Mapping[str, Any], style: Style, function: str) -> Iterator[str]:
     if point["head_width"]:
         x = graph.conv(x, point["head_width"], weight_bits=style.weight_bits)
         x = graph.activation(graph.norm(x), function, bits=style.bits, range=style.range)
+        yield f"{HEAD} top"
     x = vector(graph, x, "avg")
     if point["hidden_width"]:
         x = graph.linear(x, point["hidden_width"], bias=True, weight_bits=style.weight_bits)
-        x = graph.activation(x, function, bits=style.bits, range=style.range)
-    return x
+        graph.activation(x, function, bits=style.bits, range=style.range)
+        yield f"{HEAD} hidden of {'top' if point['head_width'] else 'stages'}"
 
 
 def _stride(graph: GraphBuilder, source: int, stride: int) -> Pair:

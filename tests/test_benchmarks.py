@@ -927,3 +927,31 @@ def test_inherited_weights_are_compared_with_fresh_ones_of_as_many_epochs(run):
     for row in rows.values():
         assert row["above fresh"] == pytest.approx(row["inherited"] - row["fresh"])
     assert rows["error"]["inherited"] != rows["error"]["fresh"]
+
+
+def test_a_super_network_is_compared_with_trainings_of_their_own_and_what_is_kept_is_not_done_again(
+    run, monkeypatch, tmp_path
+):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    benchmark = importlib.import_module("supernet")
+    monkeypatch.setattr(benchmark, "CACHE", tmp_path / "kept")
+    rows = run("supernet", "--short")["rows"]
+    assert {(row["task"], row["measure"]) for row in rows} == {("digits", "error"), ("digits", "leakage")}
+    assert [row["predictor"] for row in rows[:4]] == ["super-network", "weights", "macs", "another training"]
+    for row in rows:
+        assert row["networks"] == benchmark.SHORT_NETWORKS
+        assert -1 <= row["low"] <= row["tau"] <= row["high"] <= 1
+        assert min(row["supernet_seconds"], row["training_seconds"], row["screened_per_second"]) > 0
+    monkeypatch.setattr(benchmark, "work", lambda shared, item: pytest.fail(f"{item} is kept"))
+    assert run("supernet", "--short")["rows"] == rows
+
+
+def test_the_interval_of_a_rank_correlation_is_over_the_networks_of_each_seed(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    benchmark = importlib.import_module("supernet")
+    up, down = np.arange(9.0), -np.arange(9.0)
+    assert benchmark.tau_of([(up, up), (up, up)]) == pytest.approx((1.0, 1.0, 1.0))
+    assert benchmark.tau_of([(up, up), (up, down)])[0] == 0.0
+    tau, low, high = benchmark.tau_of([(up, np.array([1, 0, 3, 2, 5, 4, 7, 6, 8.0]))])
+    assert tau == pytest.approx(1 - 2 * 4 / 36)
+    assert -1 < low < tau < high <= 1

@@ -117,6 +117,7 @@ KINDS: Mapping[str, Kind] = {
         {
             "USUAL_TASK": Attribute("((lengths of the axes of a record), number of classes)", _is_task),
             "NETWORKS": Attribute("a table of NamedNetwork by name", _are_networks, default={}),
+            "layer_names": Attribute("a function of an architecture that names its layers with weights", callable),
         },
     ),
     "search_spaces.compressions": Kind(

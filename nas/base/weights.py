@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
@@ -19,8 +20,12 @@ def write_weights(path: Path, network: nn.Module, mode: int = files.EVERYBODY) -
     Returns:
         The file's SHA-256 in hex, as `nas.base.files.digest_of` gives it.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    data = safetensors.torch.save(state)
+    return write_tensors(path, network.state_dict(), mode)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], mode: int = files.EVERYBODY) -> str:
+    """Write tensors by name, as `write_weights` does."""
+    data = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     files.write(path, lambda stream: stream.write(data), mode)
     return hashlib.sha256(data).hexdigest()
 

@@ -72,8 +72,8 @@ def runs(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def likes(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete the last of several things that a search may be like: runs, and the published networks."""
-    return _last_of_several(incomplete, ["networks", *runs(context, "")])
+    """Complete the last of several things that a search may be like: runs, published networks, a super-network's."""
+    return _last_of_several(incomplete, ["networks", "supernet", *runs(context, "")])
 
 
 def lists(incomplete: str) -> list[str]:

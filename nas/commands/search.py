@@ -180,7 +180,7 @@ def search(
         list[str] | None,
         typer.Option(
             help="Runs of the same space whose front is asked for first, comma-separated; networks: those of nas list "
-            "networks; may be repeated.",
+            "networks; supernet: those that shared weights find; may be repeated.",
             autocompletion=completion.likes,
         ),
     ] = None,
@@ -194,6 +194,7 @@ def search(
 ) -> None:
     """Search for accurate, small networks that leak little, or continue a search."""
     from nas.commands.show import print_front
+    from nas.runs.predicted import agreement
     from nas.search.config import TABLE
     from nas.search.config import load_config
     from nas.search.config import modules_in
@@ -248,6 +249,8 @@ def search(
     _check_engine(settings, yes=yes)
     study = _run(settings, runs, console(stderr=as_json))
     print_front(study, runs / settings.name, as_json=as_json, with_settings=False)
+    if line := agreement(study):
+        console(stderr=as_json).print(line, highlight=False, soft_wrap=True)
     if not as_json and settings.evaluator != TABLE:
         where = "" if runs == Path("runs") else f" --runs {runs}"
         say(

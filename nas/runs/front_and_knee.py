@@ -29,6 +29,7 @@ from nas.runs.confirmed import with_confirmed
 from nas.runs.ties import are_tied
 from nas.runs.ties import has_noise
 from nas.search.schema import CONFIG
+from nas.search.schema import PREDICTED
 from nas.search.schema import limits_of
 from nas.search.schema import memory_of
 from nas.training.between import SPREAD_OF
@@ -326,12 +327,13 @@ def _scaled(table: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def is_metric(trial: FrozenTrial, name: str) -> bool:
-    """Tell whether a user attribute is a measured number (not one end of an interval)."""
+    """Tell whether a user attribute is a measured number: no end of an interval, and no prediction."""
     value = trial.user_attrs[name]
     # Two classes may be called X and X_low: their errors have no ends.
     has_ends = not name.startswith(CLASS_ERROR)
     is_end = has_ends and any(name.endswith(end) and name.removesuffix(end) in trial.user_attrs for end in ENDS)
-    return isinstance(value, int | float) and not isinstance(value, bool) and not is_end
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and not is_end and name not in PREDICTED.values()
 
 
 def _listed(known: Sequence[str], name: str) -> str:

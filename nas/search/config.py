@@ -69,6 +69,8 @@ EXITS = "exits"
 """The compression whose networks leave early."""
 PUBLISHED = "networks"
 """In `like`: the networks of the space with published counts, which `nas list networks` has, in place of a run's."""
+SUPERNET = "supernet"
+"""In `like`: networks that a super-network is to find, in place of a run's (`nas.search.supernet`)."""
 REFERENCE, TWIN = "reference", "twin"
 """Teachers that need no point of the space: the space's reference network, or each candidate's own."""
 # How much work, how it is run and where the data lie may change when a study goes on; the rest decides the numbers
@@ -290,7 +292,7 @@ class SearchConfig(BaseModel):
         seed: Fixes data split, sampling and every training.
         sampler: A file of `nas/search/samplers`; `auto` picks one when the search begins.
         like: Earlier runs of the same space, by name or folder, whose fronts are asked for first; `networks` stands for
-            the published networks of the space.
+            the published networks of the space, `supernet` for those that weights shared by many networks find.
         engine: One of `ENGINES`.
         nni_config: A YAML of NNI's experiment settings for `nni-service`, above all its training service; None: trials
             run on this machine.
@@ -420,6 +422,11 @@ class SearchConfig(BaseModel):
             raise ValueError(
                 f"expected fidelity {OFF!r} with inherit {PARENTS!r}: rungs compare trainings by the epochs they have "
                 f"had, and inherited weights have had more; got {self.fidelity!r}"
+            )
+        if SUPERNET in self.like and (self.evaluator == TABLE or self.engine != ENGINES[0] or self.compressions):
+            raise ValueError(
+                f"expected the engine {ENGINES[0]!r}, trainings and no compressions for like {SUPERNET!r}; got engine "
+                f"{self.engine!r}, evaluator {self.evaluator!r} and compressions {list(self.compressions)}"
             )
         return self
 

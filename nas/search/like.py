@@ -1,9 +1,9 @@
 """What a search is given of earlier ones: the points of its first candidates, in place of sampled ones.
 
-The points of an earlier run are its front, or those of the published networks of the space. They are looked up once,
-when the study begins, and written into it: trial 0 has the first of them, whoever works on it and however often it is
-taken up. A point is given only if its network is one of this search. Of the recipe and the defence it has what this
-search offers.
+The points of an earlier run are its front. Other points are those of the published networks of the space, and of
+networks that a super-network finds (`nas.search.supernet`). They are looked up once, when the study begins, and written
+into it: trial 0 has the first of them, whoever works on it and however often it is taken up. A point is given only if
+its network is one of this search. Of the recipe and the defence it has what this search offers.
 
 Nothing else of an earlier run comes in. Its numbers are not read beyond its front, and every given candidate is
 screened, trained, measured and attacked like any other.
@@ -29,6 +29,7 @@ from estimators.estimate import flat
 from nas.base import plugins
 from nas.pricing.limits import over
 from nas.search.config import PUBLISHED
+from nas.search.config import SUPERNET
 from nas.search.config import TABLE
 from nas.search.config import SearchConfig
 from nas.search.config import stored_config
@@ -42,6 +43,7 @@ from nas.search.storage import JOURNAL
 from nas.search.storage import find_study
 from nas.search.storage import folder_of
 from nas.search.storage_url import is_database
+from nas.search.supernet import predicted_best
 from nas.spaces import as_run
 from nas.spaces import compressible
 from nas.spaces import networks_of
@@ -72,7 +74,7 @@ class Liked:
 
 @dataclass(frozen=True)
 class _Earlier:
-    """A candidate of an earlier run, or a published network.
+    """A candidate of an earlier run, a published network, or one that a super-network found.
 
     Attributes:
         number: Its number, or the network's name.
@@ -98,7 +100,7 @@ def liked(plan: Plan) -> Liked:
     given: list[Given] = []
     lines: list[str] = []
     for name in plan.config.like:
-        about, earlier, notes = _published(plan) if name == PUBLISHED else _front(plan, name)
+        about, earlier, notes = SOURCES[name](plan) if name in SOURCES else _front(plan, name)
         lines += [f"like {name}: {line}" for line in (*_take(plan, name, about, earlier, given), *notes)]
     if len(given) > plan.config.trials:
         lines.append(f"like: these are {len(given)} candidates, and {plan.config.trials} are to be trained")
@@ -158,6 +160,26 @@ def _front(plan: Plan, run: str) -> tuple[str, list[_Earlier], list[str]]:
     same = attrs.get(ORIGIN, {}).get("fingerprint") == plan.fingerprint
     note = "it searched the same records: what was chosen there by luck is chosen again"
     return "candidates on its front", found, [note] if same and not plan.table else []
+
+
+def _predicted(plan: Plan) -> tuple[str, list[_Earlier], list[str]]:
+    """Return networks that a super-network finds, in the middle of the recipe, what they are called, what else to say.
+
+    Raises:
+        ValueError: If hardly any network keeps the limits, or its training diverged.
+    """
+    found, beside = predicted_best(plan), asdict(plan.config.recipe.middle())
+    places = ends_first(len(found.best))
+    best = [
+        _Earlier(str(one.number), f"{SUPERNET}:{one.number}", plan.space, one.params, beside)
+        for one in (found.best[place] for place in places)
+    ]
+    note = (
+        f"trained on the members for {found.epochs:,} epochs; of {found.drawn:,} points {found.screened:,} networks "
+        "were screened; its predictions choose first candidates and are no figures of theirs"
+    )
+    left_out = [f"it does not predict {', '.join(found.left_out)}"] if found.left_out else []
+    return "networks that it predicts to be best", best, [note, *left_out]
 
 
 def _beside_in(config: SearchConfig, trial: FrozenTrial, space: SearchSpace) -> dict[str, ParamValue]:
@@ -240,6 +262,10 @@ def _differences(plan: Plan, one: _Earlier, point: Params, key: str) -> str:
             expected = describe_distribution(offered[name]) if name in offered else f"{other}: it is not searched"
             told.append(f"{name}={value}, expected {expected}")
     return _some(told, "; ", 1)
+
+
+SOURCES = {PUBLISHED: _published, SUPERNET: _predicted}
+"""What gives the points of each name that is no run's."""
 
 
 def _beside(plan: Plan, beside: Mapping[str, ParamValue]) -> tuple[dict[str, ParamValue], list[str]]:

@@ -41,6 +41,7 @@ from nas.records import Splits
 from nas.records import load_records
 from nas.records import split
 from nas.search.config import EXITS
+from nas.search.config import SUPERNET
 from nas.search.config import TABLE
 from nas.search.config import TRAINING
 from nas.search.config import TWIN
@@ -237,6 +238,7 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     """
     plugins.load("search_spaces", config.space, "make_space")
     plugins.load("nas.search.samplers", config.sampler, "make_sampler")
+    _check_shared(config)
     device = load_device(config.device)
     if config.evaluator == TABLE:
         return _of_table(config, runs, device)
@@ -290,6 +292,19 @@ def resolve(config: SearchConfig, runs: Path) -> Plan:
     _check_runs(plan)
     _check_budgets(plan)
     return plan
+
+
+def _check_shared(config: SearchConfig) -> None:
+    """Refuse a super-network of a space whose layers have no names.
+
+    Raises:
+        ValueError: If it is asked for.
+    """
+    if SUPERNET in config.like and plugins.find("search_spaces", config.space, "layer_names") is None:
+        raise ValueError(
+            f"expected a space whose networks share weights for like {SUPERNET!r}, one of "
+            f"{plugins.available('search_spaces', 'layer_names')}; got {config.space!r}"
+        )
 
 
 def _teacher(config: SearchConfig, space: SearchSpace) -> Candidate | None:

@@ -100,6 +100,8 @@ NEEDED = ("name", "space", "dataset", "objectives", "budgets", "attack", "defenc
 INHERITED = "inherited"
 """Attribute of a trial: whose weights its training started from, or why from fresh ones (`Inherited`); absent where the
 search does not inherit."""
+PREDICTED = {"error": "supernet_error", "leakage": "supernet_leakage"}
+"""Attributes of a trial, by what they predict: what a super-network says of its network; no measure of it."""
 WEIGHTS = "weights_sha256"
 """Attribute of a trained trial: the SHA-256 of the file with the weights that were measured."""
 CONFIRMED = re.compile(r"confirmed_(\d{1,9})_(\d{1,9})")

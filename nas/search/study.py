@@ -59,6 +59,7 @@ from nas.search.claims import first_with_key
 from nas.search.claims import wait_for_others
 from nas.search.config import BY_RUNGS
 from nas.search.config import PARENTS
+from nas.search.config import SUPERNET
 from nas.search.ledger import DUPLICATE
 from nas.search.outages import patiently
 from nas.search.parents import start_of
@@ -76,9 +77,11 @@ from nas.search.schema import DEFENCE_PARAMETERS
 from nas.search.schema import EXITS
 from nas.search.schema import INHERITED
 from nas.search.schema import NEVER_PREDICTED
+from nas.search.schema import PREDICTED
 from nas.search.schema import WEIGHTS
 from nas.search.schema import inherited_in
 from nas.search.schema import limits_of
+from nas.search.supernet import screen_of
 from nas.training.assess import Assessment
 from nas.training.assess import Begin
 from nas.training.assess import Bench
@@ -288,11 +291,35 @@ def _evaluator(plan: Plan, study: optuna.Study) -> Callable[[Proposal], Evaluate
     if table is not None:
         return lambda proposal: looked_up(table, proposal.candidate)
     bench = open_bench(plan, study)
+    evaluated = _trained_by(plan, study, bench)
+    return evaluated if SUPERNET not in plan.config.like else _predicted_first(plan, bench, evaluated)
+
+
+def _trained_by(plan: Plan, study: optuna.Study, bench: Bench) -> Callable[[Proposal], Evaluated]:
+    """Return what trains and attacks a candidate."""
     if plan.config.inherit == PARENTS:
         return lambda proposal: evaluate(plan, bench, proposal.candidate, begin=begin_at(plan, study, proposal))
     if plan.config.fidelity == BY_RUNGS:
         return lambda proposal: evaluate(plan, bench, proposal.candidate, looks_at(plan, study, proposal))
     return lambda proposal: evaluate(plan, bench, proposal.candidate)
+
+
+def _predicted_first(
+    plan: Plan, bench: Bench, evaluated: Callable[[Proposal], Evaluated]
+) -> Callable[[Proposal], Evaluated]:
+    """Let a super-network predict each candidate before its training, and write that down apart from its figures."""
+    screen = screen_of(plan, bench)
+
+    def predicted(proposal: Proposal) -> Evaluated:
+        found = screen.predict(proposal.candidate.architecture)
+        for measure, name in PREDICTED.items() if found else ():
+            try:
+                patiently(partial(proposal.trial.set_user_attr, name, getattr(found, measure)))
+            except UpdateFinishedTrialError:
+                raise Stopped(ENDED) from None
+        return evaluated(proposal)
+
+    return predicted
 
 
 def begin_at(plan: Plan, study: optuna.Study, proposal: Proposal) -> Begin:

@@ -264,20 +264,20 @@ def train(
         Diverged: If the loss is not finite at the end of an epoch.
     """
     recipe = setup.recipe
-    network, features = _built(setup), setup.features
+    network, features = built(setup), setup.features
     if setup.start is not None:
         network.load_state_dict(setup.start)
     if features.ndim == 4:
         features = features.contiguous(memory_format=torch.channels_last)
     steps = steps_per_epoch(len(features), recipe.batch_size)
-    optimizer = _optimizer(network, recipe)
+    optimizer = optimizer_of(network.parameters(), recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.learning_rate, total_steps=steps * recipe.epochs
     )
     order = torch.Generator().manual_seed(setup.seed)
 
     def augment(batch: Tensor) -> Tensor:
-        return _flip_crop(batch, order) if recipe.augment == "flip-crop" else batch
+        return flip_crop(batch, order) if recipe.augment == "flip-crop" else batch
 
     network.train()
     with _seeded(setup.seed):
@@ -304,12 +304,12 @@ def train(
 
 def _as_deployed(setup: TrainSetup, network: Network, answers: nn.Module | None) -> nn.Module:
     """Build the network anew with the weights of one in training, in eval mode and with the answers of its defence."""
-    trained = _built(setup)
+    trained = built(setup)
     trained.load_state_dict(network.state_dict())
     return answering(trained, answers, setup.delay).eval().to(setup.features.device)
 
 
-def _built(setup: TrainSetup) -> Network:
+def built(setup: TrainSetup) -> Network:
     """Build the network to train where its records are, laid out in memory as it runs fastest."""
     network = build(setup.architecture, dropout=setup.recipe.dropout, seed=setup.seed).to(setup.features.device)
     if setup.features.ndim == 4:
@@ -389,9 +389,9 @@ def compute_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def optimizer_of(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     """Build the optimizer; biases, norms and learned ranges (vectors and scalars) are not decayed."""
-    parameters = list(network.parameters())
+    parameters = list(parameters)
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -401,7 +401,7 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
 
 
-def _flip_crop(batch: Tensor, generator: torch.Generator) -> Tensor:
+def flip_crop(batch: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror half of the images and shift each by up to an eighth of its side."""
     count, _, height, width = batch.shape
     flip = torch.rand(count, generator=generator).to(batch.device) < 0.5

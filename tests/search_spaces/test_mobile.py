@@ -10,6 +10,7 @@ from estimators.cost import peak_ram_kib
 from estimators.devices.files import load_device
 from nas.spaces import sample
 from search_spaces import mobile
+from search_spaces.graph.operators import WEIGHTED
 from search_spaces.graph.precision import TENSORS
 from search_spaces.graph.precision import bits_and_format
 
@@ -244,3 +245,51 @@ def test_half_of_all_points_fit_a_microcontroller(shape):
         for point in points
     ]
     assert sum(fitting) >= len(points) / 2
+
+
+# --- names of layers, by which networks share weights ----------------------------------------------------------------
+
+
+def names_of(**changed):
+    return mobile.layer_names(network(**changed))
+
+
+def test_a_layer_is_named_after_its_place_and_what_it_does():
+    assert names_of(stages=1, stage1_layers=2, stage1_squeeze=True, stage1_layer2="e1k5", head_width=64) == (
+        "inverted.stem.conv",
+        *(f"inverted.stage1.layer1.{role}" for role in ("expand", "filter", "squeeze", "factor", "project")),
+        *(f"inverted.stage1.layer2.{role}" for role in ("filter", "squeeze", "factor", "project")),
+        "head top.conv",
+        "head classifier of top.linear",
+    )
+
+
+def test_a_layer_that_is_left_out_takes_no_name_from_others():
+    common = {"stages": 2, "stage2_layers": 3, "stage1_layers": 1}
+    whole, less = names_of(**common), names_of(**common, stage2_layer2="skip", stage1_layer1="skip")
+    assert [name for name in whole if name not in less] == [
+        *(f"inverted.stage1.layer1.{role}" for role in ("expand", "filter", "project")),
+        *(f"inverted.stage2.layer2.{role}" for role in ("expand", "filter", "project")),
+    ]
+    assert [name for name in less if name not in whole] == ["inverted.stage1.layer1.conv"]  # its shape changes
+
+
+def test_what_reads_another_kind_of_layer_has_another_name_and_so_has_another_block():
+    ends = [
+        names_of(stages=stages, head_width=head, hidden_width=hidden)[-1]
+        for stages, head, hidden in ((1, 0, 0), (2, 0, 0), (2, 64, 0), (3, 64, 0), (3, 64, 128))
+    ]
+    read = ["stages", "stages", "top", "top", "hidden"]
+    assert ends == [f"head classifier of {one}.linear" for one in read]
+    assert names_of(hidden_width=128)[-2] == "head hidden of stages.linear"
+    assert names_of(hidden_width=128, head_width=64)[-2] == "head hidden of top.linear"
+    assert set(names_of()) & set(names_of(block="separable")) == {"head classifier of stages.linear"}
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 1, 64)])
+def test_every_layer_of_a_network_has_one_name(shape):
+    space, rng = mobile.make_space(shape, CLASSES), np.random.default_rng(0)
+    for _ in range(100):
+        architecture = space.decode(sample(space.distributions, rng))
+        names = mobile.layer_names(architecture)
+        assert len(names) == len(set(names)) == sum(op.kind in WEIGHTED for op in architecture.ops)

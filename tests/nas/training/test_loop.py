@@ -357,10 +357,10 @@ def test_a_strided_shortcut_does_not_kill_the_process(bits, augment):
 
 def test_flip_crop_mirrors_and_shifts_by_an_eighth_at_most():
     batch = images(records=40)[0]
-    moved = training._flip_crop(batch, torch.Generator().manual_seed(0))
+    moved = training.flip_crop(batch, torch.Generator().manual_seed(0))
     assert moved.shape == batch.shape
-    assert torch.equal(moved, training._flip_crop(batch, torch.Generator().manual_seed(0)))
-    assert not torch.equal(moved, training._flip_crop(batch, torch.Generator().manual_seed(1)))
+    assert torch.equal(moved, training.flip_crop(batch, torch.Generator().manual_seed(0)))
+    assert not torch.equal(moved, training.flip_crop(batch, torch.Generator().manual_seed(1)))
     seen = set()
     for image, result in zip(batch, moved, strict=True):
         possible = {}

@@ -11,7 +11,7 @@ from nas.base import plugins
 from nas.spaces import sample
 from nas.training.exits import joint_loss
 from nas.training.exits import loss_weights
-from nas.training.loop import _flip_crop
+from nas.training.loop import flip_crop
 from nas.training.private import FULL
 from nas.training.private import Observing
 from nas.training.private import clipped_sum
@@ -230,6 +230,6 @@ def test_dropout_is_left_on_and_differs_from_record_to_record():
 
 def test_copies_that_are_shifted_are_of_the_same_record():
     features, targets = records()
-    shifted = _flip_crop(features, torch.Generator().manual_seed(0))
+    shifted = flip_crop(features, torch.Generator().manual_seed(0))
     network = ready(quantized(8, 8, "tracked"))
     assert_as_one_by_one(network, [features, shifted], targets)
