@@ -264,7 +264,7 @@ def test_the_command_shows_the_front_goes_on_and_refuses_what_needs_a_training(n
         f"expected a run whose candidates were trained; those of 'table-nb201' were looked up in {table}, so there are "
         "no records and no weights"
     )
-    for command in (("pick",), ("audit",), ("audit", "--pick", 0)):
+    for command in (("confirm",), ("pick",), ("audit",), ("audit", "--pick", 0)):
         failed = nas(command[0], "table-nb201", *command[1:], "--runs", runs)
         assert (failed.code, failed.err) == (2, f"nas: {message}\n")
     again = nas("search", runs / "table-nb201" / "config.toml", "--trials", 7, "--runs", runs)
