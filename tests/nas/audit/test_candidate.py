@@ -116,7 +116,9 @@ def test_an_audit_states_the_upper_bound_of_a_private_training_beside_its_own_lo
     )
     one = Estimate.exact(0.5)
     spec = SimpleNamespace(candidate=candidate, seed=1, parent=None)
-    subject = SimpleNamespace(number=3, spec=spec, guarantee={}, error=one, proxy=one, test=plan.data.test)
+    subject = SimpleNamespace(
+        number=3, spec=spec, guarantee={}, artefact=None, error=one, proxy=one, test=plan.data.test
+    )
     assert not {"certificate", "error without the guarantee"} & about(subject, plan, found, {}).keys()
     mechanism = Mechanism(2.0, 0.25, 40)
     numbers = {"noise_multiplier": 2.0, "sampling_rate": 0.25, "private_steps": 40}
@@ -145,6 +147,7 @@ def test_an_audit_states_what_a_guarantee_costs_beside_the_same_network_without_
         error=one,
         proxy=one,
         test=plan.data.test,
+        artefact=None,
     )
     subject.guarantee = {"epsilon": 1.0, "delta": 1e-3}
     told = about(subject, plan, found, {})["error without the guarantee"]
