@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -37,16 +36,22 @@ def path(run, tmp_path_factory):
     return build.write(run, tmp_path_factory.mktemp("page") / "report.html")
 
 
-@pytest.fixture
-def page(chromium, path):
-    """The page of the run, opened anew; afterwards nothing may have gone wrong."""
-    chromium.requests.clear()
-    chromium.console.clear()
+@pytest.fixture(scope="module")
+def opened(chromium, path):
+    """The page of the run, opened once."""
     chromium.size(1200)
     chromium.open(path)
-    yield chromium
-    assert chromium.console == []
-    assert chromium.requests == [path.as_uri()]
+    return chromium
+
+
+@pytest.fixture
+def page(opened, path):
+    """The same page, all candidates shown and no card; afterwards nothing may have gone wrong."""
+    opened.do("document.getElementById('reset').click()")
+    opened.do("document.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape' }))")
+    yield opened
+    assert opened.console == []
+    assert opened.requests == [path.as_uri()]
 
 
 def box(page, selector):
@@ -176,10 +181,11 @@ def test_another_network_is_shown_layer_by_layer(page):
 @pytest.mark.parametrize("width", [390, 800, 1400])
 def test_nothing_is_wider_than_the_window(page, width, tmp_path):
     page.size(width, is_phone=width < 500)
-    time.sleep(0.6)  # the figures follow when the size rests
-    assert page.do("document.documentElement.scrollWidth") <= width
+    page.wait(f"document.documentElement.clientWidth === {width}")
+    page.wait(f"document.documentElement.scrollWidth <= {width}")  # the figures follow when the size rests
     page.picture(tmp_path / f"{width}.png")
     assert (tmp_path / f"{width}.png").stat().st_size > 10_000
+    page.size(1200)
 
 
 def test_dark_and_light_and_paper(page, tmp_path):
