@@ -104,7 +104,7 @@ def find_network(
     Raises:
         ValueError: If the text is none of these, or the run's data cannot be read.
     """
-    if text and Path(text).is_dir():
+    if text and not text.lstrip().startswith("{") and Path(text).is_dir():  # JSON may be too long for a name
         folder = Path(text)
         check_unchanged(text, changes)
         architecture, network = read_pick(folder)

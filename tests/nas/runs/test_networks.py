@@ -47,6 +47,11 @@ def test_parameters_left_out_are_the_references():
     assert dict(found.params) == {**space.reference, "depth": 2, "block1_width": 32}
 
 
+def test_parameters_may_be_longer_than_the_name_of_a_file():
+    text = json.dumps(dict(space_of().reference) | {"depth": 2}) + 4096 * " "
+    assert find_network(text, None, None, None, NOWHERE).architecture == read('{"depth": 2}')
+
+
 def test_a_file_of_parameters_is_for_the_space_that_is_asked_for(tmp_path):
     path = tmp_path / "point.json"
     path.write_text('{"depth": 3}')
