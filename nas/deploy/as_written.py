@@ -16,8 +16,8 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from torch import Tensor
 
+from nas.deploy.folding import folded
 from nas.deploy.scales import all_scales
 from nas.deploy.scales import becomes_sign
 from nas.deploy.scales import moved_scales
@@ -65,22 +65,11 @@ def as_written(model: onnx.ModelProto, architecture: Architecture, network: Netw
         levels, steps = (_values(held[f"{label}_bias_{part}"]) for part in ("levels", "scale"))
         layer: Any = getattr(written, label)
         norm: Any = getattr(written, f"op{norms[index]}_norm") if index in norms else None
-        moved = torch.from_numpy(levels * steps) - _bias(layer, norm)
+        own = folded(layer, norm).bias
+        moved = torch.from_numpy(levels * steps - (0.0 if own is None else own))
         with torch.no_grad():
             (layer if norm is None else norm).bias.add_(moved.float())
     return written
-
-
-def _bias(layer: Any, norm: Any) -> Tensor:
-    """Return what a layer and the norm behind it add to each channel, in double precision."""
-    own: Tensor = torch.zeros((), dtype=torch.double) if layer.bias is None else layer.bias.detach().double()
-    if norm is None:
-        return own
-    gamma, beta, mean, variance = (
-        value.detach().double() for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    )
-    found: Tensor = beta + (own - mean) * gamma / torch.sqrt(variance + norm.eps)
-    return found
 
 
 def _values(tensor: onnx.TensorProto) -> NDArray[np.float64]:
