@@ -330,7 +330,7 @@ def _reproduce(run: Run, candidates: Candidates) -> Section:
     return Section(
         "reproduce",
         "How to reproduce",
-        (about, *map(_clipped, report.settings_lines(run.study))),
+        (about, *(_clipped(_nameless(line, run.config)) for line in report.settings_lines(run.study))),
         sheets=(("What decided the numbers beside the settings", Sheet(("origin", "value"), tuple(rows))),),
         commands=tuple(commands),
         text=_clipped(to_toml(without_folders(run.config)), LONGEST_LISTING),
@@ -356,6 +356,14 @@ def _bare(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {_bare(name): _bare(part) for name, part in value.items()}
     return value
+
+
+def _nameless(line: str, config: SearchConfig) -> str:
+    """Return a sentence in which the files of the settings have their names alone."""
+    for _, value in config:
+        if isinstance(value, str | Path) and Path(value).is_absolute():
+            line = line.replace(str(value), Path(value).name)
+    return line
 
 
 def _spread(rows: list[Candidate], most: int) -> list[Candidate]:

@@ -24,6 +24,7 @@ from nas.runs.candidates import candidates_of
 from nas.runs.run import Run
 from nas.runs.run import open_run
 from nas.search.schema import CLASSES
+from nas.search.schema import CONFIG
 from nas.search.schema import LIMITS
 from search_spaces.compressions import exits
 from search_spaces.graph.builder import GraphBuilder
@@ -118,6 +119,14 @@ def test_the_page_names_no_folder_of_this_machine(run, page, trained_run):
     assert str(trained_run.runs) not in "".join([page.text, *page.scripts.values()])
     elsewhere = run.config.model_copy(update={"data_path": trained_run.runs / "data.csv"})
     assert str(trained_run.runs) not in str(content.without_folders(elsewhere).model_dump())
+
+
+def test_a_sentence_names_a_file_without_its_folder(run, monkeypatch):
+    made = changed(run, attrs={CONFIG: {**run.study.user_attrs[CONFIG], "data_path": "/somewhere/secret/data.csv"}})
+    monkeypatch.setattr("nas.runs.report.settings_lines", lambda _: ["looked up in /somewhere/secret/data.csv"])
+    page = Page(build.html(made))
+    assert "looked up in data.csv" in page.text
+    assert "/somewhere" not in "".join([page.text, *page.scripts.values()])
 
 
 def test_the_same_run_gives_the_same_page(run):
