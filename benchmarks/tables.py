@@ -1016,6 +1016,26 @@ TABLES: Sequence[Table] = (
         facts={name: (name, plain) for name in ("tpe", "cost_aware", "difference")},
     ),
     Table(
+        "faults",
+        "What does a search on PostgreSQL lose when machines, the server or the network fail?",
+        "Searches of eight workers, each a machine of its own, whose trials sleep for 20 seconds. *Lost* are results "
+        "that no trial holds, *begun again* evaluations of a candidate beyond its first, *ended twice* candidates of "
+        "which two evaluations came to their end, *told twice* those of which two trials hold a result. A machine "
+        "that is cut off or stopped for ten minutes trains to its end what another one was given; its result is "
+        "dropped.",
+        {
+            "fault": ("fault", plain),
+            "asked": ("asked", number),
+            "finished": ("finished", number),
+            "lost": ("lost", number),
+            "begun_again": ("begun again", number),
+            "ended_twice": ("ended twice", number),
+            "told_twice": ("told twice", number),
+            "ended": ("ended by itself", plain),
+            "seconds": ("seconds", number),
+        },
+    ),
+    Table(
         "startup",
         "How long do commands take that touch no tensor?",
         "Processor time, medians of seven runs. `import optuna` is what a command needs at least that reads a study.",
