@@ -165,7 +165,9 @@ def test_startup_is_timed_beside_the_import_of_pytorch(run, monkeypatch):
     startup = importlib.import_module("startup")
     monkeypatch.setattr(startup, "COMMANDS", {"nas --help": ("--help",)})
     found = run("startup", "--rounds", "1")
-    (row,) = found["rows"]
+    row, library = found["rows"]
+    assert (row["command"], library["command"]) == ("nas --help", "import optuna")
+    assert found["largest_ratio"] == row["of importing PyTorch"]
     assert row["of importing PyTorch"] == pytest.approx(row["seconds"] / found["import_torch_seconds"])
     assert row["of importing PyTorch"] > 0
 

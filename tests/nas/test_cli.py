@@ -316,7 +316,7 @@ def test_runs_and_published_networks_are_completed_for_like(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.toml").write_text("")
     context = SimpleNamespace(params={"runs": tmp_path})
-    assert completion.likes(context, "") == ["networks", "first", "second"]
+    assert completion.likes(context, "") == ["networks", "supernet", "first", "second"]
     assert completion.likes(context, "first,se") == ["first,second"]
 
 
