@@ -174,7 +174,7 @@ def spread(values: NDArray[np.float64], count: int) -> list[int]:
         count: How many to choose.
 
     >>> spread(np.array([[0.0, 9.0], [1.0, 8.0], [1.1, 7.9], [9.0, 0.0], [9.0, 9.0]]), 3)
-    [0, 1, 3]
+    [0, 2, 3]
     """
     ranks, chosen = _fast_non_domination_rank(values), list[int]()
     for rank in np.unique(ranks):
