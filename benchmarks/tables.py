@@ -1036,6 +1036,36 @@ TABLES: Sequence[Table] = (
         },
     ),
     Table(
+        "exported_front",
+        "Are exported files what the search said?",
+        "Every network of the front of a search on CIFAR-10, in the precision that was priced and in float32, each "
+        "file asked through ONNX Runtime. *Own biases*: beside the network with the file's biases. *Steps*: the "
+        "largest difference of a logit, in 255ths of their range.",
+        {
+            "candidate": ("candidate", number),
+            "file": ("file", plain),
+            "agreement": ("same class", percent),
+            "steps": ("steps", number),
+            "exact_agreement": ("same class, own biases", percent),
+            "exact_steps": ("steps, own biases", number),
+            "auc_difference": ("AUC less the study's", number),
+            "over_estimate": ("bytes over the estimate", percent),
+            "here_ms": ("ms here", number),
+            "predicted_ms": ("predicted, ms", number),
+            "inside": ("in the interval", plain),
+        },
+        facts={
+            "same_class": ("99.5 % of one class", plain),
+            "within_a_step": ("logits within a step", plain),
+            "same_class_exact": ("the same with the file's biases", plain),
+            "within_a_step_exact": ("logits within a step with them", plain),
+            "auc_within": ("AUC within .01", plain),
+            "bytes_within": ("bytes within 5 % of the estimate", plain),
+            "inside": ("time in the predicted interval", plain),
+            "all_inside": ("the same of all trained candidates", plain),
+        },
+    ),
+    Table(
         "startup",
         "How long do commands take that touch no tensor?",
         "Processor time, medians of seven runs. `import optuna` is what a command needs at least that reads a study.",
