@@ -103,11 +103,10 @@ def test_was_open(candidates: Sequence[int]) -> tuple[str, ...]:
     """
     if not candidates:
         return ()
-    named = ", ".join(str(number) for number in sorted(candidates))
     return (
         (
-            f"the test records were used before, in audits of candidates {named} of this run: if this candidate was "
-            "chosen by comparing audits, its AUC is biased low"
+            f"the test records were used before, in audits of candidates {_named(candidates)} of this run: if this "
+            "candidate was chosen by comparing audits, its AUC is biased low"
         ),
     )
 
@@ -120,11 +119,10 @@ def errors_were_seen(candidates: Sequence[int]) -> tuple[str, ...]:
     """
     if not candidates:
         return ()
-    named = ", ".join(str(number) for number in sorted(candidates))
     return (
         (
-            f"the error on test records was looked at before, of candidates {named} of this run: if this candidate was "
-            "chosen by comparing such errors, its own and its AUC are biased low"
+            f"the error on test records was looked at before, of candidates {_named(candidates)} of this run: if this "
+            "candidate was chosen by comparing such errors, its own and its AUC are biased low"
         ),
     )
 
@@ -292,3 +290,7 @@ def _over_gap(side: _Side) -> Difference | None:
 
 def _is_significant(apart: Difference, sign: int = 1) -> bool:
     return sign * apart.estimate.value > 0 and apart.p_value < SIGNIFICANT
+
+
+def _named(candidates: Sequence[int]) -> str:
+    return ", ".join(str(number) for number in sorted(candidates))
